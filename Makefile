@@ -1,0 +1,67 @@
+# `make` alone lists what there is to do. Works with GNU make 3.81 and later, on Linux and macOS.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lab bench doctor clean broken
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP) ## make .venv and install everything into it (the other targets do so by themselves)
+	@echo "Installed in $(VENV)."
+
+demo: $(STAMP) ## run the first notebook without a browser (more: DEMO_ARGS="...")
+	$(BIN)/python -m qrkd_lab notebook notebooks/00_quickstart.ipynb --out $(DEMO) $(DEMO_ARGS)
+	@echo
+	@cat $(DEMO)/summary.md
+	@echo
+	@echo "The executed notebook: $(DEMO)/00_quickstart.ipynb"
+	@echo "The table above:       $(DEMO)/summary.md"
+	@find $(DEMO) -name '*.png' | sort | sed 's/^/A figure:              /'
+
+test: $(STAMP) ## run the tests (more: PYTEST_ARGS="-k losses")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(STAMP) ## open the notebooks in JupyterLab, for this machine only (more: LAB_ARGS="--no-browser")
+	cd notebooks && PATH="$(BIN):$$PATH" $(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+
+bench: $(STAMP) ## measure the times that the documentation names
+	$(BIN)/python tests/bench.py $(BENCH_ARGS)
+
+doctor: $(STAMP) ## say what is wrong with this installation, and what to do
+	@$(BIN)/python -m qrkd_lab doctor
+
+clean: ## remove .venv, caches and build products; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find qrkd_lab tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A new environment carries the file .unfinished until its first install is through, so that one
+# that was cut off is made anew; so is one whose Python has gone (an upgrade of the system's Python).
+# A changed pyproject.toml installs again, into the same environment. What make did not make itself, it
+# does not remove.
+$(STAMP): pyproject.toml $(shell test -x $(BIN)/python || echo broken)
+	@if [ -f $(VENV)/.unfinished ]; then \
+	    echo "The last installation did not finish: making $(VENV) anew."; rm -rf $(VENV); \
+	elif [ -d $(VENV) ] && ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    [ -f $(STAMP) ] || { \
+	        echo "$(VENV) has no working Python with pip. Remove it (rm -rf $(VENV)) and try again."; exit 1; }; \
+	    echo "The Python of $(VENV) is gone: making it anew."; rm -rf $(VENV); \
+	fi
+	@if [ ! -d $(VENV) ]; then \
+	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	        echo "Python 3.11 or later is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+	        echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }; \
+	    mkdir -p $(VENV) && touch $(VENV)/.unfinished && $(PYTHON) -m venv $(VENV); \
+	fi
+	@echo "Installing into $(VENV): a few minutes, and about 6.5 GB on Linux, where torch's default build"
+	@echo "brings the CUDA libraries; much less on macOS. To watch: tail -f $(VENV)/install.log"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]' >$(VENV)/install.log 2>&1 || { \
+	    tail -n 25 $(VENV)/install.log; \
+	    echo; echo "The installation failed. The whole log: $(VENV)/install.log"; exit 1; }
+	@rm -f $(VENV)/.unfinished
+	@touch $(STAMP)

@@ -1,0 +1,127 @@
+"""The command line: ``python -m qrkd_lab {compare,data,notebook,doctor}``; ``-h`` on each helps.
+
+Whatever can be computed from Python can be computed from here; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status (1: an error in words, 130: interrupted)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments) or 0
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. Finished runs are recorded; the same command goes on.", file=sys.stderr
+        )
+        return 130
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if arguments.traceback:
+            raise
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m qrkd_lab", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    _add_compare(commands.add_parser("compare", help="train arms on seeds, print the table"))
+    _add_data(commands.add_parser("data", help="fetch and verify data sets"))
+    _add_notebook(commands.add_parser("notebook", help="run a notebook without a browser"))
+    doctor = commands.add_parser("doctor", help="say what is wrong here, and what to do")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    from qrkd_lab.arms import ARMS, DEFAULT_ARMS
+    from qrkd_lab.benchmarks import BENCHMARKS, SCALES
+
+    arms = "; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items())
+    add = parser.add_argument
+    add("benchmark", help=f"{', '.join(BENCHMARKS)}, or a folder of images")
+    add("--arms", nargs="+", default=DEFAULT_ARMS, metavar="ARM", help=arms.replace("%", "%%"))
+    add("--seeds", type=int, default=5, metavar="N", help="how many seeds (default 5)")
+    add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
+    add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
+    add("--reference", help="arm that the others are compared with (default rkd)")
+    add("--runs-dir", default="runs", help="folder of the records (default runs)")
+    add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
+    add("--out", help="folder for results.csv, summary.md and figures (default: not written)")
+    parser.set_defaults(command=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.compare import compare
+    from qrkd_lab.notebook_parameters import parse_parameters
+
+    study = compare(
+        arguments.benchmark,
+        arguments.arms,
+        arguments.seeds,
+        arguments.scale,
+        arguments.jobs,
+        arguments.runs_dir,
+        arguments.data_dir,
+        arguments.device,
+        **parse_parameters(arguments.set),
+    )
+    print(study.summary(arguments.reference))
+    if arguments.out:
+        print(f"written to {study.save(arguments.out)}")
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", help="digits, mnist, cifar10, or a folder of images")
+    parser.add_argument("--data-dir", help="default $QRKD_DATA_DIR, else the cache")
+    parser.set_defaults(command=_data)
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.data import load_images
+
+    for name in arguments.names:
+        print(load_images(name, data_dir=arguments.data_dir))
+
+
+def _add_notebook(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--out", default="runs", help="folder for the executed copy (default runs)")
+    parser.add_argument("-p", "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="set")
+    parser.add_argument("--timeout", type=int, help="seconds a cell may take")
+    parser.add_argument(
+        "--in-place", action="store_true", help="write the outputs back into the notebook itself"
+    )
+    parser.set_defaults(command=_notebook)
+
+
+def _notebook(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.notebooks import execute, parse_parameters, refresh
+
+    parameters = parse_parameters(arguments.set)
+    if arguments.in_place:
+        refresh(arguments.notebook, parameters)
+        print(f"outputs written back into {arguments.notebook}")
+    else:
+        print(execute(arguments.notebook, arguments.out, parameters, arguments.timeout))
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from qrkd_lab.doctor import main as doctor
+
+    return doctor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

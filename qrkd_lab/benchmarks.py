@@ -1,0 +1,201 @@
+"""Benchmarks: data, teacher, student and metric at a scale, behind one small interface.
+
+The training loop knows only this interface, so that images and language are the same to it:
+``batch`` gives inputs and targets, ``outputs`` runs a model and taps its features, ``evaluate``
+gives the numbers that count.
+
+=========  ==========================================================================
+scale      what it is for
+=========  ==========================================================================
+smoke      seconds: tests, and seeing that everything runs
+laptop     minutes on two cores: real data, small models
+paper      the full data and longer training: an hour or more
+=========  ==========================================================================
+
+The settings of the paper beyond the MNIST models' sizes are not public in full; these are the kit's
+own and are not presented as the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qrkd_lab.data import Images, VisionData, load_images
+from qrkd_lab.models import CNN
+from qrkd_lab.objective import Outputs
+from qrkd_lab.seeds import generator, seeded
+from qrkd_lab.settings import Settings
+
+__all__ = ["BENCHMARKS", "SCALES", "Benchmark", "benchmark_settings", "load_benchmark"]
+
+SCALES = ("smoke", "laptop", "paper")
+
+# What differs from Settings' defaults, by benchmark and scale.
+BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        # 8 x 8 pixels, 1,100 to train on: many epochs, each a fraction of a second
+        "smoke": {"train_size": 256, "validation_size": 128, "teacher_epochs": 2, "epochs": 2},
+        "laptop": {"validation_size": 297, "teacher_epochs": 30, "epochs": 30},
+        "paper": {"validation_size": 297, "teacher_epochs": 60, "epochs": 60},
+    },
+    "mnist": {
+        "smoke": {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1},
+        "laptop": {"teacher_epochs": 5, "epochs": 5},
+        "paper": {"teacher_epochs": 20, "epochs": 20},
+    },
+    "cifar10": {
+        "smoke": {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1},
+        "laptop": {"teacher_epochs": 8, "epochs": 8},
+        "paper": {"teacher_epochs": 40, "epochs": 40},
+    },
+}
+for _scale in SCALES:
+    # Colour images need more than the MNIST sizes; the student has 1/9 of the teacher's weights.
+    BENCHMARKS["cifar10"][_scale] |= {"teacher_widths": (32, 64, 64), "student_widths": (8, 16, 32)}
+
+
+def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401
+    """The default settings of a benchmark at a scale, with some of them changed.
+
+    Raises:
+        ValueError: unknown benchmark, scale or setting (lists the choices), or a bad value.
+    """
+    scales = BENCHMARKS.get(benchmark)
+    if scales is None and Path(benchmark).is_dir():
+        scales = BENCHMARKS["cifar10"]  # a folder of images
+    if scales is None:
+        raise ValueError(
+            f"unknown benchmark {benchmark!r}; choose from {', '.join(BENCHMARKS)}, or give a "
+            "folder of images, root/{train,test}/<class>/*.png"
+        )
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
+    base = Settings(benchmark, scale).replace(**scales[scale])
+    return base.replace(**overrides)
+
+
+def load_benchmark(
+    benchmark: str,
+    scale: str = "laptop",
+    data_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    **overrides: Any,  # noqa: ANN401
+) -> Benchmark:
+    """Data and models of a benchmark at a scale.
+
+    Args:
+        benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images.
+        scale: ``smoke``, ``laptop`` or ``paper``.
+        data_dir: where the files are or go; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: where batches and models live.
+        overrides: any field of :class:`~qrkd_lab.settings.Settings`.
+
+    Raises:
+        ValueError: unknown names (lists the choices).
+        DataError: files that are missing and cannot be fetched, or that are damaged.
+
+    Example:
+        >>> b = load_benchmark("digits", scale="smoke")
+        >>> b.student(seed=0).parameter_count
+        1013
+    """
+    settings = benchmark_settings(benchmark, scale, **overrides)
+    data = load_images(
+        benchmark,
+        data_dir=data_dir,
+        train_size=settings.train_size,
+        validation_size=settings.validation_size,
+    )
+    return Benchmark(settings, data, torch.device(device))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """An image-classification benchmark: ``.train``, ``.validation``, ``.test``, models, metric.
+
+    Attributes:
+        settings: the defaults that runs on this benchmark start from.
+        data: the images, in memory.
+        device: where batches and models live.
+    """
+
+    settings: Settings
+    data: VisionData
+    device: torch.device
+
+    metric = "test_accuracy"
+    higher_is_better = True
+
+    @property
+    def train(self) -> Images:
+        return self.data.train
+
+    @property
+    def validation(self) -> Images:
+        return self.data.validation
+
+    @property
+    def test(self) -> Images:
+        return self.data.test
+
+    def teacher(self, seed: int) -> CNN:
+        """A fresh, untrained teacher; the same for the same seed."""
+        return self._model(self.settings.teacher_widths, seed, "teacher")
+
+    def student(self, seed: int) -> CNN:
+        """A fresh, untrained student; the same for the same seed, whatever the arm."""
+        return self._model(self.settings.student_widths, seed, "student")
+
+    def _model(self, widths: tuple[int, ...], seed: int, role: str) -> CNN:
+        height, width = self.data.image_shape[1:]
+        padding = 0 if min(height, width) >= 16 else 2  # two pools leave nothing of 8 x 8 else
+        with seeded(seed, role):
+            model = CNN(self.data.image_shape, len(self.data.classes), widths, padding)
+        return model.to(self.device)
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch of the training part in an order of its own: inputs and targets of a batch."""
+        order = torch.randperm(len(self.train), generator=generator(seed, "batches", epoch))
+        for index in order.split(size):
+            yield self._batch(self.train[index])
+
+    def _batch(self, images: Images) -> tuple[Tensor, Tensor]:
+        pixels = images.pixels.to(self.device, non_blocking=True)
+        return self.data.normalise(pixels), images.labels.to(self.device, non_blocking=True)
+
+    def outputs(self, model: nn.Module, inputs: Tensor) -> Outputs:
+        """Logits ``(n, c)`` and the tapped features ``(n, d)``: the penultimate layer."""
+        return Outputs(*model.logits_and_features(inputs))
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, part: Images) -> Outputs:
+        """Outputs for every sample of a part, in its order, without gradient."""
+        model.eval()
+        slices = [part[low : low + 1000] for low in range(0, len(part), 1000)]
+        found = [self.outputs(model, self._batch(images)[0]) for images in slices]
+        return Outputs(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+    def evaluate(
+        self, part: Images, outputs: Outputs, teacher: Outputs | None = None
+    ) -> dict[str, float]:
+        """Accuracy (a fraction); with the teacher's outputs also ``agreement``, the fraction of
+        samples given the teacher's class, and ``kl``, the mean KL(teacher || student) in nats."""
+        said = outputs.logits.argmax(1)
+        labels = part.labels.to(said.device)
+        numbers = {"accuracy": (said == labels).double().mean().item()}
+        if teacher is not None:
+            numbers["agreement"] = (said == teacher.logits.argmax(1)).double().mean().item()
+            numbers["kl"] = F.kl_div(
+                outputs.logits.log_softmax(1),
+                teacher.logits.log_softmax(1),
+                log_target=True,
+                reduction="batchmean",
+            ).item()
+        return numbers

@@ -1,0 +1,243 @@
+"""Comparisons: several arms on several seeds, each run once, recorded, and reused.
+
+A study is a set of runs. Those whose records are there already (for exactly these settings and
+data) are reused, the others are trained: a seed is one job, jobs run on this machine's cores
+through joblib. Killing a study loses at most the seeds in progress; starting it again goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
+from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.devices import pick_device
+from qrkd_lab.distill import Learner, make_learner, one_thread, teacher_learner, train
+from qrkd_lab.objective import Outputs
+from qrkd_lab.progress import duration
+from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
+from qrkd_lab.settings import Settings
+from qrkd_lab.study import Study, StudyError
+
+__all__ = ["compare", "run_seed"]
+
+
+def compare(
+    benchmark: str,
+    arms: Sequence[str] = DEFAULT_ARMS,
+    seeds: int | Iterable[int] = 5,
+    scale: str = "laptop",
+    jobs: int = 1,
+    runs_dir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **overrides: Any,  # noqa: ANN401
+) -> Study:
+    """Train every arm on every seed, or find the run on disk, and return the study.
+
+    Args:
+        benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images.
+        arms: names from :data:`~qrkd_lab.arms.ARMS`.
+        seeds: how many (0, 1, ...), or which.
+        scale: ``smoke``, ``laptop`` or ``paper``.
+        jobs: processes on this machine, each with one thread; -1 is one a core.
+        runs_dir: folder of the records.
+        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        progress: bars or lines on standard error.
+        overrides: any field of :class:`~qrkd_lab.settings.Settings`, e.g. ``epochs=3``.
+
+    Raises:
+        ValueError: unknown names (lists the choices), values out of range, equal arms.
+        DataError: data that is missing or damaged.
+        RecordError: a record that cannot be trusted, or cannot be written.
+        StudyError: some runs failed; the others are recorded, the message says which and why.
+
+    Example:
+        >>> study = compare("digits", seeds=3, scale="smoke")
+        >>> study.summary()
+    """
+    # A recipe travels to worker processes, not the data; each process loads once.
+    recipe = (str(benchmark), scale, data_dir, pick_device(device), tuple(overrides.items()))
+    loaded = _loaded(*recipe)
+    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *_arms(arms))]
+    runs: list[Run] = []
+    missing: dict[int, list[Settings]] = {}
+    for seed in _seeds(seeds):
+        for settings in (one.replace(seed=seed) for one in chosen):
+            found = _find(loaded, settings, runs_dir)
+            if found is None:
+                missing.setdefault(seed, []).append(settings)
+            else:
+                runs.append(found)
+    reused, started = len(runs), time.monotonic()
+    made, failures = _train_all(recipe, missing, Path(runs_dir), jobs, progress)
+    note = f"{reused} runs reused, {len(made)} trained"
+    if made:
+        note += f" in {duration(time.monotonic() - started)}"
+    study = Study(tuple(runs + made), notes=(f"{note}; records in {runs_dir}.",))
+    if progress:
+        print(note, file=sys.stderr)
+    if failures:
+        raise StudyError(failures, study)
+    return study
+
+
+def run_seed(
+    benchmark: Benchmark,
+    missing: Sequence[Settings],
+    runs_dir: Path,
+    show: bool = True,
+    position: int = 0,
+) -> tuple[list[Run], list[str]]:
+    """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
+
+    Returns:
+        The runs made, and a sentence for each arm that failed.
+    """
+    seed = missing[0].seed
+    made: list[Run] = []
+    with one_thread(benchmark.device):
+        about_teacher = benchmark.settings.replace(arm=TEACHER, seed=seed)
+        teacher = benchmark.teacher(seed)
+        run = _find(benchmark, about_teacher, runs_dir)
+        if run is None:
+            learner = teacher_learner(benchmark, about_teacher)
+            for _ in train(benchmark, [learner], about_teacher.teacher_epochs, show=show):
+                pass
+            if learner.failure is not None:
+                return [], [str(learner.failure)]
+            run = _record(benchmark, learner, None, runs_dir)
+            made.append(run)
+        teacher.load_state_dict(run.weights())
+        teacher.eval()
+        arms = [settings for settings in missing if settings.arm != TEACHER]
+        if not arms:
+            return made, []
+        learners = [make_learner(benchmark, settings, teacher) for settings in arms]
+        for _ in train(benchmark, learners, arms[0].epochs, teacher, show, position):
+            pass
+        believed = benchmark.predict(teacher, benchmark.test)
+        done = [learner for learner in learners if learner.failure is None]
+        made += [_record(benchmark, learner, believed, runs_dir) for learner in done]
+    return made, [str(learner.failure) for learner in learners if learner.failure is not None]
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    benchmark: str,
+    scale: str,
+    data_dir: str | Path | None,
+    device: torch.device,
+    overrides: tuple[tuple[str, Any], ...],
+) -> Benchmark:
+    return load_benchmark(benchmark, scale, data_dir, device, **dict(overrides))
+
+
+def _train_all(
+    recipe: tuple[Any, ...],
+    missing: dict[int, list[Settings]],
+    runs_dir: Path,
+    jobs: int,
+    progress: bool,
+) -> tuple[list[Run], list[str]]:
+    """Train the missing runs, a job a seed; one seed's failure does not take the others down."""
+    made: list[Run] = []
+    failures: list[str] = []
+    workers = min(joblib.effective_n_jobs(jobs), len(missing)) or 1
+    tasks = (
+        joblib.delayed(_job)(recipe, settings, runs_dir, progress, index % workers)
+        for index, settings in enumerate(missing.values())
+    )
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
+        for count, (seed, runs, failed) in enumerate(parallel(tasks), 1):
+            made += runs
+            failures += failed
+            if progress and len(missing) > 1:
+                print(f"{recipe[0]}: seed {seed} done, {count} of {len(missing)}", file=sys.stderr)
+    return made, failures
+
+
+def _job(
+    recipe: tuple[Any, ...], missing: list[Settings], runs_dir: Path, show: bool, position: int
+) -> tuple[int, list[Run], list[str]]:
+    """One seed in a worker process; an error becomes a sentence, so that other seeds go on."""
+    seed = missing[0].seed
+    try:
+        return seed, *run_seed(_loaded(*recipe), missing, runs_dir, show, position)
+    except Exception as error:
+        return seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+
+
+def _find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
+    effective = settings.effective()
+    key = run_key(effective, benchmark.data.sha256)
+    place = (effective["benchmark"], effective["scale"], effective["arm"], effective["seed"])
+    return find_run(runs_dir, *place, key)
+
+
+def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, runs_dir: Path) -> Run:
+    """Evaluate a trained learner, the test set for the first and only time, and write its run."""
+    before = time.perf_counter()
+    data = benchmark.data
+    said = benchmark.predict(learner.model, benchmark.test)
+    tested = benchmark.evaluate(benchmark.test, said, teacher)
+    metrics = {f"test_{name}": value for name, value in tested.items()}
+    if teacher is not None:
+        metrics["teacher_test_accuracy"] = benchmark.evaluate(benchmark.test, teacher)["accuracy"]
+    fitted = benchmark.evaluate(benchmark.train, benchmark.predict(learner.model, benchmark.train))
+    metrics["train_accuracy"] = fitted["accuracy"]
+    metrics["validation_accuracy"] = learner.history[-1]["validation_accuracy"]
+    settings = learner.settings.effective()
+    run = Run(
+        settings=settings,
+        key=run_key(settings, data.sha256),
+        versions=versions(),
+        device=str(benchmark.device),
+        data={
+            "name": data.name,
+            "source": data.source,
+            "sha256": data.sha256,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        },
+        metric={"name": benchmark.metric, "higher_is_better": benchmark.higher_is_better},
+        parameters=learner.model.parameter_count,
+        history=learner.history,
+        metrics=metrics,
+        seconds={"train": learner.seconds, "evaluate": time.perf_counter() - before},
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
+
+
+def _seeds(seeds: int | Iterable[int]) -> list[int]:
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    whole = all(type(seed) is int and seed >= 0 for seed in chosen)
+    if not chosen or not whole or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"seeds: expected a count >= 1, or different whole numbers >= 0, got {seeds!r}"
+        )
+    return chosen
+
+
+def _arms(arms: Sequence[str]) -> list[str]:
+    chosen = [arms] if isinstance(arms, str) else list(arms)
+    if not chosen:
+        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}")
+    for name in chosen:
+        get_arm(name)
+    return list(dict.fromkeys(chosen))

@@ -1,0 +1,17 @@
+"""Data sets: found on disk or downloaded, verified, held in memory.
+
+    >>> from qrkd_lab.data import load_images
+    >>> load_images("digits").image_shape
+    (1, 8, 8)
+
+The function that brings one file home is ``qrkd_lab.data.fetch.fetch``; it is not lifted up here,
+because it would hide the module of the same name.
+"""
+
+from __future__ import annotations
+
+from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir
+from qrkd_lab.data.images import Images
+from qrkd_lab.data.vision import VisionData, load_images
+
+__all__ = ["DataError", "Images", "RemoteFile", "VisionData", "data_dir", "load_images"]

@@ -1,0 +1,239 @@
+"""Bring one data file home: find it, or download it, and never trust it unverified.
+
+A ``RemoteFile`` says what a file is called, where copies of it are, and what its hash must be.
+``fetch`` makes sure that it lies in a folder:
+
+1. there, and the hash is right: nothing to do (each file is hashed once a process);
+2. there, but the hash is wrong: an error names the file. It may be yours, so it is never deleted;
+3. absent: the mirrors are tried in turn (by pooch, with a progress bar). A download lies in a
+   hidden scratch folder until its hash is right and is then renamed into place, so a broken
+   connection, a full disk or a second process leaves nothing half-written.
+
+An archive can list its ``members``. Then the members are what has to be there, each with its own
+hash, and the archive itself is only a way to get them: it is used if it already lies in the folder
+and is not kept if it had to be downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import posixpath
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["DATA_DIR_VARIABLE", "DataError", "RemoteFile", "data_dir", "fetch", "file_hash"]
+
+DATA_DIR_VARIABLE = "QRKD_DATA_DIR"
+
+
+class DataError(RuntimeError):
+    """Data are absent, damaged or not what they should be; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file, where it can be had, and how to know that it is the right one.
+
+    Args:
+        name: File name, without a folder.
+        urls: Places to download it from, tried in this order.
+        hash: What the file must hash to, as ``"md5:<hex>"`` or ``"sha256:<hex>"``.
+        members: For an archive (``.tar``, ``.tar.gz``, ``.tgz``, ``.zip``, ``.gz``): pairs of path
+            and hash of the parts that are wanted. A hash of ``None`` accepts whatever is there,
+            which is the only choice for a folder of many files.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    hash: str
+    members: tuple[tuple[str, str | None], ...] = ()
+
+
+def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
+    """The folder that holds the data sets.
+
+    Args:
+        explicit: A folder, which wins if given.
+
+    Returns:
+        ``explicit``, else ``$QRKD_DATA_DIR``, else the user's cache folder ``qrkd-lab``.
+        It need not exist yet.
+
+    Raises:
+        DataError: The path exists but is not a folder.
+    """
+    chosen = explicit if explicit is not None else os.environ.get(DATA_DIR_VARIABLE)
+    if chosen is None or str(chosen) == "":
+        import pooch
+
+        return Path(pooch.os_cache("qrkd-lab"))
+    folder = Path(chosen).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise DataError(
+            f"Expected a folder of data, but {folder} is a file. "
+            f"Give another data_dir or set the environment variable {DATA_DIR_VARIABLE}."
+        )
+    return folder
+
+
+def file_hash(path: str | os.PathLike[str], algorithm: str = "md5") -> str:
+    """Hash of a file as ``"<algorithm>:<hex>"``, remembered until the file changes on disk."""
+    place = Path(path).resolve()
+    seen = place.stat()
+    return _file_hash(place, seen.st_size, seen.st_mtime_ns, seen.st_ino, algorithm)
+
+
+@lru_cache(maxsize=256)
+def _file_hash(place: Path, size: int, mtime_ns: int, inode: int, algorithm: str) -> str:
+    # size, mtime_ns and inode are not read: they make the memory forget a file that changed
+    with place.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False))
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = True) -> Path:
+    """Make sure that a file, or the wanted members of an archive, lie verified in a folder.
+
+    Args:
+        file: What is wanted.
+        folder: Where it belongs; made if need be.
+        download: Whether the network may be used.
+
+    Returns:
+        The file, or, for an archive with members, the folder that holds the members.
+
+    Raises:
+        DataError: A file is damaged (it says which one to delete), or it is absent and no mirror
+            gave it (it says where the file belongs and where to get it).
+
+    Example:
+        >>> readme = RemoteFile("a.txt", ("https://example.org/a.txt",), "md5:0cc175b9c0f1b6a8")
+        >>> fetch(readme, "data")                                         # doctest: +SKIP
+        PosixPath('data/a.txt')
+    """
+    folder = Path(folder).expanduser()
+    wanted = dict(file.members) or {file.name: file.hash}
+    missing = {n: h for n, h in wanted.items() if not _is_there(folder / n, h, file)}
+    if missing:
+        archive = folder / file.name
+        if file.members and _is_there(archive, file.hash, file):
+            with _scratch(folder, file) as scratch:
+                _move(_unpack(archive, scratch, missing), folder, missing, file)
+        elif not download:
+            raise _absent(file, folder, [*missing], "  downloading was not allowed")
+        else:
+            with _scratch(folder, file) as scratch:
+                got = _download(file, folder, scratch, [*missing])
+                source = _unpack(got, scratch, missing) if file.members else scratch
+                _move(source, folder, missing, file)
+    return folder if file.members else folder / file.name
+
+
+def _is_there(path: Path, expected: str | None, file: RemoteFile) -> bool:
+    """Whether ``path`` exists; raises if it does but is not what is expected."""
+    if not path.exists():
+        return False
+    if expected is None:
+        return True
+    found = file_hash(path, expected.partition(":")[0]) if path.is_file() else "a folder"
+    if found != expected:
+        raise DataError(
+            f"{path} is damaged or not the right file: expected {expected}, got {found}. "
+            f"Delete it (nothing else), then run the same call again: it will be fetched from "
+            f"{' or '.join(file.urls) or 'nowhere, since no URL is known'}."
+        )
+    return True
+
+
+@contextmanager
+def _scratch(folder: Path, file: RemoteFile) -> Iterator[Path]:
+    """A hidden folder beside the target, so that the last step is a rename on one disk."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=folder)
+    except OSError as error:
+        raise DataError(
+            f"Cannot write to {folder}, where {file.name} belongs ({error}). Choose another "
+            f"data_dir or set the environment variable {DATA_DIR_VARIABLE} to a folder of yours."
+        ) from error
+    with scratch as path:
+        yield Path(path)
+
+
+def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str]) -> Path:
+    """Try the mirrors in turn; pooch checks the hash and renames within ``scratch``."""
+    import pooch
+
+    # pooch's default of 1 KiB a chunk flushes the disk 170,000 times for CIFAR-10
+    downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)
+    failures = []
+    for url in file.urls:
+        try:
+            got = Path(pooch.retrieve(url, file.hash, file.name, scratch, downloader=downloader))
+        except (OSError, ValueError) as error:  # of requests, and pooch's for a wrong hash
+            failures.append(f"  {url}\n    {type(error).__name__}: {error}")
+        else:
+            got.chmod(0o644)  # pooch leaves the mode of a private temporary file
+            return got
+    raise _absent(file, folder, missing, "\n".join(failures) or "  no URL is known")
+
+
+def _absent(file: RemoteFile, folder: Path, missing: list[str], tried: str) -> DataError:
+    what = file.name if missing == [file.name] else f"{file.name} (for {', '.join(missing)})"
+    return DataError(
+        f"{what} is not in {folder} and could not be downloaded:\n{tried}\n"
+        f"Either put {file.name} ({file.hash}) into {folder} yourself, from\n  "
+        + "\n  ".join(file.urls)
+        + f"\nor, if you have the data elsewhere, give that folder as data_dir or in the "
+        f"environment variable {DATA_DIR_VARIABLE}."
+    )
+
+
+def _unpack(archive: Path, scratch: Path, wanted: dict[str, str | None]) -> Path:
+    """Extract only what is wanted into a new folder of ``scratch``, and nothing outside it."""
+    target = scratch / "unpacked"
+    target.mkdir()
+
+    def is_wanted(name: str) -> bool:
+        name = posixpath.normpath(name)
+        return any(name == w or name.startswith(f"{w}/") for w in wanted)
+
+    try:
+        if archive.name.endswith((".tar", ".tar.gz", ".tgz")):
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, [m for m in tar if is_wanted(m.name)], filter="data")
+        elif archive.name.endswith(".zip"):
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(target, [n for n in zipped.namelist() if is_wanted(n)])
+        else:  # .gz: one file, which takes the archive's name without the suffix
+            with gzip.open(archive) as packed, (target / archive.stem).open("wb") as out:
+                shutil.copyfileobj(packed, out)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+        raise DataError(f"{archive.name} could not be unpacked: {error}") from error
+    return target
+
+
+def _move(source: Path, folder: Path, wanted: dict[str, str | None], file: RemoteFile) -> None:
+    """Rename what was obtained into place, each part only after its own check."""
+    for name, expected in wanted.items():
+        if not _is_there(source / name, expected, file):
+            raise DataError(f"{file.name} from {' or '.join(file.urls)} holds no {name}.")
+    for name in wanted:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(source / name, target)
+        except OSError as error:  # a folder that is there cannot be replaced ...
+            if not target.is_dir():
+                raise DataError(f"{target} could not be written: {error}") from error
+            # ... and need not be: another process was faster

@@ -1,0 +1,205 @@
+"""A folder of images as a data set.
+
+    root/train/<class>/*.png|jpg|jpeg
+    root/test/<class>/*.png|jpg|jpeg
+
+All images have one size and are either all grey or all RGB: nothing is resized or converted behind
+your back. Classes are numbered in the order of their names. Pixels are decoded once and kept in
+the user's cache folder under a key made of every file's path, size and time of change, so a second
+load takes a moment and a changed folder is read anew. A cache file carries the fingerprint of what
+it holds; one that does not match is rebuilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qrkd_lab.data.fetch import DataError
+from qrkd_lab.data.images import Images, Parts, fingerprint
+
+__all__ = ["is_folder", "read_folder"]
+
+READABLE = (".png", ".jpg", ".jpeg")
+UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
+MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
+Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change in ns
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path looks like a folder of images: it has ``train`` and ``test``."""
+    return (path / "train").is_dir() and (path / "test").is_dir()
+
+
+def read_folder(root: str | os.PathLike[str]) -> Parts:
+    """Read a folder of images, from the cache if it has not changed since.
+
+    Args:
+        root: The folder that holds ``train`` and ``test``.
+
+    Returns:
+        Both parts, in the order of class and file name; ``source`` says which kind of files.
+
+    Raises:
+        DataError: The folder is not laid out as above, or an image is damaged or differs from the
+            others in size or colour mode; the message names it.
+    """
+    root = Path(root).expanduser()
+    if not is_folder(root):
+        raise DataError(
+            f"Expected {root} to hold train/<class>/*.png and test/<class>/*.png "
+            f"(also .jpg, .jpeg); 'train' or 'test' is missing."
+        )
+    classes, listing = _list(root)
+    key = hashlib.sha256(json.dumps([1, classes, listing]).encode()).hexdigest()[:32]
+    cache = _cache_folder() / f"{key}.safetensors"
+    parts = _load(cache)
+    if parts is None:
+        model = root / listing["train"][0][0]  # all others must have its size and colour mode
+        parts = {part: _decode(root, listing[part], classes, model) for part in listing}
+        _save(cache, parts)
+    kinds = {Path(path).suffix.lower() for entries in listing.values() for path, *_ in entries}
+    source = "PNG folder" if kinds == {".png"} else "JPEG folder"
+    tenth = len(parts["train"]) // 10
+    return Parts(parts["train"], parts["test"], classes, source, validation_size=tenth)
+
+
+def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
+    """Class names, and for each part the files in the order of class and name."""
+    names = {part: _visible(root / part, folders=True) for part in ("train", "test")}
+    if names["train"] != names["test"] or not names["train"]:
+        only = sorted(set(names["train"]) ^ set(names["test"]))
+        raise DataError(
+            f"Expected the same classes (folders) in {root}/train and {root}/test, at least one; "
+            f"{'only in one of them: ' + ', '.join(only) if only else 'there is none'}."
+        )
+    listing = {
+        part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
+        for part in names
+    }
+    return tuple(names["train"]), listing
+
+
+def _visible(folder: Path, *, folders: bool) -> list[str]:
+    with os.scandir(folder) as found:
+        return sorted(e.name for e in found if not e.name.startswith(".") and e.is_dir() == folders)
+
+
+def _entries(root: Path, place: str) -> Iterator[Entry]:
+    files = _visible(root / place, folders=False)
+    odd = [name for name in files if name.lower().endswith(UNREADABLE)]
+    images = [name for name in files if name.lower().endswith(READABLE)]
+    if odd or not images:
+        raise DataError(
+            f"Expected images ({', '.join(READABLE)}) in {root / place}, "
+            + (f"got {odd[0]}; convert it." if odd else "got none.")
+        )
+    base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
+    for name in images:
+        seen = os.stat(f"{base}/{place}/{name}")
+        yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
+
+
+def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: Path) -> Images:
+    """All images of a part as one tensor; each must be like the image ``model``."""
+    from tqdm import tqdm
+
+    paths = [root / path for path, *_ in entries]
+    first = _pixels(model)
+    out = np.empty((len(paths), *first.shape), dtype=np.uint8)  # (n, C, H, W)
+
+    def work(index: int) -> None:
+        image = _pixels(paths[index])
+        if image.shape != first.shape:
+            raise DataError(
+                f"Expected all images alike: {model} is {_shape(first)}, but "
+                f"{paths[index]} is {_shape(image)}. Make them one size and one colour mode."
+            )
+        out[index] = image
+
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(paths), desc=f"decoding {root.name}", disable=len(paths) < 2000) as bar,
+    ):
+        # spans, since a task for each tiny image would cost more than its decoding
+        spans = [range(i, min(i + 256, len(paths))) for i in range(0, len(paths), 256)]
+        for span in pool.map(lambda span: [work(i) for i in span], spans):
+            bar.update(len(span))
+    number = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([number[path.parent.name] for path in paths])
+    return Images(torch.from_numpy(out), labels)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """One image as uint8 ``(C, H, W)``."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            mode, (width, height) = image.mode, image.size
+            raw = image.tobytes() if mode in MODES else b""
+    except Exception as error:  # a damaged file can raise almost anything in a decoder
+        raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
+    if mode not in MODES:
+        raise DataError(
+            f"Expected 8-bit grey or RGB, but {path} has Pillow's mode {mode!r}. Convert it, for "
+            'example with Image.open(path).convert("RGB").save(path).'
+        )
+    return np.frombuffer(raw, np.uint8).reshape(height, width, MODES[mode]).transpose(2, 0, 1)
+
+
+def _shape(image: np.ndarray) -> str:
+    channels, height, width = image.shape
+    return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
+
+
+def _cache_folder() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("qrkd-lab")) / "folders"
+
+
+def _load(cache: Path) -> dict[str, Images] | None:
+    """What a cache file holds, or nothing if it is absent or does not match its fingerprint."""
+    from safetensors import SafetensorError, safe_open
+
+    if not cache.exists():
+        return None
+    try:
+        with safe_open(cache, "pt") as file:
+            parts = {
+                part: Images(file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"))
+                for part in ("train", "test")
+            }
+            if (file.metadata() or {}).get("sha256") == fingerprint(*parts.values()):
+                return parts
+        reason = "its fingerprint is wrong"
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = str(error)
+    warnings.warn(f"{cache} is damaged ({reason}); decoding the images again.", stacklevel=3)
+    return None
+
+
+def _save(cache: Path, parts: dict[str, Images]) -> None:
+    """Write the cache beside its place and rename it, so that nobody ever reads half of it."""
+    from safetensors.torch import save_file
+
+    tensors = {f"{part}.pixels": images.pixels for part, images in parts.items()}
+    tensors |= {f"{part}.labels": images.labels for part, images in parts.items()}
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=cache.parent) as scratch:
+            fresh = Path(scratch) / cache.name
+            save_file(tensors, fresh, {"sha256": fingerprint(*parts.values())})
+            os.replace(fresh, cache)
+    except OSError as error:  # the images are read: a full or read-only disk costs only time
+        warnings.warn(f"The decoded images could not be kept in {cache}: {error}", stacklevel=3)

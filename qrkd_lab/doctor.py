@@ -1,0 +1,270 @@
+"""What is wrong with this installation, and what to do: ``python -m qrkd_lab doctor``.
+
+``check`` looks at the Python version, the packages, the libraries that break most often (each
+imported in a process of its own, so that one broken library cannot stop the rest), the devices,
+the data, the folder for runs, the widgets and the kernel. It changes nothing and needs no network.
+
+Example:
+    >>> from qrkd_lab import doctor
+    >>> [f.name for f in doctor.check() if not f.ok]  # doctest: +SKIP
+    []
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+__all__ = ["Finding", "check", "main"]
+
+_PIP = f"{sys.executable} -m pip"
+_INSTALL = "make install (or, in the project's folder: pip install -e .)"
+# What each library must be able to do; torchvision's compiled part is used once, not only loaded.
+_PROBES = {
+    "torch": "import torch; torch.ones(2).sum()",
+    "torchvision": "import torch, torchvision; "
+    "torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)",
+    "transformers": "from transformers import GPT2LMHeadModel",
+    "pennylane": "import pennylane; pennylane.device('default.qubit', wires=1)",
+}
+# How torchvision fails beside a torch that it was not built for.
+_MISMATCH = re.compile(
+    r"torchvision::nms|custom C\+\+ ops|undefined symbol|Symbol not found|libc10|libtorch"
+    r"|different CUDA|CUDA major versions",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        name: what was looked at.
+        ok: whether it is as it should be.
+        found: what is there, in words.
+        advice: what to do about it; "" where there is nothing to do.
+        essential: whether the kit cannot work without; other findings are notes.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+    essential: bool = True
+
+
+def check() -> list[Finding]:
+    """Everything that is looked at, in the order of the table; takes about ten seconds."""
+    parts = (_python, _packages, _libraries, _devices, _data, _folders, _widgets, _kernel)
+    findings: list[Finding] = []
+    for part in parts:
+        if part is _devices and any(f.name.startswith("torch ") and not f.ok for f in findings):
+            continue  # a torch that crashes must not take this process along
+        try:
+            findings += part()
+        except Exception as error:  # the rest must still be looked at
+            name = part.__name__.strip("_")
+            findings.append(Finding(name, False, f"{type(error).__name__}: {error}", _INSTALL))
+    return findings
+
+
+def main() -> int:
+    """Print the findings as a table; 1 if something essential is wrong, else 0."""
+    findings = check()
+    wide = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        mark = "ok" if finding.ok else ("WRONG" if finding.essential else "note")
+        print(f"{mark:<6} {finding.name:<{wide}}  {finding.found}")
+        if finding.advice and not finding.ok:
+            print(textwrap.indent(finding.advice, " " * (wide + 9) + "-> ", lambda line: True))
+    wrong = sum(not finding.ok and finding.essential for finding in findings)
+    print(f"\n{wrong} thing(s) to mend, above." if wrong else "\nEverything essential is in order.")
+    return 1 if wrong else 0
+
+
+def _python() -> list[Finding]:
+    wanted, have = SpecifierSet(_metadata()["python"]), platform.python_version()
+    advice = f"Make a new environment with Python {wanted}."
+    ok = wanted.contains(have, prereleases=True)
+    return [Finding("Python", ok, f"{have} at {sys.executable}", advice)]
+
+
+def _metadata() -> dict:
+    """The declared needs: of the installed package, else of the pyproject.toml beside it."""
+    try:
+        info = metadata.metadata("qrkd-lab")
+        requires = metadata.requires("qrkd-lab") or []
+        return {"python": info["Requires-Python"], "requires": requires, "installed": True}
+    except metadata.PackageNotFoundError:
+        import tomllib
+
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+        project = tomllib.loads(text)["project"]
+        python, requires = project["requires-python"], project["dependencies"]
+        return {"python": python, "requires": requires, "installed": False}
+
+
+def _packages() -> list[Finding]:
+    declared = _metadata()
+    findings = []
+    if not declared["installed"]:
+        found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
+        findings.append(Finding("qrkd-lab", False, found, _INSTALL, essential=False))
+    needed = map(Requirement, declared["requires"])
+    needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
+    wrong = []
+    for requirement in needed:
+        have = _version(requirement.name)
+        if have and requirement.specifier.contains(have, prereleases=True):
+            continue
+        found = f"{have or 'not installed'}; needed: {requirement.specifier or 'any'}"
+        advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
+        wrong.append(Finding(requirement.name, False, found, advice))
+    count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
+    return [*findings, Finding("packages", not wrong, count, "See the next rows."), *wrong]
+
+
+def _libraries() -> list[Finding]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        errors = dict(zip(_PROBES, pool.map(_probe, _PROBES.values()), strict=True))
+    findings = []
+    for name, error in errors.items():
+        advice = f"{_PIP} install --force-reinstall {name}"
+        if name == "torchvision" and errors["torch"] is None:
+            advice = _torchvision_advice(error or "")
+        elif name != "torch" and errors["torch"] is not None:
+            advice = "Mend torch first."
+        found = "works" if error is None else error
+        findings.append(Finding(f"{name} {_version(name)}", error is None, found, advice))
+    return findings
+
+
+def _torchvision_advice(error: str) -> str:
+    mend = f"{_PIP} install --force-reinstall torch torchvision"
+    if not _MISMATCH.search(error):
+        return mend
+    return (
+        f"torch {_version('torch')} and torchvision {_version('torchvision')} were not built for\n"
+        "each other (often a CPU build of torch beside the default torchvision).\n"
+        f"Install both in one command, from the same index:\n{mend}"
+    )
+
+
+def _probe(code: str) -> str | None:
+    """Run ``code`` in a Python of its own: None if it works, else the last line of what it says."""
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
+        )
+    except subprocess.TimeoutExpired:
+        return "no answer within 5 minutes"
+    if run.returncode == 0:
+        return None
+    lines = [line for line in run.stderr.splitlines() if line.strip()]
+    known = [line for line in lines if _MISMATCH.search(line) and "Error" in line]
+    if run.returncode < 0:
+        return f"Python died of signal {-run.returncode}"
+    return (known or lines or [f"exit status {run.returncode}"])[-1].strip()
+
+
+def _version(name: str) -> str:
+    """The installed version; "" if there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _devices() -> list[Finding]:
+    torch = importlib.import_module("torch")
+    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    count = torch.cuda.device_count() if cuda else 0
+    names = [torch.cuda.get_device_name(index) for index in range(count)]
+    unused = not cuda and shutil.which("nvidia-smi") is not None
+    advice = (
+        "An NVIDIA driver is here, but torch does not use it: the driver is too old, or torch is\n"
+        f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
+    )
+    found = ", ".join(names) or ("none that torch can use" if unused else "none (not needed)")
+    pick = importlib.import_module("qrkd_lab.devices").pick_device
+    return [
+        Finding("CPU", True, cores),
+        Finding("CUDA", not unused, found, advice, essential=False),
+        Finding("MPS", True, "there" if mps else "none (Apple silicon only)"),
+        Finding('device="auto"', True, f"picks {pick('auto')}"),
+    ]
+
+
+def _data() -> list[Finding]:
+    folder = importlib.import_module("qrkd_lab.data").data_dir()
+    raw, batches, images = folder / "MNIST" / "raw", "cifar-10-batches-py", "cifar10_jpeg"
+    found = {"mnist": "", "cifar10": ""}
+    if any(raw.glob("train-images*")) and any(raw.glob("t10k-images*")):
+        found["mnist"] = f"official files in {raw}"
+    if (folder / batches).is_dir() or (folder / "cifar-10-python.tar.gz").is_file():
+        found["cifar10"] = f"official files in {folder}"
+    elif (folder / images / "train").is_dir():
+        found["cifar10"] = f"a folder of images, not the official pixels: {folder / images}"
+    advice = "Downloaded when first used; to fetch it now: python -m qrkd_lab data "
+    return [
+        Finding(f"data: {name}", bool(text), text or f"not in {folder}", advice + name, False)
+        for name, text in found.items()
+    ]
+
+
+def _folders() -> list[Finding]:
+    runs = Path("runs").absolute()
+    at = next(path for path in (runs, *runs.parents) if path.exists())
+    ok, free = at.is_dir() and os.access(at, os.W_OK | os.X_OK), shutil.disk_usage(at).free / 1e9
+    return [
+        Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", "Work in another folder."),
+        Finding("disk", free > 1, f"{free:.1f} GB free there", "Make room: 1 GB at least.", False),
+    ]
+
+
+def _widgets() -> list[Finding]:
+    place = Path("share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager")
+    there = (Path(sys.prefix) / place / "package.json").is_file()
+    found = f"jupyterlab {_version('jupyterlab')}, ipywidgets {_version('ipywidgets')}"
+    if not there:
+        found += f"; no {place} in {sys.prefix}: sliders stay invisible"
+    advice = (
+        f"{_PIP} install --force-reinstall --no-deps jupyterlab_widgets ipywidgets\n"
+        "then restart JupyterLab and reload its page."
+    )
+    findings = [Finding("widgets", there, found, advice)]
+    jupyter = shutil.which("jupyter-lab")
+    if jupyter and Path(jupyter).parent.resolve() != Path(sys.executable).parent.resolve():
+        found = f"the command on the PATH is another one: {jupyter}"
+        advice = "make lab (or activate this environment before: jupyter lab)"
+        findings.append(Finding("jupyter lab", False, found, advice, essential=False))
+    return findings
+
+
+def _kernel() -> list[Finding]:
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    # a bare "python" stands for the interpreter that Jupyter itself runs in
+    bare = re.fullmatch(r"python[\d.]*", spec.argv[0])
+    python = sys.executable if bare else shutil.which(spec.argv[0])
+    advice = f"{sys.executable} -m ipykernel install --sys-prefix --name python3"
+    if python is None:
+        found = f"{spec.argv[0]} does not exist (said by {spec.resource_dir})"
+        return [Finding("notebook kernel", False, found, advice)]
+    same = Path(python).absolute().parent == Path(sys.executable).absolute().parent
+    return [Finding("notebook kernel", same, f"runs {python}", advice, essential=False)]

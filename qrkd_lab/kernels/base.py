@@ -1,0 +1,102 @@
+"""What every kernel is: embed each sample, then compare every two embeddings.
+
+A kernel says only two things: how a batch of angles ``(n, q)`` becomes one row ``(n, m)`` a sample
+(:meth:`Kernel.embed`: a quantum state, Bloch vectors, or the angles themselves), and how rows of
+two batches become a matrix (:meth:`Kernel.compare`). Checks, bandwidth and bounded memory are here,
+once, for quantum kernels and classical controls alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from qrkd_lab.relations import check_features
+
+__all__ = ["Kernel", "positive"]
+
+
+class Kernel:
+    """A kernel on angles: ``k(x)`` is ``(n, n)``, ``k(x, y)`` is ``(n, m)``; both differentiable.
+
+    Attributes:
+        bandwidth: every input is multiplied by it first. Small values make all samples look alike
+            (K -> 1), large ones make each look like itself only (K -> identity).
+        chunk: rows embedded at once; None chooses so that an embedding block stays near 128 MiB.
+    """
+
+    bandwidth: float = 1.0
+    chunk: int | None = None
+
+    @property
+    def features(self) -> int | None:
+        """How many angles a sample must have; None: any number."""
+        return None
+
+    @property
+    def embedding_size(self) -> int:
+        """Numbers a row of the embedding holds, to choose ``chunk`` by."""
+        return 1024
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Rows ``(n, m)`` for angles ``(n, q)``, bandwidth already applied."""
+        raise TypeError(f"{type(self).__name__} must define embed(x)")
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        """Kernel values ``(n, m)`` of embeddings ``(n, .)`` and ``(m, .)``."""
+        raise TypeError(f"{type(self).__name__} must define compare(u, v)")
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The kernel matrix of ``x`` with itself, or with ``y``.
+
+        Args:
+            x: angles ``(n, q)``.
+            y: angles ``(m, q)``; None means ``x``.
+
+        Returns:
+            ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``.
+
+        Raises:
+            TypeError, ValueError: not a finite float ``(n, q)`` tensor, or another q than expected.
+        """
+        self.check(x, "x")
+        if y is not None:
+            self.check(y, "y")
+        rows = self.chunk or max(1, 2**24 // self.embedding_size)
+        if max(len(x), 0 if y is None else len(y)) <= rows:
+            u = self.embed(self.bandwidth * x)
+            return self.compare(u, u if y is None else self.embed(self.bandwidth * y))
+        return self._blockwise(x, x if y is None else y, rows)
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        """Raise unless ``x`` is a finite float tensor ``(n, q)`` with the q this kernel takes."""
+        check_features(x, name)
+        if self.features is not None and x.shape[1] != self.features:
+            raise ValueError(
+                f"{name}: {self} takes {self.features} angles a sample, got {x.shape[1]}; "
+                "use an Encoder, or a kernel of another size"
+            )
+
+    def _blockwise(self, x: Tensor, y: Tensor, rows: int) -> Tensor:
+        """The same matrix block by block; embeddings are made again rather than kept."""
+
+        def block(a: Tensor, b: Tensor) -> Tensor:
+            return self.compare(self.embed(self.bandwidth * a), self.embed(self.bandwidth * b))
+
+        def line(a: Tensor) -> Iterator[Tensor]:
+            for low, high in pairwise([*range(0, len(y), rows), len(y)]):
+                yield checkpoint(block, a, y[low:high], use_reentrant=False)
+
+        cuts = pairwise([*range(0, len(x), rows), len(x)])
+        return torch.cat([torch.cat(list(line(x[low:high])), dim=1) for low, high in cuts])
+
+
+def positive(**values: float) -> None:
+    """Raise ValueError naming the first argument that is not a finite number > 0."""
+    for name, value in values.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")

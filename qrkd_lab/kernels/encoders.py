@@ -1,0 +1,156 @@
+r"""Encoders: features of any width ``(n, d)`` become angles ``(n, q)`` for a circuit of q qubits.
+
+Teacher and student have features of different widths, and circuits want few numbers of a sane size.
+So each side is mapped linearly to q columns, and each column is standardised over the batch:
+
+.. math:: a_{ik} = \frac{z_{ik} - \mu_k}{\sqrt{\sigma_k^2 + 10^{-5}}}, \qquad z = f W
+
+with mean and (biased) variance over the batch, as batch normalisation does. A constant or dead
+column gives exactly 0 for every sample. The kernel's ``bandwidth`` then scales the angles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.relations import check_features
+
+__all__ = ["ENCODERS", "Encoder", "standardise"]
+
+# What each kind does on the (teacher's, student's) side.
+ENCODERS = {
+    "adapter": ("projection", "trained"),
+    "projection": ("projection", "projection"),
+    "pca": ("pca", "trained"),
+    "truncate": ("truncate", "truncate"),
+}
+
+
+def standardise(z: Tensor) -> Tensor:
+    """Columns of ``(n, q)`` shifted to mean 0 and scaled to variance 1 over the batch.
+
+    Variances far below 1e-5 are not blown up: a constant column gives 0, and no gradient is larger
+    than 1 / sqrt(1e-5) times the incoming one.
+    """
+    z = z - z.mean(0)
+    return z * (z.square().mean(0) + 1e-5).rsqrt()
+
+
+class Encoder(nn.Module):
+    """Maps teacher features ``(n, d_t)`` and student features ``(n, d_s)`` to angles ``(n, q)``.
+
+    ============  ==========================================  ====================================
+    kind          teacher's side                              student's side
+    ============  ==========================================  ====================================
+    adapter       fixed orthonormal projection, from ``seed``  a linear map, trained along and
+                                                              thrown away
+    projection    fixed orthonormal projection, from ``seed``  the same kind (the same matrix
+                                                              where d_s = d_t)
+    pca           its leading principal components (``fit``)  as ``adapter``
+    truncate      the first q features                        the first q features
+    ============  ==========================================  ====================================
+
+    Args:
+        teacher_dim, student_dim: d_t and d_s.
+        qubits: q, the number of angles that the kernel takes (``kernel.features``).
+        kind: see the table.
+        seed: of projections and of the adapter's start.
+
+    Raises:
+        ValueError: unknown kind (lists them), or more angles asked for than a fixed side has
+            features (nothing is padded, and nothing is cut but by ``truncate``).
+
+    Example:
+        >>> encoder = Encoder(teacher_dim=20, student_dim=31, qubits=6)
+        >>> encoder.student(torch.randn(64, 31)).shape
+        torch.Size([64, 6])
+    """
+
+    def __init__(
+        self,
+        teacher_dim: int,
+        student_dim: int,
+        qubits: int,
+        kind: str = "adapter",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if kind not in ENCODERS:
+            raise ValueError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
+        self.kind, self.seed, self.qubits = kind, seed, qubits
+        self.teacher_side, self.student_side = ENCODERS[kind]
+        self._check_width("teacher", teacher_dim, self.teacher_side)
+        self._check_width("student", student_dim, self.student_side)
+        unfitted = torch.full((teacher_dim, qubits), torch.nan)
+        self.register_buffer(
+            "teacher_map",
+            unfitted if self.teacher_side == "pca" else self._map(teacher_dim, self.teacher_side),
+        )
+        student_map = self._map(student_dim, self.student_side)
+        if self.student_side == "trained":
+            self.student_map = nn.Parameter(student_map)
+        else:
+            self.register_buffer("student_map", student_map)
+
+    def fit(self, teacher_features: Tensor) -> Encoder:
+        """Fit what is learnt from the teacher (``pca``: components of ``(n, d_t)``); else nothing."""
+        if self.teacher_side == "pca":
+            check_features(teacher_features, "teacher features")
+            if len(teacher_features) <= self.qubits:
+                raise ValueError(
+                    f"pca: {self.qubits} components need more than {self.qubits} samples, "
+                    f"got {len(teacher_features)}"
+                )
+            centred = (teacher_features - teacher_features.mean(0)).detach()
+            components = torch.linalg.svd(centred, full_matrices=False).Vh[: self.qubits].T
+            # A component's sign is arbitrary: its largest entry is made positive.
+            largest = components.gather(0, components.abs().argmax(0, keepdim=True))
+            self.teacher_map.copy_(components * largest.sign())
+        return self
+
+    def teacher(self, features: Tensor) -> Tensor:
+        """Angles ``(n, q)`` of teacher features ``(n, d_t)``, without gradient."""
+        if self.teacher_map.isnan().any():
+            raise ValueError("this pca encoder is not fitted yet: call fit(teacher_features) first")
+        return self._encode(features.detach(), self.teacher_map, "teacher features")
+
+    def student(self, features: Tensor) -> Tensor:
+        """Angles ``(n, q)`` of student features ``(n, d_s)``, differentiable."""
+        return self._encode(features, self.student_map, "student features")
+
+    @property
+    def teacher_key(self) -> Hashable:
+        """Equal for encoders whose teacher's side is the same, so that it is computed once."""
+        seed = None if self.teacher_side in ("truncate", "pca") else self.seed
+        return (self.teacher_side, tuple(self.teacher_map.shape), seed)
+
+    def _encode(self, features: Tensor, linear: Tensor, name: str) -> Tensor:
+        check_features(features, name)
+        if features.shape[1] != len(linear):
+            raise ValueError(
+                f"{name}: this encoder was made for d = {len(linear)}, got {features.shape[1]}"
+            )
+        return standardise(features @ linear.to(features.dtype))
+
+    def _check_width(self, side: str, width: int, how: str) -> None:
+        if how != "trained" and width < self.qubits:
+            raise ValueError(
+                f"encoder {self.kind!r}: the {side} has {width} features, fewer than the "
+                f"{self.qubits} angles asked for; use fewer qubits"
+                + (", or kind='adapter'" if side == "student" else "")
+            )
+
+    def _map(self, width: int, how: str) -> Tensor:
+        """A (width, q) matrix: the first columns of the identity, or seeded orthonormal ones."""
+        if how == "truncate":
+            return torch.eye(width, self.qubits)
+        generator = torch.Generator().manual_seed(self.seed)
+        wide = torch.randn(max(width, self.qubits), self.qubits, generator=generator)
+        return torch.linalg.qr(wide).Q[:width].contiguous()
+
+    def extra_repr(self) -> str:
+        sizes = f"{len(self.teacher_map)} and {len(self.student_map)} -> {self.qubits}"
+        return f"{self.kind}, teacher {self.teacher_side}, student {self.student_side}, {sizes}"

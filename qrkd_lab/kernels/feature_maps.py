@@ -1,0 +1,121 @@
+r"""Feature maps: circuits that write a sample's angles into a quantum state, in PennyLane.
+
+Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` where ``angles`` is ``(..., q)``
+(a batch is allowed, as in every PennyLane operation) and the state it prepares from
+:math:`|0\dots0\rangle` is the sample's embedding :math:`|\phi(x)\rangle`. Write your own in the same
+form and hand it to :class:`~qrkd_lab.FidelityKernel`:
+
+    >>> def mine(angles, wires):
+    ...     for i, wire in enumerate(wires):
+    ...         qp.RX(angles[..., i], wires=wire)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import pennylane as qp
+from torch import Tensor
+
+from qrkd_lab.kernels.classical import unit_rows
+
+__all__ = ["FEATURE_MAPS", "amplitude", "angle", "iqp", "reuploading", "zz"]
+
+
+def angle(angles: Tensor, wires: Sequence[int], layers: int = 1, entangle: bool = True) -> None:
+    r"""A rotation RY(x_i) on each qubit, in layers with a ring of CNOTs *between* them.
+
+    With one layer, or without entanglement, the state is a product and the fidelity kernel has the
+    closed form :math:`\prod_i \cos^2\!\big(L (x_i - y_i) / 2\big)` for L layers. (Entanglers after
+    the last layer would cancel in a fidelity, so there are none.)
+    """
+    for layer in range(layers):
+        if layer and entangle:
+            _ring(qp.CNOT, wires)
+        for i, wire in enumerate(wires):
+            qp.RY(angles[..., i], wires=wire)
+
+
+def zz(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:
+    r"""Havlicek's map: Hadamards, then phases 2 x_i and, for all pairs, 2 (pi - x_i)(pi - x_j).
+
+    .. math:: \left[ e^{-i \sum_{i<j} (\pi - x_i)(\pi - x_j) Z_i Z_j - i \sum_i x_i Z_i}
+              H^{\otimes q} \right]^L |0\rangle
+
+    equal to the published circuit of CNOTs and phase gates up to a global phase, which no kernel
+    sees. Source: Havlicek et al., Nature 567, 209 (2019).
+    """
+    pairs = list(combinations(range(len(wires)), 2))
+    both = [[i for i, _ in pairs], [j for _, j in pairs]]
+    phases = 2 * (math.pi - angles[..., both[0]]) * (math.pi - angles[..., both[1]])
+    for _ in range(layers):
+        for i, wire in enumerate(wires):
+            qp.Hadamard(wires=wire)
+            qp.RZ(2 * angles[..., i], wires=wire)
+        for p, (i, j) in enumerate(pairs if entangle else ()):
+            qp.IsingZZ(phases[..., p], wires=[wires[i], wires[j]])
+
+
+def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:
+    r"""Instantaneous quantum polynomial map: Hadamards, RZ(x_i), and ZZ rotations by x_i x_j.
+
+    PennyLane's ``IQPEmbedding``. Source: Havlicek et al., Nature 567, 209 (2019); Bremner et al.,
+    PRL 117, 080501 (2016).
+    """
+    qp.IQPEmbedding(angles, wires, n_repeats=layers, pattern=None if entangle else [])
+
+
+def reuploading(
+    angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True, seed: int = 0
+) -> None:
+    r"""Data re-uploading: in each layer RY(x_i), a fixed random rotation, and a ring of CZs.
+
+    The rotations are drawn once from ``seed`` (uniform angles) and are not trained. Source:
+    Perez-Salinas et al., Quantum 4, 226 (2020).
+    """
+    fixed = np.random.default_rng(seed).uniform(0, 2 * math.pi, (layers, len(wires), 3))
+    for layer in range(layers):
+        for i, wire in enumerate(wires):
+            qp.RY(angles[..., i], wires=wire)
+            qp.Rot(*fixed[layer, i], wires=wire)
+        if entangle:
+            _ring(qp.CZ, wires)
+
+
+def amplitude(angles: Tensor, wires: Sequence[int]) -> None:
+    r"""The sample's numbers themselves, scaled to length 1, are the :math:`2^q` amplitudes.
+
+    The fidelity kernel is the squared cosine, so there is nothing quantum in it but the name. A
+    zero row has no direction and becomes :math:`|0\dots0\rangle`, without gradient.
+    """
+    unit = unit_rows(angles)
+    # A zero row must be a state too; adding to its first amplitude keeps the others' gradient.
+    missing = (unit.detach() == 0).all(-1, keepdim=True)
+    first = missing.to(unit.dtype) * _one_hot(unit)
+    qp.StatePrep(unit + first, wires=wires, validate_norm=False)
+
+
+FEATURE_MAPS: dict[str, Callable[..., None]] = {
+    "angle": angle,
+    "zz": zz,
+    "iqp": iqp,
+    "reuploading": reuploading,
+    "amplitude": amplitude,
+}
+
+
+def _ring(gate: Callable[..., object], wires: Sequence[int]) -> None:
+    """The gate on neighbours, closed to a ring from three qubits on."""
+    for a, b in zip(wires, wires[1:], strict=False):
+        gate(wires=[a, b])
+    if len(wires) > 2:
+        gate(wires=[wires[-1], wires[0]])
+
+
+def _one_hot(like: Tensor) -> Tensor:
+    row = like.new_zeros(like.shape[-1])
+    row[0] = 1
+    return row

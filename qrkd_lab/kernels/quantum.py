@@ -1,0 +1,233 @@
+"""Quantum kernels: how alike two samples are once they have become quantum states.
+
+Exact values come from the batched statevector (:mod:`qrkd_lab.kernels.statevector`): n simulated
+circuits and one matrix product, not n^2 circuits. ``kernel.on(...)`` is the same kernel as a device
+would estimate it, circuit by circuit, with shots and noise.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from qrkd_lab.kernels.base import Kernel, positive
+from qrkd_lab.kernels.classical import squared_distances
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from qrkd_lab.kernels.device import DeviceKernel
+    from qrkd_lab.kernels.statevector import StateVector
+
+__all__ = ["FidelityKernel", "ProjectedKernel", "QuantumKernel"]
+
+MOST_QUBITS = 16  # 2^16 amplitudes: 512 KiB a sample in single precision
+
+
+@dataclass(frozen=True)
+class QuantumKernel(Kernel):
+    """What the quantum kernels share: a feature map, its circuit, and its states.
+
+    Args:
+        feature_map: one of ``angle``, ``zz``, ``iqp``, ``reuploading``, ``amplitude``, or your own
+            PennyLane quantum function of ``(angles, wires)``.
+        qubits: q, 1 to 16.
+        layers: repetitions; None takes the map's own default.
+        bandwidth: factor on every angle; see :class:`~qrkd_lab.kernels.base.Kernel`.
+        entangle: with or without the gates between qubits.
+        seed: of the fixed rotations of ``reuploading``.
+        chunk: states held at once; see :class:`~qrkd_lab.kernels.base.Kernel`.
+
+    Raises:
+        ValueError: unknown map (lists the maps), q out of range, or an option that the map has not.
+    """
+
+    feature_map: str | Callable[..., object] = "zz"
+    qubits: int = 6
+    layers: int | None = None
+    bandwidth: float = 1.0
+    entangle: bool = True
+    seed: int = 0
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        positive(bandwidth=self.bandwidth)
+        if not isinstance(self.qubits, int) or not 1 <= self.qubits <= MOST_QUBITS:
+            raise ValueError(
+                f"qubits: expected a whole number from 1 to {MOST_QUBITS}, got {self.qubits!r}; "
+                "a state of q qubits has 2^q amplitudes"
+            )
+        if self.layers is not None and (not isinstance(self.layers, int) or self.layers < 1):
+            raise ValueError(f"layers: expected a whole number >= 1, got {self.layers!r}")
+        _ = self._options  # an option that the map does not have is an error now, not at first use
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        """The keyword arguments for the feature map: those it has, where they are not default."""
+        known = inspect.signature(_function(self.feature_map)).parameters
+        wanted = {"layers": self.layers, "entangle": self.entangle, "seed": self.seed}
+        default = {"layers": None, "entangle": True, "seed": 0}
+        for name, value in wanted.items():
+            if value != default[name] and name not in known:
+                raise ValueError(
+                    f"feature map {_name(self.feature_map)!r} has no option {name!r}, got "
+                    f"{name}={value!r}; leave it out"
+                )
+        return {name: value for name, value in wanted.items() if value != default[name]}
+
+    @property
+    def features(self) -> int:
+        return 2**self.qubits if self.feature_map == "amplitude" else self.qubits
+
+    @property
+    def embedding_size(self) -> int:
+        return 2**self.qubits
+
+    @property
+    def entangles(self) -> bool:
+        """Whether ``entangle=False`` would give another kernel than ``entangle=True``."""
+        function = _function(self.feature_map)
+        known = inspect.signature(function).parameters
+        if self.qubits == 1 or "entangle" not in known:
+            return False
+        layers = self.layers or known["layers"].default
+        return layers > 1 or self.feature_map != "angle"
+
+    @property
+    def circuit(self) -> Callable[..., None]:
+        """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied."""
+
+        def circuit(angles: Tensor, wires: Any = range(self.qubits)) -> None:  # noqa: ANN401
+            _function(self.feature_map)(self.bandwidth * angles, list(wires), **self._options)
+
+        return circuit
+
+    @property
+    def statevector(self) -> StateVector:
+        """The simulator; shared by all kernels with the same circuit, whatever their bandwidth."""
+        options = tuple(sorted(self._options.items()))
+        return _statevector(_function(self.feature_map), self.qubits, options)
+
+    def states(self, x: Tensor) -> Tensor:
+        """The embedding states ``(n, 2^q)``, complex, of angles ``(n, q)``; wire 0 is leftmost."""
+        self.check(x)
+        return self.statevector(self.bandwidth * x)
+
+    def draw(self) -> Figure:
+        """The circuit as a matplotlib figure, angles shown as x0, x1, ..."""
+        import pennylane as qp
+
+        example = torch.arange(1.0, self.features + 1) / (self.features + 1)
+        drawn, _ = qp.draw_mpl(self.circuit, style="pennylane")(example, range(self.qubits))
+        return drawn
+
+    def on(
+        self,
+        device: str | Any = "default.qubit",  # noqa: ANN401
+        shots: int | None = None,
+        noise: float | Any | None = None,  # noqa: ANN401
+        seed: int | None = None,
+    ) -> DeviceKernel:
+        """The same kernel on a PennyLane device, circuit by circuit; see :class:`DeviceKernel`."""
+        from qrkd_lab.kernels.device import DeviceKernel
+
+        return DeviceKernel(self, device, shots, noise, seed)
+
+
+@dataclass(frozen=True)
+class FidelityKernel(QuantumKernel):
+    r"""Fidelity of the embedding states, the kernel of QRKD.
+
+    .. math:: k(x, y) = \lvert \langle \phi(x) | \phi(y) \rangle \rvert^2
+
+    Arguments as :class:`QuantumKernel`. Source: Havlicek et al., Nature 567, 209 (2019); Schuld and
+    Killoran, PRL 122, 040504 (2019).
+
+    Example:
+        >>> k = FidelityKernel("angle", qubits=2)
+        >>> k(torch.tensor([[0.0, 0.0], [torch.pi, 0.0]]))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.statevector(x)
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        overlaps = torch.view_as_real(u @ v.mH)  # (n, m, 2)
+        return overlaps.square().sum(-1)
+
+
+@dataclass(frozen=True)
+class ProjectedKernel(QuantumKernel):
+    r"""Projected quantum kernel: a Gaussian of the qubits' reduced states.
+
+    .. math:: k(x, y) = \exp\Big(-\gamma \sum_{k=1}^{q}
+              \lVert \rho_k(x) - \rho_k(y) \rVert_F^2\Big)
+
+    with :math:`\rho_k` the state of qubit k alone. In Bloch vectors r the sum is half the squared
+    distance :math:`\lVert r(x) - r(y) \rVert^2`.
+
+    Args:
+        gamma: > 0; the others as :class:`QuantumKernel`.
+
+    Source: Huang et al., "Power of data in quantum machine learning", Nat. Commun. 12, 2631 (2021).
+    """
+
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive(gamma=self.gamma)
+        super().__post_init__()
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Bloch vectors ``(n, 3q)``."""
+        return bloch_vectors(self.statevector(x), self.qubits).flatten(1)
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.exp(-0.5 * self.gamma * squared_distances(u, v))
+
+
+def bloch_vectors(states: Tensor, qubits: int) -> Tensor:
+    """(<X>, <Y>, <Z>) of every qubit: states ``(n, 2^q)`` -> ``(n, q, 3)``, in [-1, 1]."""
+    vectors = []
+    for wire in range(qubits):
+        cube = states.reshape(len(states), 2**wire, 2, -1)  # (n, left, the qubit, right)
+        zero, one = cube[:, :, 0].flatten(1), cube[:, :, 1].flatten(1)
+        coherence = (zero.conj() * one).sum(1)
+        parts = torch.view_as_real(cube).square().sum(-1).sum((1, 3))  # (n, 2) populations
+        z = parts[:, 0] - parts[:, 1]
+        vectors.append(torch.stack([2 * coherence.real, 2 * coherence.imag, z], dim=1))
+    return torch.stack(vectors, dim=1)
+
+
+def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]:
+    if callable(feature_map):
+        return feature_map
+    from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
+
+    if feature_map not in FEATURE_MAPS:
+        raise ValueError(
+            f"unknown feature map {feature_map!r}; choose one of {', '.join(FEATURE_MAPS)}, or pass "
+            "a PennyLane quantum function of (angles, wires)"
+        )
+    return FEATURE_MAPS[feature_map]
+
+
+def _name(feature_map: str | Callable[..., object]) -> str:
+    return feature_map if isinstance(feature_map, str) else feature_map.__name__
+
+
+@lru_cache(maxsize=64)
+def _statevector(
+    function: Callable[..., object], qubits: int, options: tuple[tuple[str, Hashable], ...]
+) -> StateVector:
+    from qrkd_lab.kernels.statevector import StateVector
+
+    return StateVector(partial(function, **dict(options)), qubits)

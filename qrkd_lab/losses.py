@@ -1,0 +1,183 @@
+r"""Losses: how far the student is from the teacher, output by output and relation by relation.
+
+.. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+
+Every loss is ``f(student, teacher) -> scalar``; weights live outside, in
+:class:`~qrkd_lab.objective.DistillationLoss`. No gradient ever reaches the teacher.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qrkd_lab.kernels.base import Kernel
+from qrkd_lab.relations import pairwise_distances, triplet_angles
+
+__all__ = [
+    "angle_loss",
+    "distance_loss",
+    "kd_loss",
+    "kernel_loss",
+    "normalised_distances",
+    "relation_loss",
+]
+
+
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
+    r"""Hinton's knowledge distillation: the student's softened outputs follow the teacher's.
+
+    .. math:: L_{kd} = \frac{T^2}{n} \sum_i \sum_c p^t_{ic} \log \frac{p^t_{ic}}{p^s_{ic}},
+              \qquad p = \operatorname{softmax}(z / T)
+
+    The factor :math:`T^2` keeps the size of the gradient comparable over temperatures.
+
+    Args:
+        student_logits: ``(n, c)``, or ``(n, t, v)`` for sequences (then averaged over tokens too).
+        teacher_logits: the same shape; gets no gradient.
+        temperature: T > 0, without unit.
+
+    Returns:
+        A scalar in nats, >= 0; 0 exactly when both distributions agree.
+
+    Raises:
+        ValueError: the shapes differ, or the temperature is not positive.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
+
+    Example:
+        >>> kd_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]))
+        tensor(0.)
+    """
+    _same_shape(student_logits, teacher_logits, "logits")
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number > 0, got {temperature}")
+    student = F.log_softmax(student_logits.flatten(0, -2) / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits.detach().flatten(0, -2) / temperature, dim=-1)
+    return temperature**2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
+
+
+def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""Mean Huber distance of two relations over *distinct* samples.
+
+    .. math:: L = \frac{1}{|P|} \sum_{p \in P} h(R^s_p - R^t_p), \qquad
+              h(u) = \tfrac12 u^2 \text{ if } |u| < 1 \text{ else } |u| - \tfrac12
+
+    P holds the pairs i != j of an ``(n, n)`` relation, or the triples with i, j, k all different of
+    an ``(n, n, n)`` one; entries that compare a sample with itself say nothing and are left out.
+    (Averages over all n^2 or n^3 entries, as in Park et al.'s code, are smaller by (n-1)/n or
+    (n-1)(n-2)/n^2.)
+
+    Args:
+        student: ``(n, n)`` or ``(n, n, n)``.
+        teacher: the same shape; gets no gradient.
+
+    Returns:
+        A scalar >= 0; 0 for a batch too small to have such pairs or triples.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _same_shape(student, teacher, "relations")
+    teacher = teacher.detach()
+    n, axes = student.shape[-1], student.ndim
+    total = F.smooth_l1_loss(student, teacher, reduction="sum")
+    # i = j and j = k are 0 in both angle relations; what is left to drop is i = k.
+    itself = F.smooth_l1_loss(
+        student.diagonal(dim1=-2, dim2=-1), teacher.diagonal(dim1=-2, dim2=-1), reduction="sum"
+    )
+    distinct = n * (n - 1) * (n - 2 if axes == 3 else 1)
+    return (total - itself) / max(distinct, 1)
+
+
+def normalised_distances(x: Tensor) -> Tensor:
+    """Distances ``(n, d) -> (n, n)`` divided by their mean over distinct pairs.
+
+    A batch whose rows all coincide has no scale: it gives zeros.
+    """
+    distances = pairwise_distances(x)
+    pairs = max(len(x) * (len(x) - 1), 1)
+    return distances / (distances.sum() / pairs).clamp_min(1e-6)
+
+
+def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""RKD-D: the student's distances follow the teacher's, up to scale.
+
+    .. math:: L_{distance} = \frac{1}{n(n-1)} \sum_{i \ne j}
+              h\!\left(\frac{D^s_{ij}}{\mu^s} - \frac{D^t_{ij}}{\mu^t}\right), \qquad
+              \mu = \frac{1}{n(n-1)} \sum_{i \ne j} D_{ij}
+
+    with h of :func:`relation_loss`.
+
+    Args:
+        student: features ``(n, d_s)``, any unit.
+        teacher: features ``(n, d_t)``; gets no gradient.
+
+    Returns:
+        A scalar without unit, blind to rotation, shift and scale of either side.
+
+    Raises:
+        TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
+
+    Source: Park et al., CVPR 2019, eq. 5-7.
+    """
+    with torch.no_grad():
+        target = normalised_distances(teacher)
+    return relation_loss(normalised_distances(student), target)
+
+
+def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""RKD-A: the student's angles follow the teacher's.
+
+    .. math:: L_{angle} = \frac{1}{n(n-1)(n-2)} \sum_{i,j,k\ distinct}
+              h(A^s_{jik} - A^t_{jik})
+
+    with A of :func:`~qrkd_lab.relations.triplet_angles` and h of :func:`relation_loss`.
+
+    Args:
+        student: features ``(n, d_s)``, any unit.
+        teacher: features ``(n, d_t)``; gets no gradient.
+
+    Returns:
+        A scalar without unit, blind to rotation, shift and scale of either side.
+
+    Raises:
+        TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
+
+    Source: Park et al., CVPR 2019, eq. 8-10.
+    """
+    with torch.no_grad():
+        target = triplet_angles(teacher)
+    return relation_loss(triplet_angles(student), target)
+
+
+def kernel_loss(student: Tensor, teacher: Tensor, kernel: Kernel) -> Tensor:
+    r"""The quantum term of QRKD: the student's kernel matrix follows the teacher's.
+
+    .. math:: L_{kernel} = \frac{1}{n(n-1)} \sum_{i \ne j} h(K^s_{ij} - K^t_{ij})
+
+    with h of :func:`relation_loss`: half the squared difference, as kernel values lie in [0, 1].
+
+    Args:
+        student: angles ``(n, q)``, radians before the kernel's bandwidth.
+        teacher: angles ``(n, q)``; gets no gradient.
+        kernel: any :class:`~qrkd_lab.kernels.base.Kernel`, quantum or classical.
+
+    Returns:
+        A scalar without unit, in [0, 1/2].
+
+    Raises:
+        TypeError, ValueError: the angles do not fit the kernel.
+    """
+    with torch.no_grad():
+        target = kernel(teacher)
+    return relation_loss(kernel(student), target)
+
+
+def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{what} of student and teacher must have one shape, got {tuple(student.shape)} "
+            f"and {tuple(teacher.shape)}"
+        )

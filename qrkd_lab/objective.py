@@ -1,0 +1,144 @@
+r"""The objective of a student: the task loss and any of the distillation terms, each by name.
+
+.. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+
+Weights live here and nowhere else; what is reported of a term is its unweighted value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qrkd_lab.kernels.relation import KernelRelation
+from qrkd_lab.losses import kd_loss, normalised_distances, relation_loss
+from qrkd_lab.relations import triplet_angles
+
+__all__ = ["DistillationLoss", "Losses", "Outputs", "TeacherBatch"]
+
+
+class Outputs(NamedTuple):
+    """What a model says about a batch: logits ``(n, c)`` and tapped features ``(n, d)``."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@dataclass
+class TeacherBatch:
+    """The teacher's outputs on one batch; each relation is computed once, whoever asks.
+
+    All arms of a study share one of these a batch, so the teacher's side is paid for once.
+
+    Attributes:
+        outputs: logits and features of the teacher.
+        untrained: gives the features ``(n, d_t)`` of an untrained teacher, for the control
+            ``random_teacher``; called at most once, and only if asked for.
+    """
+
+    outputs: Outputs
+    untrained: Callable[[], Tensor] | None = None
+    _relations: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
+
+    def relation(
+        self, key: Hashable, of_features: Callable[[Tensor], Tensor], untrained: bool = False
+    ) -> Tensor:
+        """The relation under ``key``, computed by ``of_features`` when first asked for."""
+        if (key, untrained) not in self._relations:
+            if untrained and self.untrained is None:
+                raise ValueError("the control random_teacher needs TeacherBatch(untrained=...)")
+            with torch.no_grad():
+                features = self.untrained() if untrained else self.outputs.features
+                self._relations[key, untrained] = of_features(features)
+        return self._relations[key, untrained]
+
+
+class Losses(NamedTuple):
+    """The weighted ``total`` and every term by name, unweighted scalars."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class DistillationLoss(nn.Module):
+    r"""Task loss plus any of the four distillation terms, each logged by its name.
+
+    .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+
+    A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters
+    (an adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
+
+    Args:
+        kd, distance, angle: weights >= 0.
+        kernel: ``(relation, weight)``, the relation a
+            :class:`~qrkd_lab.kernels.relation.KernelRelation`.
+        temperature: of the KD term.
+
+    Raises:
+        ValueError: a weight is negative or not finite.
+
+    Example:
+        >>> loss = DistillationLoss(kd=1.0, distance=1.0, angle=2.0)
+        >>> loss
+        DistillationLoss(task + 1 kd(T=4) + 1 distance + 2 angle)
+    """
+
+    def __init__(
+        self,
+        kd: float = 0.0,
+        distance: float = 0.0,
+        angle: float = 0.0,
+        kernel: tuple[KernelRelation, float] | None = None,
+        temperature: float = 4.0,
+    ) -> None:
+        super().__init__()
+        self.relation, kernel_weight = kernel if kernel is not None else (None, 0.0)
+        self.weights = {"kd": kd, "distance": distance, "angle": angle, "kernel": kernel_weight}
+        self.temperature = temperature
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight}")
+
+    def forward(self, student: Outputs, teacher: TeacherBatch | None, targets: Tensor) -> Losses:
+        """The losses of one batch; ``teacher`` may be None where only the task counts."""
+        terms = {"task": F.cross_entropy(student.logits, targets)}
+        active = [name for name, weight in self.weights.items() if weight > 0]
+        if active and teacher is None:
+            raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
+        for name in active:
+            terms[name] = getattr(self, f"_{name}")(student, teacher)
+        # A plain sum in a fixed order: the same arm gives the same bits, alone or beside others.
+        total = terms["task"]
+        for name in active:
+            total = total + self.weights[name] * terms[name]
+        return Losses(total, terms)
+
+    def _kd(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
+        return kd_loss(student.logits, teacher.outputs.logits, self.temperature)
+
+    def _distance(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
+        target = teacher.relation("distance", normalised_distances)
+        return relation_loss(normalised_distances(student.features), target)
+
+    def _angle(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
+        target = teacher.relation("angle", triplet_angles)
+        return relation_loss(triplet_angles(student.features), target)
+
+    def _kernel(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
+        relation, untrained = self.relation, self.relation.control == "random_teacher"
+        target = teacher.relation(relation.teacher_key, relation.teacher, untrained)
+        return relation_loss(*relation.compared(student.features, target))
+
+    def __repr__(self) -> str:
+        names = {"kd": f"kd(T={self.temperature:g})", "kernel": f"{self.relation}"}
+        parts = [
+            f"{weight:g} {names.get(name, name)}"
+            for name, weight in self.weights.items()
+            if weight > 0
+        ]
+        return f"DistillationLoss({' + '.join(['task', *parts])})"

@@ -1,0 +1,190 @@
+"""Settings: everything that decides what a run computes, in one flat frozen record.
+
+A run's identity is its settings (and its data). :meth:`Settings.effective` keeps only what the
+run's arm really uses, so that a change of the kernel does not make a new ``kd`` run of the old one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_type_hints
+
+from qrkd_lab.arms import TEACHER, get_arm
+from qrkd_lab.kernels import KERNELS, Kernel
+from qrkd_lab.kernels.encoders import ENCODERS
+
+__all__ = ["Settings", "build_kernel"]
+
+_DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
+_KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
+_CIRCUIT = ("feature_map", "layers")
+_OF_TERM = {
+    "kd": ("kd_weight", "temperature"),
+    "distance": ("distance_weight",),
+    "angle": ("angle_weight",),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run computes. Lengths are in epochs and samples; weights and angles have no unit.
+
+    The defaults are those of no benchmark in particular; :mod:`qrkd_lab.benchmarks` sets them for
+    each benchmark and scale, and says why where a value is unusual.
+    """
+
+    benchmark: str
+    scale: str
+    arm: str = "qrkd"
+    seed: int = 0
+    # data
+    train_size: int | None = None  # None: all that the validation part leaves
+    validation_size: int = 5000
+    # models and training
+    teacher_widths: tuple[int, ...] = (8, 12, 20)
+    student_widths: tuple[int, ...] = (5, 2, 31)
+    teacher_epochs: int = 3
+    epochs: int = 3
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    # loss terms
+    kd_weight: float = 1.0
+    temperature: float = 4.0
+    distance_weight: float = 1.0
+    angle_weight: float = 1.0
+    kernel_weight: float = 1.0
+    # the kernel term
+    kernel: str = "fidelity"
+    feature_map: str = "zz"
+    qubits: int = 6
+    layers: int | None = None  # None: the feature map's own default
+    bandwidth: float = 1.0
+    encoder: str = "adapter"
+
+    def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
+        """A copy with some fields changed, checked by name and type.
+
+        Raises:
+            ValueError: an unknown field (lists them) or a value out of range.
+            TypeError: a value of another type than the field's.
+        """
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ValueError(
+                    f"unknown setting {name!r}; choose from {', '.join(sorted(known))}"
+                )
+        settings = dataclasses.replace(
+            self, **{name: _typed(name, value) for name, value in changes.items()}
+        )
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise ValueError for a value out of range, or an arm that would equal another."""
+        for name in ("teacher_epochs", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature: expected a number > 0, got {self.temperature}")
+        for name, choices in (("kernel", KERNELS), ("encoder", ENCODERS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}"
+                )
+        if self.arm == TEACHER:
+            return
+        arm = get_arm(self.arm)
+        for term in arm.terms:
+            weight = getattr(self, f"{term}_weight")
+            if not 0 < weight < float("inf"):
+                raise ValueError(
+                    f"{term}_weight is {weight}: arm {self.arm!r} needs it finite and > 0; with 0 "
+                    "it would be the arm without that term: leave the arm out instead"
+                )
+        if "kernel" in arm.terms:
+            kernel = build_kernel(self)  # its own checks: names, qubits, layers, bandwidth
+            if arm.kernel == self.kernel:
+                raise ValueError(
+                    f"arm {self.arm!r} would equal 'qrkd', as the study's kernel is "
+                    f"{self.kernel!r}; leave the arm out, or choose another kernel"
+                )
+            if not arm.entangle and not getattr(build_kernel(self, entangle=True), "entangles", 0):
+                raise ValueError(
+                    f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
+                    "out with these settings; leave the arm out, or use more layers or another map"
+                )
+
+    def effective(self) -> dict[str, Any]:
+        """The settings as plain JSON values; fields that this run's arm does not use are None."""
+        values = dataclasses.asdict(self)
+        unused = set(_DISTILLATION) | set(_KERNEL) | set(_CIRCUIT)
+        if self.arm == TEACHER:
+            unused |= {"epochs", "student_widths"}
+        else:
+            arm = get_arm(self.arm)
+            for term in arm.terms:
+                unused -= set(_OF_TERM.get(term, _KERNEL))
+            if "kernel" in arm.terms:
+                values["kernel"] = arm.kernel or self.kernel
+                if values["kernel"] in ("fidelity", "projected"):
+                    unused -= set(_CIRCUIT)
+                if values["kernel"] == "cosine":
+                    unused.add("bandwidth")  # a cosine sees no scale
+        return {
+            name: None if name in unused else list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+
+def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
+    """The kernel of a run's settings and arm; ``entangle`` overrides the arm's."""
+    arm = get_arm(settings.arm)
+    name = arm.kernel or settings.kernel
+    if name in ("fidelity", "projected"):
+        return KERNELS[name](
+            feature_map=settings.feature_map,
+            qubits=settings.qubits,
+            layers=settings.layers,
+            bandwidth=settings.bandwidth,
+            entangle=arm.entangle if entangle is None else entangle,
+        )
+    if name == "cosine":
+        return KERNELS[name]()
+    return KERNELS[name](bandwidth=settings.bandwidth)
+
+
+def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
+    """The value as the field's type; whole floats are integers, lists are tuples, else an error."""
+    expected = get_type_hints(Settings)[name]
+    kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
+    if value is None and type(None) in kinds:
+        return None
+    if isinstance(value, bool):
+        raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+    if float in kinds and isinstance(value, (int, float)):
+        return float(value)
+    if int in kinds and isinstance(value, int):
+        return value
+    if str in kinds and isinstance(value, str):
+        return value
+    whole = isinstance(value, (list, tuple)) and all(type(v) is int for v in value)
+    if whole and any(str(kind).startswith("tuple") for kind in kinds):
+        return tuple(value)
+    raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+
+
+def _plain(kinds: tuple[Any, ...]) -> str:
+    names = {int: "a whole number", float: "a number", str: "a word", type(None): "None"}
+    return " or ".join(names.get(kind, "a list of whole numbers") for kind in kinds)
+
+
+def from_mapping(values: Mapping[str, Any]) -> Settings:
+    """Settings from a record's ``settings``, unused fields at their defaults."""
+    used = {name: value for name, value in values.items() if value is not None}
+    base = Settings(benchmark=used.pop("benchmark"), scale=used.pop("scale"))
+    return base.replace(**used)

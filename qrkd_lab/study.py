@@ -1,0 +1,105 @@
+"""A study: the runs of several arms and seeds on one benchmark, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qrkd_lab.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from qrkd_lab.report import Summary
+
+__all__ = ["Study", "StudyError"]
+
+
+class StudyError(RuntimeError):
+    """Some runs of a study failed; ``.study`` holds those that did not."""
+
+    def __init__(self, failures: Sequence[str], study: Study) -> None:
+        self.failures, self.study = tuple(failures), study
+        listed = "\n  ".join(self.failures)
+        super().__init__(
+            f"{len(self.failures)} failed, {len(study.runs)} runs are recorded and will be reused:\n"
+            f"  {listed}"
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """Finished runs of one benchmark and scale.
+
+    Attributes:
+        runs: records, of any arms and seeds.
+        notes: what happened on the way (how many runs were reused).
+    """
+
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """A row a run: arm, seed, metrics, gaps, times; see :func:`qrkd_lab.report.results`."""
+        from qrkd_lab.report import results
+
+        return results(self.runs)
+
+    def summary(self, reference: str | None = None, confidence: float = 0.95) -> Summary:
+        """Means with intervals, and paired differences to a reference arm.
+
+        Args:
+            reference: an arm; None takes ``rkd``, or the first of ``kd``, ``scratch`` there is.
+            confidence: of the intervals.
+
+        Raises:
+            ValueError: the reference is not among the arms (lists them).
+        """
+        from qrkd_lab.report import summary
+
+        present = set(self.results["arm"])
+        if reference is None:
+            likely = [arm for arm in ("rkd", "kd", "scratch") if arm in present]
+            reference = (likely or sorted(present))[0]
+        metric = self.runs[0].metric
+        return summary(
+            self.results,
+            reference,
+            metric["name"],
+            confidence,
+            higher_is_better=metric["higher_is_better"],
+        )
+
+    def plot(self) -> Figure:
+        """Every run's score by arm, seeds as points, means with intervals."""
+        from qrkd_lab.plots import accuracy_by_arm
+
+        return accuracy_by_arm(self.results, self.runs[0].metric["name"])
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``results.csv``, ``summary.md`` and three figures as PNG into a folder."""
+        from qrkd_lab.plots import learning_curves, paired_differences
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = self.summary()
+        self.results.to_csv(folder / "results.csv", index=False)
+        (folder / "summary.md").write_text(summary.to_markdown() + "\n", encoding="utf-8")
+        self.plot().savefig(folder / "accuracy.png", dpi=150)
+        students = [run for run in self.runs if run.settings["arm"] != "teacher"]
+        learning_curves(students).savefig(folder / "learning_curves.png", dpi=150)
+        if len(set(self.results["arm"]) - {"teacher"}) > 1:
+            figure = paired_differences(self.results, summary.reference)
+            figure.savefig(folder / "differences.png", dpi=150)
+        return folder
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

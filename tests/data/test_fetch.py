@@ -1,0 +1,356 @@
+"""Fetching: found files, mirrors, hashes, archives and errors, over a server on the loopback."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from qrkd_lab.data import fetch as fetch_module  # the module: the package exports no such function
+from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir, fetch, file_hash
+
+CONTENT = b"forty-two is the answer\n" * 1000
+
+
+def md5(content: bytes) -> str:
+    return "md5:" + hashlib.md5(content).hexdigest()
+
+
+class Server:
+    """Serves ``pages``; ``cut`` paths break off in the middle; ``asked`` lists the requests."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+        self.cut: set[str] = set()
+        self.asked: list[str] = []
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.asked.append(self.path)
+                body = owner.pages.get(self.path)
+                if body is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) // 2] if self.path in owner.cut else body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}{path}"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def left_over(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path / "variable"))
+    assert data_dir(tmp_path / "argument") == tmp_path / "argument"
+    assert data_dir() == tmp_path / "variable"
+    monkeypatch.setenv("QRKD_DATA_DIR", "")
+    assert data_dir().name == "qrkd-lab"
+    monkeypatch.delenv("QRKD_DATA_DIR")
+    assert data_dir().name == "qrkd-lab"
+    assert data_dir("~/x") == Path.home() / "x"
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"Expected a folder .* QRKD_DATA_DIR"):
+        data_dir(tmp_path / "file")
+
+
+def test_a_file_that_is_there_is_not_downloaded(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
+    assert fetch(file, tmp_path) == tmp_path / "a.bin"
+    assert server.asked == []
+
+
+def test_download_is_verified_readable_and_leaves_nothing_beside_it(
+    tmp_path: Path, server: Server
+) -> None:
+    server.pages["/a.bin"] = CONTENT
+    sha = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+    got = fetch(RemoteFile("a.bin", (server.url("/a.bin"),), sha), tmp_path / "new" / "folder")
+    assert got.read_bytes() == CONTENT
+    assert [p.name for p in got.parent.iterdir()] == ["a.bin"]
+    assert got.stat().st_mode & 0o444 == 0o444  # others may read it
+
+
+def test_mirrors_are_tried_in_turn(tmp_path: Path, server: Server) -> None:
+    server.pages |= {"/wrong": b"an error page", "/cut": CONTENT, "/good": CONTENT, "/next": b""}
+    server.cut.add("/cut")
+    urls = tuple(server.url(p) for p in ("/missing", "/wrong", "/cut", "/good", "/next"))
+    assert fetch(RemoteFile("a.bin", urls, md5(CONTENT)), tmp_path).read_bytes() == CONTENT
+    assert server.asked == ["/missing", "/wrong", "/cut", "/good"]
+    assert left_over(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("broken", ["/missing", "/wrong", "/cut"])
+def test_a_failed_download_keeps_nothing_and_says_what_to_do(
+    tmp_path: Path, server: Server, broken: str
+) -> None:
+    server.pages |= {"/wrong": b"an error page", "/cut": CONTENT}
+    server.cut.add("/cut")
+    file = RemoteFile("a.bin", (server.url(broken),), md5(CONTENT))
+    with pytest.raises(DataError) as caught:
+        fetch(file, tmp_path)
+    message = str(caught.value)
+    for needed in ("a.bin", str(tmp_path), server.url(broken), md5(CONTENT), "QRKD_DATA_DIR"):
+        assert needed in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_download_leaves_nothing(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pooch
+
+    def stop(_: object, url: str, output_file: str, *__: object) -> None:
+        Path(output_file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_permission_to_download_the_network_is_left_alone(
+    tmp_path: Path, server: Server
+) -> None:
+    server.pages["/a.bin"] = CONTENT
+    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
+    with pytest.raises(DataError, match="downloading was not allowed"):
+        fetch(file, tmp_path, download=False)
+    assert server.asked == []
+
+
+def test_a_damaged_file_of_the_user_is_named_and_never_touched(
+    tmp_path: Path, server: Server
+) -> None:
+    server.pages["/a.bin"] = CONTENT
+    mine = tmp_path / "a.bin"
+    mine.write_bytes(b"mine")
+    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
+    with pytest.raises(DataError) as caught:
+        fetch(file, tmp_path)
+    for needed in (str(mine), "damaged", "Delete it", server.url("/a.bin"), md5(b"mine")):
+        assert needed in str(caught.value)
+    assert mine.read_bytes() == b"mine"
+    assert server.asked == []
+
+
+def test_hashes_are_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    reads = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda f, h: reads.append(1) or real(f, h))
+    assert file_hash(path) == file_hash(path) == md5(b"one")
+    assert len(reads) == 1
+    path.write_bytes(b"two")
+    os.utime(path, ns=(1, 1))
+    assert file_hash(path) == md5(b"two")
+    assert file_hash(path, "sha256") == "sha256:" + hashlib.sha256(b"two").hexdigest()
+
+
+def tar_of(members: dict[str, bytes], suffix: str = "gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=f"w:{suffix}") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zip_of(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for name, content in members.items():
+            zipped.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("d.tar.gz", tar_of),
+        ("d.tgz", tar_of),
+        ("d.tar", lambda m: tar_of(m, "")),
+        ("d.zip", zip_of),
+    ],
+)
+def test_only_the_wanted_members_of_an_archive_arrive(
+    tmp_path: Path, server: Server, name: str, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O"})
+    server.pages["/x"] = archive
+    members = (("d/a", md5(b"A")), ("d/sub", None))
+    file = RemoteFile(name, (server.url("/x"),), md5(archive), members)
+    assert fetch(file, tmp_path) == tmp_path
+    assert left_over(tmp_path) == ["d/a", "d/sub/b"]
+    fetch(file, tmp_path)
+    assert len(server.asked) == 1
+
+
+def test_missing_members_are_added_and_those_there_stay(tmp_path: Path, server: Server) -> None:
+    archive = tar_of({"d/a": b"A", "d/b": b"B"})
+    server.pages["/x"] = archive
+    members = (("d/a", md5(b"A")), ("d/b", md5(b"B")))
+    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), members)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"A")
+    before = (tmp_path / "d" / "a").stat().st_ino
+    fetch(file, tmp_path)
+    assert (tmp_path / "d" / "b").read_bytes() == b"B"
+    assert (tmp_path / "d" / "a").stat().st_ino == before
+
+
+def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path: Path, server: Server) -> None:
+    packed = gzip.compress(CONTENT)
+    (tmp_path / "a.idx.gz").write_bytes(packed)
+    members = (("a.idx", md5(CONTENT)),)
+    file = RemoteFile("a.idx.gz", (server.url("/x"),), md5(packed), members)
+    fetch(file, tmp_path, download=False)
+    assert (tmp_path / "a.idx").read_bytes() == CONTENT
+    assert left_over(tmp_path) == ["a.idx", "a.idx.gz"]
+    assert server.asked == []
+
+
+def test_a_damaged_member_or_archive_is_named(tmp_path: Path, server: Server) -> None:
+    archive = tar_of({"d/a": b"A"})
+    server.pages["/x"] = archive
+    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (("d/a", md5(b"A")),))
+    (tmp_path / "d.tar.gz").write_bytes(archive[:-5])
+    with pytest.raises(DataError, match=r"d\.tar\.gz is damaged"):
+        fetch(file, tmp_path)
+    (tmp_path / "d.tar.gz").unlink()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"B")
+    with pytest.raises(DataError, match="a is damaged"):
+        fetch(file, tmp_path)
+    assert server.asked == []
+
+
+def test_a_member_that_is_wrong_inside_a_right_archive_is_not_installed(
+    tmp_path: Path, server: Server
+) -> None:
+    archive = tar_of({"d/a": b"A"})
+    server.pages["/x"] = archive
+    for member, words in ((("d/a", md5(b"B")), "damaged"), (("d/c", None), "holds no d/c")):
+        file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (member,))
+        with pytest.raises(DataError, match=words):
+            fetch(file, tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_cannot_reach_outside_its_folder(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "secret").write_text("x")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        link = tarfile.TarInfo("d/a")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
+        tar.addfile(link)
+    server.pages["/x"] = buffer.getvalue()
+    file = RemoteFile("d.tgz", (server.url("/x"),), md5(buffer.getvalue()), (("d/a", None),))
+    with pytest.raises(DataError, match="could not be unpacked"):
+        fetch(file, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_members_that_nobody_wants_are_not_unpacked(tmp_path: Path, server: Server) -> None:
+    archive = tar_of({"../outside": b"O", "d/a": b"A"})  # the first would be refused
+    server.pages["/x"] = archive
+    file = RemoteFile("d.tgz", (server.url("/x"),), md5(archive), (("d/a", md5(b"A")),))
+    fetch(file, tmp_path / "data")
+    assert left_over(tmp_path) == ["data/d/a"]
+
+
+def test_two_fetches_at_once_both_succeed(tmp_path: Path, server: Server) -> None:
+    server.pages["/x"] = archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
+    members = (("d/a", md5(CONTENT)), ("d/sub", None))
+    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), members)
+    errors = []
+
+    def work() -> None:
+        try:
+            fetch(file, tmp_path)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert left_over(tmp_path) == ["d/a", "d/sub/b"]
+
+
+def test_a_folder_that_another_process_installed_meanwhile_is_kept(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.pages["/x"] = archive = tar_of({"d/b": b"B"})
+    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (("d", None),))
+    unpack = fetch_module._unpack
+
+    def slow(*arguments: object) -> Path:
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d" / "b").write_bytes(b"theirs")
+        return unpack(*arguments)
+
+    monkeypatch.setattr(fetch_module, "_unpack", slow)
+    fetch(file, tmp_path)
+    assert (tmp_path / "d" / "b").read_bytes() == b"theirs"
+    assert left_over(tmp_path) == ["d/b"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
+        fetch(RemoteFile("a", (), md5(b"")), tmp_path / "file" / "below")
+
+
+def test_importing_the_data_package_is_light() -> None:
+    code = (
+        "import sys, qrkd_lab.data; "
+        "print({'torchvision', 'sklearn', 'pooch', 'PIL', 'requests'} & set(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
+def test_the_module_is_not_hidden_by_its_function() -> None:
+    assert fetch_module.fetch is fetch

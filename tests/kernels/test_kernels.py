@@ -1,0 +1,262 @@
+"""Properties that every kernel has, quantum or classical; closed forms; refusals."""
+
+from __future__ import annotations
+
+import math
+
+import pennylane as qp
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qrkd_lab.kernels import (
+    KERNELS,
+    CosineKernel,
+    FidelityKernel,
+    LaplacianKernel,
+    PolynomialKernel,
+    ProjectedKernel,
+    RBFKernel,
+)
+from qrkd_lab.kernels.quantum import bloch_vectors
+
+MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
+
+
+def rotated(angles, wires):
+    """A user's own feature map."""
+    for i, wire in enumerate(wires):
+        qp.RX(angles[..., i], wires=wire)
+        qp.RY(angles[..., i] ** 2, wires=wire)
+    qp.CNOT(wires=[wires[0], wires[-1]])
+
+
+ALL = [
+    *(FidelityKernel(name, qubits=3, bandwidth=0.7) for name in MAPS),
+    *(FidelityKernel(name, qubits=3, entangle=False) for name in MAPS if name != "amplitude"),
+    *(ProjectedKernel(name, qubits=3, bandwidth=0.7) for name in MAPS),
+    FidelityKernel(rotated, qubits=3),
+    RBFKernel(0.7),
+    LaplacianKernel(0.7),
+    PolynomialKernel(3, 0.7),
+    CosineKernel(),
+]
+
+
+def sample(kernel, n: int = 9, dtype=torch.float64, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, kernel.features or 3, dtype=dtype, generator=generator)
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_symmetric_positive_unit_diagonal(kernel):
+    k = kernel(sample(kernel))
+    torch.testing.assert_close(k, k.T)
+    torch.testing.assert_close(k.diagonal(), torch.ones(9, dtype=k.dtype))
+    assert torch.linalg.eigvalsh(k).min() > -1e-12
+    assert k.max() < 1 + 1e-12
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_permuting_samples_permutes_the_matrix(kernel):
+    x = sample(kernel)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(kernel(x[order]), kernel(x)[order][:, order])
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_two_batches_give_a_block_of_the_whole(kernel):
+    x = sample(kernel)
+    torch.testing.assert_close(kernel(x[:4], x[4:]), kernel(x)[:4, 4:])
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_gradients_are_right(kernel):
+    x = sample(kernel, 4).requires_grad_()
+    assert torch.autograd.gradcheck(kernel, x)
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_coincident_and_zero_rows_have_finite_gradients(kernel):
+    x = sample(kernel, 5)
+    x[1], x[2] = x[0], 0
+    x.requires_grad_()
+    weights = torch.arange(25.0, dtype=x.dtype).reshape(5, 5)
+    (kernel(x) * weights).sum().backward()
+    assert torch.isfinite(x.grad).all() and x.grad.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_chunks_give_the_same_matrix_and_gradient(kernel):
+    import dataclasses
+
+    small = dataclasses.replace(kernel, chunk=2)
+    x = sample(kernel, 7).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    whole, pieces = kernel(x), small(y)
+    torch.testing.assert_close(pieces, whole)
+    whole.square().sum().backward()
+    pieces.square().sum().backward()
+    torch.testing.assert_close(y.grad, x.grad)
+
+
+def test_chunks_bound_the_states_held_at_once(monkeypatch):
+    kernel = FidelityKernel("angle", qubits=2, chunk=3)
+    sizes = []
+    embed = FidelityKernel.embed
+    monkeypatch.setattr(
+        FidelityKernel, "embed", lambda self, x: sizes.append(len(x)) or embed(self, x)
+    )
+    kernel(torch.randn(10, 2))
+    assert max(sizes) == 3
+
+
+@pytest.mark.parametrize("kernel", ALL, ids=str)
+def test_single_precision_is_close_to_double(kernel):
+    x = sample(kernel) / 4
+    single = kernel(x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), kernel(x), atol=2e-5, rtol=0)
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.floats(0.1, 2.0))
+@settings(max_examples=15, deadline=None)
+def test_angle_without_entanglement_is_a_product_of_cosines(layers, qubits, bandwidth):
+    kernel = FidelityKernel("angle", qubits, layers, bandwidth, entangle=False)
+    x = sample(kernel, 5)
+    halves = layers * bandwidth * (x[:, None] - x[None]) / 2
+    torch.testing.assert_close(kernel(x), halves.cos().square().prod(-1))
+
+
+def test_amplitude_is_the_squared_cosine():
+    kernel = FidelityKernel("amplitude", qubits=3)
+    x = sample(kernel)
+    cosines = torch.nn.functional.cosine_similarity(x[:, None], x[None], dim=-1)
+    torch.testing.assert_close(kernel(x), cosines.square())
+    torch.testing.assert_close(CosineKernel()(x), cosines.square())
+
+
+def test_fidelity_is_the_overlap_of_the_states():
+    kernel = FidelityKernel("zz", qubits=3)
+    x = sample(kernel, 4)
+    states = kernel.states(x)
+    for i in range(4):
+        for j in range(4):
+            overlap = sum(a.conj() * b for a, b in zip(states[i], states[j], strict=True))
+            assert kernel(x)[i, j].item() == pytest.approx(abs(overlap.item()) ** 2, abs=1e-12)
+
+
+def test_projected_is_the_gaussian_of_reduced_states():
+    kernel = ProjectedKernel("reuploading", qubits=3, gamma=0.8)
+    x = sample(kernel, 4)
+    states = kernel.states(x)
+    rho = torch.einsum("ni,nj->nij", states, states.conj()).reshape(4, *[2] * 6)
+    reduced = [
+        torch.einsum("nabcdbc->nad", rho),
+        torch.einsum("nabcaec->nbe", rho),
+        torch.einsum("nabcabf->ncf", rho),
+    ]
+    exponent = sum((r[:, None] - r[None]).abs().square().sum((-1, -2)) for r in reduced)
+    torch.testing.assert_close(kernel(x), torch.exp(-0.8 * exponent))
+
+
+def test_bloch_vectors_of_known_states():
+    plus_i = torch.tensor([[1, 1j]]) / math.sqrt(2)
+    torch.testing.assert_close(bloch_vectors(plus_i, 1)[0, 0], torch.tensor([0.0, 1.0, 0.0]))
+    bell = torch.tensor([[1, 0, 0, 1]]) / math.sqrt(2) + 0j
+    torch.testing.assert_close(bloch_vectors(bell, 2), torch.zeros(1, 2, 3))
+
+
+def test_classical_kernels_are_their_formulas():
+    x = sample(RBFKernel(), 4)
+    p = x.tolist()
+    for i in range(4):
+        for j in range(4):
+            difference = [a - b for a, b in zip(p[i], p[j])]
+            dot = sum(a * b for a, b in zip(p[i], p[j]))
+            norms = [math.hypot(*p[i]) ** 2, math.hypot(*p[j]) ** 2]
+            rbf = math.exp(-0.5 * 0.49 * math.hypot(*difference) ** 2)
+            laplacian = math.exp(-0.7 * sum(map(abs, difference)))
+            scale = math.sqrt((0.49 * norms[0] + 1) * (0.49 * norms[1] + 1))
+            polynomial = ((0.49 * dot + 1) / scale) ** 3
+            assert RBFKernel(0.7)(x)[i, j].item() == pytest.approx(rbf)
+            assert LaplacianKernel(0.7)(x)[i, j].item() == pytest.approx(laplacian)
+            assert PolynomialKernel(3, 0.7)(x)[i, j].item() == pytest.approx(polynomial)
+
+
+def test_bandwidth_scales_the_angles():
+    x = sample(RBFKernel())
+    for name, kernel in KERNELS.items():
+        if name == "cosine":
+            continue
+        torch.testing.assert_close(
+            kernel(bandwidth=0.5)(x[:, :3].repeat(1, 2)), kernel()(x.repeat(1, 2) / 2)
+        )
+
+
+def test_the_seed_chooses_the_fixed_rotations():
+    x = sample(ALL[0])
+    first, again, other = (FidelityKernel("reuploading", 3, seed=s)(x) for s in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+
+
+def test_sixteen_qubits_run():
+    kernel = FidelityKernel("zz", qubits=16, layers=1)
+    k = kernel(0.1 * torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(k.diagonal(), torch.ones(3), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: FidelityKernel("zzz"), "choose one of angle, zz"),
+        (lambda: FidelityKernel(qubits=0), "1 to 16"),
+        (lambda: FidelityKernel(qubits=17), "1 to 16"),
+        (lambda: FidelityKernel(qubits=2.0), "1 to 16"),
+        (lambda: FidelityKernel(layers=0), "layers"),
+        (lambda: FidelityKernel(bandwidth=0.0), "bandwidth"),
+        (lambda: FidelityKernel(bandwidth=math.nan), "bandwidth"),
+        (lambda: FidelityKernel("amplitude", layers=2), "no option 'layers'"),
+        (lambda: FidelityKernel("amplitude", entangle=False), "no option 'entangle'"),
+        (lambda: ProjectedKernel(gamma=-1.0), "gamma"),
+        (lambda: RBFKernel(bandwidth=-1.0), "bandwidth"),
+        (lambda: PolynomialKernel(degree=0), "degree"),
+    ],
+)
+def test_bad_options_are_refused_when_the_kernel_is_made(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_angles_of_another_width_are_refused():
+    with pytest.raises(ValueError, match="takes 4 angles a sample, got 3"):
+        FidelityKernel("amplitude", qubits=2)(torch.randn(5, 3))
+    with pytest.raises(ValueError, match="NaN"):
+        RBFKernel()(torch.full((2, 2), torch.nan))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "entangles"),
+    [
+        (FidelityKernel("zz"), True),
+        (FidelityKernel("zz", qubits=1), False),
+        (FidelityKernel("angle"), False),
+        (FidelityKernel("angle", layers=2), True),
+        (FidelityKernel("amplitude", qubits=2), False),
+        (FidelityKernel(rotated, qubits=2), False),
+    ],
+)
+def test_a_kernel_knows_whether_entanglement_can_be_left_out(kernel, entangles):
+    assert kernel.entangles is entangles
+
+
+def test_kernels_are_values():
+    assert FidelityKernel("zz", 4) == FidelityKernel("zz", 4)
+    assert len({FidelityKernel("zz", 4), FidelityKernel("zz", 4), RBFKernel()}) == 2
+    assert "bandwidth=0.5" in repr(FidelityKernel("zz", 4, bandwidth=0.5))
+
+
+def test_the_circuit_can_be_drawn():
+    figure = FidelityKernel("zz", qubits=3, layers=1).draw()
+    assert len(figure.axes) == 1

@@ -1,0 +1,198 @@
+"""Studies: reused, resumed, independent of the number of jobs, honest about failures."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pooch
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.runs import RecordError, read_runs
+from qrkd_lab.study import StudyError
+
+SMALL = {
+    "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
+}  # fmt: skip
+
+
+def table(study) -> dict:
+    """What must not depend on how a study came about: every run's metrics and history."""
+    return {run.name: (dict(run.metrics), list(run.history)) for run in study.runs}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return ql.compare("digits", seeds=3, runs_dir=tmp_path_factory.mktemp("runs"), **SMALL)
+
+
+def test_a_study_has_a_row_a_run_and_a_paired_table(undisturbed):
+    assert len(undisturbed.results) == 3 * 5  # the teacher is an arm of the table
+    summary = undisturbed.summary()
+    assert list(summary.frame.index) == ["teacher", "scratch", "kd", "rkd", "qrkd"]
+    by_hand = undisturbed.results.pivot(index="seed", columns="arm", values="test_accuracy")
+    expected = (by_hand["qrkd"] - by_hand["rkd"]).mean()
+    assert summary.frame.loc["qrkd", "difference"] == pytest.approx(expected)
+
+
+def test_runs_that_exist_are_reused_and_it_says_so(undisturbed):
+    root = undisturbed.runs[0].path.parents[2]
+    again = ql.compare("digits", seeds=3, runs_dir=root, **SMALL)
+    assert "15 runs reused, 0 trained" in again.notes[0]
+    assert table(again) == table(undisturbed)
+    more = ql.compare("digits", seeds=4, runs_dir=root, **SMALL)
+    assert "15 runs reused, 5 trained" in more.notes[0]
+
+
+def test_a_kernel_setting_makes_new_qrkd_runs_only(undisturbed):
+    root = undisturbed.runs[0].path.parents[2]
+    other = ql.compare("digits", seeds=1, runs_dir=root, **SMALL, bandwidth=0.5)
+    assert "4 runs reused, 1 trained" in other.notes[0]
+
+
+def test_two_jobs_give_the_same_bits_as_one(undisturbed, tmp_path):
+    parallel = ql.compare("digits", seeds=3, runs_dir=tmp_path, jobs=2, **SMALL)
+    assert table(parallel) == table(undisturbed)
+
+
+def test_an_arm_added_later_is_the_same_as_together(undisturbed, tmp_path):
+    ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
+    later = ql.compare("digits", ("scratch", "qrkd"), seeds=1, runs_dir=tmp_path, **SMALL)
+    whole = table(undisturbed)
+    assert table(later)["qrkd seed 0"] == whole["qrkd seed 0"]
+
+
+SCRIPT = """
+import qrkd_lab as ql
+ql.compare("digits", seeds=3, runs_dir={root!r}, **{settings!r})
+"""
+
+
+def test_kill_minus_nine_at_any_moment_loses_no_record(undisturbed, tmp_path):
+    script = SCRIPT.format(root=str(tmp_path), settings=SMALL)
+    moments = random.Random(0)
+    deadline = time.monotonic() + 120
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", script])
+        started = time.monotonic()
+        while not any(tmp_path.rglob("record.json")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        before = len(read_runs(tmp_path))
+        time.sleep(moments.uniform(0, 0.5 + 0.2 * (time.monotonic() - started)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(read_runs(tmp_path)) >= before  # and none of them torn: read_runs would warn
+    final = ql.compare("digits", seeds=3, runs_dir=tmp_path, **SMALL)
+    assert table(final) == table(undisturbed)
+
+
+def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "qrkd_lab", "compare", "digits", "--seeds", "200"]
+    options = ["--scale", "smoke", "--runs-dir", str(tmp_path), "--set", "train_size=128"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(tmp_path.rglob("record.json")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "same command goes on" in said
+    assert read_runs(tmp_path)
+
+
+def test_a_failing_arm_is_named_and_the_others_are_kept(tmp_path):
+    with pytest.raises(StudyError, match="diverged") as caught:
+        ql.compare(
+            "digits", ("scratch", "kd"), seeds=1, runs_dir=tmp_path, learning_rate=1e30, **SMALL
+        )
+    assert caught.value.failures
+    assert "will be reused" in str(caught.value)
+
+
+def test_a_damaged_record_is_refused_with_what_to_do(undisturbed, tmp_path):
+    ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
+    record = next(tmp_path.rglob("scratch*/record.json"))
+    record.write_text(record.read_text()[:100])
+    with pytest.raises(RecordError, match="Delete this folder and run again"):
+        ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
+
+
+def test_a_record_holds_all_that_a_sceptic_asks_for(undisturbed):
+    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
+    assert run.settings["feature_map"] == "zz" and run.settings["qubits"] == 2
+    assert run.data["source"] and len(run.data["sha256"]) == 64
+    assert run.data["train"] == 128 and run.data["test"] == 400
+    assert {"qrkd_lab", "torch", "pennylane", "python"} <= set(run.versions)
+    assert run.parameters == sum(weight.numel() for weight in run.weights().values())
+    assert {"test_accuracy", "test_agreement", "test_kl", "train_accuracy"} <= set(run.metrics)
+
+
+def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
+    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
+    b = ql.load_benchmark("digits", "smoke", train_size=128, validation_size=100)
+    student = b.student(99)
+    student.load_state_dict(run.weights())
+    measured = b.evaluate(b.test, b.predict(student, b.test))["accuracy"]
+    assert measured == run.metrics["test_accuracy"]
+
+
+def test_saving_writes_table_and_figures(undisturbed, tmp_path):
+    folder = undisturbed.save(tmp_path / "out")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "results.csv", "summary.md", "accuracy.png", "learning_curves.png", "differences.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"benchmark": "mnits"}, "unknown benchmark 'mnits'; choose from digits, mnist"),
+        ({"arms": ("rkd", "qkrd")}, "unknown arm 'qkrd'"),
+        ({"arms": ()}, "at least one"),
+        ({"scale": "desktop"}, "choose from smoke, laptop, paper"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"seeds": (-1,)}, "seeds"),
+        ({"device": "tpu"}, "device"),
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+        ({"kernel_weight": 0.0}, "leave the arm out"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_computed(options, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        ql.compare(**{"benchmark": "digits", "runs_dir": tmp_path, **SMALL, **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_missing_data_is_named_with_its_place(name, tmp_path, monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    with pytest.raises(ql.DataError, match=str(tmp_path)):
+        ql.compare(name, seeds=1, runs_dir=tmp_path / "runs", data_dir=tmp_path, **SMALL)
+
+
+needs_data = pytest.mark.skipif(
+    "QRKD_DATA_DIR" not in os.environ, reason="real images: set QRKD_DATA_DIR to their folder"
+)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_real_images_train_above_chance(name, tmp_path):
+    study = ql.compare(
+        name, ("rkd", "qrkd"), 1, "smoke", runs_dir=tmp_path, train_size=1500, epochs=2,
+        teacher_epochs=2, progress=False,
+    )  # fmt: skip
+    assert (study.results["test_accuracy"] > 0.12).all()
+    assert study.runs[0].data["sha256"]

@@ -1,0 +1,160 @@
+"""The lockstep loop: paired, shared, independent of company, bit for bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qrkd_lab.arms import ARMS, TEACHER
+from qrkd_lab.benchmarks import load_benchmark
+from qrkd_lab.distill import make_learner, one_thread, teacher_learner, train
+
+SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return load_benchmark("digits", scale="smoke", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def teacher(benchmark):
+    learner = teacher_learner(benchmark, benchmark.settings.replace(arm=TEACHER))
+    list(train(benchmark, [learner], 3, show=False))
+    return learner.model.eval()
+
+
+def trained(benchmark, teacher, arms, **changes):
+    learners = [
+        make_learner(benchmark, benchmark.settings.replace(arm=a, **changes), teacher) for a in arms
+    ]
+    with one_thread(torch.device("cpu")):
+        list(train(benchmark, learners, 2, teacher, show=False))
+    return {learner.settings.arm: learner for learner in learners}
+
+
+@pytest.fixture(scope="module")
+def together(benchmark, teacher):
+    return trained(benchmark, teacher, ARMS)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_is_the_same_alone_as_beside_others_bit_for_bit(benchmark, teacher, together, arm):
+    alone = trained(benchmark, teacher, [arm])[arm]
+    assert alone.history == together[arm].history
+    for name, weight in alone.model.state_dict().items():
+        assert torch.equal(weight, together[arm].model.state_dict()[name]), name
+
+
+def test_all_arms_start_from_one_student(benchmark, teacher):
+    first, *others = (
+        make_learner(benchmark, benchmark.settings.replace(arm=arm), teacher).model.state_dict()
+        for arm in ARMS
+    )
+    for other in others:
+        assert all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_every_arm_ends_elsewhere_but_the_detached_one(together):
+    """The detached kernel term is logged and weighted, yet the student is that of rkd, to the bit."""
+    final = {arm: learner.model.state_dict()["output.weight"] for arm, learner in together.items()}
+    equal = {(a, b) for a in ARMS for b in ARMS if a < b and torch.equal(final[a], final[b])}
+    assert equal == {("detached", "rkd")}
+    assert together["detached"].history[-1]["kernel"] > 0
+
+
+def test_histories_hold_every_term_by_name(together):
+    assert set(together["qrkd"].history[0]) == {
+        "epoch", "total", "task", "kd", "distance", "angle", "kernel",
+        "train_accuracy", "validation_accuracy", "validation_agreement", "validation_kl",
+    }  # fmt: skip
+    assert "kernel" not in together["rkd"].history[0] and "kd" not in together["scratch"].history[0]
+
+
+def test_the_recorded_total_is_the_weighted_sum(together, benchmark):
+    entry, s = together["qrkd"].history[-1], benchmark.settings
+    expected = (
+        entry["task"]
+        + s.kd_weight * entry["kd"]
+        + s.distance_weight * entry["distance"]
+        + s.angle_weight * entry["angle"]
+        + s.kernel_weight * entry["kernel"]
+    )
+    assert entry["total"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_adapter_is_trained_along_and_is_not_part_of_the_student(benchmark, teacher, together):
+    fresh = make_learner(benchmark, benchmark.settings.replace(arm="qrkd"), teacher)
+    before = fresh.loss.relation.encoder.student_map
+    assert not torch.equal(before, together["qrkd"].loss.relation.encoder.student_map)
+    assert "student_map" not in "".join(together["qrkd"].model.state_dict())
+
+
+def test_the_teacher_is_not_changed(benchmark, teacher):
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    trained(benchmark, teacher, ["qrkd"])
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+
+def test_another_seed_means_another_start_and_another_order(benchmark):
+    first, again = (next(iter(benchmark.batches(0, 1, 8)))[1] for _ in range(2))
+    assert torch.equal(first, again)
+    orders = {
+        tuple(next(iter(benchmark.batches(s, e, 64)))[1].tolist()) for s in (0, 1) for e in (1, 2)
+    }
+    assert len(orders) == 4
+    a, b = benchmark.student(0), benchmark.student(1)
+    assert not torch.equal(a.output.weight, b.output.weight)
+
+
+def test_making_models_leaves_torchs_own_stream_alone(benchmark):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    benchmark.student(0)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_diverging_arm_is_taken_out_and_the_others_do_not_notice(benchmark, teacher, together):
+    settings = benchmark.settings
+    wild = make_learner(benchmark, settings.replace(arm="scratch", learning_rate=1e30), teacher)
+    calm = make_learner(benchmark, settings.replace(arm="kd"), teacher)
+    with one_thread(torch.device("cpu")):
+        epochs = list(train(benchmark, [wild, calm], 2, teacher, show=False))
+    assert epochs == [1, 2]
+    assert "diverged" in str(wild.failure) and "learning_rate" in str(wild.failure)
+    assert calm.failure is None and calm.history == together["kd"].history
+
+
+def test_the_teacher_is_asked_once_a_batch_for_all_arms(benchmark, teacher, monkeypatch):
+    asked = []
+    outputs = type(benchmark).outputs
+
+    def counted(self, model, inputs):
+        if model is teacher and len(inputs) <= 64:
+            asked.append(1)
+        return outputs(self, model, inputs)
+
+    monkeypatch.setattr(type(benchmark), "outputs", counted)
+    trained(benchmark, teacher, ["kd", "rkd", "qrkd"])
+    assert len(asked) == 2 * 3  # epochs times batches of 64
+
+
+@pytest.mark.parametrize("encoder", ["adapter", "projection", "pca", "truncate"])
+def test_every_encoder_trains(benchmark, teacher, encoder):
+    learner = trained(benchmark, teacher, ["qrkd"], encoder=encoder)["qrkd"]
+    assert learner.failure is None and learner.history[-1]["kernel"] > 0
+
+
+def test_one_thread_puts_the_number_back():
+    before = torch.get_num_threads()
+    with one_thread(torch.device("cpu")):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_loop_runs_on_cuda():
+    on_gpu = load_benchmark("digits", "smoke", device="cuda", **SMALL)
+    learners = trained(on_gpu, on_gpu.teacher(0).eval(), ["qrkd"])
+    assert learners["qrkd"].failure is None

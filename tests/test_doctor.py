@@ -1,0 +1,190 @@
+"""The doctor sees each broken state, says what to do, and is not stopped by any of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from qrkd_lab import doctor
+from qrkd_lab.doctor import Finding
+
+NMS = "RuntimeError: operator torchvision::nms does not exist"
+
+
+@pytest.fixture
+def works(monkeypatch):
+    """Every library works, without the seconds that a real import takes."""
+    monkeypatch.setattr(doctor, "_probe", lambda code: None)
+
+
+def named(findings, start):
+    return next(each for each in findings if each.name.startswith(start))
+
+
+def test_sees_everything_that_it_should(works):
+    names = [each.name.split()[0] for each in doctor.check()]
+    looked = "Python packages torch torchvision transformers pennylane CPU CUDA MPS data: runs disk"
+    assert set(looked.split()) | {"widgets", "notebook", 'device="auto"'} <= set(names)
+
+
+def test_an_old_python(monkeypatch):
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
+    (finding,) = doctor._python()
+    assert not finding.ok and finding.essential
+    assert ">=3.11" in finding.advice
+
+
+def test_old_and_missing_packages(monkeypatch):
+    real = metadata.version
+
+    def version(name):
+        if name == "pooch":
+            raise metadata.PackageNotFoundError(name)
+        return "0.44.0" if name == "pennylane" else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    findings = doctor._packages()
+    old, missing = named(findings, "pennylane"), named(findings, "pooch")
+    assert not old.ok and "0.44.0; needed: >=0.45" in old.found
+    assert not missing.ok and "not installed" in missing.found
+    assert f"{sys.executable} -m pip install 'pooch>=" in missing.advice
+    assert not named(findings, "packages").ok
+
+
+def test_reads_the_installed_package_and_skips_its_extras(monkeypatch):
+    monkeypatch.setattr(metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
+    needs = ["numpy>=999", 'no-such-thing>=1; extra == "test"']
+    monkeypatch.setattr(metadata, "requires", lambda name: needs)
+    assert [each.name for each in doctor._packages() if not each.ok] == ["packages", "numpy"]
+
+
+def test_not_installed_is_a_note(monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "metadata", absent)
+    finding = named(doctor._packages(), "qrkd-lab")
+    assert not finding.ok and not finding.essential and "make install" in finding.advice
+
+
+@pytest.mark.parametrize("error", [NMS, "OSError: libc10.so: undefined symbol: _ZN3c10"])
+def test_torchvision_for_another_torch(monkeypatch, error):
+    fails = {doctor._PROBES["torchvision"]: error}
+    monkeypatch.setattr(doctor, "_probe", fails.get)
+    findings = doctor._libraries()
+    finding = named(findings, "torchvision")
+    assert not finding.ok and finding.essential and error in finding.found
+    assert f"{sys.executable} -m pip install --force-reinstall torch torchvision" in finding.advice
+    assert "same index" in finding.advice
+    assert [each.ok for each in findings] == [True, False, True, True]
+
+
+def test_a_broken_torch_stops_nothing_else(monkeypatch):
+    monkeypatch.setattr(doctor, "_probe", lambda code: NMS if "torch" in code else None)
+    monkeypatch.setattr(doctor, "_devices", lambda: pytest.fail("would import the broken torch"))
+    findings = doctor.check()
+    assert "--force-reinstall torch" in named(findings, "torch ").advice
+    assert named(findings, "torchvision").advice == "Mend torch first."
+    assert named(findings, "notebook kernel")
+
+
+def test_a_probe_tells_what_went_wrong(tmp_path, monkeypatch):
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise RuntimeError({NMS.partition(': ')[2]!r})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert doctor._probe("import torchvision") == NMS
+    assert doctor._probe("import json") is None
+    assert "signal 9" in doctor._probe("import os; os.kill(os.getpid(), 9)")
+
+
+def test_a_check_that_crashes_becomes_a_finding(works, monkeypatch):
+    def _data():
+        raise OSError("disk on fire")
+
+    monkeypatch.setattr(doctor, "_data", _data)
+    findings = doctor.check()
+    finding = named(findings, "data")
+    assert not finding.ok and "disk on fire" in finding.found
+    assert named(findings, "notebook kernel")
+
+
+def test_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path))
+    mnist, cifar = doctor._data()
+    assert not mnist.ok and not mnist.essential and "qrkd_lab data mnist" in mnist.advice
+    assert not cifar.ok and "qrkd_lab data cifar10" in cifar.advice
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte").touch()
+    (tmp_path / "cifar10_jpeg" / "train").mkdir(parents=True)
+    mnist, cifar = doctor._data()
+    assert mnist.ok and "official" in mnist.found
+    assert cifar.ok and "not the official" in cifar.found
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert "official files" in doctor._data()[1].found
+
+
+def test_a_runs_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctor._folders()[0].ok
+    (tmp_path / "runs").write_text("a file")
+    runs = doctor._folders()[0]
+    assert not runs.ok and runs.essential and "not writable" in runs.found
+
+
+def test_widgets_without_their_extension(tmp_path, monkeypatch):
+    assert named(doctor._widgets(), "widgets").ok
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    finding = named(doctor._widgets(), "widgets")
+    assert not finding.ok and "jupyterlab_widgets" in finding.advice
+
+
+def test_another_jupyter_on_the_path(tmp_path, monkeypatch):
+    other = tmp_path / "jupyter-lab"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = named(doctor._widgets(), "jupyter lab")
+    assert not finding.ok and not finding.essential and str(other) in finding.found
+
+
+def test_a_kernel_of_another_python(tmp_path, monkeypatch):
+    folder = tmp_path / "kernels" / "python3"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+
+    def kernel(python):
+        spec = {"argv": [python, "-m", "ipykernel_launcher"], "display_name": "Python 3"}
+        (folder / "kernel.json").write_text(json.dumps(spec))
+        return doctor._kernel()[0]
+
+    assert kernel("python").ok
+    assert kernel(sys.executable).ok
+    gone = kernel(str(tmp_path / "gone" / "python"))
+    assert not gone.ok and gone.essential and "ipykernel install" in gone.advice
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    elsewhere = kernel(str(other))
+    assert not elsewhere.ok and not elsewhere.essential
+
+
+def test_main_prints_a_table_and_the_status(monkeypatch, capsys):
+    good = Finding("torch 2.6", True, "works", "never shown")
+    note = Finding("data: mnist", False, "not there", "fetch it", essential=False)
+    monkeypatch.setattr(doctor, "check", lambda: [good, note])
+    assert doctor.main() == 0
+    text = capsys.readouterr().out
+    assert "never shown" not in text and "-> fetch it" in text and "note   data: mnist" in text
+    monkeypatch.setattr(doctor, "check", lambda: [good, Finding("runs", False, "x", "do y")])
+    assert doctor.main() == 1
+    assert "WRONG  runs" in capsys.readouterr().out
+
+
+def test_the_project_file_lies_where_the_doctor_looks():
+    assert (Path(doctor.__file__).parents[1] / "pyproject.toml").is_file()

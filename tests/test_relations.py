@@ -1,0 +1,128 @@
+"""Distances and angles: right by an independent evaluation, and tame where the formulas are not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from qrkd_lab.relations import pairwise_distances, triplet_angles
+
+DTYPES = [torch.float32, torch.float64]
+
+
+def features(n: int, d: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, d, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_distances_are_the_formula(dtype):
+    x = features(5, 3, dtype)
+    got = pairwise_distances(x)
+    for i in range(5):
+        for j in range(5):
+            expected = math.sqrt(sum((a - b) ** 2 for a, b in zip(x[i].tolist(), x[j].tolist())))
+            assert got[i, j].item() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(got.diagonal(), torch.zeros(5, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_angles_are_the_formula(dtype, d):
+    x = features(6, d, dtype)
+    got = triplet_angles(x)
+    points = x.tolist()
+    for j in range(6):
+        for i in range(6):
+            for k in range(6):
+                if j in (i, k):
+                    assert got[j, i, k] == 0
+                    continue
+                u = [a - b for a, b in zip(points[i], points[j])]
+                v = [a - b for a, b in zip(points[k], points[j])]
+                dot = sum(a * b for a, b in zip(u, v))
+                expected = dot / (math.hypot(*u) * math.hypot(*v))
+                assert got[j, i, k].item() == pytest.approx(expected, abs=2e-5)
+
+
+def test_known_angles():
+    triangle = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, math.sqrt(3) / 2]])
+    cosines = triplet_angles(triangle)
+    assert cosines[0, 1, 2] == pytest.approx(0.5, abs=1e-6)  # 60 degrees
+    assert cosines[0, 1, 1] == pytest.approx(1.0, abs=1e-6)  # a direction with itself
+
+
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+def test_gradients_are_right(relation):
+    x = features(5, 4).requires_grad_()
+    assert torch.autograd.gradcheck(relation, x)
+
+
+DEGENERATE = {
+    "one row": lambda dtype: features(1, 4, dtype),
+    "two rows": lambda dtype: features(2, 4, dtype),
+    "three rows": lambda dtype: features(3, 4, dtype),
+    "two coincident": lambda dtype: torch.cat([features(6, 4, dtype), features(1, 4, dtype)]),
+    "zero rows": lambda dtype: torch.cat([features(4, 4, dtype), torch.zeros(3, 4, dtype=dtype)]),
+    "all equal": lambda dtype: torch.full((6, 4), 3.7, dtype=dtype),
+    "all zero": lambda dtype: torch.zeros(6, 4, dtype=dtype),
+    "nearly coincident": lambda dtype: torch.cat(
+        [features(6, 4, dtype), features(1, 4, dtype) * (1 + 1e-6)]
+    ),
+    "far from the origin": lambda dtype: features(6, 4, dtype) * 1e-7 + 5.0,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", DEGENERATE)
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+def test_gradients_stay_finite_and_bounded(relation, case, dtype):
+    x = DEGENERATE[case](dtype).requires_grad_()
+    value = relation(x)
+    assert torch.isfinite(value).all()
+    value.sum().backward()
+    assert torch.isfinite(x.grad).all()
+    # The usual form, which divides by a norm of 1e-12, reaches 1e9 here. (Rows 1e-7 apart are
+    # rounding in single precision; in double they are resolved, and slopes of 1e7 are right.)
+    resolved = dtype == torch.float64 and case == "far from the origin"
+    assert x.grad.abs().max() < (1e9 if resolved else 2e4)
+
+
+def test_coincident_rows_have_no_angle_and_their_neighbours_keep_theirs():
+    x = features(5, 3)
+    doubled = torch.cat([x, x[:1]])
+    angles = triplet_angles(doubled)
+    assert (angles[0, 5] == 0).all() and (angles[5, 0] == 0).all()
+    torch.testing.assert_close(angles[:5, :5, :5], triplet_angles(x))
+
+
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+def test_rotation_and_shift_change_nothing(relation):
+    x = features(6, 3)
+    turn = torch.linalg.qr(features(3, 3, seed=1)).Q
+    torch.testing.assert_close(relation(x @ turn + 2.5), relation(x))
+
+
+def test_angles_ignore_scale_and_distances_follow_it():
+    x = features(6, 3)
+    torch.testing.assert_close(triplet_angles(7 * x), triplet_angles(x))
+    torch.testing.assert_close(pairwise_distances(7 * x), 7 * pairwise_distances(x))
+
+
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+@pytest.mark.parametrize(
+    ("bad", "error", "says"),
+    [
+        (torch.zeros(3), ValueError, "n samples, d features"),
+        (torch.zeros(2, 3, 4), ValueError, "n samples, d features"),
+        (torch.zeros(0, 3), ValueError, "n samples, d features"),
+        (torch.zeros(3, 2, dtype=torch.int64), TypeError, "floating-point"),
+        ([[1.0]], TypeError, "floating-point"),
+        (torch.tensor([[1.0], [float("nan")]]), ValueError, "1 of 2 rows"),
+        (torch.tensor([[float("inf")], [0.0]]), ValueError, "diverged"),
+    ],
+)
+def test_bad_features_are_refused(relation, bad, error, says):
+    with pytest.raises(error, match=says):
+        relation(bad)

@@ -1,0 +1,395 @@
+"""Records: whole or not there, never half, and never counted when damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qrkd_lab import runs
+from qrkd_lab.runs import RecordError, Run, find_run, load_run, read_runs, run_key, save_run
+
+WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
+
+
+def make_run(arm: str = "qrkd", seed: int = 0, **more: Any) -> Run:  # noqa: ANN401
+    settings = {"benchmark": "digits", "scale": "smoke", "arm": arm, "seed": seed} | more
+    return Run(
+        settings=settings,
+        key=run_key(settings, "ab12"),
+        versions={"qrkd_lab": "0.1", "torch": "2.14"},
+        device="cpu",
+        data={"name": "digits", "source": "scikit-learn", "sha256": "ab12"},
+        metric={"name": "test_accuracy", "higher_is_better": True},
+        parameters=8,
+        history=[{"epoch": 1, "task": 2.3, "total": 2.3, "validation_accuracy": 0.1}],
+        metrics={"test_accuracy": 0.1},
+        seconds={"train": 1.5, "evaluate": 0.5},
+        finished="2026-11-23T06:30:00+00:00",
+    )
+
+
+def edit(path: Path, **changes: Any) -> None:  # noqa: ANN401
+    record = json.loads((path / "record.json").read_text())
+    (path / "record.json").write_text(json.dumps(record | changes))
+
+
+# The key
+
+
+def test_key_is_the_documented_hash() -> None:
+    import hashlib
+
+    text = '{"data":"ab","settings":{"arm":"kd","weight":0.1}}'
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert run_key({"weight": 0.1, "arm": "kd"}, "ab") == expected
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+values = st.none() | st.booleans() | st.integers() | finite
+flat = st.dictionaries(st.text(max_size=5), values | st.text(max_size=5), max_size=5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(flat)
+def test_key_ignores_order_and_survives_json(chosen: dict[str, Any]) -> None:
+    turned = dict(reversed(chosen.items()))
+    again = json.loads(json.dumps(chosen))
+    assert run_key(chosen, "x") == run_key(turned, "x") == run_key(again, "x")
+
+
+def test_key_follows_every_setting_and_the_data() -> None:
+    keys = {
+        run_key({"seed": 0, "lr": 0.1}, "a"),
+        run_key({"seed": 1, "lr": 0.1}, "a"),
+        run_key({"seed": 0, "lr": math.nextafter(0.1, 1)}, "a"),
+        run_key({"seed": 0, "lr": 0.1}, "b"),
+        run_key({"seed": 0, "lr": None}, "a"),
+    }
+    assert len(keys) == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.nan, "settings.x is nan"),
+        (-math.inf, "settings.x is -inf"),
+        (np.float32(1), "settings.x is a float32"),
+        (Path("a"), "settings.x is a "),
+        ([1, {"y": math.inf}], r"settings.x\[1\].y is inf"),
+        ({1: 2}, "settings.x is a dict"),
+    ],
+)
+def test_key_refuses_what_json_cannot_hold(value: Any, says: str) -> None:  # noqa: ANN401
+    with pytest.raises(RecordError, match=says):
+        run_key({"x": value}, "ab")
+
+
+# Round trip
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    assert path == tmp_path / "digits" / "smoke" / f"qrkd-seed0-{run.key}"
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+    found = load_run(path)
+    assert found == run and found.path == path
+    assert found.name == "qrkd seed 0"
+    assert repr(found) == (
+        f"Run(qrkd seed 0, digits smoke, test_accuracy 0.1, 1 epochs, key {run.key})"
+    )
+    weights = found.weights()
+    assert weights.keys() == WEIGHTS.keys()
+    assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+def test_awkward_weights_come_back_equal(tmp_path: Path) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    tied = {"wte": base, "head": base, "turned": base.T, "row": base[1], "none": torch.zeros(0)}
+    tied["half"] = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
+    path = save_run(make_run(), tied, tmp_path)
+    weights = load_run(path).weights()
+    assert weights.keys() == tied.keys()
+    assert all(torch.equal(weights[n], t) and weights[n].dtype == t.dtype for n, t in tied.items())
+    stored = 12 + 12 + 4  # wte, turned and row; head is not stored a second time
+    assert (path / "weights.safetensors").stat().st_size < stored * 4 + 4 + 12 * 4 + 512
+    from safetensors import safe_open
+
+    with safe_open(path / "weights.safetensors", "pt") as file:
+        assert ("wte" in file.keys()) != ("head" in file.keys())
+
+
+def test_an_unsaved_run_has_no_weights() -> None:
+    with pytest.raises(RecordError, match="not saved"):
+        make_run().weights()
+
+
+def test_record_is_strict_json_of_format_1(tmp_path: Path) -> None:
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    record = json.loads((path / "record.json").read_text(), parse_constant=pytest.fail)
+    assert record["format"] == 1
+    assert set(record) == {"format", "key", "settings", "versions", "device", "data", "metric",
+                           "parameters", "history", "metrics", "seconds", "finished"}  # fmt: skip
+
+
+def test_a_diverged_run_is_refused_by_its_place(tmp_path: Path) -> None:
+    run = replace(make_run(), history=[{"epoch": 1, "kernel": math.nan}])
+    with pytest.raises(RecordError, match=r"run.history\[0\].kernel is nan"):
+        save_run(run, WEIGHTS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="has key 0000"):
+        save_run(replace(make_run(), key="0" * 16), WEIGHTS, tmp_path)
+
+
+@pytest.mark.parametrize("benchmark", ["../up", "a/b", "", ".hidden", None])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, benchmark: str | None) -> None:
+    with pytest.raises(RecordError, match="cannot name a folder|must hold"):
+        save_run(make_run(benchmark=benchmark), WEIGHTS, tmp_path)
+
+
+# Finding and reading
+
+
+def test_find_and_read(tmp_path: Path) -> None:
+    assert read_runs(tmp_path / "nowhere") == []
+    wanted = [make_run(a, s) for a in ("kd", "qrkd") for s in (0, 2, 10)]
+    for run in reversed(wanted):
+        save_run(run, WEIGHTS, tmp_path)
+    other = make_run(scale="laptop")
+    save_run(other, WEIGHTS, tmp_path)
+    assert read_runs(tmp_path, "digits", "smoke") == wanted  # 10 after 2
+    assert read_runs(tmp_path) == [other, *wanted]
+    assert read_runs(tmp_path, benchmark="mnist") == []
+    key = wanted[0].key
+    assert find_run(tmp_path, "digits", "smoke", "kd", 0, key) == wanted[0]
+    assert find_run(tmp_path, "digits", "smoke", "kd", 1, key) is None
+    assert find_run(tmp_path, "digits", "smoke", "kd", 0, "f" * 16) is None
+
+
+def cut_json(path: Path) -> None:
+    text = (path / "record.json").read_text()
+    (path / "record.json").write_text(text[: len(text) // 2])
+
+
+def nan_json(path: Path) -> None:
+    edit(path, metrics={"test_accuracy": math.nan})
+
+
+def cut_weights(path: Path) -> None:
+    content = (path / "weights.safetensors").read_bytes()
+    (path / "weights.safetensors").write_bytes(content[:-4])
+
+
+DAMAGE = {
+    "cut": (cut_json, "record.json cannot be read"),
+    "nan": (nan_json, "is nan"),
+    "list": (lambda p: (p / "record.json").write_text("[]"), "no dictionary"),
+    "no record": (lambda p: (p / "record.json").unlink(), "record.json cannot be read"),
+    "no weights": (lambda p: (p / "weights.safetensors").unlink(), "weights.safetensors is miss"),
+    "cut weights": (cut_weights, "weights.safetensors is missing or cut"),
+    "lacks": (lambda p: edit(p, settings=None), "no usable settings"),
+    "other settings": (lambda p: edit(p, settings=dict(make_run(seed=9).settings)), "edited"),
+    "other key": (lambda p: edit(p, key="0" * 16), "edited"),
+    "other data": (lambda p: edit(p, data={"sha256": "other"}), "edited"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_refused_named_and_never_counted(tmp_path: Path, kind: str) -> None:
+    good, bad = make_run(seed=0), make_run(seed=1)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(bad, WEIGHTS, tmp_path)
+    damage, says = DAMAGE[kind]
+    damage(path)
+    with pytest.raises(RecordError, match=says) as caught:
+        load_run(path)
+    assert str(path) in str(caught.value)
+    assert "Delete this folder and run again" in str(caught.value)
+    with pytest.raises(RecordError, match=says):
+        find_run(tmp_path, "digits", "smoke", "qrkd", 1, bad.key)
+    with pytest.warns(UserWarning, match=path.name):
+        assert read_runs(tmp_path) == [good]
+
+
+def test_a_renamed_folder_is_refused(tmp_path: Path) -> None:
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    moved = path.rename(path.with_name("kd-seed0-0123456789abcdef"))
+    with pytest.raises(RecordError, match="edited or moved"):
+        load_run(moved)
+
+
+def test_another_format_names_its_writer(tmp_path: Path) -> None:
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    edit(path, format=2, versions={"qrkd_lab": "9.9"})
+    with pytest.raises(RecordError, match=r"qrkd_lab 9.9 in format 2; this version reads format 1"):
+        load_run(path)
+
+
+# What interrupts a save
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("step", ["mkdir", "fsync", "rename"])
+def test_a_full_or_read_only_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(RecordError, match=f"could not be saved in .*: {os.strerror(code)}"):
+        save_run(make_run(), WEIGHTS, tmp_path)
+    monkeypatch.undo()
+    assert not [p for p in tmp_path.rglob("*") if p.parent.name == "smoke"]
+    assert load_run(save_run(make_run(), WEIGHTS, tmp_path)) == make_run()
+
+
+def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(RecordError, match="could not be saved"):
+            save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_run(make_run(), WEIGHTS, tmp_path)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
+def test_the_first_record_is_kept(tmp_path: Path) -> None:
+    first = make_run()
+    second = replace(first, metrics={"test_accuracy": 0.9})
+    path = save_run(first, WEIGHTS, tmp_path)
+    assert save_run(second, WEIGHTS, tmp_path) == path
+    assert load_run(path) == first
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_first_record_is_reported_not_kept_in_silence(tmp_path: Path) -> None:
+    cut_json(save_run(make_run(), WEIGHTS, tmp_path))
+    with pytest.raises(RecordError, match="Delete this folder"):
+        save_run(make_run(), WEIGHTS, tmp_path)
+
+
+def test_old_leftovers_are_removed_and_young_ones_ignored(tmp_path: Path) -> None:
+    home = tmp_path / "digits" / "smoke"
+    old, young = home / ".kd-seed0-a.1-b.tmp", home / ".kd-seed1-a.1-b.tmp"
+    for path in (old, young):
+        path.mkdir(parents=True)
+        (path / "record.json").write_text("{")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_runs(tmp_path) == []
+    save_run(make_run(), WEIGHTS, tmp_path)
+    assert not old.exists() and young.exists()
+
+
+DRIVER = """
+import os, random, signal, sys, time
+import torch
+from test_runs import make_run, save_run
+torch.set_num_threads(1)
+root, mode = sys.argv[1:]
+big = {"w": torch.arange(500_000.0)}
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+    return pid
+
+if mode == "kill":
+    for i in range(10):
+        pid = child(lambda: [save_run(make_run(seed=1000 * i + j), big, root) for j in range(999)])
+        time.sleep(random.uniform(0.0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+else:
+    for i in range(6):
+        start = time.time() + 0.05
+        def work():
+            while time.time() < start:
+                pass
+            save_run(make_run(seed=i), big, root)
+        for pid in [child(work) for _ in range(3)]:
+            assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def drive(root: Path, mode: str) -> None:
+    folders = [str(Path(__file__).parent), str(Path(runs.__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    command = [sys.executable, "-c", DRIVER, str(root), mode]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_9_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
+    drive(tmp_path, "kill")
+    torn = list((tmp_path / "digits" / "smoke").glob(".*"))
+    assert torn, "no kill fell into a save: the test proved nothing"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_runs(tmp_path)
+    assert all(torch.equal(run.weights()["w"], torch.arange(500_000.0)) for run in found)
+    print(f"{len(found)} whole records, {len(torn)} torn folders ignored")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_save_the_same_run(tmp_path: Path) -> None:
+    drive(tmp_path, "race")
+    folders = [p.name for p in (tmp_path / "digits" / "smoke").iterdir()]
+    assert len(folders) == 6 and not [name for name in folders if name.startswith(".")]
+    assert [run.settings["seed"] for run in read_runs(tmp_path)] == list(range(6))
+
+
+def test_versions_import_nothing_heavy() -> None:
+    code = (
+        "import sys, qrkd_lab; before = set(sys.modules); "
+        "from qrkd_lab.runs import versions; print(versions()['torch']); "
+        "heavy = {'torch', 'pandas', 'pennylane', 'safetensors'} & (set(sys.modules) - before); "
+        "assert not heavy, heavy"
+    )
+    root = str(Path(runs.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().split("+")[0] == str(torch.__version__).split("+")[0]
+    names = {"qrkd_lab", "python", "torch", "torchvision", "pennylane", "numpy", "platform"}
+    assert set(runs.versions()) == names

@@ -1,0 +1,135 @@
+"""Settings: checked by name, type and range; each field that an arm uses changes its run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from qrkd_lab.arms import ARMS
+from qrkd_lab.kernels import CosineKernel, FidelityKernel, ProjectedKernel, RBFKernel
+from qrkd_lab.runs import run_key
+from qrkd_lab.settings import Settings, build_kernel
+
+BASE = Settings("digits", "smoke")
+
+OTHER = {
+    "benchmark": "mnist",
+    "scale": "laptop",
+    "arm": "shuffled",
+    "seed": 1,
+    "train_size": 10,
+    "validation_size": 10,
+    "teacher_widths": (1, 2, 3),
+    "student_widths": (1, 2, 3),
+    "teacher_epochs": 9,
+    "epochs": 9,
+    "batch_size": 9,
+    "learning_rate": 0.5,
+    "kd_weight": 0.5,
+    "temperature": 2.0,
+    "distance_weight": 0.5,
+    "angle_weight": 0.5,
+    "kernel_weight": 0.5,
+    "kernel": "projected",
+    "feature_map": "angle",
+    "qubits": 3,
+    "layers": 3,
+    "bandwidth": 0.5,
+    "encoder": "pca",
+}
+
+
+def test_every_field_has_another_value_here():
+    assert set(OTHER) == {field.name for field in dataclasses.fields(Settings)}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_field_makes_another_qrkd_run(name):
+    changed = BASE.replace(**{name: OTHER[name]})
+    assert run_key(changed.effective(), "x") != run_key(BASE.effective(), "x")
+
+
+@pytest.mark.parametrize(
+    ("arm", "unused"),
+    [
+        ("scratch", {"kd_weight", "temperature", "angle_weight", "kernel_weight", "qubits"}),
+        ("kd", {"distance_weight", "angle_weight", "kernel_weight", "feature_map", "bandwidth"}),
+        ("rkd", {"kernel_weight", "kernel", "feature_map", "layers", "encoder"}),
+        ("rbf", {"feature_map", "layers"}),
+        ("cosine", {"feature_map", "layers", "bandwidth"}),
+        ("teacher", {"epochs", "student_widths", "kd_weight", "kernel", "encoder"}),
+    ],
+)
+def test_fields_that_an_arm_does_not_use_do_not_make_another_run(arm, unused):
+    base = BASE.replace(arm=arm)
+    for name in unused:
+        assert base.replace(**{name: OTHER[name]}).effective() == base.effective()
+
+
+def test_effective_settings_are_plain_json():
+    assert json.loads(json.dumps(BASE.effective())) == BASE.effective()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_controls_differ_from_qrkd_in_one_thing(arm):
+    mine, qrkd = BASE.replace(arm=arm).effective(), BASE.effective()
+    if arm in ("shuffled", "detached", "random_teacher", "no_entanglement"):
+        assert {name for name in mine if mine[name] != qrkd[name]} == {"arm"}
+
+
+def test_the_kernel_of_each_arm():
+    kinds = {arm: type(build_kernel(BASE.replace(arm=arm))) for arm in ARMS}
+    assert kinds["qrkd"] is kinds["shuffled"] is FidelityKernel
+    assert kinds["rbf"] is RBFKernel and kinds["cosine"] is CosineKernel
+    assert kinds["projected"] is ProjectedKernel
+    assert build_kernel(BASE.replace(arm="qrkd")).entangle
+    assert not build_kernel(BASE.replace(arm="no_entanglement")).entangle
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"epoch": 3}, "unknown setting 'epoch'; choose from angle_weight"),
+        ({"epochs": 0}, "epochs: expected at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"kernel": "quantum"}, "choose from fidelity, projected"),
+        ({"encoder": "none"}, "choose from adapter"),
+        ({"feature_map": "zzz"}, "choose one of angle, zz"),
+        ({"qubits": 40}, "1 to 16"),
+        ({"arm": "qkd"}, "unknown arm 'qkd'; choose from scratch"),
+        ({"kernel_weight": 0.0}, "leave the arm out"),
+        ({"arm": "rkd", "angle_weight": 0.0}, "leave the arm out"),
+        ({"arm": "rbf", "kernel": "rbf"}, "would equal 'qrkd'"),
+        ({"arm": "no_entanglement", "feature_map": "angle"}, "no entanglement to leave out"),
+        ({"arm": "no_entanglement", "kernel": "rbf"}, "no entanglement to leave out"),
+        ({"arm": "no_entanglement", "qubits": 1}, "no entanglement to leave out"),
+    ],
+)
+def test_bad_values_are_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        BASE.replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"epochs": 2.5}, "epochs: expected a whole number, got 2.5"),
+        ({"epochs": True}, "epochs: expected a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate: expected a number"),
+        ({"kernel": 3}, "kernel: expected a word"),
+        ({"student_widths": [1, 2.5]}, "a list of whole numbers"),
+        ({"train_size": "all"}, "a whole number or None"),
+    ],
+)
+def test_bad_types_are_refused(changes, says):
+    with pytest.raises(TypeError, match=says):
+        BASE.replace(**changes)
+
+
+def test_whole_numbers_and_lists_are_taken_as_meant():
+    settings = BASE.replace(kd_weight=2, student_widths=[1, 2, 3], train_size=None)
+    assert settings.kd_weight == 2.0 and isinstance(settings.kd_weight, float)
+    assert settings.student_widths == (1, 2, 3)

@@ -1,0 +1,169 @@
+"""The files that set the project up agree with each other and with the code."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# The distribution of a module, where the names differ.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow", "zmq": "pyzmq"}
+OURS = {"qrkd_lab", "tests", "conftest"}
+
+
+def bounds(lines):
+    requirements = [Requirement(line) for line in lines]
+    return {canonicalize_name(each.name): str(each.specifier) for each in requirements}
+
+
+def declared():
+    return bounds(PROJECT["dependencies"])
+
+
+def extras():
+    names = [name for lines in PROJECT["optional-dependencies"].values() for name in lines]
+    return bounds(names)
+
+
+def imports(folder):
+    """Every third-party module imported in a folder, with one file that does it."""
+    found = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        siblings = {each.stem for each in path.parent.glob("*.py")} if folder == "tests" else set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names | OURS | siblings:
+                    found[canonicalize_name(DISTRIBUTIONS.get(top, top))] = path
+    return found
+
+
+def test_every_dependency_has_a_lower_bound_and_no_other():
+    for name, specifier in (declared() | extras()).items():
+        assert re.fullmatch(r">=[\d.]+", specifier), f"{name}{specifier}"
+
+
+def test_environment_yml_agrees_with_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, last = environment["dependencies"]
+    assert environment["name"] == "qrkd-lab"
+    assert conda == ["python" + PROJECT["requires-python"], "pip"]
+    *lines, project = last["pip"]
+    assert project == "-e ."
+    test = bounds(PROJECT["optional-dependencies"]["test"])
+    assert bounds(lines) == declared() | test
+
+
+def test_every_import_of_the_package_is_declared():
+    found = imports("qrkd_lab")
+    assert {"torch", "papermill", "nbformat"} <= set(found), "the search itself must find imports"
+    missing = {name: str(path) for name, path in found.items() if name not in declared() | extras()}
+    assert not missing
+
+
+def test_every_import_of_the_tests_is_declared():
+    found = imports("tests")
+    assert "pytest" in found, "the search itself must find imports"
+    missing = {name: str(path) for name, path in found.items() if name not in declared() | extras()}
+    assert not missing
+
+
+def test_every_make_target_has_help():
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
+    targets = [name for name in phony if name != "broken"]
+    assert {"install", "demo", "test", "lab", "bench", "doctor", "clean"} < set(targets)
+    helped = re.findall(r"^([a-z]+):.*?## \S", text, re.MULTILINE)
+    assert sorted(helped) == sorted(targets)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="GNU make is not installed")
+class TestMake:
+    """The Makefile in an empty folder, with a stand-in for Python that notes what it is asked."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        (tmp_path / "pyproject.toml").touch()
+        python = tmp_path / "fake-python"
+        python.write_text(
+            "#!/bin/sh\n"
+            f'echo "$@" >> {tmp_path}/calls\n'
+            'if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi\n'
+            f'if [ "$3" = install ] && [ -f {tmp_path}/offline ]; then\n'
+            "    echo no network; exit 1\n"
+            "fi\n"
+        )
+        python.chmod(0o755)
+        return tmp_path
+
+    def make(self, folder, *arguments):
+        python = f"PYTHON={folder}/fake-python"
+        command = ["make", "-C", str(folder), python, "VENV=.venv", *arguments]
+        # these tests may themselves run under make, which hands its flags on
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        run = subprocess.run(command, capture_output=True, text=True, env=env)
+        calls = folder / "calls"
+        installs = calls.read_text().count("pip install") if calls.exists() else 0
+        return run.returncode, run.stdout + run.stderr, installs
+
+    def test_alone_lists_the_targets(self, folder):
+        code, text, installs = self.make(folder)
+        assert code == 0 and installs == 0
+        assert "make demo" in text and "make doctor" in text
+
+    def test_installs_once_until_pyproject_changes(self, folder):
+        assert self.make(folder, "install")[::2] == (0, 1)
+        assert self.make(folder, "test")[::2] == (0, 1)
+        stamp = folder / ".venv" / ".installed"
+        later = stamp.stat().st_mtime + 10
+        os.utime(folder / "pyproject.toml", (later, later))
+        assert self.make(folder, "test")[::2] == (0, 2)
+
+    def test_a_cut_off_install_is_made_anew(self, folder):
+        (folder / "offline").touch()
+        code, text, _ = self.make(folder, "install")
+        assert code != 0 and "no network" in text and "installation failed" in text
+        (folder / ".venv" / "half-installed").touch()
+        (folder / "offline").unlink()
+        code, text, _ = self.make(folder, "test")
+        assert code == 0 and "anew" in text
+        assert not (folder / ".venv" / "half-installed").exists()
+
+    def test_a_venv_whose_python_has_gone_is_made_anew(self, folder):
+        self.make(folder, "install")
+        (folder / ".venv" / "bin" / "python").unlink()
+        code, text, installs = self.make(folder, "test")
+        assert (code, installs) == (0, 2) and "is gone" in text
+
+    def test_a_folder_that_make_did_not_make_is_left_alone(self, folder):
+        (folder / ".venv").mkdir()
+        (folder / ".venv" / "mine").touch()
+        code, text, _ = self.make(folder, "install")
+        assert code != 0 and "Remove it" in text
+        assert (folder / ".venv" / "mine").exists()
+
+    def test_an_old_python_is_named(self, folder):
+        (folder / "fake-python").write_text(
+            '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\n'
+        )
+        code, text, _ = self.make(folder, "install")
+        assert code != 0 and "Python 3.11 or later is needed" in text and "Python 3.9.2" in text
+        assert not (folder / ".venv").exists()
