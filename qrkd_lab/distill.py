@@ -56,7 +56,8 @@ class Learner:
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     failure: Diverged | None = None
-    _sums: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _names: tuple[str, ...] = ()
+    _sums: Tensor | float = 0.0
     _seen: int = 0
 
     def step(
@@ -72,17 +73,16 @@ class Learner:
 
     @torch.no_grad()
     def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor) -> None:
-        """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
-        correct = (outputs.logits.argmax(-1) == targets).sum()
-        n = len(targets)
-        for name, value in {"total": losses.total, **losses.terms}.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach() * n
-        self._sums["train_accuracy"] = self._sums.get("train_accuracy", 0) + correct
-        self._seen += n
+        """Add to the epoch's sums; kept as a tensor, so that a GPU need not wait."""
+        correct = (outputs.logits.argmax(-1) == targets).float().mean()
+        values = torch.stack([losses.total, *losses.terms.values(), correct]).double()
+        self._names = ("total", *losses.terms, "train_accuracy")
+        self._sums = self._sums + len(targets) * values
+        self._seen += len(targets)
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term, and the accuracy, over the epoch so far."""
-        return {name: float(value) / self._seen for name, value in self._sums.items()}
+        return dict(zip(self._names, (self._sums / self._seen).tolist(), strict=True))
 
     def end_epoch(self, epoch: int, validation: dict[str, float]) -> None:
         """Close the epoch's books.
@@ -92,7 +92,7 @@ class Learner:
         """
         means = self.means()
         bad = [name for name, value in means.items() if not math.isfinite(value)]
-        self._sums, self._seen = {}, 0
+        self._sums, self._seen = 0.0, 0
         if bad:
             raise Diverged(
                 f"{self.settings.arm} seed {self.settings.seed} diverged in epoch {epoch}: "

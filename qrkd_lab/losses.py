@@ -80,15 +80,13 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: the shapes differ.
     """
     _same_shape(student, teacher, "relations")
-    teacher = teacher.detach()
-    n, axes = student.shape[-1], student.ndim
-    total = F.smooth_l1_loss(student, teacher, reduction="sum")
-    # i = j and j = k are 0 in both angle relations; what is left to drop is i = k.
-    itself = F.smooth_l1_loss(
-        student.diagonal(dim1=-2, dim2=-1), teacher.diagonal(dim1=-2, dim2=-1), reduction="sum"
-    )
-    distinct = n * (n - 1) * (n - 2 if axes == 3 else 1)
-    return (total - itself) / max(distinct, 1)
+    n = student.shape[-1]
+    distinct = n * (n - 1) * (n - 2 if student.ndim == 3 else 1)
+    # i = j and j = k are 0 in both angle relations; i = k (and i = j of a pair) is made equal, so
+    # that it neither counts nor pulls.
+    target = teacher.detach().clone()
+    target.diagonal(dim1=-2, dim2=-1).copy_(student.detach().diagonal(dim1=-2, dim2=-1))
+    return F.smooth_l1_loss(student, target, reduction="sum") / max(distinct, 1)
 
 
 def normalised_distances(x: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class StudyError(RuntimeError):
         self.failures, self.study = tuple(failures), study
         listed = "\n  ".join(self.failures)
         super().__init__(
-            f"{len(self.failures)} failed, {len(study.runs)} runs are recorded and will be reused:\n"
-            f"  {listed}"
+            f"{len(self.failures)} failed; {len(study.runs)} runs are recorded and will be reused:"
+            f"\n  {listed}"
         )
 
 

@@ -56,7 +56,7 @@ def test_all_arms_start_from_one_student(benchmark, teacher):
 
 
 def test_every_arm_ends_elsewhere_but_the_detached_one(together):
-    """The detached kernel term is logged and weighted, yet the student is that of rkd, to the bit."""
+    """The detached kernel term is logged and weighted, yet the student is rkd's, to the bit."""
     final = {arm: learner.model.state_dict()["output.weight"] for arm, learner in together.items()}
     equal = {(a, b) for a in ARMS for b in ARMS if a < b and torch.equal(final[a], final[b])}
     assert equal == {("detached", "rkd")}

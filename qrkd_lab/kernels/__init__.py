@@ -1,4 +1,4 @@
-"""Kernels on features: quantum ones, their classical controls, and the way from features to angles."""
+"""Kernels on features: quantum ones, classical controls, and the way from features to angles."""
 
 from __future__ import annotations
 

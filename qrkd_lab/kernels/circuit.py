@@ -102,7 +102,7 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
     )
 
     def replay(x: Tensor) -> tuple[Tensor | None, list[Tensor], Tensor | None]:
-        rest = list(graph(x))
+        rest = list(graph.forward(x))
         thetas = rest.pop(0) if rotations else None
         state = rest.pop() if prepares else None
         return thetas, rest, state
@@ -182,6 +182,6 @@ def _refuse_own_parameters(circuit: Callable[..., object], qubits: int, example:
     for op in _operations(circuit, qubits, example):
         if any(isinstance(p, Tensor) and p.requires_grad for p in op.data):
             raise CircuitError(
-                f"{op.name} depends on a trainable tensor other than the angles; its gradient would "
-                "be lost. Make it part of the encoder, or detach() it"
+                f"{op.name} depends on a trainable tensor other than the angles, whose gradient "
+                "would be lost. Make it part of the encoder, or detach() it"
             )

@@ -125,7 +125,7 @@ class CosineKernel(Kernel):
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows scaled to length 1, ``(n, d) -> (n, d)``; rows shorter than 1e-6 become 0, no gradient."""
+    """Rows scaled to length 1, ``(n, d) -> (n, d)``; rows shorter than 1e-6 become 0."""
     squared = x.square().sum(-1, keepdim=True)
     long = squared > 1e-12
     return torch.where(long, x * torch.where(long, squared, 1.0).rsqrt(), 0.0)

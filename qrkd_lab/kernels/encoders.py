@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qrkd_lab.relations import check_features
@@ -35,8 +36,9 @@ def standardise(z: Tensor) -> Tensor:
     Variances far below 1e-5 are not blown up: a constant column gives 0, and no gradient is larger
     than 1 / sqrt(1e-5) times the incoming one.
     """
-    z = z - z.mean(0)
-    return z * (z.square().mean(0) + 1e-5).rsqrt()
+    if len(z) == 1:
+        return 0 * z  # one sample has no spread
+    return F.batch_norm(z, None, None, training=True, eps=1e-5)
 
 
 class Encoder(nn.Module):
@@ -96,7 +98,7 @@ class Encoder(nn.Module):
             self.register_buffer("student_map", student_map)
 
     def fit(self, teacher_features: Tensor) -> Encoder:
-        """Fit what is learnt from the teacher (``pca``: components of ``(n, d_t)``); else nothing."""
+        """Fit what is learnt from teacher features ``(n, d_t)``: the components of ``pca``."""
         if self.teacher_side == "pca":
             check_features(teacher_features, "teacher features")
             if len(teacher_features) <= self.qubits:

@@ -1,9 +1,9 @@
 r"""Feature maps: circuits that write a sample's angles into a quantum state, in PennyLane.
 
-Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` where ``angles`` is ``(..., q)``
-(a batch is allowed, as in every PennyLane operation) and the state it prepares from
-:math:`|0\dots0\rangle` is the sample's embedding :math:`|\phi(x)\rangle`. Write your own in the same
-form and hand it to :class:`~qrkd_lab.FidelityKernel`:
+Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` where ``angles`` is
+``(..., q)`` (a batch is allowed, as in every PennyLane operation) and the state it prepares from
+:math:`|0\dots0\rangle` is the sample's embedding :math:`|\phi(x)\rangle`. Write your own in the
+same form and hand it to :class:`~qrkd_lab.FidelityKernel`:
 
     >>> def mine(angles, wires):
     ...     for i, wire in enumerate(wires):
@@ -48,24 +48,30 @@ def zz(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = T
     equal to the published circuit of CNOTs and phase gates up to a global phase, which no kernel
     sees. Source: Havlicek et al., Nature 567, 209 (2019).
     """
-    pairs = list(combinations(range(len(wires)), 2))
-    both = [[i for i, _ in pairs], [j for _, j in pairs]]
-    phases = 2 * (math.pi - angles[..., both[0]]) * (math.pi - angles[..., both[1]])
+    rest = math.pi - angles
     for _ in range(layers):
         for i, wire in enumerate(wires):
             qp.Hadamard(wires=wire)
             qp.RZ(2 * angles[..., i], wires=wire)
-        for p, (i, j) in enumerate(pairs if entangle else ()):
-            qp.IsingZZ(phases[..., p], wires=[wires[i], wires[j]])
+        for i, j in combinations(range(len(wires)), 2) if entangle else ():
+            qp.IsingZZ(2 * rest[..., i] * rest[..., j], wires=[wires[i], wires[j]])
 
 
 def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:
-    r"""Instantaneous quantum polynomial map: Hadamards, RZ(x_i), and ZZ rotations by x_i x_j.
+    r"""Instantaneous quantum polynomial map: Hadamards, then RZ(x_i) and ZZ rotations by x_i x_j.
 
-    PennyLane's ``IQPEmbedding``. Source: Havlicek et al., Nature 567, 209 (2019); Bremner et al.,
-    PRL 117, 080501 (2016).
+    .. math:: \left[ e^{-\frac{i}{2} \sum_{i<j} x_i x_j Z_i Z_j - \frac{i}{2} \sum_i x_i Z_i}
+              H^{\otimes q} \right]^L |0\rangle
+
+    The same circuit as PennyLane's ``IQPEmbedding``. Source: Havlicek et al., Nature 567, 209
+    (2019); Bremner et al., PRL 117, 080501 (2016).
     """
-    qp.IQPEmbedding(angles, wires, n_repeats=layers, pattern=None if entangle else [])
+    for _ in range(layers):
+        for i, wire in enumerate(wires):
+            qp.Hadamard(wires=wire)
+            qp.RZ(angles[..., i], wires=wire)
+        for i, j in combinations(range(len(wires)), 2) if entangle else ():
+            qp.IsingZZ(angles[..., i] * angles[..., j], wires=[wires[i], wires[j]])
 
 
 def reuploading(

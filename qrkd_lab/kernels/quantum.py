@@ -108,7 +108,7 @@ class QuantumKernel(Kernel):
 
         return circuit
 
-    @property
+    @cached_property
     def statevector(self) -> StateVector:
         """The simulator; shared by all kernels with the same circuit, whatever their bandwidth."""
         options = tuple(sorted(self._options.items()))
@@ -160,8 +160,32 @@ class FidelityKernel(QuantumKernel):
         return self.statevector(x)
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        overlaps = torch.view_as_real(u @ v.mH)  # (n, m, 2)
-        return overlaps.square().sum(-1)
+        return _SquaredOverlaps.apply(u, v)
+
+
+class _SquaredOverlaps(torch.autograd.Function):
+    r"""K_ij = |<v_j|u_i>|^2 of states ``(n, 2^q)`` and ``(m, 2^q)``.
+
+    The two sides of a batch with itself are one tensor; its gradient,
+    :math:`2 ((g + g^T) \odot O) u` with O the overlaps, then takes one product instead of two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, v: Tensor) -> Tensor:  # noqa: ANN401
+        overlaps = u @ v.mH  # (n, m)
+        ctx.itself = u is v
+        ctx.save_for_backward(u, v, overlaps)
+        return overlaps.real.square() + overlaps.imag.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # noqa: ANN401
+        u, v, overlaps = ctx.saved_tensors
+        if ctx.itself:
+            return (2 * (grad + grad.T) * overlaps) @ u, None
+        weighted = 2 * grad * overlaps
+        to_u = weighted @ v if ctx.needs_input_grad[0] else None
+        return to_u, weighted.mH @ u if ctx.needs_input_grad[1] else None
 
 
 @dataclass(frozen=True)
@@ -214,8 +238,8 @@ def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]
 
     if feature_map not in FEATURE_MAPS:
         raise ValueError(
-            f"unknown feature map {feature_map!r}; choose one of {', '.join(FEATURE_MAPS)}, or pass "
-            "a PennyLane quantum function of (angles, wires)"
+            f"unknown feature map {feature_map!r}; choose one of {', '.join(FEATURE_MAPS)}, or "
+            "pass a PennyLane quantum function of (angles, wires)"
         )
     return FEATURE_MAPS[feature_map]
 

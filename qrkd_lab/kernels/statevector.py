@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ class StateVector:
         thetas, matrices, prepared = circuit.numbers(angles)
         state = start if prepared is None else prepared.to(start.dtype)
         matrices = [matrix.to(start.dtype) for matrix in matrices]
-        made: dict[object, Tensor] = {}  # a phase that two stages share is computed once
+        made: dict[object, Any] = {}  # a phase that two stages share is computed once
         state = reduce(lambda s, stage: stage(s, thetas, matrices, made), stages, state)
         return state.expand(len(angles), -1)
 

@@ -1,9 +1,9 @@
 """Turning per-gate scalars of a traced graph into one vector operation for all gates.
 
-A circuit is written gate by gate: ``RZ(2 * x[..., 0])``, ``RZ(2 * x[..., 1])``, ... The traced graph
-then holds hundreds of tiny operations, which cost far more than the arithmetic in them. As all gates
-of a kind compute the same expression of different columns, that expression is evaluated here once,
-on the matrix of all the columns: ``2 * x``.
+A circuit is written gate by gate: ``RZ(2 * x[..., 0])``, ``RZ(2 * x[..., 1])``, ... The traced
+graph then holds hundreds of tiny operations, which cost far more than the arithmetic in them. As
+all gates of a kind compute the same expression of different columns, that expression is evaluated
+here once, on the matrix of all the columns: ``2 * x``.
 """
 
 from __future__ import annotations
