@@ -153,7 +153,7 @@ class Layer(Stage):
         self.identity = self.tensor(np.eye(2))
         self.fixed = {id(g): self.tensor(g.matrix) for g in self.gates if g.kind == "constant"}
         self.ready = {
-            group: self._product(group, {}).to(self.like.dtype)
+            group: self._product(group, {}).to(self.like.dtype).mT.contiguous().mT
             for group in self.groups
             if self.constant
         }
@@ -177,6 +177,10 @@ class Layer(Stage):
         matrices: list[Tensor],
         made: dict[object, Any],
     ) -> Tensor:
+        if self.ready:
+            for group in self.groups:
+                state = _apply(self.ready[group], state, group, self.qubits)
+            return state
         turned: dict[int, Tensor] = {}
         if self.columns:
             angle = (_pick(thetas, self.columns) * self.scales)[..., None, None]  # (n, r, 1, 1)
@@ -187,8 +191,7 @@ class Layer(Stage):
             if gate.kind == "matrix":
                 turned[id(gate)] = matrices[gate.column]
         for group in self.groups:
-            product = self.ready[group] if self.constant else self._product(group, turned)
-            state = _apply(product, state, group, self.qubits)
+            state = _apply(self._product(group, turned), state, group, self.qubits)
         return state
 
 

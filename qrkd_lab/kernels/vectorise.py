@@ -50,7 +50,7 @@ def stack_graph(module: GraphModule, count: int) -> tuple[GraphModule, list[int]
     column: list[int] = []
     if count:
         with graph.inserting_before(output):
-            stacker = _Stacker(module, graph, len(results[0].meta["val"]))
+            stacker = _Stacker(module, graph)
             keys = [stacker.key(node) for node in results[:count]]
             unique = list(dict.fromkeys(keys))
             column = [unique.index(key) for key in keys]
@@ -65,23 +65,20 @@ def stack_graph(module: GraphModule, count: int) -> tuple[GraphModule, list[int]
 class _Stacker:
     """Builds the stacked nodes; equal requests give the same node, so nothing is computed twice."""
 
-    def __init__(self, module: GraphModule, graph: Graph, n: int) -> None:
-        self.module, self.graph, self.n = module, graph, n
+    def __init__(self, module: GraphModule, graph: Graph) -> None:
+        self.module, self.graph = module, graph
         self.made: dict[object, Node] = {}
 
     def columns(self, nodes: Sequence[Node]) -> Node:
-        """A node of shape (n, m): runs of gates with one form each, side by side."""
+        """A node of shape (n, m), for m different columns: runs of one form each, side by side."""
         runs: list[list[Node]] = []
         for node in nodes:
             if runs and self._form(runs[-1][0]) == self._form(node):
                 runs[-1].append(node)
             else:
                 runs.append([node])
-        parts = [self._wide(self._stack(tuple(run)), len(run)) for run in runs]
+        parts = [self._stack(tuple(run)) for run in runs]
         return parts[0] if len(parts) == 1 else self._call(_ATEN.cat.default, (parts, -1))
-
-    def _wide(self, node: Node, m: int) -> Node:
-        return self._call(_ATEN.expand.default, (node, [self.n, m]))
 
     def _form(self, node: Argument) -> object:
         """What two nodes must share to be computed as one; leaves count by their kind only."""
