@@ -65,8 +65,9 @@ def compare(
         StudyError: some runs failed; the others are recorded, the message says which and why.
 
     Example:
-        >>> study = compare("digits", seeds=3, scale="smoke")
-        >>> study.summary()
+        >>> study = compare("digits", seeds=3, scale="smoke", progress=False)
+        >>> list(study.summary().frame.index)
+        ['teacher', 'scratch', 'kd', 'rkd', 'qrkd']
     """
     # A recipe travels to worker processes, not the data; each process loads once.
     recipe = (str(benchmark), scale, data_dir, pick_device(device), tuple(overrides.items()))
@@ -110,7 +111,6 @@ def run_seed(
     made: list[Run] = []
     with one_thread(benchmark.device):
         about_teacher = benchmark.settings.replace(arm=TEACHER, seed=seed)
-        teacher = benchmark.teacher(seed)
         run = _find(benchmark, about_teacher, runs_dir)
         if run is None:
             learner = teacher_learner(benchmark, about_teacher)
@@ -120,8 +120,7 @@ def run_seed(
                 return [], [str(learner.failure)]
             run = _record(benchmark, learner, None, runs_dir)
             made.append(run)
-        teacher.load_state_dict(run.weights())
-        teacher.eval()
+        teacher = benchmark.model(run)
         arms = [settings for settings in missing if settings.arm != TEACHER]
         if not arms:
             return made, []

@@ -75,7 +75,7 @@ class Learner:
     def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor) -> None:
         """Add to the epoch's sums; kept as a tensor, so that a GPU need not wait."""
         correct = (outputs.logits.argmax(-1) == targets).float().mean()
-        values = torch.stack([losses.total, *losses.terms.values(), correct]).double()
+        values = torch.stack([losses.total, *losses.terms.values(), correct])
         self._names = ("total", *losses.terms, "train_accuracy")
         self._sums = self._sums + len(targets) * values
         self._seen += len(targets)

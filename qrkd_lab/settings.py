@@ -41,26 +41,27 @@ class Settings:
     seed: int = 0
     # data
     train_size: int | None = None  # None: all that the validation part leaves
-    validation_size: int = 5000
+    validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
     # models and training
     teacher_widths: tuple[int, ...] = (8, 12, 20)
     student_widths: tuple[int, ...] = (5, 2, 31)
     teacher_epochs: int = 3
     epochs: int = 3
     batch_size: int = 64
-    learning_rate: float = 1e-3
-    # loss terms
-    kd_weight: float = 1.0
+    learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
+    # loss terms: a small search on MNIST's validation part (two seeds) found nothing that stood
+    # out of the noise; these were among the best of each arm
+    kd_weight: float = 0.3
     temperature: float = 4.0
     distance_weight: float = 1.0
-    angle_weight: float = 1.0
+    angle_weight: float = 2.0
     kernel_weight: float = 1.0
     # the kernel term
     kernel: str = "fidelity"
     feature_map: str = "zz"
     qubits: int = 6
     layers: int | None = None  # None: the feature map's own default
-    bandwidth: float = 1.0
+    bandwidth: float = 0.3  # at 1.0 the zz kernel of six standardised angles is near identity
     encoder: str = "adapter"
 
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401

@@ -151,7 +151,7 @@ class FidelityKernel(QuantumKernel):
 
     Example:
         >>> k = FidelityKernel("angle", qubits=2)
-        >>> k(torch.tensor([[0.0, 0.0], [torch.pi, 0.0]]))
+        >>> k(torch.tensor([[0.0, 0.0], [torch.pi, 0.0]])).round(decimals=4)
         tensor([[1., 0.],
                 [0., 1.]])
     """

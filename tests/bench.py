@@ -1,0 +1,332 @@
+"""`make bench`: what the documentation says about speed, measured side by side in one run.
+
+Every line is a ratio of two medians whose repetitions alternate, so that whatever else the machine
+does meets both sides alike. One thread, unless a line says otherwise. Nothing here is a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pennylane as qp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import qrkd_lab as ql
+from qrkd_lab.data import DataError, Images
+from qrkd_lab.distill import Learner, _ask, make_learner
+from qrkd_lab.losses import relation_loss
+from qrkd_lab.objective import TeacherBatch
+from qrkd_lab.relations import triplet_angles
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure: seconds of both sides, their ratio, and what it must reach."""
+
+    name: str
+    ours: float
+    theirs: float
+    target: float
+    at_most: bool = False  # the ratio is ours / theirs and must not exceed the target
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs if self.at_most else self.theirs / self.ours
+
+    @property
+    def reached(self) -> bool:
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+
+def alternate(
+    ours: Callable[[], object], theirs: Callable[[], object], repeats: int = 15, warm: int = 2
+) -> tuple[float, float]:
+    """Median seconds of both, their repetitions taking turns."""
+    for _ in range(warm):
+        ours(), theirs()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        for side, function in zip(times, (ours, theirs), strict=True):
+            started = time.perf_counter()
+            function()
+            side.append(time.perf_counter() - started)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def several(function: Callable[[], object], times: int) -> Callable[[], None]:
+    """The function called many times, for what is too short to time once."""
+
+    def run() -> None:
+        for _ in range(times):
+            function()
+
+    return run
+
+
+def pull(matrix: Callable[[Tensor], Tensor], x: Tensor, weights: Tensor) -> Callable[[], Tensor]:
+    """Forward and backward of a weighted sum of a matrix of x."""
+
+    def run() -> Tensor:
+        leaf = x.clone().requires_grad_()
+        (matrix(leaf) * weights).sum().backward()
+        return leaf.grad
+
+    return run
+
+
+def pennylane_states(circuit: Callable[..., object], qubits: int) -> Callable[[Tensor], Tensor]:
+    device = qp.device("default.qubit", wires=qubits)
+
+    @qp.qnode(device, interface="torch", diff_method="backprop")
+    def states(x: Tensor) -> Tensor:
+        circuit(x, range(qubits))
+        return qp.state()
+
+    return states
+
+
+def squared_modulus(s: Tensor) -> Tensor:
+    overlaps = s @ s.mH
+    return overlaps.real.square() + overlaps.imag.square()
+
+
+def kernel_rows() -> list[Row]:
+    rows = []
+    for n, q, target in ((64, 6, 20), (64, 10, 15), (512, 8, 5)):
+        kernel = ql.FidelityKernel("zz", qubits=q, layers=2)
+        x, weights = torch.randn(n, q), torch.rand(n, n)
+        states = pennylane_states(kernel.circuit, q)
+        mine = pull(kernel, x, weights)
+        assert torch.allclose(kernel(x), squared_modulus(states(x)).float(), atol=1e-4)
+        theirs = pull(lambda a, f=states: squared_modulus(f(a)), x, weights)
+        repeats = 9 if n == 64 else 7
+        rows.append(
+            Row(f"zz kernel with gradient, n={n}, q={q}, against PennyLane's batched state()",
+                *alternate(mine, theirs, repeats), target)
+        )  # fmt: skip
+    state = kernel.states(x).detach()
+    product = pull(squared_modulus, state, weights)
+    rows.append(
+        Row("zz kernel, n=512, q=8, against the product of its states alone",
+            *alternate(mine, product, 15), 1.5, at_most=True)
+    )  # fmt: skip
+    return rows
+
+
+def pairwise_row() -> Row:
+    kernel = ql.FidelityKernel("zz", qubits=6, layers=2)
+    x = torch.randn(64, 6, dtype=torch.float64)
+    device = qp.device("default.qubit", wires=6)
+
+    @qp.qnode(device, interface="torch")
+    def overlap(a: Tensor, b: Tensor) -> Tensor:
+        kernel.circuit(a)
+        qp.adjoint(kernel.circuit)(b)
+        return qp.probs(wires=range(6))
+
+    started = time.perf_counter()
+    theirs = qp.kernels.square_kernel_matrix(
+        x, lambda a, b: overlap(a, b)[0], assume_normalized_kernel=True
+    )
+    once = time.perf_counter() - started
+    assert torch.allclose(kernel(x), torch.as_tensor(theirs), atol=1e-8)
+    single = x.float()
+    ours, _ = alternate(several(lambda: kernel(single), 20), lambda: None, 15)
+    return Row("zz kernel forward, n=64, q=6, against qml.kernels.square_kernel_matrix",
+               ours / 20, once, 10_000)  # fmt: skip
+
+
+def usual_angles(x: Tensor) -> Tensor:
+    """The usual form: an (n, n, d) tensor of unit differences and a batched product."""
+    unit = F.normalize(x[None] - x[:, None], p=2, dim=2)
+    return torch.bmm(unit, unit.transpose(1, 2))
+
+
+def angle_rows() -> list[Row]:
+    rows = []
+    for n, d, target in ((64, 31, 1), (128, 31, 1), (64, 768, 20), (128, 768, 10)):
+        x, y = torch.randn(n, d), torch.randn(n, d)
+        goal, usual_goal = triplet_angles(y), usual_angles(y)
+        times = max(1, 500_000 // (n * n * d))
+
+        def ours(x: Tensor = x, goal: Tensor = goal) -> None:
+            leaf = x.clone().requires_grad_()
+            relation_loss(triplet_angles(leaf), goal).backward()
+
+        def theirs(x: Tensor = x, goal: Tensor = usual_goal) -> None:
+            leaf = x.clone().requires_grad_()
+            F.smooth_l1_loss(usual_angles(leaf), goal).backward()
+
+        pair = alternate(several(ours, times), several(theirs, times), 11)
+        rows.append(Row(f"angle loss with gradient, n={n}, d={d}, against the (n, n, d) form",
+                        pair[0] / times, pair[1] / times, target))  # fmt: skip
+    return rows
+
+
+def mnist() -> ql.Benchmark:
+    """MNIST's first 6,400 training images, or as many random ones where it is not at hand."""
+    try:
+        return ql.load_benchmark("mnist", train_size=6400)
+    except DataError:
+        from dataclasses import replace
+
+        digits = ql.load_benchmark("digits", "smoke")
+        shape = (6400, 1, 28, 28)
+        part = Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(6400) % 10)
+        data = replace(digits.data, train=part, validation=part[:100], test=part[:100])
+        return replace(digits, data=data, settings=digits.settings.replace(batch_size=64))
+
+
+def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str) -> Learner:
+    settings = benchmark.settings.replace(arm=arm, feature_map="zz", layers=2, qubits=6)
+    return make_learner(benchmark, settings, teacher)
+
+
+def step_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
+    batches = list(benchmark.batches(0, 1, 64))[:20]
+    arms = [learner(benchmark, teacher, arm) for arm in ("qrkd", "rkd")]
+
+    def steps(one: Learner) -> Callable[[], None]:
+        def run() -> None:
+            for inputs, targets in batches:
+                one.step(benchmark, inputs, targets, _ask(benchmark, teacher, None, inputs))
+
+        return run
+
+    ours, theirs = alternate(steps(arms[0]), steps(arms[1]), 15)
+    return Row("a qrkd training step against an rkd step, MNIST, batch 64, q=6",
+               ours / 20, theirs / 20, 1.15, at_most=True)  # fmt: skip
+
+
+class PlainCNN(nn.Module):
+    """The same network as people write it: contiguous tensors, nothing arranged for speed."""
+
+    def __init__(self, like: nn.Module) -> None:
+        super().__init__()
+        self.convolutions, self.hidden, self.output = like.convolutions, like.hidden, like.output
+        self.to(memory_format=torch.contiguous_format)
+
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.hidden(self.convolutions(x).flatten(1))
+        return self.output(features), features
+
+
+class PerSample(torch.utils.data.Dataset):
+    """Images decoded and transformed one by one, as torchvision's data sets do."""
+
+    def __init__(self, images: Images, mean: float, std: float) -> None:
+        from torchvision.transforms import Compose, Normalize, ToTensor
+
+        self.images, self.transform = images, Compose([ToTensor(), Normalize([mean], [std])])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        image = Image.fromarray(self.images.pixels[index, 0].numpy(), mode="L")
+        return self.transform(image), int(self.images.labels[index])
+
+
+def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
+    """An epoch's time of one arm, the mean over the four, both ways."""
+    import copy
+    import warnings
+
+    warnings.filterwarnings("ignore", message=".*mode.*parameter", category=DeprecationWarning)
+    names = ("scratch", "kd", "rkd", "qrkd")
+    batches = len(benchmark.train) // 64
+    together = [learner(benchmark, teacher, arm) for arm in names]
+
+    def lockstep() -> None:
+        for inputs, targets in benchmark.batches(0, 1, 64):
+            shared = _ask(benchmark, teacher, None, inputs)
+            for one in together:
+                one.step(benchmark, inputs, targets, shared)
+
+    plain_teacher = PlainCNN(copy.deepcopy(teacher))
+    dataset = PerSample(benchmark.train, benchmark.data.mean[0], benchmark.data.std[0])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=True)
+    apart = [learner(benchmark, teacher, arm) for arm in names]
+    models = [PlainCNN(one.model) for one in apart]
+
+    def alone() -> None:
+        for one, model in zip(apart, models, strict=True):
+            for inputs, targets in loader:
+                with torch.no_grad():
+                    believed = TeacherBatch(benchmark.outputs(plain_teacher, inputs))
+                total = one.loss(benchmark.outputs(model, inputs), believed, targets).total
+                one.optimizer.zero_grad()
+                total.backward()
+                one.optimizer.step()
+
+    ours, theirs = alternate(lockstep, alone, 3, warm=1)
+    scale = 60_000 / (64 * batches * len(names))
+    return Row("an MNIST epoch of one arm in a lockstep of 4, against a DataLoader's",
+               ours * scale, theirs * scale, 4)  # fmt: skip
+
+
+def import_row() -> Row:
+    def imported(module: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+
+    ours, theirs = alternate(imported("torch, qrkd_lab"), imported("torch"), 7, warm=1)
+    return Row("import torch, qrkd_lab against import torch", ours, theirs, 1.1, at_most=True)
+
+
+def table(rows: list[Row]) -> str:
+    head = ["measure", "ours", "theirs", "ratio", "must reach", ""]
+    lines = [[row.name, f"{1e3 * row.ours:,.2f} ms", f"{1e3 * row.theirs:,.2f} ms",
+              f"{row.ratio:,.2f}", f"{'<=' if row.at_most else '>='} {row.target:g}",
+              "ok" if row.reached else "SHORT"] for row in rows]  # fmt: skip
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(6)]
+    return "\n".join(
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
+                  for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        for line in [head, *lines]
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file too")
+    parser.add_argument("--only", default="", help="rows whose section has this in its name")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    benchmark = mnist()
+    teacher = benchmark.teacher(0).eval()
+    sections = {
+        "kernel": kernel_rows,
+        "pairwise": lambda: [pairwise_row()],
+        "step": lambda: [step_row(benchmark, teacher)],
+        "angle": angle_rows,
+        "epoch": lambda: [epoch_row(benchmark, teacher)],
+        "import": lambda: [import_row()],
+    }
+    rows: list[Row] = []
+    for name, section in sections.items():
+        if arguments.only in name:
+            print(f"measuring {name} ...", file=sys.stderr)
+            rows += section()
+    print(f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
+          f"PennyLane {qp.__version__}, {benchmark.data.source}")  # fmt: skip
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()
