@@ -9,9 +9,8 @@ A run is one benchmark, scale, arm and seed. Its folder is
 ``key`` is a hash of the settings and of the data's content: change either, and the run is another
 run. That is what makes a study resumable: a run whose folder is there need not be run again.
 
-A record is written into a hidden folder beside its final place, forced to the disk, and only then
-renamed. So a killed process, a full disk or a second process that does the same run never leave
-half a record; and whatever was damaged later is refused with a :class:`RecordError`, not counted.
+:mod:`qrkd_lab.storage` writes it, so that no interruption leaves half a record; and whatever was
+damaged later is refused with a :class:`RecordError`, not counted.
 """
 
 from __future__ import annotations
@@ -22,17 +21,24 @@ import math
 import os
 import platform
 import re
-import shutil
 import sys
-import time
-import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qrkd_lab.storage import (
+    RecordError,
+    damaged,
+    open_weights,
+    pack_weights,
+    plain,
+    read_json,
+    read_weights,
+    write_folder,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,12 +50,7 @@ __all__ = [
 
 FORMAT = 1
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
-STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
 LIBRARIES = ("torch", "torchvision", "pennylane", "numpy")
-
-
-class RecordError(RuntimeError):
-    """A run's record cannot be written, or cannot be trusted; the message says what to do."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,10 +92,7 @@ class Run:
         """The saved weights by name, read now, on the CPU; ready for ``load_state_dict``."""
         if self.path is None:
             raise RecordError(f"{self.name} is not saved, so it has no weights: save_run it first.")
-        with _weights(self.path, "pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-            aliases = file.metadata() or {}
-        return found | {alias: found[name] for alias, name in aliases.items()}
+        return read_weights(self.path / WEIGHTS)
 
     def __repr__(self) -> str:
         name = self.metric.get("name", "")
@@ -118,8 +116,8 @@ def run_key(settings: Mapping[str, Any], data_sha256: str) -> str:
         >>> run_key({"arm": "kd", "seed": 0}, "ab") == run_key({"seed": 0, "arm": "kd"}, "ab")
         True
     """
-    plain = {"settings": _plain(settings, "settings"), "data": _plain(data_sha256, "data_sha256")}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    named = {"settings": plain(settings, "settings"), "data": plain(data_sha256, "data_sha256")}
+    text = json.dumps(named, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -153,29 +151,20 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
         RecordError: the record is not strict JSON, its key does not belong to it, or the disk is
             full or read-only. Nothing is left behind then.
     """
-    plain = _plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
-    target = Path(root, *_place(plain))
+    record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
+    target = Path(root, *_place(record))
     if run.key != (expected := run_key(run.settings, run.data.get("sha256"))):
         raise RecordError(f"{run.name} has key {run.key}, its settings and data give {expected}.")
-    text = json.dumps(plain, indent=1, allow_nan=False)
-    hidden = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    text = json.dumps(record, indent=1, allow_nan=False)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        hidden.mkdir()
-        (hidden / WEIGHTS).write_bytes(_pack(weights))
-        (hidden / RECORD).write_text(text, encoding="utf-8")
-        for path in (hidden / WEIGHTS, hidden / RECORD, hidden):
-            _sync(path)
-        _rename(hidden, target)
-        _sync(target.parent)
+        files = {WEIGHTS: pack_weights(weights), RECORD: text.encode()}
+        if not write_folder(target, files):
+            load_run(target)  # another process was first: keep its record, if it is whole
     except OSError as error:
         raise RecordError(
             f"{run.name} could not be saved in {target}: {error.strerror or error}. "
             "Make room or give a folder that can be written, and run it again."
         ) from error
-    finally:  # gone already when the rename succeeded
-        shutil.rmtree(hidden, ignore_errors=True)
     return target
 
 
@@ -187,7 +176,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             or its weights are missing or cut.
     """
     path = Path(path)
-    record = _read_record(path)
+    record = read_json(path / RECORD)
     if record.get("format") != FORMAT:
         writer = (record.get("versions") or {}).get("qrkd_lab") or "of an unknown version"
         raise RecordError(
@@ -196,16 +185,16 @@ def load_run(path: str | os.PathLike[str]) -> Run:
             "run again."
         )
     if missing := sorted(FIELDS - record.keys()):
-        raise _damaged(path, f"{RECORD} lacks {', '.join(missing)}")
+        raise damaged(path, f"{RECORD} lacks {', '.join(missing)}")
     try:
         key, name = run_key(record["settings"], record["data"]["sha256"]), _place(record)[-1]
     except (KeyError, TypeError, AttributeError, RecordError) as error:
-        raise _damaged(path, f"{RECORD} has no usable settings or data ({error})") from error
+        raise damaged(path, f"{RECORD} has no usable settings or data ({error})") from error
     if record["key"] != key or path.resolve().name != name:
-        raise _damaged(
+        raise damaged(
             path, f"it says {name}, its settings and data give key {key}: edited or moved"
         )
-    with _weights(path, "numpy"):
+    with open_weights(path / WEIGHTS, "numpy"):
         pass
     return Run(**{name: record[name] for name in FIELDS}, path=path)
 
@@ -245,24 +234,6 @@ def read_runs(
 FIELDS = {item.name for item in fields(Run)} - {"path"}
 
 
-def _plain(value: Any, where: str) -> Any:  # noqa: ANN401
-    """A copy made of plain JSON values only; anything else is refused by its place."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return float(value)
-        raise RecordError(f"{where} is {value}: a record holds finite numbers. Did it diverge?")
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: _plain(item, f"{where}.{name}") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    raise RecordError(
-        f"{where} is a {type(value).__name__} ({value!r:.60}): a record holds None, bool, int, "
-        "float, str, lists and dictionaries with str keys. Convert it, e.g. with float()."
-    )
-
-
 def _place(record: Mapping[str, Any]) -> tuple[str, str, str]:
     """Benchmark, scale and folder name of a record; each must be a plain file name."""
     settings = record["settings"]
@@ -273,69 +244,3 @@ def _place(record: Mapping[str, Any]) -> tuple[str, str, str]:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part):
             raise RecordError(f"{part!r} cannot name a folder: use letters, digits and _ . + -")
     return parts
-
-
-def _pack(weights: Mapping[str, Tensor]) -> bytes:
-    from safetensors.torch import save
-
-    first: dict[Any, str] = {}  # where a tensor lies -> its first name
-    aliases: dict[str, str] = {}  # safetensors' own custom: a tied name -> the name that is stored
-    for name, tensor in weights.items():
-        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and (owner := first.setdefault(memory, name)) != name:
-            aliases[name] = owner
-    kept = {name: weights[name].detach().cpu() for name in weights if name not in aliases}
-    return save({n: t.clone().contiguous() for n, t in kept.items()}, metadata=aliases or None)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk (on Windows neither can be opened for that)."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _rename(hidden: Path, target: Path) -> None:
-    try:
-        os.rename(hidden, target)
-    except OSError:
-        if not target.exists():
-            raise
-        load_run(target)  # another process was first: keep its record, if it is whole
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left; an entry may vanish while we look."""
-    for path in folder.glob(".*.tmp"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _damaged(path: Path, what: str) -> RecordError:
-    return RecordError(f"{path} is damaged: {what}. Delete this folder and run again.")
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        record = _plain(json.loads((path / RECORD).read_bytes()), "record")
-    except (OSError, ValueError, RecursionError, RecordError) as error:
-        raise _damaged(path, f"{RECORD} cannot be read ({error})") from error
-    if not isinstance(record, dict):
-        raise _damaged(path, f"{RECORD} holds no dictionary")
-    return record
-
-
-@contextmanager
-def _weights(path: Path, framework: str) -> Iterator[Any]:
-    """The open weights; opening checks that the header is whole and covers the file's length."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path / WEIGHTS, framework=framework) as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, f"{WEIGHTS} is missing or cut ({error})") from error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from qrkd_lab.report import Summary
+    from qrkd_lab.summary import Summary
 
 __all__ = ["Study", "StudyError"]
 
@@ -88,7 +88,8 @@ class Study:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
-        self.results.to_csv(folder / "results.csv", index=False)
+        table = self.results.drop(columns="run")  # whole records, which lie in runs_dir
+        table.to_csv(folder / "results.csv", index=False)
         (folder / "summary.md").write_text(summary.to_markdown() + "\n", encoding="utf-8")
         self.plot().savefig(folder / "accuracy.png", dpi=150)
         students = [run for run in self.runs if run.settings["arm"] != "teacher"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import pandas as pd
 import pooch
 import pytest
 
@@ -149,6 +150,9 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path):
     assert names == {
         "results.csv", "summary.md", "accuracy.png", "learning_curves.png", "differences.png",
     }  # fmt: skip
+    saved = pd.read_csv(folder / "results.csv")
+    assert len(saved) == len(undisturbed.runs)
+    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from qrkd_lab import plots
-from qrkd_lab.plots import ARM_COLOURS, ARM_MARKERS, Chart, arm_style
 from qrkd_lab.report import results, summary
 from qrkd_lab.runs import Run, run_key
+from qrkd_lab.style import ARM_COLOURS, Chart
 
 pytestmark = pytest.mark.filterwarnings("error")
 ARMS = {"teacher": 0.98, "scratch": 0.90, "kd": 0.92, "rkd": 0.93, "qrkd": 0.94, "shuffled": 0.93}
@@ -127,64 +124,11 @@ def test_no_pyplot_and_report_needs_no_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
-def test_a_notebook_shows_a_figure_as_the_last_value() -> None:
-    from IPython.core.formatters import DisplayFormatter
-
-    data, _ = DisplayFormatter().format(FIGURES["one run"]())
-    assert data["image/png"] and data["text/html"].startswith("<img src=")
-
-
 def test_threads_draw_the_same_as_one_thread() -> None:
     alone = png(FIGURES["accuracy"]())
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda _: png(FIGURES["accuracy"]()), range(4)))
     assert all(np.array_equal(alone, other) for other in together)
-
-
-# Colours
-
-
-def simulate(colour: str, matrix: list[list[float]]) -> np.ndarray:
-    """CIE L*a*b* of a colour as seen with a deficiency (Machado et al. 2009, severity 1)."""
-    rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    linear = np.clip(np.array(matrix) @ linear, 0, 1)
-    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    xyz = np.array(to_xyz) @ linear / [0.9505, 1.0, 1.089]
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-SIGHT = {
-    "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
-               [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
-               [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
-               [0.004733, 0.691367, 0.303900]],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("sight", SIGHT)
-def test_the_main_arms_are_told_apart_by_everyone(sight: str) -> None:
-    main = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
-    seen = {arm: simulate(ARM_COLOURS[arm], SIGHT[sight]) for arm in main}
-    nearest = {
-        pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in combinations(main, 2)
-    }
-    assert min(nearest.values()) > 15, min(nearest, key=nearest.get)
-    everyone = [simulate(colour, SIGHT[sight]) for colour in ARM_COLOURS.values()]
-    assert min(np.linalg.norm(a - b) for a, b in combinations(everyone, 2)) > 8
-
-
-def test_each_arm_has_its_own_colour_and_marker() -> None:
-    arms = {"teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd", "rbf", "cosine", "projected",
-            "no_entanglement", "shuffled", "detached", "random_teacher"}  # fmt: skip
-    assert set(ARM_COLOURS) == set(ARM_MARKERS) == arms
-    assert len(set(ARM_COLOURS.values())) == len(set(ARM_MARKERS.values())) == len(arms)
-    assert arm_style("qrkd") == {"color": "#D55E00", "marker": "o"}
-    assert arm_style("my arm") == arm_style("my arm") and arm_style("my arm")["color"]
 
 
 # What is drawn
@@ -241,56 +185,6 @@ def test_differences_say_who_is_better() -> None:
     assert title(qrkd=none) == "No arm differs from rkd by more than these seeds could show"
 
 
-def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
-    runs = [make_run("kd", 0, epochs=4), make_run("kd", 1, epochs=2)]
-    axes = plots.learning_curves(runs).axes[0]
-    mean = [line for line in axes.lines if line.get_linewidth() > 1][0].get_ydata()
-    first, second = ([e["validation_accuracy"] for e in run.history] for run in runs)
-    assert mean[:2] == pytest.approx([50 * (a + b) for a, b in zip(first, second, strict=False)])
-    assert np.isnan(mean[2:]).all()
-    thin = [line for line in axes.lines if line.get_linewidth() < 1]
-    assert thin[0].get_ydata() == pytest.approx([100 * v for v in first])
-
-
-def test_curves_without_a_shared_epoch_are_still_drawn() -> None:
-    late = replace(make_run("kd", 1), history=[{"epoch": 9, "validation_accuracy": 0.5}])
-    figure = plots.learning_curves([make_run("kd", 0), late])
-    assert figure.get_suptitle() == "Validation accuracy over epochs" and png(figure).std() > 5
-
-
-def test_loss_terms_have_a_panel_each_and_name_what_rises() -> None:
-    figure = plots.loss_terms(STUDY)
-    assert [axes.get_title() for axes in figure.axes] == [*TERMS, "total"]
-    assert figure.get_suptitle() == "Every loss term ends below where it began"
-    kernel = figure.axes[4]
-    colours = {line.get_color() for line in kernel.lines}
-    assert colours == {ARM_COLOURS["qrkd"], ARM_COLOURS["shuffled"]}
-    run = make_run("qrkd", 0)
-    up = [e | {"kernel": 0.1 * e["epoch"]} for e in run.history]
-    title = plots.loss_terms([replace(run, history=up)]).get_suptitle()
-    assert "kernel of qrkd ended higher than it began" in title.replace("\n", " ")
-
-
-def test_kernels_are_sorted_share_a_scale_and_mark_classes() -> None:
-    shuffle = torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    labels = LABELS[shuffle]
-    mixed = KERNEL[shuffle][:, shuffle]
-    figure = plots.kernel_matrices({"a": mixed, "b": 3 * mixed}, labels, class_names="xyz")
-    first, second = figure.axes[:2]
-    order = np.argsort(labels.numpy(), kind="stable")
-    drawn = np.asarray(first.images[0].get_array())
-    assert drawn == pytest.approx(mixed.numpy()[order][:, order])
-    assert first.images[0].get_clim() == second.images[0].get_clim() == (0.0, 3.0)
-    assert [t.get_text() for t in first.get_xticklabels()] == ["x", "y", "z"]
-    edges = sorted({float(line.get_ydata()[0]) for line in first.lines[::2]})
-    assert edges == [9.5, 19.5]
-    same = labels[:, None] == labels[None, :]
-    off = ~torch.eye(30, dtype=torch.bool)
-    within, between = mixed[same & off].mean(), mixed[~same].mean()
-    assert f"within {within:.2f}, between {between:.2f}" in first.get_title()
-    assert f"a {within - between:+.2f}, b {3 * (within - between):+.2f}" in figure.get_suptitle()
-
-
 # Wrong input
 
 
@@ -303,25 +197,6 @@ def test_kernels_are_sorted_share_a_scale_and_mark_classes() -> None:
         (lambda: plots.paired_differences(RESULTS, "rbf"), "reference 'rbf'; arms here"),
         (lambda: plots.paired_differences(summary(RESULTS), "kd"), "compares with 'rkd'"),
         (lambda: plots.paired_differences(RESULTS[RESULTS["arm"] == "rkd"]), "one student besides"),
-        (lambda: plots.learning_curves([]), "expected runs"),
-        (lambda: plots.learning_curves(STUDY, "f1"), "'f1'; choose from task"),
-        (
-            lambda: plots.learning_curves([*STUDY, make_run("kd", 0, scale="paper")]),
-            "one benchmark",
-        ),
-        (lambda: plots.loss_terms([]), "expected runs"),
-        (lambda: plots.loss_terms([replace(STUDY[0], history=[])]), "expected a loss term"),
-        (lambda: plots.kernel_matrices({}, LABELS), "names to matrices"),
-        (
-            lambda: plots.kernel_matrices({"a": KERNEL[:5]}, LABELS),
-            r"labels \(30,\) and a \(5, 30\)",
-        ),
-        (lambda: plots.kernel_matrices({"a": KERNEL}, LABELS[:, None]), r"labels \(30, 1\)"),
-        (
-            lambda: plots.kernel_matrices({"a": KERNEL * math.nan}, LABELS),
-            "a holds values that are",
-        ),
-        (lambda: plots.kernel_matrices({"a": np.zeros((0, 0))}, []), "one n > 0"),
     ],
 )
 def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401

@@ -8,6 +8,7 @@ would estimate it, circuit by circuit, with shots and noise.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -20,10 +21,9 @@ from qrkd_lab.kernels.base import Kernel, positive
 from qrkd_lab.kernels.classical import squared_distances
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from qrkd_lab.kernels.device import DeviceKernel
     from qrkd_lab.kernels.statevector import StateVector
+    from qrkd_lab.style import Chart
 
 __all__ = ["FidelityKernel", "ProjectedKernel", "QuantumKernel"]
 
@@ -119,13 +119,26 @@ class QuantumKernel(Kernel):
         self.check(x)
         return self.statevector(self.bandwidth * x)
 
-    def draw(self) -> Figure:
-        """The circuit as a matplotlib figure, angles shown as x0, x1, ..."""
+    def draw(self) -> Chart:
+        """The circuit as a figure: a line a qubit, time from left to right."""
         import pennylane as qp
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        from qrkd_lab.style import Chart
 
         example = torch.arange(1.0, self.features + 1) / (self.features + 1)
-        drawn, _ = qp.draw_mpl(self.circuit, style="pennylane")(example, range(self.qubits))
-        return drawn
+        gates = qp.tape.make_qscript(self.circuit)(example).operations
+        count = Counter(gate.name for gate in gates)
+        chart = Chart(6.0, 3.0)
+        chart.set_layout_engine("none")  # PennyLane's drawer sets size and axes itself,
+        FigureCanvasAgg(chart)  # and measures its labels on a canvas
+        qp.draw_mpl(self.circuit, style="pennylane", fig=chart)(example, range(self.qubits))
+        listed = ", ".join(f"{number} {name}" for name, number in count.items())
+        chart.alt = (
+            f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "
+            f"line each, time from left to right; its gates: {listed}."
+        )
+        return chart
 
     def on(
         self,

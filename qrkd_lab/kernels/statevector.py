@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.circuit import Circuit, read
-from qrkd_lab.kernels.stages import Stage, schedule
+from qrkd_lab.kernels.schedule import schedule
+from qrkd_lab.kernels.stages import Stage
 
 __all__ = ["StateVector"]
 

@@ -259,4 +259,6 @@ def test_kernels_are_values():
 
 def test_the_circuit_can_be_drawn():
     figure = FidelityKernel("zz", qubits=3, layers=1).draw()
-    assert len(figure.axes) == 1
+    written = {text.get_text() for text in figure.axes[0].texts}
+    assert {"0", "1", "2", "H", "RZ", "IsingZZ"} <= written
+    assert "3 Hadamard, 3 RZ, 3 IsingZZ" in figure.alt

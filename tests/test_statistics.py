@@ -1,0 +1,48 @@
+"""Statistics against numbers worked out by hand, published or simulated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from qrkd_lab.statistics import holm, interval, seeds_needed
+
+T_975 = {4: 2.776445, 8: 2.306004, 9: 2.262157}  # a printed table's
+
+
+def test_interval_by_hand() -> None:
+    low, high = interval(np.array([1.0, 2, 3, 4, 5]), 0.95)
+    half = T_975[4] * math.sqrt(2.5) / math.sqrt(5)
+    assert (low, high) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+    assert all(math.isnan(end) for end in interval(np.array([1.0, 2]), 0.95))
+
+
+def test_holm_by_hand() -> None:
+    p = np.array([0.01, 0.04, math.nan, 0.03, 0.005])
+    expected = [0.03, 0.06, math.nan, 0.06, 0.02]
+    assert holm(p) == pytest.approx(expected, nan_ok=True)
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_needed_as_in_published_tables(effect: float, seeds: int) -> None:
+    assert seeds_needed(effect, 1.0) == seeds_needed(-2 * effect, 2.0) == seeds
+
+
+def test_seeds_needed_by_simulation() -> None:
+    draws = np.random.default_rng(0).normal(1.0, 1.0, (100_000, 10))
+    powers = []
+    for n in (9, 10):
+        d = draws[:, :n]
+        t = d.mean(1) / (d.std(1, ddof=1) / math.sqrt(n))
+        powers.append((np.abs(t) > T_975[n - 1]).mean())
+    assert powers[0] < 0.8 < powers[1]
+
+
+def test_seeds_needed_at_the_ends() -> None:
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(1.0, 0.0) == seeds_needed(1e9, 1.0) == 2
+    assert seeds_needed(0.5, 1.0, power=0.9) == 44  # published: 44
+    assert seeds_needed(0.01, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e4, rel=1e-3)

@@ -1,0 +1,213 @@
+"""Folders that are whole or not there, never half, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qrkd_lab import storage
+from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
+from qrkd_lab.storage import plain, read_json, write_folder
+
+WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
+
+
+def make_run(seed: int = 0) -> Run:
+    settings = {"benchmark": "digits", "scale": "smoke", "arm": "qrkd", "seed": seed}
+    return Run(
+        settings=settings, key=run_key(settings, "ab12"), versions={}, device="cpu",
+        data={"sha256": "ab12"}, metric={}, parameters=8, history=[],
+        metrics={"test_accuracy": 0.1}, seconds={}, finished="",
+    )  # fmt: skip
+
+
+# What lies in a folder
+
+
+@pytest.mark.parametrize("content", [b'{"a": NaN}', b'{"a": 1', b"[]", b"\xff", b"[" * 100_000])
+def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="record.json (cannot be read|holds no dictionary)"):
+        read_json(path)
+    path.write_bytes(b'{"a": [1, null, 0.5]}')
+    assert read_json(path) == {"a": [1, None, 0.5]}
+
+
+def test_plain_is_a_copy_whose_tuples_are_lists() -> None:
+    given: dict[str, Any] = {"a": (1, 2.5, None), "b": {"c": "x"}}
+    copy = plain(given, "here")
+    assert copy == {"a": [1, 2.5, None], "b": {"c": "x"}} and copy["b"] is not given["b"]
+    with pytest.raises(RecordError, match=r"here.a\[0\] is a set"):
+        plain({"a": [{1}]}, "here")
+
+
+def test_awkward_weights_come_back_equal(tmp_path: Path) -> None:
+    base = torch.arange(12.0).reshape(3, 4)
+    tied = {"wte": base, "head": base, "turned": base.T, "row": base[1], "none": torch.zeros(0)}
+    tied["half"] = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
+    path = save_run(make_run(), tied, tmp_path)
+    weights = load_run(path).weights()
+    assert weights.keys() == tied.keys()
+    assert all(torch.equal(weights[n], t) and weights[n].dtype == t.dtype for n, t in tied.items())
+    stored = 12 + 12 + 4  # wte, turned and row; head is not stored a second time
+    assert (path / "weights.safetensors").stat().st_size < stored * 4 + 4 + 12 * 4 + 512
+    from safetensors import safe_open
+
+    with safe_open(path / "weights.safetensors", "pt") as file:
+        assert ("wte" in file.keys()) != ("head" in file.keys())
+
+
+# What interrupts a save
+
+
+def test_a_folder_is_written_once(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "folder"
+    assert write_folder(target, {"a": b"1", "b": b"2"}) is True
+    assert write_folder(target, {"a": b"other"}) is False
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {"a": b"1", "b": b"2"}
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("step", ["mkdir", "fsync", "rename"])
+def test_a_full_or_read_only_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, code: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(RecordError, match=f"could not be saved in .*: {os.strerror(code)}"):
+        save_run(make_run(), WEIGHTS, tmp_path)
+    monkeypatch.undo()
+    assert not [p for p in tmp_path.rglob("*") if p.parent.name == "smoke"]
+    assert load_run(save_run(make_run(), WEIGHTS, tmp_path)) == make_run()
+
+
+def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(RecordError, match="could not be saved"):
+            save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_run(make_run(), WEIGHTS, tmp_path)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
+def test_the_first_record_is_kept(tmp_path: Path) -> None:
+    first = make_run()
+    second = replace(first, metrics={"test_accuracy": 0.9})
+    path = save_run(first, WEIGHTS, tmp_path)
+    assert save_run(second, WEIGHTS, tmp_path) == path
+    assert load_run(path) == first
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_first_record_is_reported_not_kept_in_silence(tmp_path: Path) -> None:
+    (save_run(make_run(), WEIGHTS, tmp_path) / "record.json").write_text("{")
+    with pytest.raises(RecordError, match="Delete this folder"):
+        save_run(make_run(), WEIGHTS, tmp_path)
+
+
+def test_old_leftovers_are_removed_and_young_ones_ignored(tmp_path: Path) -> None:
+    home = tmp_path / "digits" / "smoke"
+    old, young = home / ".kd-seed0-a.1-b.tmp", home / ".kd-seed1-a.1-b.tmp"
+    for path in (old, young):
+        path.mkdir(parents=True)
+        (path / "record.json").write_text("{")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_runs(tmp_path) == []
+    save_run(make_run(), WEIGHTS, tmp_path)
+    assert not old.exists() and young.exists()
+
+
+DRIVER = """
+import os, random, signal, sys, time
+import torch
+from test_storage import make_run, save_run
+torch.set_num_threads(1)
+root, mode = sys.argv[1:]
+big = {"w": torch.arange(500_000.0)}
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+    return pid
+
+if mode == "kill":
+    for i in range(10):
+        pid = child(lambda: [save_run(make_run(seed=1000 * i + j), big, root) for j in range(999)])
+        time.sleep(random.uniform(0.0, 0.1))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+else:
+    for i in range(6):
+        start = time.time() + 0.05
+        def work():
+            while time.time() < start:
+                pass
+            save_run(make_run(seed=i), big, root)
+        for pid in [child(work) for _ in range(3)]:
+            assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def drive(root: Path, mode: str) -> None:
+    folders = [str(Path(__file__).parent), str(Path(storage.__file__).parents[1])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    command = [sys.executable, "-c", DRIVER, str(root), mode]
+    subprocess.run(command, env=environment, check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_9_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
+    drive(tmp_path, "kill")
+    torn = list((tmp_path / "digits" / "smoke").glob(".*"))
+    assert torn, "no kill fell into a save: the test proved nothing"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_runs(tmp_path)
+    assert all(torch.equal(run.weights()["w"], torch.arange(500_000.0)) for run in found)
+    print(f"{len(found)} whole records, {len(torn)} torn folders ignored")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_save_the_same_run(tmp_path: Path) -> None:
+    drive(tmp_path, "race")
+    folders = [p.name for p in (tmp_path / "digits" / "smoke").iterdir()]
+    assert len(folders) == 6 and not [name for name in folders if name.startswith(".")]
+    assert [run.settings["seed"] for run in read_runs(tmp_path)] == list(range(6))
