@@ -110,11 +110,13 @@ def _notebook(arguments: argparse.Namespace) -> None:
     from qrkd_lab.notebooks import execute, parse_parameters, refresh
 
     parameters = parse_parameters(arguments.set)
+    # In its own folder, as in JupyterLab, so that relative paths mean the same in both.
+    options = {"timeout": arguments.timeout, "cwd": arguments.notebook.parent}
     if arguments.in_place:
-        refresh(arguments.notebook, parameters)
+        refresh(arguments.notebook, parameters, **options)
         print(f"outputs written back into {arguments.notebook}")
     else:
-        print(execute(arguments.notebook, arguments.out, parameters, arguments.timeout))
+        print(execute(arguments.notebook, arguments.out, parameters, **options))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import pytest
 import torch
 
@@ -83,6 +84,21 @@ def test_traceback_on_demand():
 def test_data_on_the_command_line(capsys):
     assert main(["data", "digits"]) == 0
     assert "1 x 8 x 8" in capsys.readouterr().out
+
+
+def test_a_notebook_on_the_command_line_runs_in_its_own_folder(tmp_path, capsys):
+    nb = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell("word = 'no'", metadata={"tags": ["parameters"]})
+    written = nbformat.v4.new_code_cell("open('here.txt', 'w').write(word)")
+    nb.cells = [parameters, written]
+    (tmp_path / "folder").mkdir()
+    nbformat.write(nb, tmp_path / "folder" / "tiny.ipynb")
+    source, out = str(tmp_path / "folder" / "tiny.ipynb"), str(tmp_path / "out")
+    assert main(["notebook", source, "--out", out, "--set", "word=yes"]) == 0
+    assert (tmp_path / "folder" / "here.txt").read_text() == "yes"
+    assert (tmp_path / "out" / "tiny.ipynb").exists()
+    assert main(["notebook", source, "--out", out, "--set", "words=yes"]) == 1
+    assert "word: str" in capsys.readouterr().err
 
 
 def test_devices():

@@ -26,7 +26,7 @@ from qrkd_lab.kernels.circuit import Gate
 
 __all__ = ["Layer", "Permutation", "Phase", "Single", "Stage"]
 
-GROUP = 4  # one-qubit gates multiplied out together: 16 x 16 matrices, the fastest size measured
+GROUP = 4  # one-qubit gates multiplied out together: 16 x 16 matrices
 WHOLE = 6  # constant layers on up to this many qubits are one matrix
 
 
