@@ -95,11 +95,8 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
             f"torch operations only ({str(error).splitlines()[0]})"
         ) from error
     rotations = sum(gate.kind == "rotation" for gate in found)
-    graph, column = stack_graph(graph, rotations)
-    gates = tuple(
-        replace(gate, column=column[gate.column]) if gate.kind == "rotation" else gate
-        for gate in found
-    )
+    graph, places = stack_graph(graph, rotations)
+    gates = tuple(_placed(gate, places) for gate in found)
 
     def replay(x: Tensor) -> tuple[Tensor | None, list[Tensor], Tensor | None]:
         rest = list(graph.forward(x))
@@ -108,6 +105,14 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
         return thetas, rest, state
 
     return Circuit(gates, replay, prepares)
+
+
+def _placed(gate: Gate, places: Sequence[tuple[int, float]]) -> Gate:
+    """A rotation's column among the stacked ones; the factor of its angle goes into G."""
+    if gate.kind != "rotation":
+        return gate
+    column, factor = places[gate.column]
+    return replace(gate, column=column, matrix=factor * gate.matrix)
 
 
 def _operations(

@@ -54,7 +54,7 @@ def zz(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = T
             qp.Hadamard(wires=wire)
             qp.RZ(2 * angles[..., i], wires=wire)
         for i, j in combinations(range(len(wires)), 2) if entangle else ():
-            qp.IsingZZ(2 * rest[..., i] * rest[..., j], wires=[wires[i], wires[j]])
+            qp.IsingZZ(2 * (rest[..., i] * rest[..., j]), wires=[wires[i], wires[j]])
 
 
 def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:

@@ -129,7 +129,7 @@ class Layer(Stage):
         if turning:
             # G^2 = g^2: e^{i theta G} = cos(g theta) + sin(g theta) (i G / g)
             scales = [abs((gate.matrix @ gate.matrix)[0, 0]) ** 0.5 for gate in turning]
-            axes = [1j * gate.matrix / g for gate, g in zip(turning, scales, strict=True)]
+            axes = [1j * gate.matrix / (g or 1) for gate, g in zip(turning, scales, strict=True)]
             self.scales, self.axes = self.tensor(np.array(scales)), self.tensor(np.stack(axes))
         self.identity = self.tensor(np.eye(2))
         self.fixed = {id(g): self.tensor(g.matrix) for g in self.gates if g.kind == "constant"}
@@ -213,7 +213,7 @@ class Single(Stage):
         (gate,) = self.gates
         if gate.kind == "rotation":
             self.scale = abs((gate.matrix @ gate.matrix)[0, 0]) ** 0.5
-            self.axis = self.tensor(1j * gate.matrix / self.scale)
+            self.axis = self.tensor(1j * gate.matrix / (self.scale or 1))
             self.identity = self.tensor(np.eye(len(gate.matrix)))
         elif gate.kind == "constant":
             self.matrix = self.tensor(gate.matrix)

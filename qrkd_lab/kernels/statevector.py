@@ -61,7 +61,7 @@ class StateVector:
         matrices = [matrix.to(start.dtype) for matrix in matrices]
         made: dict[object, Any] = {}  # a phase that two stages share is computed once
         state = reduce(lambda s, stage: stage(s, thetas, matrices, made), stages, state)
-        return state.expand(len(angles), -1)
+        return state if len(state) == len(angles) else state.expand(len(angles), -1)
 
     def _plan(self, angles: Tensor) -> tuple[Circuit, Tensor, list[Stage]]:
         if angles.dtype not in COMPLEX:

@@ -36,30 +36,40 @@ _ELEMENTWISE = {
 }
 
 
-def stack_graph(module: GraphModule, count: int) -> tuple[GraphModule, list[int]]:
-    """The same graph, with its first ``count`` outputs ``(n,)`` stacked into one ``(n, r)``.
+def stack_graph(module: GraphModule, count: int) -> tuple[GraphModule, list[tuple[int, float]]]:
+    """The same graph, with its first ``count`` outputs ``(n,)`` taken from one ``(n, r)``.
 
-    Columns of like form are computed together, equal ones once; the rest is stacked as it is.
+    Columns of like form are computed together, equal ones once, and constant factors not at all:
+    they are left to the caller. The rest is stacked as it is.
 
     Returns:
-        The graph, and for each of the ``count`` outputs its column in ``(n, r)``.
+        The graph, and for each of the ``count`` outputs its column in ``(n, r)`` and its factor.
     """
     graph = module.graph
     output = next(node for node in graph.nodes if node.op == "output")
     results = list(output.args[0])
-    column: list[int] = []
+    places: list[tuple[int, float]] = []
     if count:
         with graph.inserting_before(output):
             stacker = _Stacker(module, graph)
-            keys = [stacker.key(node) for node in results[:count]]
+            factors, nodes = zip(*(_without_factor(node) for node in results[:count]), strict=True)
+            keys = [stacker.key(node) for node in nodes]
             unique = list(dict.fromkeys(keys))
-            column = [unique.index(key) for key in keys]
-            stacked = stacker.columns([results[keys.index(key)] for key in unique])
+            places = [(unique.index(k), f) for k, f in zip(keys, factors, strict=True)]
+            stacked = stacker.columns([nodes[keys.index(key)] for key in unique])
         output.args = ([stacked, *results[count:]],)
     graph.eliminate_dead_code()
     graph.lint()
     module.recompile()
-    return module, column
+    return module, places
+
+
+def _without_factor(node: Node) -> tuple[float, Node]:
+    """c and y of a node that computes c * y, c a number."""
+    factor = 1.0
+    while node.target is _ATEN.mul.Tensor and isinstance(node.args[1], (int, float)):
+        factor, node = factor * node.args[1], node.args[0]
+    return factor, node
 
 
 class _Stacker:

@@ -154,6 +154,18 @@ def test_pennylanes_iqp_embedding_is_the_iqp_map(options):
     assert (mine - StateVector(template, 3)(x)).abs().max() < 1e-12
 
 
+def test_factors_of_angles_are_kept_also_zero_and_negative_ones():
+    def circuit(x, wires):
+        qp.RX(0 * x[..., 0], wires=0)
+        qp.RY(-3 * (2 * x[..., 0]), wires=0)
+        qp.RY(x[..., 0], wires=1)
+        qp.IsingXX(0 * x[..., 1], wires=[0, 1])
+        qp.IsingXX(-0.5 * x[..., 1], wires=[0, 1])
+
+    x = angles_for(4, 2, torch.float64)
+    assert (StateVector(circuit, 2)(x) - reference(circuit, 2, x)).abs().max() < 1e-12
+
+
 def test_templates_and_state_preparation_are_taken_apart():
     def circuit(x, wires):
         qp.BasisState(np.array([1, 0, 1]), wires=wires)
