@@ -199,7 +199,9 @@ def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, run
     fitted = benchmark.evaluate(benchmark.train, benchmark.predict(learner.model, benchmark.train))
     metrics["train_accuracy"] = fitted["accuracy"]
     metrics["validation_accuracy"] = learner.history[-1]["validation_accuracy"]
-    settings = learner.settings.effective()
+    settings, relation = learner.settings.effective(), learner.loss.relation
+    if relation is not None and settings["kernel"] != "cosine":
+        metrics["bandwidth"] = relation.kernel.bandwidth  # as set, or as calibrated
     run = Run(
         settings=settings,
         key=run_key(settings, data.sha256),

@@ -23,10 +23,13 @@ from torch import Tensor, nn
 from qrkd_lab.arms import get_arm
 from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.kernels import Encoder, KernelRelation
+from qrkd_lab.kernels.calibration import calibrated
 from qrkd_lab.objective import DistillationLoss, Losses, Outputs, TeacherBatch
 from qrkd_lab.progress import Progress
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.settings import Settings, build_kernel
+
+FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
 
 __all__ = ["Diverged", "Learner", "make_learner", "one_thread", "teacher_learner", "train"]
 
@@ -120,24 +123,34 @@ def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -
     student = benchmark.student(settings.seed)
     relation = None
     if "kernel" in arm.terms:
-        kernel = build_kernel(settings)
-        encoder = Encoder(
-            teacher.feature_dim,
-            student.feature_dim,
-            kernel.features or settings.qubits,
-            settings.encoder,
-            derived_seed(settings.seed, "encoder"),
-        )
-        if encoder.teacher_side == "pca":
-            encoder.fit(benchmark.predict(teacher, benchmark.train[:2000]).features.cpu())
-        shuffle = derived_seed(settings.seed, "shuffle")
-        relation = KernelRelation(kernel, encoder, arm.control, shuffle).to(benchmark.device)
+        relation = _kernel_relation(benchmark, settings, teacher, student.feature_dim)
     loss = DistillationLoss(
         **weights,
         kernel=None if relation is None else (relation, settings.kernel_weight),
         temperature=settings.temperature,
     )
     return _learner(settings, student, loss)
+
+
+def _kernel_relation(
+    benchmark: Benchmark, settings: Settings, teacher: nn.Module, student_dim: int
+) -> KernelRelation:
+    """Kernel and encoder of a run; what is fitted is fitted on the teacher's features alone."""
+    kernel = build_kernel(settings)
+    encoder = Encoder(
+        teacher.feature_dim,
+        student_dim,
+        kernel.features or settings.qubits,
+        settings.encoder,
+        derived_seed(settings.seed, "encoder"),
+    )
+    features = benchmark.predict(teacher, benchmark.train[:FIT]).features.cpu()
+    encoder.fit(features)
+    if settings.bandwidth is None:
+        kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
+    shuffle = derived_seed(settings.seed, "shuffle")
+    control = get_arm(settings.arm).control
+    return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
 
 
 def _learner(settings: Settings, model: nn.Module, loss: DistillationLoss) -> Learner:

@@ -42,7 +42,7 @@ def kernel_matrices(
     ticks = [str(class_names[int(c)]) if class_names is not None else str(c) for c in found]
     low = min(0.0, *(k.min() for k in kernels.values()))
     high = max(1.0, *(k.max() for k in kernels.values()))
-    chart, places = panels(len(kernels), height=3.2, rest=0.6)
+    chart, places = panels(len(kernels), height=3.4, rest=0.8)
     said = []
     for axes, (name, kernel) in zip(places, kernels.items(), strict=True):
         image = _draw_kernel(axes, kernel, classes, ticks)
@@ -52,6 +52,8 @@ def kernel_matrices(
         axes.set_title(f"{name}\n{numbers}", fontsize=10)
         said += [f"{name} {within - between:+.2f}"] if math.isfinite(within - between) else []
     places[0].set_ylabel("Class of sample", fontsize=10)
+    for axes in places[-3:]:  # those with no panel beneath them
+        axes.set_xlabel("Class of sample", fontsize=10)
     chart.colorbar(image, ax=places, label="Kernel value", shrink=0.85)
     message = f"Likeness within a class minus between classes: {', '.join(said)}"
     if not said:
@@ -74,7 +76,6 @@ def _draw_kernel(
     axes.set_xticks((starts + ends - 1) / 2, ticks, fontsize=9)
     axes.set_yticks((starts + ends - 1) / 2, ticks, fontsize=9)
     axes.tick_params(length=0)
-    axes.set_xlabel("Class of sample", fontsize=10)
     return image
 
 

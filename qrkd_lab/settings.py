@@ -61,7 +61,7 @@ class Settings:
     feature_map: str = "zz"
     qubits: int = 6
     layers: int | None = None  # None: the feature map's own default
-    bandwidth: float = 0.3  # at 1.0 the zz kernel of six standardised angles is near identity
+    bandwidth: float | None = None  # None: by the rule of kernels.calibration, on the teacher
     encoder: str = "adapter"
 
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
@@ -143,20 +143,24 @@ class Settings:
 
 
 def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
-    """The kernel of a run's settings and arm; ``entangle`` overrides the arm's."""
+    """The kernel of a run's settings and arm; ``entangle`` overrides the arm's.
+
+    Where the settings leave the bandwidth open it is 1, to be calibrated.
+    """
     arm = get_arm(settings.arm)
+    bandwidth = 1.0 if settings.bandwidth is None else settings.bandwidth
     name = arm.kernel or settings.kernel
     if name in ("fidelity", "projected"):
         return KERNELS[name](
             feature_map=settings.feature_map,
             qubits=settings.qubits,
             layers=settings.layers,
-            bandwidth=settings.bandwidth,
+            bandwidth=bandwidth,
             entangle=arm.entangle if entangle is None else entangle,
         )
     if name == "cosine":
         return KERNELS[name]()
-    return KERNELS[name](bandwidth=settings.bandwidth)
+    return KERNELS[name](bandwidth=bandwidth)
 
 
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
