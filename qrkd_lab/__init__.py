@@ -12,7 +12,7 @@ from typing import Any
 _HOMES = {
     "qrkd_lab.arms": ("ARMS",),
     "qrkd_lab.benchmarks": ("Benchmark", "load_benchmark"),
-    "qrkd_lab.compare": ("compare",),
+    "qrkd_lab.comparison": ("compare",),
     "qrkd_lab.data": ("DataError",),
     "qrkd_lab.kernels": (
         "CosineKernel",

@@ -63,9 +63,16 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.compare import compare
+    from qrkd_lab.comparison import compare
     from qrkd_lab.notebook_parameters import parse_parameters
 
+    if arguments.reference not in (None, *arguments.arms):
+        raise ValueError(
+            f"reference {arguments.reference!r} is not among the arms {', '.join(arguments.arms)}"
+        )
+    overrides = parse_parameters(arguments.set)
+    if reserved := {"benchmark", "scale", "arm", "arms", "seed", "seeds"} & set(overrides):
+        raise ValueError(f"{min(reserved)} is not set with --set; use the options --scale, ...")
     study = compare(
         arguments.benchmark,
         arguments.arms,
@@ -75,11 +82,11 @@ def _compare(arguments: argparse.Namespace) -> None:
         arguments.runs_dir,
         arguments.data_dir,
         arguments.device,
-        **parse_parameters(arguments.set),
+        **overrides,
     )
     print(study.summary(arguments.reference))
     if arguments.out:
-        print(f"written to {study.save(arguments.out)}")
+        print(f"written to {study.save(arguments.out, arguments.reference)}")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

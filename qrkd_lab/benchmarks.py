@@ -18,6 +18,7 @@ own and are not presented as the paper's.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qrkd_lab.arms import TEACHER
-from qrkd_lab.data import Images, VisionData, load_images
+from qrkd_lab.data import DataError, Images, VisionData, load_images
+from qrkd_lab.devices import pick_device
 from qrkd_lab.models import CNN
 from qrkd_lab.objective import Outputs
 from qrkd_lab.runs import Run
@@ -69,7 +71,7 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
         ValueError: unknown benchmark, scale or setting (lists the choices), or a bad value.
     """
     scales = BENCHMARKS.get(benchmark)
-    if scales is None and Path(benchmark).is_dir():
+    if scales is None and os.path.isdir(os.path.expanduser(benchmark)):
         scales = BENCHMARKS["cifar10"]  # a folder of images
     if scales is None:
         raise ValueError(
@@ -78,7 +80,7 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
         )
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
-    base = Settings(benchmark, scale).replace(**scales[scale])
+    base = Settings(os.fspath(benchmark), scale).replace(**scales[scale])
     return base.replace(**overrides)
 
 
@@ -95,11 +97,13 @@ def load_benchmark(
         benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images.
         scale: ``smoke``, ``laptop`` or ``paper``.
         data_dir: where the files are or go; None: ``$QRKD_DATA_DIR``, else the user's cache.
-        device: where batches and models live.
-        overrides: any field of :class:`~qrkd_lab.settings.Settings`.
+        device: where batches and models live; ``auto`` takes a GPU if there is one.
+        overrides: any field of :class:`~qrkd_lab.settings.Settings`. A ``train_size`` or
+            ``validation_size`` that you give must fit the data; a scale's own is lowered to fit.
 
     Raises:
-        ValueError: unknown names (lists the choices).
+        ValueError: unknown names (lists the choices), a device that is not there, sizes that the
+            data cannot give, or no validation images.
         DataError: files that are missing and cannot be fetched, or that are damaged.
 
     Example:
@@ -108,14 +112,29 @@ def load_benchmark(
         981
     """
     settings = benchmark_settings(benchmark, scale, **overrides)
+    place = pick_device(device)
+    if settings.validation_size is not None and settings.validation_size < 1:
+        raise ValueError(
+            f"validation_size: expected at least 1, got {settings.validation_size}: every epoch is "
+            "scored on the validation part; leave it out for the default"
+        )
+    scales_own = {"train_size", "validation_size"} - overrides.keys()
     data = load_images(
         benchmark,
         data_dir=data_dir,
         train_size=settings.train_size,
         validation_size=settings.validation_size,
+        at_most=scales_own,
     )
-    # A folder's records go by its name, not by its path.
-    return Benchmark(settings.replace(benchmark=data.name), data, torch.device(device))
+    if not len(data.validation):
+        raise DataError(
+            f"{benchmark} has {len(data.train)} image to train on, and none is left to validate "
+            "on: expected at least 2 in train/"
+        )
+    held = {"train_size": len(data.train), "validation_size": len(data.validation)}
+    lowered = {n: size for n, size in held.items() if getattr(settings, n) is not None}
+    # A folder's records go by its name, not by its path, and say the sizes that were taken.
+    return Benchmark(settings.replace(benchmark=data.name, **lowered), data, place)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from qrkd_lab.kernels import Encoder, KernelRelation
 from qrkd_lab.kernels.calibration import calibrated
 from qrkd_lab.objective import DistillationLoss, Losses, Outputs, TeacherBatch
 from qrkd_lab.progress import Progress
+from qrkd_lab.relations import NotFinite
 from qrkd_lab.seeds import derived_seed
-from qrkd_lab.settings import Settings, build_kernel
+from qrkd_lab.settings import Settings, build_kernel, check_batch
 
 FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
 
@@ -66,9 +67,16 @@ class Learner:
     def step(
         self, benchmark: Benchmark, inputs: Tensor, targets: Tensor, teacher: TeacherBatch | None
     ) -> None:
-        """One optimiser step on one batch."""
+        """One optimiser step on one batch.
+
+        Raises:
+            Diverged: the student's features are not finite.
+        """
         outputs = benchmark.outputs(self.model, inputs)
-        losses = self.loss(outputs, teacher, targets)
+        try:
+            losses = self.loss(outputs, teacher, targets)
+        except NotFinite as error:
+            raise self._diverged(str(error)) from error
         self.optimizer.zero_grad()
         losses.total.backward()
         self.optimizer.step()
@@ -82,6 +90,12 @@ class Learner:
         self._names = ("total", *losses.terms, "train_accuracy")
         self._sums = self._sums + len(targets) * values
         self._seen += len(targets)
+
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
+            f"{self.settings.arm} seed {self.settings.seed} diverged in epoch "
+            f"{len(self.history) + 1}: {what}; lower learning_rate or the term's weight"
+        )
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term, and the accuracy, over the epoch so far."""
@@ -97,10 +111,7 @@ class Learner:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         self._sums, self._seen = 0.0, 0
         if bad:
-            raise Diverged(
-                f"{self.settings.arm} seed {self.settings.seed} diverged in epoch {epoch}: "
-                f"{', '.join(bad)} not finite; lower learning_rate or the term's weight"
-            )
+            raise self._diverged(f"{', '.join(bad)} not finite")
         named = {f"validation_{name}": value for name, value in validation.items()}
         self.history.append({"epoch": epoch, **means, **named})
 
@@ -119,6 +130,7 @@ def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -
         teacher: the trained teacher.
     """
     arm = get_arm(settings.arm)
+    check_batch(arm.terms, min(settings.batch_size, len(benchmark.train)))
     weights = {term: getattr(settings, f"{term}_weight") for term in arm.terms if term != "kernel"}
     student = benchmark.student(settings.seed)
     relation = None
@@ -218,8 +230,12 @@ def _epoch(
         shared = None if teacher is None else _ask(benchmark, teacher, untrained, inputs)
         for learner in active:
             before = time.perf_counter()
-            learner.step(benchmark, inputs, targets, shared)
+            try:
+                learner.step(benchmark, inputs, targets, shared)
+            except Diverged as failure:
+                learner.failure = failure
             learner.seconds += time.perf_counter() - before
+        active = [learner for learner in active if learner.failure is None]
         terms = {le.settings.arm: le.means() for le in active} if progress.due else None
         progress.batch(epoch, terms)
 

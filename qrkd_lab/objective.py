@@ -97,15 +97,36 @@ class DistillationLoss(nn.Module):
         temperature: float = 4.0,
     ) -> None:
         super().__init__()
-        self.relation, kernel_weight = kernel if kernel is not None else (None, 0.0)
+        pair = kernel if kernel is not None else (None, 0.0)
+        if not isinstance(pair, tuple) or not isinstance(pair[0], KernelRelation | None):
+            raise TypeError(
+                "kernel: expected (KernelRelation(kernel, encoder), weight), "
+                f"got {type(kernel).__name__}"
+            )
+        self.relation, kernel_weight = pair
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature: expected a number > 0, got {temperature}")
         self.weights = {"kd": kd, "distance": distance, "angle": angle, "kernel": kernel_weight}
         self.temperature = temperature
         for name, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight}")
 
-    def forward(self, student: Outputs, teacher: TeacherBatch | None, targets: Tensor) -> Losses:
-        """The losses of one batch; ``teacher`` may be None where only the task counts."""
+    def forward(
+        self, student: Outputs, teacher: Outputs | TeacherBatch | None, targets: Tensor
+    ) -> Losses:
+        """The losses of one batch.
+
+        Args:
+            student: logits ``(n, c)`` and features ``(n, d_s)``.
+            teacher: the same of the teacher; a :class:`TeacherBatch` where several arms share it,
+                None where only the task counts.
+            targets: classes ``(n,)``.
+        """
+        if not isinstance(student, Outputs):
+            raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
+        if isinstance(teacher, Outputs):
+            teacher = TeacherBatch(teacher)
         terms = {"task": F.cross_entropy(student.logits, targets)}
         active = [name for name, weight in self.weights.items() if weight > 0]
         if active and teacher is None:

@@ -16,12 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_features", "pairwise_distances", "triplet_angles"]
+__all__ = [
+    "NotFinite",
+    "check_features",
+    "no_second_derivative",
+    "pairwise_distances",
+    "triplet_angles",
+]
 
 # Two rows nearer than this fraction of the batch's root-mean-square distance count as coincident:
 # an angle at such a pair is noise, and its slope, which grows like 1 / distance, would swamp the
 # batch. The gradient of an angle is thereby at most about 1e3 / (root-mean-square distance).
 COINCIDENT = 1e-3
+
+
+class NotFinite(ValueError):
+    """Features that hold NaN or infinity."""
 
 
 def check_features(x: Tensor, name: str = "features") -> None:
@@ -45,7 +55,7 @@ def check_features(x: Tensor, name: str = "features") -> None:
     # A finite sum has finite terms; only an infinite one needs the closer look.
     if not math.isfinite(x.detach().sum()) and not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).any(1).sum())
-        raise ValueError(
+        raise NotFinite(
             f"{name}: {bad} of {len(x)} rows hold NaN or infinity; the model has diverged "
             "(lower the learning rate or the weights) or its input was not finite"
         )
@@ -95,9 +105,10 @@ def triplet_angles(x: Tensor) -> Tensor:
         x: features ``(n, d)``.
 
     Returns:
-        ``(n, n, n)`` without unit, in [-1, 1]; entry ``[j, i, k]`` is the angle *at* ``x_j``. It
-        is 0, with no gradient, where it is undefined: i = j, k = j, or rows nearer to each other
-        than 1/1000 of the batch's root-mean-square distance.
+        ``(n, n, n)`` without unit, in [-1, 1] up to rounding (in float32 up to some 3e-7 outside:
+        clamp before ``arccos``); entry ``[j, i, k]`` is the angle *at* ``x_j``. It is 0, with no
+        gradient, where it is undefined: i = j, k = j, or rows nearer to each other than 1/1000 of
+        the batch's root-mean-square distance.
 
     Raises:
         TypeError, ValueError: see :func:`check_features`.
@@ -121,6 +132,18 @@ def triplet_angles(x: Tensor) -> Tensor:
     return _CosineFromGram.apply(gram, inverse)
 
 
+def no_second_derivative() -> None:
+    """To be called in a backward: raise where a derivative of it is asked for.
+
+    Hand-written backwards have none; without this, autograd would take it for zero.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "second derivatives (create_graph=True) of kernels and angles are not implemented; "
+            "use finite differences of the gradient"
+        )
+
+
 class _CosineFromGram(torch.autograd.Function):
     """A[j, i, k] = (G_ik - G_ij - G_jk + G_jj) r_ji r_jk, with few (n, n, n) temporaries.
 
@@ -137,8 +160,8 @@ class _CosineFromGram(torch.autograd.Function):
         return cosine
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        no_second_derivative()
         inverse, cosine = ctx.saved_tensors
         # dA / d log r_ji = A, once as the row i and once as the column k.
         cube = grad * cosine

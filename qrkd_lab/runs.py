@@ -3,14 +3,16 @@
 A run is one benchmark, scale, arm and seed. Its folder is
 
     <root>/<benchmark>/<scale>/<arm>-seed<seed>-<key>/
-        record.json           settings, versions, data, history, metrics (strict JSON)
+        record.json           settings, versions, data, history, metrics, digests (strict JSON)
         weights.safetensors   the student's weights
 
 ``key`` is a hash of the settings and of the data's content: change either, and the run is another
 run. That is what makes a study resumable: a run whose folder is there need not be run again.
 
 :mod:`qrkd_lab.storage` writes it, so that no interruption leaves half a record; and whatever was
-damaged later is refused with a :class:`RecordError`, not counted.
+damaged later is refused with a :class:`RecordError`, not counted. For that, ``record.json`` holds
+the SHA-256 of the weights file (``weights_sha256``) and of all its own other fields
+(``record_sha256``). Records written before there were digests have neither, and are still read.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 from qrkd_lab.storage import (
     RecordError,
+    canonical_sha256,
+    check_digests,
     damaged,
     open_weights,
     pack_weights,
@@ -38,6 +42,7 @@ from qrkd_lab.storage import (
     read_json,
     read_weights,
     write_folder,
+    wrong_types,
 )
 
 if TYPE_CHECKING:
@@ -117,8 +122,7 @@ def run_key(settings: Mapping[str, Any], data_sha256: str) -> str:
         True
     """
     named = {"settings": plain(settings, "settings"), "data": plain(data_sha256, "data_sha256")}
-    text = json.dumps(named, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return canonical_sha256(named)[:16]
 
 
 def versions() -> dict[str, str | None]:
@@ -148,16 +152,21 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
         root: the folder of all records; made if missing.
 
     Raises:
-        RecordError: the record is not strict JSON, its key does not belong to it, or the disk is
-            full or read-only. Nothing is left behind then.
+        RecordError: the record is not strict JSON, lacks what a run has, its key does not belong
+            to it, or the disk is full or read-only. Nothing is left behind then.
     """
     record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
+    if wrong := wrong_types(record):
+        raise RecordError(f"this run cannot be recorded: {wrong}.")
     target = Path(root, *_place(record))
     if run.key != (expected := run_key(run.settings, run.data.get("sha256"))):
         raise RecordError(f"{run.name} has key {run.key}, its settings and data give {expected}.")
+    packed = pack_weights(weights)
+    record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
+    record["record_sha256"] = canonical_sha256(record)
     text = json.dumps(record, indent=1, allow_nan=False)
     try:
-        files = {WEIGHTS: pack_weights(weights), RECORD: text.encode()}
+        files = {WEIGHTS: packed, RECORD: text.encode()}
         if not write_folder(target, files):
             load_run(target)  # another process was first: keep its record, if it is whole
     except OSError as error:
@@ -172,13 +181,14 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     """Read the run in one folder, and check that it is whole.
 
     Raises:
-        RecordError: the record is cut, of another format, not the run its folder's name says,
-            or its weights are missing or cut.
+        RecordError: the record is cut, edited, of another format, not the run its folder's name
+            says, or its weights are missing, cut or changed.
     """
     path = Path(path)
     record = read_json(path / RECORD)
     if record.get("format") != FORMAT:
-        writer = (record.get("versions") or {}).get("qrkd_lab") or "of an unknown version"
+        said = record.get("versions")
+        writer = (said.get("qrkd_lab") if isinstance(said, dict) else None) or "of unknown version"
         raise RecordError(
             f"{path} was written by qrkd_lab {writer} in format {record.get('format')!r}; this "
             f"version reads format {FORMAT}. Read it with that version, or delete the folder and "
@@ -186,6 +196,8 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         )
     if missing := sorted(FIELDS - record.keys()):
         raise damaged(path, f"{RECORD} lacks {', '.join(missing)}")
+    if wrong := wrong_types(record):
+        raise damaged(path, f"{RECORD} has no usable {wrong}")
     try:
         key, name = run_key(record["settings"], record["data"]["sha256"]), _place(record)[-1]
     except (KeyError, TypeError, AttributeError, RecordError) as error:
@@ -196,6 +208,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         )
     with open_weights(path / WEIGHTS, "numpy"):
         pass
+    check_digests(path / RECORD, path / WEIGHTS, record)
     return Run(**{name: record[name] for name in FIELDS}, path=path)
 
 
@@ -239,8 +252,11 @@ def _place(record: Mapping[str, Any]) -> tuple[str, str, str]:
     settings = record["settings"]
     if missing := [n for n in ("benchmark", "scale", "arm", "seed") if settings.get(n) is None]:
         raise RecordError(f"settings must hold benchmark, scale, arm and seed: no {missing}.")
+    if type(settings["seed"]) is not int or not isinstance(settings["arm"], str):
+        said = f"{settings['arm']!r:.60} and {settings['seed']!r:.60}"
+        raise RecordError(f"settings: arm must be a str and seed an int, got {said}.")
     name = f"{settings['arm']}-seed{settings['seed']}-{record['key']}"
     for part in (parts := (settings["benchmark"], settings["scale"], name)):
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part):
+        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part):
             raise RecordError(f"{part!r} cannot name a folder: use letters, digits and _ . + -")
     return parts

@@ -7,15 +7,15 @@ run's arm really uses, so that a change of the kernel does not make a new ``kd``
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
 from qrkd_lab.arms import TEACHER, get_arm
 from qrkd_lab.kernels import KERNELS, Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 
-__all__ = ["Settings", "build_kernel"]
+__all__ = ["Settings", "build_kernel", "check_batch"]
 
 _DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
 _KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
@@ -90,8 +90,10 @@ class Settings:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
-        if not self.temperature > 0:
+        if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature: expected a number > 0, got {self.temperature}")
+        if not 1 <= self.qubits <= 1024:  # a circuit's own limit is lower, and its own check
+            raise ValueError(f"qubits: expected at least 1, got {self.qubits}")
         for name, choices in (("kernel", KERNELS), ("encoder", ENCODERS)):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -100,6 +102,7 @@ class Settings:
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
+        check_batch(arm.terms, self.batch_size)
         for term in arm.terms:
             weight = getattr(self, f"{term}_weight")
             if not 0 < weight < float("inf"):
@@ -134,12 +137,23 @@ class Settings:
                 values["kernel"] = arm.kernel or self.kernel
                 if values["kernel"] in ("fidelity", "projected"):
                     unused -= set(_CIRCUIT)
+                    values["layers"] = build_kernel(self).depth
                 if values["kernel"] == "cosine":
                     unused.add("bandwidth")  # a cosine sees no scale
         return {
             name: None if name in unused else list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
         }
+
+
+def check_batch(terms: tuple[str, ...], size: int) -> None:
+    """Raise where a batch is too small for a term, which would then silently be 0."""
+    for term, least in (("angle", 3), ("distance", 2), ("kernel", 2)):
+        if term in terms and size < least:
+            raise ValueError(
+                f"the {term} term compares {least} samples of a batch, but batches have {size}; "
+                f"it would be 0: use batch_size and train_size >= {least}, or another arm"
+            )
 
 
 def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
@@ -164,32 +178,30 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
 
 
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
-    """The value as the field's type; whole floats are integers, lists are tuples, else an error."""
+    """The value as the field's type: NumPy's numbers count, lists become tuples; else an error."""
     expected = get_type_hints(Settings)[name]
     kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
     if value is None and type(None) in kinds:
         return None
     if isinstance(value, bool):
         raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
-    if float in kinds and isinstance(value, (int, float)):
+    if float in kinds and isinstance(value, Real):  # NumPy's numbers too
         return float(value)
-    if int in kinds and isinstance(value, int):
-        return value
+    if int in kinds and isinstance(value, Integral):
+        return int(value)
     if str in kinds and isinstance(value, str):
         return value
-    whole = isinstance(value, (list, tuple)) and all(type(v) is int for v in value)
+    whole = isinstance(value, (list, tuple)) and all(type(v) is int and v > 0 for v in value)
     if whole and any(str(kind).startswith("tuple") for kind in kinds):
         return tuple(value)
+    if callable(value):
+        raise TypeError(
+            f"{name}: a function cannot be part of a recorded run; train with "
+            "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
+        )
     raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
 
 
 def _plain(kinds: tuple[Any, ...]) -> str:
     names = {int: "a whole number", float: "a number", str: "a word", type(None): "None"}
-    return " or ".join(names.get(kind, "a list of whole numbers") for kind in kinds)
-
-
-def from_mapping(values: Mapping[str, Any]) -> Settings:
-    """Settings from a record's ``settings``, unused fields at their defaults."""
-    used = {name: value for name, value in values.items() if value is not None}
-    base = Settings(benchmark=used.pop("benchmark"), scale=used.pop("scale"))
-    return base.replace(**used)
+    return " or ".join(names.get(kind, "a list of whole numbers > 0") for kind in kinds)

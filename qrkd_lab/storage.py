@@ -7,6 +7,7 @@ leave half of one; and what was damaged later is refused with a :class:`RecordEr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "RecordError", "damaged", "open_weights", "pack_weights", "plain", "read_json", "read_weights",
-    "write_folder",
+    "RecordError", "canonical_sha256", "check_digests", "damaged", "file_sha256", "open_weights",
+    "pack_weights", "plain", "read_json", "read_weights", "write_folder", "wrong_types",
 ]  # fmt: skip
 
 STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
@@ -132,6 +133,30 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
+def canonical_sha256(value: Any) -> str:  # noqa: ANN401
+    """SHA-256 of plain JSON values in canonical form: keys sorted, floats by ``repr``, no spaces.
+
+    Example:
+        >>> canonical_sha256({"a": 1, "b": 0.5}) == canonical_sha256({"b": 0.5, "a": 1})
+        True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        RecordError: the file cannot be read: its folder is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise damaged(path.parent, f"{path.name} cannot be read ({error})") from error
+
+
 def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
     """Weights as the content of a safetensors file; tied ones are stored once, with an alias."""
     from safetensors.torch import save
@@ -151,6 +176,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     with open_weights(path, "pt") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}
         aliases = file.metadata() or {}
+    if lost := sorted(set(aliases.values()) - found.keys()):
+        raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
     return found | {alias: found[name] for alias, name in aliases.items()}
 
 
@@ -168,3 +195,46 @@ def open_weights(path: Path, framework: str) -> Iterator[Any]:
             yield file
     except (OSError, SafetensorError) as error:
         raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
+
+
+KINDS: dict[str, type] = {
+    "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
+    "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
+}  # fmt: skip
+
+
+def wrong_types(record: Mapping[str, Any]) -> str:
+    """What in a record is not as :class:`~qrkd_lab.runs.Run` says, in words; empty if all is."""
+    for name, kind in KINDS.items():
+        if not isinstance(record[name], kind) or isinstance(record[name], bool):
+            return f"{name}: expected {kind.__name__}, got {record[name]!r:.60}"
+    for name in ("metrics", "seconds"):
+        for what, number in record[name].items():
+            if not isinstance(number, int | float) or isinstance(number, bool):
+                return f"{name}: {what} is {number!r:.60}, not a number"
+    if not all(isinstance(epoch, dict) for epoch in record["history"]):
+        return "history: expected one dictionary an epoch"
+    if not record["metrics"]:
+        return "metrics: there is none"
+    if (name := record["metric"].get("name")) is not None and name not in list(record["metrics"]):
+        return f"metrics: the metric {name!r:.60} is not among them"
+    return ""
+
+
+def check_digests(record_file: Path, weights_file: Path, record: Mapping[str, Any]) -> None:
+    """Raise RecordError if the record or the weights are not what was written.
+
+    A record with neither digest is from before there were any; one with only one was edited.
+    """
+    digests = {"weights_sha256", "record_sha256"} & record.keys()
+    if not digests:
+        return
+    rest = {name: value for name, value in record.items() if name != "record_sha256"}
+    if len(digests) == 1 or record["record_sha256"] != canonical_sha256(rest):
+        raise damaged(
+            record_file.parent, f"{record_file.name} was edited: its digest does not match"
+        )
+    if record["weights_sha256"] != file_sha256(weights_file):
+        raise damaged(
+            record_file.parent, f"{weights_file.name} was changed: its digest does not match"
+        )

@@ -81,13 +81,22 @@ class Study:
 
         return accuracy_by_arm(self.results, self.runs[0].metric["name"])
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``results.csv``, ``summary.md`` and three figures as PNG into a folder."""
+    def save(self, folder: str | Path, reference: str | None = None) -> Path:
+        """Write ``results.csv``, ``summary.md`` and three figures as PNG into a folder.
+
+        Args:
+            folder: made if missing.
+            reference: the arm that ``summary.md`` and ``differences.png`` compare with; None as in
+                :meth:`summary`.
+
+        Raises:
+            ValueError: the reference is not among the arms (lists them).
+        """
         from qrkd_lab.plots import learning_curves, paired_differences
 
+        summary = self.summary(reference)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        summary = self.summary()
         table = self.results.drop(columns="run")  # whole records, which lie in runs_dir
         table.to_csv(folder / "results.csv", index=False)
         (folder / "summary.md").write_text(summary.to_markdown() + "\n", encoding="utf-8")

@@ -92,15 +92,96 @@ def test_a_recorded_model_can_be_asked_again(digits, tmp_path):
         assert measured["accuracy"] == run.metrics["test_accuracy"]
 
 
-def test_a_folder_of_images_is_a_benchmark(tmp_path, monkeypatch):
-    monkeypatch.setattr("qrkd_lab.data.folder._cache_folder", lambda: tmp_path / "cache")
+def make_folder(root, train=20):
     rng = np.random.default_rng(0)
-    for part, count in (("train", 20), ("test", 4)):
+    for part, count in (("train", train), ("test", 4)):
         for name, level in (("bright", 200), ("dark", 60)):
-            (tmp_path / "mine" / part / name).mkdir(parents=True)
+            (root / part / name).mkdir(parents=True)
             for i in range(count):
                 pixels = rng.normal(level, 20, (16, 16)).clip(0, 255).astype("uint8")
-                Image.fromarray(pixels).save(tmp_path / "mine" / part / name / f"{i}.png")
+                Image.fromarray(pixels).save(root / part / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory, with the cache of decoded folders beside it."""
+    monkeypatch.setattr("qrkd_lab.data.folder._cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("name", ["my images", "données", ".hidden", "图片", "-x"])
+def test_a_folder_of_any_name_has_records(home, name):
+    folder = make_folder(home / name)
+    study = ql.compare(
+        str(folder), ("scratch",), 1, "smoke", runs_dir=home / "runs", progress=False
+    )
+    assert len(study.runs) == 2
+    again = ql.compare(
+        str(folder), ("scratch",), 1, "smoke", runs_dir=home / "runs", progress=False
+    )
+    assert again.runs == study.runs and "2 runs reused" in again.notes[0]
+
+
+def test_a_folder_named_like_a_benchmark_keeps_out_of_its_records(home):
+    for name in ("digits", "mnist", "cifar10"):
+        found = ql.load_benchmark(str(make_folder(home / name)), "smoke")
+        assert found.settings.benchmark == f"folder-{name}"
+
+
+def test_a_home_directory_is_expanded(home):
+    make_folder(home / "mine")
+    assert benchmark_settings("~/mine", "smoke").epochs == 1
+    assert ql.load_benchmark("~/mine", "smoke").settings.benchmark == "mine"
+    with pytest.raises(ValueError, match="unknown benchmark '~nobody/mine'"):
+        ql.load_benchmark("~nobody/mine", "smoke")
+
+
+def test_a_scales_sizes_are_lowered_to_a_small_folder_and_ones_own_are_not(home):
+    folder = str(make_folder(home / "mine"))  # 40 images
+
+    def sizes(**overrides):
+        found = ql.load_benchmark(folder, "smoke", **overrides)
+        held = (len(found.train), len(found.validation))
+        assert held == (found.settings.train_size, found.settings.validation_size)
+        return held
+
+    assert sizes() == (27, 13)
+    assert sizes(train_size=30) == (30, 10)
+    assert sizes(train_size=8) == (8, 13)
+    assert sizes(validation_size=30) == (10, 30)
+    for overrides in ({"train_size": 41}, {"validation_size": 40}, {"train_size": 512}):
+        with pytest.raises(ValueError, match="must be from"):
+            ql.load_benchmark(folder, "smoke", **overrides)
+
+
+def test_a_tiny_folder_still_has_a_validation_part(home):
+    found = ql.load_benchmark(str(make_folder(home / "mine", train=2)), "laptop")
+    assert (len(found.train), len(found.validation)) == (3, 1)
+    assert (found.settings.train_size, found.settings.validation_size) == (None, None)
+
+
+def test_built_in_sizes_are_as_before(digits):
+    assert (digits.settings.train_size, digits.settings.validation_size) == (256, 128)
+    assert ql.load_benchmark("digits", "laptop").settings.train_size is None
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_no_validation_is_refused(size):
+    with pytest.raises(ValueError, match=f"validation_size: expected at least 1, got {size}"):
+        ql.load_benchmark("digits", "smoke", validation_size=size)
+
+
+def test_the_device_may_be_picked(monkeypatch):
+    found = ql.load_benchmark("digits", "smoke", device="auto")
+    assert found.device == ql.devices.pick_device("auto")
+    with pytest.raises(ValueError, match="none of torch's"):
+        ql.load_benchmark("digits", "smoke", device="gpu")
+
+
+def test_a_folder_of_images_is_a_benchmark(home, tmp_path):
+    make_folder(tmp_path / "mine")
     study = ql.compare(
         str(tmp_path / "mine"), ("scratch", "rkd"), 1, "smoke", runs_dir=tmp_path / "runs",
         train_size=24, validation_size=8, epochs=8, teacher_epochs=8, learning_rate=0.01,

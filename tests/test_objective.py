@@ -108,6 +108,19 @@ def test_a_term_without_teacher_is_refused():
         DistillationLoss(kd=1.0)(student, None, targets)
 
 
+def test_outputs_are_taken_as_a_teacher_and_other_things_are_not():
+    student, teacher, targets = batch()
+    loss = DistillationLoss(kd=1.0, kernel=(relation(), 1.0))
+    plain, shared = loss(student, teacher.outputs, targets), loss(student, teacher, targets)
+    assert torch.equal(plain.total, shared.total)
+    with pytest.raises(TypeError, match="Outputs"):
+        loss(student.logits, teacher, targets)
+    with pytest.raises(TypeError, match="KernelRelation"):
+        DistillationLoss(kernel=(FidelityKernel("iqp", qubits=3), 1.0))
+    with pytest.raises(TypeError, match="KernelRelation"):
+        KernelRelation(Encoder(4, 5, 3), FidelityKernel("iqp", qubits=3))
+
+
 def test_the_repr_is_the_formula():
     loss = DistillationLoss(kd=1.0, angle=2.0, kernel=(relation(), 0.5))
     assert repr(loss).startswith("DistillationLoss(task + 1 kd(T=4) + 2 angle + 0.5 kernel(")

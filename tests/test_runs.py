@@ -124,7 +124,8 @@ def test_record_is_strict_json_of_format_1(tmp_path: Path) -> None:
     record = json.loads((path / "record.json").read_text(), parse_constant=pytest.fail)
     assert record["format"] == 1
     assert set(record) == {"format", "key", "settings", "versions", "device", "data", "metric",
-                           "parameters", "history", "metrics", "seconds", "finished"}  # fmt: skip
+                           "parameters", "history", "metrics", "seconds", "finished",
+                           "weights_sha256", "record_sha256"}  # fmt: skip
 
 
 def test_a_diverged_run_is_refused_by_its_place(tmp_path: Path) -> None:
@@ -178,7 +179,36 @@ def cut_weights(path: Path) -> None:
     (path / "weights.safetensors").write_bytes(content[:-4])
 
 
+def flip_weights(path: Path) -> None:
+    content = bytearray((path / "weights.safetensors").read_bytes())
+    content[-1] ^= 0x10
+    (path / "weights.safetensors").write_bytes(content)
+
+
+def drop(path: Path, *names: str) -> None:
+    record = json.loads((path / "record.json").read_text())
+    kept = {name: value for name, value in record.items() if name not in names}
+    (path / "record.json").write_text(json.dumps(kept))
+
+
 DAMAGE = {
+    "other metric": (lambda p: edit(p, metrics={"test_accuracy": 0.9}), "edited"),
+    "other history": (lambda p: edit(p, history=[]), "edited"),
+    "no metrics": (lambda p: edit(p, metrics={}), "no usable metrics"),
+    "no history": (lambda p: edit(p, history=None), "no usable history"),
+    "odd history": (lambda p: edit(p, history=[1]), "no usable history"),
+    "word as metric": (lambda p: edit(p, metrics={"test_accuracy": "x"}), "no usable metrics"),
+    "odd metric": (lambda p: edit(p, metric=[]), "no usable metric"),
+    "odd name": (lambda p: edit(p, metric={"name": [1]}), "no usable metrics"),
+    "odd seconds": (lambda p: edit(p, seconds={"train": None}), "no usable seconds"),
+    "odd parameters": (lambda p: edit(p, parameters="8"), "no usable parameters"),
+    "odd device": (lambda p: edit(p, device=None), "no usable device"),
+    "odd key": (lambda p: edit(p, key=None), "no usable key"),
+    "odd benchmark": (lambda p: edit(p, settings=dict(make_run(benchmark=3).settings)), "usable"),
+    "odd seed": (lambda p: edit(p, settings=dict(make_run(seed="1").settings)), "usable"),
+    "one digest": (lambda p: drop(p, "record_sha256"), "edited"),
+    "odd digest": (lambda p: edit(p, weights_sha256=None), "edited"),
+    "flipped weights": (flip_weights, "weights.safetensors was changed"),
     "cut": (cut_json, "record.json cannot be read"),
     "nan": (nan_json, "is nan"),
     "list": (lambda p: (p / "record.json").write_text("[]"), "no dictionary"),
@@ -190,6 +220,46 @@ DAMAGE = {
     "other key": (lambda p: edit(p, key="0" * 16), "edited"),
     "other data": (lambda p: edit(p, data={"sha256": "other"}), "edited"),
 }
+
+
+def test_records_from_before_the_digests_are_read(tmp_path: Path) -> None:
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    drop(path, "weights_sha256", "record_sha256")
+    assert load_run(path) == make_run()
+    edit(path, metrics={})
+    with pytest.raises(RecordError, match="no usable metrics"):
+        load_run(path)
+
+
+def test_the_digests_are_those_of_the_files(tmp_path: Path) -> None:
+    import hashlib
+
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    record = json.loads((path / "record.json").read_text())
+    content = (path / "weights.safetensors").read_bytes()
+    assert record["weights_sha256"] == hashlib.sha256(content).hexdigest()
+    digest = record.pop("record_sha256")
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    assert digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"metrics": {}}, {"history": None}, {"settings": None}, {"data": []}, {"parameters": "8"},
+     {"settings": {"benchmark": 3, "scale": "smoke", "arm": "kd", "seed": 0}}],
+)  # fmt: skip
+def test_a_run_of_wrong_types_is_not_saved(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match="cannot be recorded|cannot name a folder"):
+        save_run(replace(make_run(), **change), WEIGHTS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("versions", [[], "x", None])
+def test_another_format_with_odd_versions(tmp_path: Path, versions: Any) -> None:  # noqa: ANN401
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    edit(path, format=2, versions=versions)
+    with pytest.raises(RecordError, match="of unknown version"):
+        load_run(path)
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -15,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
+import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +29,7 @@ import torch
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import Images, Parts, fingerprint
 
-__all__ = ["is_folder", "read_folder"]
+__all__ = ["folder_name", "is_folder", "read_folder"]
 
 READABLE = (".png", ".jpg", ".jpeg")
 UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
@@ -38,6 +40,30 @@ Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change
 def is_folder(path: Path) -> bool:
     """Whether a path looks like a folder of images: it has ``train`` and ``test``."""
     return (path / "train").is_dir() and (path / "test").is_dir()
+
+
+def folder_name(root: Path, taken: Collection[str] = ()) -> str:
+    """The data set's name: the folder's, if it can name a folder of records.
+
+    A name of other characters than letters, digits and ``_ . + -``, or one that starts with a dot
+    or sign, is reduced to these, and a short hash of the whole path keeps it apart from others.
+
+    Args:
+        root: the folder; it need not exist.
+        taken: names of other data sets; a folder of such a name is called ``folder-<name>``.
+
+    Example:
+        >>> folder_name(Path("/data/mine")), folder_name(Path("/data/mnist"), ["mnist"])
+        ('mine', 'folder-mnist')
+        >>> folder_name(Path("/my images"))
+        'my-images-04dfe488'
+    """
+    root = root.resolve()
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", root.name):
+        return f"folder-{root.name}" if root.name.lower() in taken else root.name
+    ascii_name = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", ascii_name).strip(".+-")[:80]
+    return f"{slug or 'folder'}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
 def read_folder(root: str | os.PathLike[str]) -> Parts:
@@ -69,7 +95,8 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
         _save(cache, parts)
     kinds = {Path(path).suffix.lower() for entries in listing.values() for path, *_ in entries}
     source = "PNG folder" if kinds == {".png"} else "JPEG folder"
-    tenth = len(parts["train"]) // 10
+    total = len(parts["train"])
+    tenth = min(max(1, total // 10), total - 1)  # at least one, if one is left to train on
     return Parts(parts["train"], parts["test"], classes, source, validation_size=tenth)
 
 

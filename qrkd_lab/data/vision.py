@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.fetch import data_dir as find_data_dir
-from qrkd_lab.data.folder import read_folder
+from qrkd_lab.data.folder import folder_name, read_folder
 from qrkd_lab.data.images import Images, Parts, fingerprint, stratified_order
 from qrkd_lab.data.standard import read_cifar10, read_digits, read_mnist
 
@@ -40,7 +41,8 @@ class VisionData:
     """An image data set in memory.
 
     Args:
-        name: ``"digits"``, ``"mnist"``, ``"cifar10"`` or the name of a folder.
+        name: ``"digits"``, ``"mnist"``, ``"cifar10"`` or the name of a folder, made fit to name
+            a folder of records (:func:`~qrkd_lab.data.folder.folder_name`).
         source: Where the pixels come from, in words; says so if they are not the official ones.
         sha256: Fingerprint of the decoded pixels and labels of all three parts.
         classes: Class names, in the order of the labels.
@@ -103,6 +105,7 @@ def load_images(
     train_size: int | None = None,
     validation_size: int | None = None,
     download: bool = True,
+    at_most: Collection[str] = (),
 ) -> VisionData:
     """Load an image data set into memory, split and verified.
 
@@ -114,6 +117,8 @@ def load_images(
         validation_size: Number of images cut from the training part, stratified; 0 for none.
             Default: 5,000 for MNIST and CIFAR-10, 297 for digits, a tenth for a folder.
         download: Whether absent files may be downloaded.
+        at_most: Which of ``"train_size"`` and ``"validation_size"`` are upper limits, to be
+            lowered where the data are too few: validation then takes a third at most.
 
     Returns:
         The data. Training and validation images come in stratified order (every stretch has all
@@ -129,6 +134,9 @@ def load_images(
     """
     name, parts = _read(name_or_path, data_dir, download)
     order = stratified_order(parts.train.labels)
+    if at_most:
+        sizes = _lowered(len(order), train_size, validation_size, parts, at_most)
+        train_size, validation_size = sizes
     held_out, kept = _sizes(name, len(order), train_size, validation_size, parts)
     validation = parts.train[order[:held_out]]
     train = parts.train[order[held_out : held_out + kept]]
@@ -149,13 +157,30 @@ def _read(
         return "mnist", read_mnist(find_data_dir(data_dir), download=download)
     if name_or_path == "cifar10":
         return "cifar10", read_cifar10(find_data_dir(data_dir), download=download)
-    folder = Path(name_or_path).expanduser()
+    folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, lets "~nobody" be
     if not folder.is_dir():
         raise ValueError(
             f"Expected one of {', '.join(CHOICES)} or a folder of images that exists, "
             f"got {os.fspath(name_or_path)!r}."
         )
-    return folder.resolve().name, read_folder(folder)
+    return folder_name(folder, taken=CHOICES), read_folder(folder)
+
+
+def _lowered(
+    total: int,
+    train_size: int | None,
+    validation_size: int | None,
+    parts: Parts,
+    at_most: Collection[str],
+) -> tuple[int | None, int | None]:
+    """Sizes of training and validation; those in ``at_most`` lowered to what the data can give."""
+    if "validation_size" in at_most and validation_size is not None:
+        fixed = 0 if train_size is None or "train_size" in at_most else train_size
+        validation_size = max(1, min(validation_size, total // 3, total - fixed))
+    if "train_size" in at_most and train_size is not None:
+        held_out = parts.validation_size if validation_size is None else validation_size
+        train_size = max(1, min(train_size, total - held_out))
+    return train_size, validation_size
 
 
 def _sizes(

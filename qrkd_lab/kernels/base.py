@@ -8,6 +8,8 @@ once, for quantum kernels and classical controls alike.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -17,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qrkd_lab.relations import check_features
 
-__all__ = ["Kernel", "positive"]
+__all__ = ["Kernel", "positive", "whole"]
 
 
 class Kernel:
@@ -66,6 +68,13 @@ class Kernel:
         self.check(x, "x")
         if y is not None:
             self.check(y, "y")
+            if y.dtype != x.dtype or y.shape[1] != x.shape[1]:
+                raise ValueError(
+                    f"x and y must have one dtype and width, got {x.dtype}, {x.shape[1]} and "
+                    f"{y.dtype}, {y.shape[1]}"
+                )
+        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
+            raise ValueError(f"chunk: expected a whole number >= 1 or None, got {self.chunk!r}")
         rows = self.chunk or max(1, 2**24 // self.embedding_size)
         if max(len(x), 0 if y is None else len(y)) <= rows:
             u = self.embed(self.bandwidth * x)
@@ -95,8 +104,21 @@ class Kernel:
         return torch.cat([torch.cat(list(line(x[low:high])), dim=1) for low, high in cuts])
 
 
+def whole(name: str, value: object, low: int, high: float = math.inf) -> int:
+    """The value as an int (NumPy's integers count), or a ValueError that names the argument."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        limits = f"from {low} to {high}" if high < math.inf else f">= {low}"
+        raise ValueError(f"{name}: expected a whole number {limits}, got {value!r}")
+    return number
+
+
 def positive(**values: float) -> None:
     """Raise ValueError naming the first argument that is not a finite number > 0."""
     for name, value in values.items():
-        if not 0 < value < float("inf"):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qrkd_lab.relations import no_second_derivative
+
 __all__ = ["Rotate", "kron", "local_index", "matmul", "on_neighbours", "on_wires", "replaced"]
 
 
@@ -48,8 +50,8 @@ class Rotate(torch.autograd.Function):
         return rotated
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # noqa: ANN401
+        no_second_derivative()
         factor, rotated = ctx.saved_tensors
         to_state = to_phase = None
         if ctx.needs_input_grad[0]:

@@ -39,6 +39,7 @@ class Gate:
     wires: tuple[int, ...]
     matrix: np.ndarray | None = None
     column: int | None = None
+    factor: float = 1.0  # of a rotation's angle, already in ``matrix``
 
     @property
     def diagonal(self) -> bool:
@@ -73,8 +74,22 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
         CircuitError: the function measures, uses a wire out of range, has a gate without a matrix,
             branches on the values of the angles, or has trainable tensors of its own.
     """
-    example = angles.detach()
-    _refuse_own_parameters(circuit, qubits, example)
+    with torch.inference_mode(False), torch.enable_grad():
+        first, second = (_like(angles, seed) for seed in (1, 2))
+        result = _traced(circuit, qubits, first)
+        _verify(circuit, qubits, result, second)
+    return result
+
+
+def _like(angles: Tensor, seed: int) -> Tensor:
+    """Random angles of this shape, dtype and device; the reading must not touch the caller's."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(angles.shape, generator=generator, dtype=angles.dtype) + 0.1
+    return drawn.to(angles.device)
+
+
+def _traced(circuit: Callable[..., object], qubits: int, example: Tensor) -> Circuit:
+    """The circuit's gates, and a graph for the numbers that depend on its angles."""
     found: list[Gate] = []
     prepares = False
 
@@ -83,16 +98,16 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
         found.clear()
         thetas, matrices, state = _walk(_operations(circuit, qubits, x), qubits, found)
         prepares = state is not None
-        wide = [theta if theta.ndim else theta.expand(len(x)) for theta in thetas]
-        return [*wide, *matrices, *([state] if prepares else [])]
+        return [*_wide(thetas, len(x)), *matrices, *([state] if prepares else [])]
 
     try:
         graph = make_fx(numbers)(example)
     except RuntimeError as error:
         raise CircuitError(
-            "the feature map could not be read: it looks at the values of its angles (an `if`, a "
-            "float() or .item() on them), so samples would get different circuits; write it with "
-            f"torch operations only ({str(error).splitlines()[0]})"
+            "the feature map could not be read: it (or a PennyLane operation in it) looks at the "
+            "values of its angles with an `if`, a float() or .item(), so samples would get "
+            "different circuits; write it with torch operations only "
+            f"({str(error).splitlines()[0]})"
         ) from error
     rotations = sum(gate.kind == "rotation" for gate in found)
     graph, places = stack_graph(graph, rotations)
@@ -107,20 +122,85 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
     return Circuit(gates, replay, prepares)
 
 
+def _wide(thetas: Sequence[Tensor], n: int) -> list[Tensor]:
+    """One angle for all samples becomes one for each."""
+    return [theta if theta.shape == (n,) else theta.expand(n) for theta in thetas]
+
+
+def _verify(circuit: Callable[..., object], qubits: int, result: Circuit, other: Tensor) -> None:
+    """Compare the replay with the function itself on other angles, and with one sample changed.
+
+    Whatever leaves torch on its way (NumPy, ``.tolist()``, a few PennyLane gates) was frozen at the
+    values of the reading; here it shows.
+    """
+    passed = other.clone()
+    gates, values = _eager(circuit, qubits, passed)
+    if not torch.equal(passed, other):
+        raise CircuitError("the feature map changes its angles in place; compute new ones instead")
+    thetas, matrices, state = result.numbers(other)
+    replayed = (
+        []
+        if thetas is None
+        else [thetas[:, g.column] for g in result.gates if g.kind == "rotation"]
+    )
+    replayed += [*matrices, *([state] if state is not None else [])]
+    factors = [gate.factor for gate in result.gates if gate.kind == "rotation"]
+    replayed[: len(factors)] = [f * t for f, t in zip(factors, replayed, strict=False)]
+    same = len(gates) == len(result.gates) and len(values) == len(replayed)
+    same = same and all(
+        a.wires == b.wires and (b.kind != "constant" or np.allclose(a.matrix, b.matrix, atol=1e-6))
+        for a, b in zip(result.gates, gates, strict=True)
+    )
+    if not same or any(
+        a.shape != b.shape or not torch.allclose(a, b.to(a.dtype), atol=1e-4)
+        for a, b in zip(replayed, values, strict=True)
+    ):
+        raise CircuitError(
+            "the feature map's gates do not follow its angles: some number leaves torch on the way "
+            "(NumPy, .tolist(), or a PennyLane gate that computes with NumPy, such as IsingXY); "
+            "use torch operations and other gates, or evaluate it with kernel.on(...)"
+        )
+    changed = other.clone()
+    changed[0] += 0.5  # another first sample leaves the others' numbers alone
+    _, moved = _eager(circuit, qubits, changed)
+    for a, b in zip(values, moved, strict=True):
+        if a.ndim and len(a) == len(other) and not torch.allclose(a[1:], b[1:], atol=1e-4):
+            raise CircuitError(
+                "a sample's gates depend on other samples: take a feature as angles[..., i], "
+                "not as angles[i], and compute nothing over the batch"
+            )
+
+
+def _eager(
+    circuit: Callable[..., object], qubits: int, x: Tensor
+) -> tuple[list[Gate], list[Tensor]]:
+    """Gates and numbers of the function called as it is; refuses trainable tensors of its own."""
+    operations = _operations(circuit, qubits, x)
+    for op in operations:
+        if any(isinstance(p, Tensor) and p.requires_grad for p in op.data):
+            raise CircuitError(
+                f"{op.name} depends on a trainable tensor other than the angles, whose gradient "
+                "would be lost. Make it part of the encoder, or detach() it"
+            )
+    gates: list[Gate] = []
+    thetas, matrices, state = _walk(operations, qubits, gates)
+    return gates, [*_wide(thetas, len(x)), *matrices, *([state] if state is not None else [])]
+
+
 def _placed(gate: Gate, places: Sequence[tuple[int, float]]) -> Gate:
     """A rotation's column among the stacked ones; the factor of its angle goes into G."""
     if gate.kind != "rotation":
         return gate
     column, factor = places[gate.column]
-    return replace(gate, column=column, matrix=factor * gate.matrix)
+    return replace(gate, column=column, factor=factor, matrix=factor * gate.matrix)
 
 
 def _operations(
     circuit: Callable[..., object], qubits: int, x: Tensor
 ) -> list[qp.operation.Operator]:
     """The circuit's operations, templates taken apart until each gate has a matrix."""
-    script = qp.tape.make_qscript(circuit)(x, wires=list(range(qubits)))
-    if script.measurements:
+    script = qp.tape.make_qscript(circuit)(x, list(range(qubits)))
+    if script.measurements or any("MidMeasure" in op.name for op in script.operations):
         raise CircuitError(
             "a feature map prepares a state and must not measure; leave `return` out"
         )
@@ -181,12 +261,3 @@ def _generator(op: qp.operation.Operator) -> np.ndarray | None:
     mine = (vectors * np.exp(1j * at * values)) @ vectors.conj().T
     theirs = qp.ops.functions.bind_new_parameters(op, [at]).matrix()
     return generator if np.allclose(mine, theirs, atol=1e-9) else None
-
-
-def _refuse_own_parameters(circuit: Callable[..., object], qubits: int, example: Tensor) -> None:
-    for op in _operations(circuit, qubits, example):
-        if any(isinstance(p, Tensor) and p.requires_grad for p in op.data):
-            raise CircuitError(
-                f"{op.name} depends on a trainable tensor other than the angles, whose gradient "
-                "would be lost. Make it part of the encoder, or detach() it"
-            )

@@ -17,11 +17,13 @@ __all__ = ["CosineKernel", "LaplacianKernel", "PolynomialKernel", "RBFKernel", "
 
 
 def squared_distances(u: Tensor, v: Tensor) -> Tensor:
-    """``|u_i - v_j|^2``: ``(n, m), (k, m) -> (n, k)``; smooth at coincident rows, >= 0."""
-    centre = v.mean(0).detach()
-    u, v = u - centre, v - centre
-    squared = u.square().sum(1, keepdim=True) + v.square().sum(1) - 2 * u @ v.T
-    return squared.clamp_min(0)
+    """``|u_i - v_j|^2``: ``(n, m), (k, m) -> (n, k)``; >= 0, with gradient 0 at coincident rows.
+
+    Taken from direct differences, so equal rows are exactly 0 apart and the relative error of all
+    others is near the dtype's resolution, however far they lie from the origin; from
+    ``|u|^2 + |v|^2 - 2 u v`` it would be an absolute error that grows with ``|u|^2``.
+    """
+    return torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ column gives exactly 0 for every sample. The kernel's ``bandwidth`` then scales 
 
 from __future__ import annotations
 
+import hashlib
+import operator
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +65,7 @@ class Encoder(nn.Module):
         seed: of projections and of the adapter's start.
 
     Raises:
+        TypeError: a seed that is no whole number.
         ValueError: unknown kind (lists them), or more angles asked for than a fixed side has
             features (nothing is padded, and nothing is cut but by ``truncate``).
 
@@ -82,7 +86,11 @@ class Encoder(nn.Module):
         super().__init__()
         if kind not in ENCODERS:
             raise ValueError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
-        self.kind, self.seed, self.qubits = kind, seed, qubits
+        try:
+            self.seed = operator.index(seed)  # NumPy's integers too
+        except TypeError:
+            raise TypeError(f"seed: expected a whole number, got {seed!r}") from None
+        self.kind, self.qubits = kind, qubits
         self.teacher_side, self.student_side = ENCODERS[kind]
         self._check_width("teacher", teacher_dim, self.teacher_side)
         self._check_width("student", student_dim, self.student_side)
@@ -96,6 +104,8 @@ class Encoder(nn.Module):
             self.student_map = nn.Parameter(student_map)
         else:
             self.register_buffer("student_map", student_map)
+        self._fitted: str | None = None  # digest of what fit found
+        self.register_load_state_dict_post_hook(_remember_fit)
 
     def fit(self, teacher_features: Tensor) -> Encoder:
         """Fit what is learnt from teacher features ``(n, d_t)``: the components of ``pca``."""
@@ -111,6 +121,7 @@ class Encoder(nn.Module):
             # A component's sign is arbitrary: its largest entry is made positive.
             largest = components.gather(0, components.abs().argmax(0, keepdim=True))
             self.teacher_map.copy_(components * largest.sign())
+            _remember_fit(self)
         return self
 
     def teacher(self, features: Tensor) -> Tensor:
@@ -126,8 +137,8 @@ class Encoder(nn.Module):
     @property
     def teacher_key(self) -> Hashable:
         """Equal for encoders whose teacher's side is the same, so that it is computed once."""
-        seed = None if self.teacher_side in ("truncate", "pca") else self.seed
-        return (self.teacher_side, tuple(self.teacher_map.shape), seed)
+        made_by = {"truncate": None, "pca": self._fitted, "projection": self.seed}
+        return (self.teacher_side, tuple(self.teacher_map.shape), made_by[self.teacher_side])
 
     def _encode(self, features: Tensor, linear: Tensor, name: str) -> Tensor:
         check_features(features, name)
@@ -156,3 +167,10 @@ class Encoder(nn.Module):
     def extra_repr(self) -> str:
         sizes = f"{len(self.teacher_map)} and {len(self.student_map)} -> {self.qubits}"
         return f"{self.kind}, teacher {self.teacher_side}, student {self.student_side}, {sizes}"
+
+
+def _remember_fit(encoder: Encoder, _keys: Any = None) -> None:  # noqa: ANN401
+    """Keep a digest of a fitted teacher's side; after ``fit``, and after weights were loaded."""
+    if encoder.teacher_side == "pca" and not encoder.teacher_map.isnan().any():
+        content = encoder.teacher_map.detach().cpu().double().numpy().tobytes()
+        encoder._fitted = hashlib.sha256(content).hexdigest()[:16]

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.base import Kernel, positive
+from qrkd_lab.kernels.base import Kernel, positive, whole
 from qrkd_lab.kernels.classical import squared_distances
+from qrkd_lab.relations import no_second_derivative
 
 if TYPE_CHECKING:
     from qrkd_lab.kernels.device import DeviceKernel
@@ -58,13 +59,9 @@ class QuantumKernel(Kernel):
 
     def __post_init__(self) -> None:
         positive(bandwidth=self.bandwidth)
-        if not isinstance(self.qubits, int) or not 1 <= self.qubits <= MOST_QUBITS:
-            raise ValueError(
-                f"qubits: expected a whole number from 1 to {MOST_QUBITS}, got {self.qubits!r}; "
-                "a state of q qubits has 2^q amplitudes"
-            )
-        if self.layers is not None and (not isinstance(self.layers, int) or self.layers < 1):
-            raise ValueError(f"layers: expected a whole number >= 1, got {self.layers!r}")
+        object.__setattr__(self, "qubits", whole("qubits", self.qubits, 1, MOST_QUBITS))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", whole("layers", self.layers, 1))
         _ = self._options  # an option that the map does not have is an error now, not at first use
 
     @cached_property
@@ -81,6 +78,16 @@ class QuantumKernel(Kernel):
                 )
         return {name: value for name, value in wanted.items() if value != default[name]}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the simulator is made anew where it is needed."""
+        return {name: value for name, value in vars(self).items() if name != "statevector"}
+
+    @property
+    def depth(self) -> int | None:
+        """Layers of the circuit, the map's default where none were given; None if it has none."""
+        known = inspect.signature(_function(self.feature_map)).parameters
+        return self.layers or (known["layers"].default if "layers" in known else None)
+
     @property
     def features(self) -> int:
         return 2**self.qubits if self.feature_map == "amplitude" else self.qubits
@@ -92,12 +99,10 @@ class QuantumKernel(Kernel):
     @property
     def entangles(self) -> bool:
         """Whether ``entangle=False`` would give another kernel than ``entangle=True``."""
-        function = _function(self.feature_map)
-        known = inspect.signature(function).parameters
+        known = inspect.signature(_function(self.feature_map)).parameters
         if self.qubits == 1 or "entangle" not in known:
             return False
-        layers = self.layers or known["layers"].default
-        return layers > 1 or self.feature_map != "angle"
+        return self.feature_map != "angle" or self.depth > 1
 
     @property
     def circuit(self) -> Callable[..., None]:
@@ -110,7 +115,14 @@ class QuantumKernel(Kernel):
 
     @cached_property
     def statevector(self) -> StateVector:
-        """The simulator; shared by all kernels with the same circuit, whatever their bandwidth."""
+        """The simulator; kernels with one built-in circuit share it, whatever their bandwidth.
+
+        A function of yours is read anew for each kernel, as it may look at variables that change.
+        """
+        if callable(self.feature_map):
+            from qrkd_lab.kernels.statevector import StateVector
+
+            return StateVector(partial(self.feature_map, **self._options), self.qubits)
         options = tuple(sorted(self._options.items()))
         return _statevector(_function(self.feature_map), self.qubits, options)
 
@@ -191,8 +203,8 @@ class _SquaredOverlaps(torch.autograd.Function):
         return overlaps.real.square() + overlaps.imag.square()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # noqa: ANN401
+        no_second_derivative()
         u, v, overlaps = ctx.saved_tensors
         if ctx.itself:
             return (2 * (grad + grad.T) * overlaps) @ u, None
@@ -258,7 +270,9 @@ def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]
 
 
 def _name(feature_map: str | Callable[..., object]) -> str:
-    return feature_map if isinstance(feature_map, str) else feature_map.__name__
+    if isinstance(feature_map, str):
+        return feature_map
+    return getattr(feature_map, "__name__", type(feature_map).__name__)
 
 
 @lru_cache(maxsize=64)

@@ -40,6 +40,16 @@ class KernelRelation(nn.Module):
         super().__init__()
         if control not in CONTROLS:
             raise ValueError(f"unknown control {control!r}; choose one of {CONTROLS}")
+        if not isinstance(kernel, Kernel) or not isinstance(encoder, Encoder):
+            raise TypeError(
+                f"expected KernelRelation(kernel, encoder), got {type(kernel).__name__} and "
+                f"{type(encoder).__name__}"
+            )
+        if type(kernel).__hash__ is None:
+            raise TypeError(
+                f"{type(kernel).__name__} must be hashable, so that its matrix can be shared: "
+                "make it a @dataclass(frozen=True)"
+            )
         if kernel.features not in (None, encoder.qubits):
             raise ValueError(
                 f"{kernel} takes {kernel.features} angles, the encoder gives {encoder.qubits}; "

@@ -39,7 +39,7 @@ class StateVector:
 
     Example:
         >>> import pennylane as qp
-        >>> bell = StateVector(lambda x, wires: (qp.RY(x[:, 0], wires=0), qp.CNOT([0, 1])), 2)
+        >>> bell = StateVector(lambda x, wires: (qp.RY(x[..., 0], wires=0), qp.CNOT([0, 1])), 2)
         >>> bell(torch.tensor([[torch.pi / 2]])).real
         tensor([[0.7071, 0.0000, 0.0000, 0.7071]])
     """
@@ -61,7 +61,9 @@ class StateVector:
         matrices = [matrix.to(start.dtype) for matrix in matrices]
         made: dict[object, Any] = {}  # a phase that two stages share is computed once
         state = reduce(lambda s, stage: stage(s, thetas, matrices, made), stages, state)
-        return state if len(state) == len(angles) else state.expand(len(angles), -1)
+        if state is start:  # no angle in it: a copy, since the start is kept
+            return start.repeat(len(angles), 1)
+        return state if len(state) == len(angles) else state.repeat(len(angles), 1)
 
     def _plan(self, angles: Tensor) -> tuple[Circuit, Tensor, list[Stage]]:
         if angles.dtype not in COMPLEX:
@@ -70,12 +72,16 @@ class StateVector:
         if key not in self._plans:
             if len(self._plans) >= 64:  # shapes vary in a batch loop by one or two, not by many
                 self._plans.clear()
-            circuit = read(self.circuit, self.qubits, angles)
-            zero = torch.zeros(1, 2**self.qubits, dtype=COMPLEX[angles.dtype], device=angles.device)
-            zero[0, 0] = 1
-            stages = schedule(circuit.gates, self.qubits, zero)
-            start = zero
-            while stages and stages[0].constant and not circuit.prepares:
-                start = stages.pop(0)(start, None, [], {})
-            self._plans[key] = circuit, start, stages
+            with torch.inference_mode(False), torch.no_grad():
+                self._plans[key] = self._made(angles)
         return self._plans[key]
+
+    def _made(self, angles: Tensor) -> tuple[Circuit, Tensor, list[Stage]]:
+        circuit = read(self.circuit, self.qubits, angles)
+        zero = torch.zeros(1, 2**self.qubits, dtype=COMPLEX[angles.dtype], device=angles.device)
+        zero[0, 0] = 1
+        stages = schedule(circuit.gates, self.qubits, zero)
+        start = zero.clone()
+        while stages and stages[0].constant and not circuit.prepares:
+            start = stages.pop(0)(start, None, [], {})
+        return circuit, start, stages

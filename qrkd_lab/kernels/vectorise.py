@@ -95,7 +95,12 @@ class _Stacker:
         if not isinstance(node, Node):
             return type(node)
         if node.target in _ELEMENTWISE and not node.kwargs:
-            return (node.target, tuple(self._form(arg) for arg in node.args))
+            # A Scalar argument stays a number, so only equal ones can be computed together.
+            exact = "Scalar" in node.target._overloadname
+            forms = (
+                arg if exact and not isinstance(arg, Node) else self._form(arg) for arg in node.args
+            )
+            return (node.target, tuple(forms))
         if node.target is _ATEN.select.int and node.args[0].meta["val"].ndim == 2:
             return ("column of", self._source(node))
         return node
@@ -107,7 +112,8 @@ class _Stacker:
         if node.target in _ELEMENTWISE and not node.kwargs:
             return (node.target, tuple(self.key(arg) for arg in node.args))
         if node.target is _ATEN.select.int and node.args[0].meta["val"].ndim == 2:
-            return (self._source(node), node.args[2])
+            source, axis = self._source(node)
+            return (source, axis, node.args[2] % source.meta["val"].shape[axis])
         return node
 
     @staticmethod
@@ -137,7 +143,7 @@ class _Stacker:
         width = source.meta["val"].shape[axis]
         if axis == 0:
             source = self._call(_ATEN.permute.default, (source, [1, 0]))
-        picked = [node.args[2] for node in nodes]
+        picked = [node.args[2] % width for node in nodes]
         if picked == list(range(width)):
             return source
         return self._call(_ATEN.index_select.default, (source, 1, self._index(picked)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,3 +119,23 @@ def test_equal_teacher_sides_have_equal_keys(kind):
     key = fitted(kind).teacher_key
     assert key == fitted(kind, student=6).teacher_key
     assert key != fitted(kind, teacher=8).teacher_key
+
+
+def test_pca_keys_follow_the_data_it_was_fitted_on():
+    first, again, other = (Encoder(7, 5, 3, "pca").fit(rows(50, 7, seed)) for seed in (1, 1, 2))
+    assert first.teacher_key == again.teacher_key != other.teacher_key
+    assert Encoder(7, 5, 3, "pca").teacher_key not in (first.teacher_key, other.teacher_key)
+    copy = Encoder(7, 5, 3, "pca")
+    copy.load_state_dict(first.state_dict())
+    assert copy.teacher_key == first.teacher_key
+    other.fit(rows(50, 7, 1))
+    assert other.teacher_key == first.teacher_key
+
+
+def test_any_integer_is_a_seed():
+    encoder = Encoder(7, 5, 3, seed=np.int64(1))
+    assert type(encoder.seed) is int
+    assert torch.equal(encoder.teacher_map, Encoder(7, 5, 3, seed=1).teacher_map)
+    for seed in (1.0, "1", None):
+        with pytest.raises(TypeError, match="seed: expected a whole number"):
+            Encoder(7, 5, 3, seed=seed)

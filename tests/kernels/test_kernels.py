@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pennylane as qp
 import pytest
@@ -19,6 +20,7 @@ from qrkd_lab.kernels import (
     ProjectedKernel,
     RBFKernel,
 )
+from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.kernels.quantum import bloch_vectors
 
 MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
@@ -99,6 +101,40 @@ def test_chunks_give_the_same_matrix_and_gradient(kernel):
     whole.square().sum().backward()
     pieces.square().sum().backward()
     torch.testing.assert_close(y.grad, x.grad)
+
+
+@pytest.mark.parametrize("kernel", [FidelityKernel("zz", 3), FidelityKernel("angle", 3)], ids=str)
+def test_second_derivatives_are_refused_and_not_taken_for_zero(kernel):
+    x = sample(kernel).requires_grad_()
+    with pytest.raises(RuntimeError, match="second derivatives"):
+        torch.autograd.grad(kernel(x).sum(), x, create_graph=True)
+
+
+def test_a_users_circuit_sees_variables_change():
+    depth = 1
+
+    def circuit(angles, wires):
+        for _ in range(depth):
+            qp.RX(angles[..., 0], wires=wires[0])
+
+    x = sample(RBFKernel())
+    first = FidelityKernel(circuit, 3)(x)
+    depth = 2
+    assert not torch.allclose(FidelityKernel(circuit, 3)(x), first)
+
+
+def test_kernels_can_be_pickled_after_use():
+    kernel = FidelityKernel("zz", 3)
+    kernel(sample(kernel))
+    copy = pickle.loads(pickle.dumps(kernel))
+    assert copy == kernel and torch.equal(copy(sample(kernel)), kernel(sample(kernel)))
+
+
+def test_two_batches_must_be_alike():
+    with pytest.raises(ValueError, match="one dtype and width"):
+        RBFKernel()(torch.randn(3, 2), torch.randn(3, 4))
+    with pytest.raises(ValueError, match="one dtype and width"):
+        RBFKernel()(torch.randn(3, 2), torch.randn(3, 2).double())
 
 
 def test_chunks_bound_the_states_held_at_once(monkeypatch):
@@ -222,6 +258,9 @@ def test_sixteen_qubits_run():
         (lambda: ProjectedKernel(gamma=-1.0), "gamma"),
         (lambda: RBFKernel(bandwidth=-1.0), "bandwidth"),
         (lambda: PolynomialKernel(degree=0), "degree"),
+        (lambda: FidelityKernel(qubits=True), "1 to 16"),
+        (lambda: RBFKernel(bandwidth="1"), "bandwidth"),
+        (lambda: RBFKernel(chunk=0)(torch.zeros(2, 2)), "chunk"),
     ],
 )
 def test_bad_options_are_refused_when_the_kernel_is_made(make, says):
@@ -262,3 +301,26 @@ def test_the_circuit_can_be_drawn():
     written = {text.get_text() for text in figure.axes[0].texts}
     assert {"0", "1", "2", "H", "RZ", "IsingZZ"} <= written
     assert "3 Hadamard, 3 RZ, 3 IsingZZ" in figure.alt
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_squared_distances_are_right_in_single_precision_at_any_scale(scale, shift):
+    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0)) * scale + shift
+    found = squared_distances(x, x)
+    assert torch.equal(found.diagonal(), torch.zeros(64))
+    direct = (x.double()[:, None] - x.double()).square().sum(-1)
+    torch.testing.assert_close(found.double(), direct, rtol=2e-6, atol=0)
+    assert torch.equal(RBFKernel()(x).diagonal(), torch.ones(64))
+    assert torch.equal(RBFKernel(chunk=20)(x).diagonal(), torch.ones(64))
+
+
+def test_squared_distances_have_first_and_second_gradients_at_coincident_rows():
+    x = sample(RBFKernel(), 4)
+    x[1] = x[0]
+    x.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: squared_distances(x, x), x)
+    weights = torch.arange(16.0, dtype=x.dtype).reshape(4, 4)
+    (gradient,) = torch.autograd.grad((RBFKernel()(x) * weights).sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert torch.isfinite(x.grad).all()

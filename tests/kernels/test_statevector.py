@@ -211,11 +211,50 @@ def test_equal_phases_of_two_layers_are_computed_once():
         (lambda x, wires: qp.RX(x[0, 0].item(), wires=0), "values"),
         (lambda x, wires: (qp.X(0), qp.BasisState(np.array([1]), wires=[0])), "must come first"),
         (lambda x, wires: qp.AmplitudeDamping(0.1, wires=0), "neither a matrix"),
+        (lambda x, wires: qp.measure(0), "must not measure"),
+        (lambda x, wires: qp.IsingXY(x[..., 0], wires=[0, 1]), "do not follow its angles"),
+        (lambda x, wires: qp.RY(np.sin(x.numpy()[..., 0]), wires=0), "."),
+        (lambda x, wires: qp.RY(x.tolist()[0][0], wires=0), "."),
+        (lambda x, wires: qp.RY(x.mul_(2)[..., 0], wires=0), "in place"),
+        (lambda x, wires: qp.RY(x[0], wires=0), "depend on other samples"),
+        (lambda x, wires: qp.RY(x[..., 0] - x[..., 0].mean(), wires=0), "depend on other samples"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_words(circuit, says):
     with pytest.raises(CircuitError, match=says):
         StateVector(circuit, 2)(torch.ones(2, 2))
+
+
+def test_expressions_of_different_constants_stay_apart():
+    def circuit(x, wires):
+        qp.RX(1 - x[..., 0], wires=0)
+        qp.RX(2 - x[..., 1], wires=1)
+        qp.RY(x[..., -1] ** 2, wires=0)
+        qp.RY(x[..., -2] ** 3, wires=1)
+        qp.RZ(torch.full((1,), 0.3, dtype=x.dtype), wires=0)
+        qp.RY(torch.stack([x[..., 0], x[..., 1]]).sum(0), wires=1)
+
+    x = angles_for(5, 2, torch.float64)
+    expected = reference(circuit, 2, x).squeeze(1)  # the angle of shape (1,) is a batch there
+    assert (StateVector(circuit, 2)(x) - expected).abs().max() < 1e-10
+
+
+def test_a_plan_made_in_inference_mode_can_be_trained_through():
+    simulator = StateVector(FEATURE_MAPS["zz"], 2)
+    x = angles_for(3, 2, torch.float64)
+    with torch.inference_mode():
+        simulator(x)
+    leaf = x.clone().requires_grad_()
+    simulator(leaf).real.sum().backward()
+    assert leaf.grad.abs().max() > 0
+
+
+def test_changing_a_state_does_not_change_the_simulator():
+    simulator = StateVector(lambda x, wires: qp.Hadamard(wires[0]), 1)
+    for n in (1, 3):
+        states = simulator(torch.zeros(n, 1))
+        states *= 0
+        assert simulator(torch.zeros(n, 1)).abs().min() > 0.7
 
 
 def test_trainable_tensors_of_the_circuit_itself_are_refused():

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,15 @@ import torch
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.devices import pick_device
-from qrkd_lab.distill import Learner, make_learner, one_thread, teacher_learner, train
+from qrkd_lab.distill import (
+    Diverged,
+    Learner,
+    make_learner,
+    one_thread,
+    teacher_learner,
+    train,
+)
+from qrkd_lab.kernels.base import whole
 from qrkd_lab.objective import Outputs
 from qrkd_lab.progress import duration
 from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
@@ -69,13 +76,22 @@ def compare(
         >>> list(study.summary().frame.index)
         ['teacher', 'scratch', 'kd', 'rkd', 'qrkd']
     """
-    # A recipe travels to worker processes, not the data; each process loads once.
-    recipe = (str(benchmark), scale, data_dir, pick_device(device), tuple(overrides.items()))
-    loaded = _loaded(*recipe)
-    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *_arms(arms))]
+    for name in ("benchmark", "scale", "arm", "seed"):
+        if name in overrides:
+            raise ValueError(
+                f"{name} is not set as a setting; use the arguments benchmark, scale, arms, seeds"
+            )
+    wanted, names = _seeds(seeds), _arms(arms)
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
+        raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
+    place = pick_device(device)
+    loaded = load_benchmark(benchmark, scale, data_dir, place, **overrides)
+    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *names)]
+    _try(loaded, [settings for settings in chosen if settings.arm != TEACHER])
+    Path(runs_dir).mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
-    for seed in _seeds(seeds):
+    for seed in wanted:
         for settings in (one.replace(seed=seed) for one in chosen):
             found = _find(loaded, settings, runs_dir)
             if found is None:
@@ -83,6 +99,10 @@ def compare(
             else:
                 runs.append(found)
     reused, started = len(runs), time.monotonic()
+    # A recipe travels to worker processes, not the data; each process loads once.
+    recipe = _Recipe(str(benchmark), scale, data_dir, place, overrides, loaded.data.sha256)
+    _LOADED.clear()
+    _LOADED[recipe.key] = loaded
     made, failures = _train_all(recipe, missing, Path(runs_dir), jobs, progress)
     note = f"{reused} runs reused, {len(made)} trained"
     if made:
@@ -101,51 +121,83 @@ def run_seed(
     runs_dir: Path,
     show: bool = True,
     position: int = 0,
-) -> tuple[list[Run], list[str]]:
+) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
-    Returns:
-        The runs made, and a sentence for each arm that failed.
+    What another process has recorded in the meantime is taken, not trained again.
+
+    Yields:
+        Each run as soon as it is recorded; the failure of an arm that diverged.
     """
-    seed = missing[0].seed
-    made: list[Run] = []
+    about_teacher = benchmark.settings.replace(arm=TEACHER, seed=missing[0].seed)
     with one_thread(benchmark.device):
-        about_teacher = benchmark.settings.replace(arm=TEACHER, seed=seed)
         run = _find(benchmark, about_teacher, runs_dir)
         if run is None:
             learner = teacher_learner(benchmark, about_teacher)
-            for _ in train(benchmark, [learner], about_teacher.teacher_epochs, show=show):
+            epochs = about_teacher.teacher_epochs
+            for _ in train(benchmark, [learner], epochs, show=show, position=position):
                 pass
             if learner.failure is not None:
-                return [], [str(learner.failure)]
+                yield learner.failure
+                return
             run = _record(benchmark, learner, None, runs_dir)
-            made.append(run)
+        if any(settings.arm == TEACHER for settings in missing):
+            yield run
         teacher = benchmark.model(run)
-        arms = [settings for settings in missing if settings.arm != TEACHER]
+        arms = []
+        for settings in missing:
+            if settings.arm == TEACHER:
+                continue
+            if (found := _find(benchmark, settings, runs_dir)) is not None:
+                yield found
+            else:
+                arms.append(settings)
         if not arms:
-            return made, []
+            return
         learners = [make_learner(benchmark, settings, teacher) for settings in arms]
         for _ in train(benchmark, learners, arms[0].epochs, teacher, show, position):
             pass
         believed = benchmark.predict(teacher, benchmark.test)
-        done = [learner for learner in learners if learner.failure is None]
-        made += [_record(benchmark, learner, believed, runs_dir) for learner in done]
-    return made, [str(learner.failure) for learner in learners if learner.failure is not None]
+        for learner in learners:
+            yield learner.failure or _record(benchmark, learner, believed, runs_dir)
 
 
-@lru_cache(maxsize=1)
-def _loaded(
-    benchmark: str,
-    scale: str,
-    data_dir: str | Path | None,
-    device: torch.device,
-    overrides: tuple[tuple[str, Any], ...],
-) -> Benchmark:
-    return load_benchmark(benchmark, scale, data_dir, device, **dict(overrides))
+def _try(benchmark: Benchmark, arms: Sequence[Settings]) -> None:
+    """Build each arm once beside an untrained teacher: what cannot be built says so now."""
+    teacher = benchmark.teacher(0).eval()
+    for settings in arms:
+        make_learner(benchmark, settings, teacher)
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How to load a benchmark, small enough to travel; ``sha256`` is that of its data."""
+
+    benchmark: str
+    scale: str
+    data_dir: str | Path | None
+    device: torch.device
+    overrides: Mapping[str, Any]
+    sha256: str
+
+    @property
+    def key(self) -> str:
+        return repr(self)
+
+
+_LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loaded
+
+
+def _loaded(recipe: _Recipe) -> Benchmark:
+    if recipe.key not in _LOADED:
+        r = recipe
+        _LOADED.clear()
+        _LOADED[r.key] = load_benchmark(r.benchmark, r.scale, r.data_dir, r.device, **r.overrides)
+    return _LOADED[recipe.key]
 
 
 def _train_all(
-    recipe: tuple[Any, ...],
+    recipe: _Recipe,
     missing: dict[int, list[Settings]],
     runs_dir: Path,
     jobs: int,
@@ -165,19 +217,25 @@ def _train_all(
             made += runs
             failures += failed
             if progress and len(missing) > 1:
-                print(f"{recipe[0]}: seed {seed} done, {count} of {len(missing)}", file=sys.stderr)
+                said = f"seed {seed} done, {count} of {len(missing)}"
+                print(f"{recipe.benchmark}: {said}", file=sys.stderr)
     return made, failures
 
 
 def _job(
-    recipe: tuple[Any, ...], missing: list[Settings], runs_dir: Path, show: bool, position: int
+    recipe: _Recipe, missing: list[Settings], runs_dir: Path, show: bool, position: int
 ) -> tuple[int, list[Run], list[str]]:
     """One seed in a worker process; an error becomes a sentence, so that other seeds go on."""
-    seed = missing[0].seed
+    seed, made, failures = missing[0].seed, [], []
     try:
-        return seed, *run_seed(_loaded(*recipe), missing, runs_dir, show, position)
+        for result in run_seed(_loaded(recipe), missing, runs_dir, show, position):
+            if isinstance(result, Run):
+                made.append(result)
+            else:
+                failures.append(str(result))
     except Exception as error:
-        return seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+        failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+    return seed, made, failures
 
 
 def _find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
@@ -226,9 +284,12 @@ def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, run
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    whole = all(type(seed) is int and seed >= 0 for seed in chosen)
-    if not chosen or not whole or len(set(chosen)) < len(chosen):
+    try:
+        chosen = list(seeds) if isinstance(seeds, Iterable) else range(whole("seeds", seeds, 1))
+        chosen = [whole("seeds", seed, 0) for seed in chosen]
+    except ValueError:
+        chosen = []
+    if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(
             f"seeds: expected a count >= 1, or different whole numbers >= 0, got {seeds!r}"
         )

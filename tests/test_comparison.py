@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 
+import numpy as np
 import pandas as pd
 import pooch
 import pytest
+from PIL import Image
 
 import qrkd_lab as ql
+from qrkd_lab.comparison import run_seed
 from qrkd_lab.runs import RecordError, read_runs
 from qrkd_lab.study import StudyError
 
@@ -117,6 +121,58 @@ def test_a_failing_arm_is_named_and_the_others_are_kept(tmp_path):
     assert "will be reused" in str(caught.value)
 
 
+def test_one_diverging_arm_leaves_the_others_alone(undisturbed, tmp_path):
+    with pytest.raises(StudyError, match="rkd seed 0 diverged") as caught:
+        ql.compare(
+            "digits", ("scratch", "rkd"), seeds=1, runs_dir=tmp_path, kd_weight=3e38, **SMALL
+        )
+    kept = table(caught.value.study)
+    assert set(kept) == {"teacher seed 0", "scratch seed 0"}
+    assert kept["scratch seed 0"] == table(undisturbed)["scratch seed 0"]
+
+
+def test_what_another_process_recorded_meanwhile_is_taken(undisturbed, tmp_path):
+    b = ql.load_benchmark("digits", **{k: v for k, v in SMALL.items() if k != "progress"})
+    missing = [b.settings.replace(arm=arm) for arm in ("teacher", "kd")]
+    first = [run.name for run in run_seed(b, missing, tmp_path, show=False)]
+    finished = {run.name: run.finished for run in read_runs(tmp_path)}
+    again = list(run_seed(b, missing, tmp_path, show=False))
+    assert [run.name for run in again] == first == ["teacher seed 0", "kd seed 0"]
+    assert {run.name: run.finished for run in again} == finished
+
+
+def test_numpy_numbers_and_lists_are_taken_as_meant(undisturbed, tmp_path):
+    study = ql.compare(
+        "digits", ("scratch",), np.arange(2), runs_dir=tmp_path, **SMALL,
+        epochs=np.int64(1), student_widths=[5, 2, 31],
+    )  # fmt: skip
+    assert table(study)["scratch seed 1"] == table(undisturbed)["scratch seed 1"]
+
+
+def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
+    monkeypatch.setattr("qrkd_lab.data.folder._cache_folder", lambda: tmp_path / "cache")
+    options = {
+        "runs_dir": tmp_path / "runs", "scale": "smoke", "validation_size": 4, "train_size": 12,
+        "progress": False,
+    }  # fmt: skip
+    seen = []
+    for shade in (50, 90):
+        for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
+            place = tmp_path / "mine" / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
+            Image.fromarray(pixels).save(place / f"{i}.png")
+        study = ql.compare(str(tmp_path / "mine"), ("scratch",), 1, **options)
+        seen.append(study.runs[0].data["sha256"])
+    assert seen[0] != seen[1]
+
+
+def test_compare_stays_a_function_whatever_was_imported():
+    import qrkd_lab.comparison  # noqa: F401
+
+    assert callable(ql.compare)
+
+
 def test_a_damaged_record_is_refused_with_what_to_do(undisturbed, tmp_path):
     ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
     record = next(tmp_path.rglob("scratch*/record.json"))
@@ -168,6 +224,13 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path):
         ({"device": "tpu"}, "device"),
         ({"epoch": 3}, "unknown setting 'epoch'"),
         ({"kernel_weight": 0.0}, "leave the arm out"),
+        ({"seed": 7}, "seed is not set as a setting"),
+        ({"arm": "kd"}, "arm is not set as a setting"),
+        ({"jobs": 0}, "jobs"),
+        ({"batch_size": 2}, "angle term compares 3 samples"),
+        ({"arms": ("qrkd",), "train_size": 2}, "angle term compares 3 samples"),
+        ({"arms": ("qrkd",), "encoder": "truncate", "student_widths": (5, 2, 4)}, "fewer than"),
+        ({"arms": ("rbf",), "qubits": 0}, "qubits"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_computed(options, says, tmp_path):
