@@ -82,11 +82,18 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     _same_shape(student, teacher, "relations")
     n = student.shape[-1]
     distinct = n * (n - 1) * (n - 2 if student.ndim == 3 else 1)
-    # i = j and j = k are 0 in both angle relations; i = k (and i = j of a pair) is made equal, so
-    # that it neither counts nor pulls.
-    target = teacher.detach().clone()
-    target.diagonal(dim1=-2, dim2=-1).copy_(student.detach().diagonal(dim1=-2, dim2=-1))
-    return F.smooth_l1_loss(student, target, reduction="sum") / max(distinct, 1)
+    if student.ndim == 2:
+        # A sample with itself is made equal on both sides, so that it neither counts nor pulls.
+        target = teacher.detach().clone()
+        target.diagonal().copy_(student.detach().diagonal())
+        return F.smooth_l1_loss(student, target, reduction="sum") / max(distinct, 1)
+    # Of a cube, i = j and j = k are 0 on both sides. What is left, i = k, is the angle of a
+    # direction with itself: it has no slope, so taking its value off is enough, and needs no copy.
+    teacher = teacher.detach()
+    itself = F.smooth_l1_loss(
+        student.detach().diagonal(dim1=1, dim2=2), teacher.diagonal(dim1=1, dim2=2), reduction="sum"
+    )
+    return (F.smooth_l1_loss(student, teacher, reduction="sum") - itself) / max(distinct, 1)
 
 
 def normalised_distances(x: Tensor) -> Tensor:

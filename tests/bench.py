@@ -158,7 +158,7 @@ def angle_rows() -> list[Row]:
     for n, d, target in ((64, 31, 1), (128, 31, 1), (64, 768, 20), (128, 768, 10)):
         x, y = torch.randn(n, d), torch.randn(n, d)
         goal, usual_goal = triplet_angles(y), usual_angles(y)
-        times = max(1, 500_000 // (n * n * d))
+        times = max(4, 500_000 // (n * n * d))  # a turn is long enough to warm the caches again
 
         def ours(x: Tensor = x, goal: Tensor = goal) -> None:
             leaf = x.clone().requires_grad_()
@@ -168,7 +168,7 @@ def angle_rows() -> list[Row]:
             leaf = x.clone().requires_grad_()
             F.smooth_l1_loss(usual_angles(leaf), goal).backward()
 
-        pair = alternate(several(ours, times), several(theirs, times), 11)
+        pair = alternate(several(ours, times), several(theirs, times), 7, warm=1)
         rows.append(Row(f"angle loss with gradient, n={n}, d={d}, against the (n, n, d) form",
                         pair[0] / times, pair[1] / times, target))  # fmt: skip
     return rows
