@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,15 @@ import torch
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.devices import pick_device
-from qrkd_lab.distill import (
-    Diverged,
-    Learner,
-    make_learner,
-    one_thread,
-    teacher_learner,
-    train,
-)
+from qrkd_lab.job import find, run_seed
 from qrkd_lab.kernels.base import whole
-from qrkd_lab.objective import Outputs
+from qrkd_lab.learner import make_learner
 from qrkd_lab.progress import duration
-from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
+from qrkd_lab.runs import Run
 from qrkd_lab.settings import Settings
 from qrkd_lab.study import Study, StudyError
 
-__all__ = ["compare", "run_seed"]
+__all__ = ["compare"]
 
 
 def compare(
@@ -93,7 +85,7 @@ def compare(
     missing: dict[int, list[Settings]] = {}
     for seed in wanted:
         for settings in (one.replace(seed=seed) for one in chosen):
-            found = _find(loaded, settings, runs_dir)
+            found = find(loaded, settings, runs_dir)
             if found is None:
                 missing.setdefault(seed, []).append(settings)
             else:
@@ -113,53 +105,6 @@ def compare(
     if failures:
         raise StudyError(failures, study)
     return study
-
-
-def run_seed(
-    benchmark: Benchmark,
-    missing: Sequence[Settings],
-    runs_dir: Path,
-    show: bool = True,
-    position: int = 0,
-) -> Iterator[Run | Diverged]:
-    """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
-
-    What another process has recorded in the meantime is taken, not trained again.
-
-    Yields:
-        Each run as soon as it is recorded; the failure of an arm that diverged.
-    """
-    about_teacher = benchmark.settings.replace(arm=TEACHER, seed=missing[0].seed)
-    with one_thread(benchmark.device):
-        run = _find(benchmark, about_teacher, runs_dir)
-        if run is None:
-            learner = teacher_learner(benchmark, about_teacher)
-            epochs = about_teacher.teacher_epochs
-            for _ in train(benchmark, [learner], epochs, show=show, position=position):
-                pass
-            if learner.failure is not None:
-                yield learner.failure
-                return
-            run = _record(benchmark, learner, None, runs_dir)
-        if any(settings.arm == TEACHER for settings in missing):
-            yield run
-        teacher = benchmark.model(run)
-        arms = []
-        for settings in missing:
-            if settings.arm == TEACHER:
-                continue
-            if (found := _find(benchmark, settings, runs_dir)) is not None:
-                yield found
-            else:
-                arms.append(settings)
-        if not arms:
-            return
-        learners = [make_learner(benchmark, settings, teacher) for settings in arms]
-        for _ in train(benchmark, learners, arms[0].epochs, teacher, show, position):
-            pass
-        believed = benchmark.predict(teacher, benchmark.test)
-        for learner in learners:
-            yield learner.failure or _record(benchmark, learner, believed, runs_dir)
 
 
 def _try(benchmark: Benchmark, arms: Sequence[Settings]) -> None:
@@ -236,51 +181,6 @@ def _job(
     except Exception as error:
         failures.append(f"seed {seed}: {type(error).__name__}: {error}")
     return seed, made, failures
-
-
-def _find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
-    effective = settings.effective()
-    key = run_key(effective, benchmark.data.sha256)
-    place = (effective["benchmark"], effective["scale"], effective["arm"], effective["seed"])
-    return find_run(runs_dir, *place, key)
-
-
-def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, runs_dir: Path) -> Run:
-    """Evaluate a trained learner, the test set for the first and only time, and write its run."""
-    before = time.perf_counter()
-    data = benchmark.data
-    said = benchmark.predict(learner.model, benchmark.test)
-    tested = benchmark.evaluate(benchmark.test, said, teacher)
-    metrics = {f"test_{name}": value for name, value in tested.items()}
-    if teacher is not None:
-        metrics["teacher_test_accuracy"] = benchmark.evaluate(benchmark.test, teacher)["accuracy"]
-    fitted = benchmark.evaluate(benchmark.train, benchmark.predict(learner.model, benchmark.train))
-    metrics["train_accuracy"] = fitted["accuracy"]
-    metrics["validation_accuracy"] = learner.history[-1]["validation_accuracy"]
-    settings, relation = learner.settings.effective(), learner.loss.relation
-    if relation is not None and settings["kernel"] != "cosine":
-        metrics["bandwidth"] = relation.kernel.bandwidth  # as set, or as calibrated
-    run = Run(
-        settings=settings,
-        key=run_key(settings, data.sha256),
-        versions=versions(),
-        device=str(benchmark.device),
-        data={
-            "name": data.name,
-            "source": data.source,
-            "sha256": data.sha256,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "test": len(data.test),
-        },
-        metric={"name": benchmark.metric, "higher_is_better": benchmark.higher_is_better},
-        parameters=learner.model.parameter_count,
-        history=learner.history,
-        metrics=metrics,
-        seconds={"train": learner.seconds, "evaluate": time.perf_counter() - before},
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
 
 
 def _seeds(seeds: int | Iterable[int]) -> list[int]:

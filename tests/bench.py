@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 import qrkd_lab as ql
 from qrkd_lab.data import DataError, Images
-from qrkd_lab.distill import Learner, _ask, make_learner
+from qrkd_lab.distill import _ask
+from qrkd_lab.learner import Learner, make_learner
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.relations import triplet_angles

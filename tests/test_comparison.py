@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import qrkd_lab as ql
-from qrkd_lab.comparison import run_seed
+from qrkd_lab.job import run_seed
 from qrkd_lab.runs import RecordError, read_runs
 from qrkd_lab.study import StudyError
 
@@ -229,7 +229,10 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path):
         ({"jobs": 0}, "jobs"),
         ({"batch_size": 2}, "angle term compares 3 samples"),
         ({"arms": ("qrkd",), "train_size": 2}, "angle term compares 3 samples"),
-        ({"arms": ("qrkd",), "encoder": "truncate", "student_widths": (5, 2, 4)}, "fewer than"),
+        (
+            {"arms": ("qrkd",), "encoder": "truncate", "qubits": 6, "student_widths": (5, 2, 4)},
+            "fewer than",
+        ),
         ({"arms": ("rbf",), "qubits": 0}, "qubits"),
     ],
 )

@@ -7,7 +7,8 @@ import torch
 
 from qrkd_lab.arms import ARMS, TEACHER
 from qrkd_lab.benchmarks import load_benchmark
-from qrkd_lab.distill import make_learner, one_thread, teacher_learner, train
+from qrkd_lab.distill import one_thread, train
+from qrkd_lab.learner import make_learner, teacher_learner
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
 
