@@ -100,7 +100,13 @@ def test_kill_minus_nine_at_any_moment_loses_no_record(undisturbed, tmp_path):
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "qrkd_lab", "compare", "digits", "--seeds", "200"]
     options = ["--scale", "smoke", "--runs-dir", str(tmp_path), "--set", "train_size=128"]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    # A test run in the background ignores Ctrl-C and hands that down; this process must not.
+    process = subprocess.Popen(
+        [*command, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not any(tmp_path.rglob("record.json")):
         assert time.monotonic() < deadline and process.poll() is None
