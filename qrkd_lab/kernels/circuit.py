@@ -138,14 +138,8 @@ def _verify(circuit: Callable[..., object], qubits: int, result: Circuit, other:
     if not torch.equal(passed, other):
         raise CircuitError("the feature map changes its angles in place; compute new ones instead")
     thetas, matrices, state = result.numbers(other)
-    replayed = (
-        []
-        if thetas is None
-        else [thetas[:, g.column] for g in result.gates if g.kind == "rotation"]
-    )
+    replayed = [g.factor * thetas[:, g.column] for g in result.gates if g.kind == "rotation"]
     replayed += [*matrices, *([state] if state is not None else [])]
-    factors = [gate.factor for gate in result.gates if gate.kind == "rotation"]
-    replayed[: len(factors)] = [f * t for f, t in zip(factors, replayed, strict=False)]
     same = len(gates) == len(result.gates) and len(values) == len(replayed)
     same = same and all(
         a.wires == b.wires and (b.kind != "constant" or np.allclose(a.matrix, b.matrix, atol=1e-6))

@@ -77,6 +77,8 @@ class _Stacker:
 
     def __init__(self, module: GraphModule, graph: Graph) -> None:
         self.module, self.graph = module, graph
+        angles = next(node for node in graph.nodes if node.op == "placeholder")
+        self.like = angles.meta["val"]  # for the dtype and device of constants
         self.made: dict[object, Node] = {}
 
     def columns(self, nodes: Sequence[Node]) -> Node:
@@ -155,12 +157,11 @@ class _Stacker:
         return self.made[key]
 
     def _constant(self, values: Sequence[float]) -> Node:
-        like = next(node for node in self.graph.nodes if node.op == "placeholder").meta["val"]
+        like = self.like
         return self._attribute(torch.tensor(values, dtype=like.dtype, device=like.device))
 
     def _index(self, picked: Sequence[int]) -> Node:
-        like = next(node for node in self.graph.nodes if node.op == "placeholder").meta["val"]
-        return self._attribute(torch.tensor(picked, device=like.device))
+        return self._attribute(torch.tensor(picked, device=self.like.device))
 
     def _attribute(self, value: torch.Tensor) -> Node:
         key = ("constant", str(value.tolist()), value.dtype)
