@@ -79,8 +79,6 @@ def compare(
     place = pick_device(device)
     loaded = load_benchmark(benchmark, scale, data_dir, place, **overrides)
     chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *names)]
-    _try(loaded, [settings for settings in chosen if settings.arm != TEACHER])
-    Path(runs_dir).mkdir(parents=True, exist_ok=True)
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
     for seed in wanted:
@@ -90,6 +88,8 @@ def compare(
                 missing.setdefault(seed, []).append(settings)
             else:
                 runs.append(found)
+    _try(loaded, {one.arm: one for todo in missing.values() for one in todo})
+    Path(runs_dir).mkdir(parents=True, exist_ok=True)
     reused, started = len(runs), time.monotonic()
     # A recipe travels to worker processes, not the data; each process loads once.
     recipe = _Recipe(str(benchmark), scale, data_dir, place, overrides, loaded.data.sha256)
@@ -107,11 +107,12 @@ def compare(
     return study
 
 
-def _try(benchmark: Benchmark, arms: Sequence[Settings]) -> None:
+def _try(benchmark: Benchmark, arms: Mapping[str, Settings]) -> None:
     """Build each arm once beside an untrained teacher: what cannot be built says so now."""
     teacher = benchmark.teacher(0).eval()
-    for settings in arms:
-        make_learner(benchmark, settings, teacher)
+    for name, settings in arms.items():
+        if name != TEACHER:
+            make_learner(benchmark, settings, teacher)
 
 
 @dataclass(frozen=True)

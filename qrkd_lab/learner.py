@@ -151,10 +151,11 @@ def _kernel_relation(
         settings.encoder,
         derived_seed(settings.seed, "encoder"),
     )
-    features = benchmark.predict(teacher, benchmark.train[:FIT]).features.cpu()
-    encoder.fit(features)
-    if settings.bandwidth is None:
-        kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
+    if encoder.teacher_side == "pca" or settings.bandwidth is None:
+        features = benchmark.predict(teacher, benchmark.train[:FIT]).features.cpu()
+        encoder.fit(features)
+        if settings.bandwidth is None:
+            kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
     shuffle = derived_seed(settings.seed, "shuffle")
     control = get_arm(settings.arm).control
     return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
