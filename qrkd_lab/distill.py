@@ -11,17 +11,19 @@ weights are the result; no epoch is picked, by validation or by test.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from qrkd_lab.benchmarks import Benchmark
+from qrkd_lab.checkpoint import Checkpoint
+from qrkd_lab.devices import memory_advice
 from qrkd_lab.learner import Diverged, Learner
-from qrkd_lab.objective import Outputs, TeacherBatch
+from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.progress import Progress
 from qrkd_lab.seeds import derived_seed
 
@@ -35,6 +37,7 @@ def train(
     teacher: nn.Module | None = None,
     show: bool = True,
     position: int = 0,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[int]:
     """Train all learners in lockstep; yields the number of each epoch when it is done.
 
@@ -48,18 +51,27 @@ def train(
         teacher: trained; None where no learner has a distillation term.
         show: progress on standard error.
         position: of the bar, where several processes show one each.
+        checkpoint: where the state is saved now and then, and taken up from; None: nowhere.
+
+    Raises:
+        OutOfMemory: a step needs more memory than there is; says what to make smaller.
     """
     first = learners[0].settings
-    steps = math.ceil(len(benchmark.train) / first.batch_size)
+    steps = benchmark.steps(first.batch_size)
+    begun, done = (1, 0) if checkpoint is None else checkpoint.restore(learners)
     names = "" if len(learners) > 1 else f" {first.arm}"
     progress = Progress(
         f"{first.benchmark}{names} seed {first.seed}", epochs, steps, show, position=position
     )
-    believed = None if teacher is None else benchmark.predict(teacher, benchmark.validation)
+    progress.resume((begun - 1) * steps + done)
     try:
-        for epoch in range(1, epochs + 1):
-            _epoch(benchmark, learners, epoch, teacher, progress)
-            scores = _end_epoch(benchmark, learners, epoch, believed)
+        for epoch in range(begun, epochs + 1):
+            with memory_advice(first.batch_size, first.sequence_length):
+                _epoch(benchmark, learners, epoch, teacher, progress, checkpoint, done)
+                scores = _end_epoch(benchmark, learners, epoch, teacher)
+            done = 0
+            if checkpoint is not None and checkpoint.due(learners, steps * epoch):
+                checkpoint.save(learners, epoch + 1, 0)
             progress.epoch(epoch, scores)
             if not scores:
                 return
@@ -74,7 +86,10 @@ def _epoch(
     epoch: int,
     teacher: nn.Module | None,
     progress: Progress,
+    checkpoint: Checkpoint | None,
+    done: int,
 ) -> None:
+    """One epoch from batch ``done`` on."""
     active = [learner for learner in learners if learner.failure is None]
     first = learners[0].settings
     untrained = None
@@ -82,8 +97,10 @@ def _epoch(
         untrained = benchmark.teacher(derived_seed(first.seed, "random teacher")).eval()
     for learner in active:
         learner.model.train()
-    for inputs, targets in benchmark.batches(first.seed, epoch, first.batch_size):
-        shared = None if teacher is None else _ask(benchmark, teacher, untrained, inputs)
+    batches = islice(benchmark.batches(first.seed, epoch, first.batch_size), done, None)
+    for step, (inputs, targets) in enumerate(batches, done + 1):
+        asked = teacher is not None and any(learner.distils for learner in active)
+        shared = _ask(benchmark, teacher, untrained, inputs) if asked else None
         for learner in active:
             before = time.perf_counter()
             try:
@@ -94,6 +111,8 @@ def _epoch(
         active = [learner for learner in active if learner.failure is None]
         terms = {le.settings.arm: le.means() for le in active} if progress.due else None
         progress.batch(epoch, terms)
+        if checkpoint is not None and checkpoint.due(learners, step):
+            checkpoint.save(learners, epoch, step)
 
 
 @torch.no_grad()
@@ -106,21 +125,20 @@ def _ask(
 
 
 def _end_epoch(
-    benchmark: Benchmark, learners: Sequence[Learner], epoch: int, believed: Outputs | None
+    benchmark: Benchmark, learners: Sequence[Learner], epoch: int, teacher: nn.Module | None
 ) -> dict[str, str]:
-    """Validate each learner; returns arm -> its score in words, for those still training."""
+    """Validate all learners in one pass; arm -> its score in words, for those still training."""
     scores: dict[str, str] = {}
-    for learner in learners:
-        if learner.failure is not None:
-            continue
-        said = benchmark.predict(learner.model, benchmark.validation)
-        numbers = benchmark.evaluate(benchmark.validation, said, believed)
+    active = [learner for learner in learners if learner.failure is None]
+    models = [learner.model for learner in active]
+    found = benchmark.score(models, benchmark.validation, teacher)
+    for learner, numbers in zip(active, found, strict=True):
         try:
             learner.end_epoch(epoch, numbers)
         except Diverged as failure:
             learner.failure = failure
             continue
-        scores[learner.settings.arm] = f"{100 * numbers['accuracy']:.1f}%"
+        scores[learner.settings.arm] = benchmark.in_words(numbers)
     return scores
 
 

@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from torch import nn
+
 from qrkd_lab.arms import TEACHER
 from qrkd_lab.benchmarks import Benchmark
+from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import Diverged, Learner, make_learner, teacher_learner
-from qrkd_lab.objective import Outputs
 from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
 from qrkd_lab.settings import Settings
 
@@ -39,12 +41,10 @@ def run_seed(
         if run is None:
             learner = teacher_learner(benchmark, about_teacher)
             epochs = about_teacher.teacher_epochs
-            for _ in train(benchmark, [learner], epochs, show=show, position=position):
-                pass
-            if learner.failure is not None:
-                yield learner.failure
+            (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position)
+            if isinstance(run, Diverged):
+                yield run
                 return
-            run = _record(benchmark, learner, None, runs_dir)
         if any(settings.arm == TEACHER for settings in missing):
             yield run
         teacher = benchmark.model(run)
@@ -59,11 +59,24 @@ def run_seed(
         if not arms:
             return
         learners = [make_learner(benchmark, settings, teacher) for settings in arms]
-        for _ in train(benchmark, learners, arms[0].epochs, teacher, show, position):
-            pass
-        believed = benchmark.predict(teacher, benchmark.test)
-        for learner in learners:
-            yield learner.failure or _record(benchmark, learner, believed, runs_dir)
+        yield from _trained(benchmark, learners, arms[0].epochs, teacher, runs_dir, show, position)
+
+
+def _trained(
+    benchmark: Benchmark,
+    learners: list[Learner],
+    epochs: int,
+    teacher: nn.Module | None,
+    runs_dir: Path,
+    show: bool,
+    position: int,
+) -> Iterator[Run | Diverged]:
+    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
+    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
+    for _ in train(benchmark, learners, epochs, teacher, show, position, checkpoint):
+        pass
+    yield from _record(benchmark, learners, teacher, runs_dir)
+    checkpoint.remove()
 
 
 def find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
@@ -74,19 +87,41 @@ def find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run 
     return find_run(runs_dir, *place, key)
 
 
-def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, runs_dir: Path) -> Run:
-    """Evaluate a trained learner, the test set for the first and only time, and write its run."""
+def _record(
+    benchmark: Benchmark, learners: Sequence[Learner], teacher: nn.Module | None, runs_dir: Path
+) -> Iterator[Run | Diverged]:
+    """Score trained learners, the test set for the first and only time, and write their runs."""
     before = time.perf_counter()
-    data = benchmark.data
-    said = benchmark.predict(learner.model, benchmark.test)
-    tested = benchmark.evaluate(benchmark.test, said, teacher)
-    metrics = {f"test_{name}": value for name, value in tested.items()}
-    if teacher is not None:
-        metrics["teacher_test_accuracy"] = benchmark.evaluate(benchmark.test, teacher)["accuracy"]
-    fitted = benchmark.evaluate(benchmark.train, benchmark.predict(learner.model, benchmark.train))
-    metrics["train_accuracy"] = fitted["accuracy"]
-    metrics["validation_accuracy"] = learner.history[-1]["validation_accuracy"]
-    settings, relation = learner.settings.effective(), learner.loss.relation
+    done = [learner for learner in learners if learner.failure is None]
+    models = [learner.model for learner in done]
+    own = benchmark.metric.removeprefix("test_")
+    asked = models if teacher is None else [*models, teacher]
+    tested = benchmark.score(asked, benchmark.test, teacher)
+    fitted = benchmark.score(models, benchmark.probe)
+    seconds = (time.perf_counter() - before) / max(1, len(models))
+    for learner in learners:
+        if learner.failure is not None:
+            yield learner.failure
+            continue
+        index = done.index(learner)
+        metrics = {f"test_{name}": value for name, value in tested[index].items()}
+        if teacher is not None:
+            metrics[f"teacher_{benchmark.metric}"] = tested[-1][own]
+        metrics[f"train_{own}"] = fitted[index][own]
+        metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
+        yield _write(benchmark, learner, metrics, seconds, runs_dir)
+
+
+def _write(
+    benchmark: Benchmark,
+    learner: Learner,
+    metrics: dict[str, float],
+    seconds: float,
+    runs_dir: Path,
+) -> Run:
+    """The record of one learner on the disk."""
+    data, settings = benchmark.data, learner.settings.effective()
+    relation = learner.loss.relation
     if relation is not None and settings["kernel"] != "cosine":
         metrics["bandwidth"] = relation.kernel.bandwidth  # as set, or as calibrated
     run = Run(
@@ -94,19 +129,12 @@ def _record(benchmark: Benchmark, learner: Learner, teacher: Outputs | None, run
         key=run_key(settings, data.sha256),
         versions=versions(),
         device=str(benchmark.device),
-        data={
-            "name": data.name,
-            "source": data.source,
-            "sha256": data.sha256,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "test": len(data.test),
-        },
+        data={"name": data.name, "source": data.source, "sha256": data.sha256, **benchmark.sizes},
         metric={"name": benchmark.metric, "higher_is_better": benchmark.higher_is_better},
-        parameters=learner.model.parameter_count,
+        parameters=sum(weight.numel() for weight in learner.model.parameters()),
         history=learner.history,
         metrics=metrics,
-        seconds={"train": learner.seconds, "evaluate": time.perf_counter() - before},
+        seconds={"train": learner.seconds, "evaluate": seconds},
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))

@@ -6,23 +6,28 @@ A student of an arm is a learner, and so is the teacher while it is trained on t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qrkd_lab.arms import get_arm
+from qrkd_lab.arms import TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.kernels import Encoder, KernelRelation
 from qrkd_lab.kernels.calibration import calibrated
 from qrkd_lab.objective import DistillationLoss, Losses, Outputs, TeacherBatch
 from qrkd_lab.relations import NotFinite
-from qrkd_lab.seeds import derived_seed
+from qrkd_lab.seeds import derived_seed, seeded
 from qrkd_lab.settings import Settings, build_kernel, check_batch
 
 __all__ = ["Diverged", "Learner", "make_learner", "teacher_learner"]
 
 FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
+FEW_CLASSES = 1000  # up to here the largest logit costs next to nothing, and accuracy says much
+_BOOKS = ("history", "seconds", "batches", "_names", "_sums", "_seen")
 
 
 class Diverged(ArithmeticError):
@@ -38,8 +43,10 @@ class Learner:
         model: the student (or the teacher, when the teacher is trained).
         loss: what it minimises; its parameters (an adapter) are trained along.
         optimizer: over both.
+        updates: optimiser steps that its whole training takes.
         history: a dictionary an epoch.
         seconds: spent in this learner's own steps.
+        batches: seen so far.
         failure: why it was taken out, if it was.
     """
 
@@ -47,12 +54,19 @@ class Learner:
     model: nn.Module
     loss: DistillationLoss
     optimizer: torch.optim.Optimizer
+    updates: int
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+    batches: int = 0
     failure: Diverged | None = None
     _names: tuple[str, ...] = ()
     _sums: Tensor | float = 0.0
     _seen: int = 0
+
+    @property
+    def distils(self) -> bool:
+        """Whether its loss has a term that asks the teacher."""
+        return any(weight > 0 for weight in self.loss.weights.values())
 
     @property
     def control(self) -> str | None:
@@ -62,28 +76,69 @@ class Learner:
     def step(
         self, benchmark: Benchmark, inputs: Tensor, targets: Tensor, teacher: TeacherBatch | None
     ) -> None:
-        """One optimiser step on one batch.
+        """Learn from one batch; the optimiser moves after every ``accumulation`` of them.
 
         Raises:
             Diverged: the student's features are not finite.
         """
-        outputs = benchmark.outputs(self.model, inputs)
+        with self._dropout():
+            outputs = benchmark.outputs(self.model, inputs)
         try:
             losses = self.loss(outputs, teacher, targets)
         except NotFinite as error:
             raise self._diverged(str(error)) from error
-        self.optimizer.zero_grad()
-        losses.total.backward()
-        self.optimizer.step()
+        (losses.total / self.settings.accumulation).backward()
+        self.batches += 1
+        if not self.pending:
+            self._update()
         self._remember(outputs, losses, targets)
+
+    @property
+    def pending(self) -> int:
+        """Batches whose gradient the optimiser has not used yet."""
+        return self.batches % self.settings.accumulation
+
+    def _dropout(self) -> AbstractContextManager[None]:
+        """Dropout draws from torch's global stream: the same masks for all arms at each batch."""
+        if not self.settings.dropout:
+            return nullcontext()
+        return seeded(self.settings.seed, "dropout", self.batches)
+
+    def _update(self) -> None:
+        """One step of the optimiser."""
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    @property
+    def learning_rate(self) -> float:
+        r"""Of the next step; ``cosine``: :math:`\frac{\eta}{2} (1 + \cos \pi u)` after a warm-up.
+
+        u goes from 0 to 1 over the steps that follow the warm-up, a linear rise over 3 % of all.
+        """
+        s = self.settings
+        own = s.arm == TEACHER and s.teacher_learning_rate is not None
+        rate = s.teacher_learning_rate if own else s.learning_rate
+        if s.schedule == "constant":
+            return rate
+        done = (self.batches - 1) // s.accumulation
+        warm = max(1, round(0.03 * self.updates))
+        if done < warm:
+            return rate * (done + 1) / warm
+        return rate * (1 + math.cos(math.pi * (done - warm) / max(1, self.updates - warm))) / 2
 
     @torch.no_grad()
     def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor) -> None:
         """Add to the epoch's sums; kept as a tensor, so that a GPU need not wait."""
-        correct = (outputs.logits.argmax(-1) == targets).float().mean()
-        values = torch.stack([losses.total, *losses.terms.values(), correct])
-        self._names = ("total", *losses.terms, "train_accuracy")
-        self._sums = self._sums + len(targets) * values
+        values = [losses.total, *losses.terms.values()]
+        self._names = ("total", *losses.terms)
+        if outputs.logits.shape[1] <= FEW_CLASSES:
+            values.append((outputs.logits.argmax(-1) == targets).float().mean())
+            self._names += ("train_accuracy",)
+        self._sums = self._sums + len(targets) * torch.stack(values)
         self._seen += len(targets)
 
     def _diverged(self, what: str) -> Diverged:
@@ -100,20 +155,46 @@ class Learner:
         """Close the epoch's books.
 
         Raises:
-            Diverged: a mean loss is not finite.
+            Diverged: a mean loss or a validation number is not finite.
         """
+        if self.pending:  # an epoch's last batches need not fill an optimiser step
+            self.batches += self.settings.accumulation - self.pending
+            self._update()
         means = self.means()
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        seen = means | {f"validation_{name}": value for name, value in validation.items()}
+        bad = [name for name, value in seen.items() if not math.isfinite(value)]
         self._sums, self._seen = 0.0, 0
         if bad:
             raise self._diverged(f"{', '.join(bad)} not finite")
-        named = {f"validation_{name}": value for name, value in validation.items()}
-        self.history.append({"epoch": epoch, **means, **named})
+        self.history.append({"epoch": epoch, **seen})
+
+    def state(self) -> dict[str, Any]:
+        """Everything that further training depends on: tensors, numbers and words only."""
+        return {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "shuffle": None if self.loss.relation is None else self.loss.relation.random_state,
+            "failure": None if self.failure is None else str(self.failure),
+            **{name: getattr(self, name) for name in _BOOKS},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.loss.relation is not None:
+            self.loss.relation.random_state = state["shuffle"]
+        self.failure = None if state["failure"] is None else Diverged(state["failure"])
+        for name in _BOOKS:
+            setattr(self, name, state[name])
 
 
 def teacher_learner(benchmark: Benchmark, settings: Settings) -> Learner:
     """The teacher of a seed, ready to be trained on the task alone."""
-    return _learner(settings, benchmark.teacher(settings.seed), DistillationLoss())
+    model = benchmark.teacher(settings.seed)
+    return _learner(benchmark, settings, model, DistillationLoss(), settings.teacher_epochs)
 
 
 def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -> Learner:
@@ -125,34 +206,36 @@ def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -
         teacher: the trained teacher.
     """
     arm = get_arm(settings.arm)
-    check_batch(arm.terms, min(settings.batch_size, len(benchmark.train)))
+    if settings.tap != "tokens":
+        check_batch(arm.terms, min(settings.batch_size, benchmark.samples))
     weights = {term: getattr(settings, f"{term}_weight") for term in arm.terms if term != "kernel"}
     student = benchmark.student(settings.seed)
     relation = None
     if "kernel" in arm.terms:
-        relation = _kernel_relation(benchmark, settings, teacher, student.feature_dim)
+        relation = _kernel_relation(benchmark, settings, teacher, student)
     loss = DistillationLoss(
         **weights,
         kernel=None if relation is None else (relation, settings.kernel_weight),
         temperature=settings.temperature,
     )
-    return _learner(settings, student, loss)
+    return _learner(benchmark, settings, student, loss, settings.epochs)
 
 
 def _kernel_relation(
-    benchmark: Benchmark, settings: Settings, teacher: nn.Module, student_dim: int
+    benchmark: Benchmark, settings: Settings, teacher: nn.Module, student: nn.Module
 ) -> KernelRelation:
     """Kernel and encoder of a run; what is fitted is fitted on the teacher's features alone."""
     kernel = build_kernel(settings)
     encoder = Encoder(
-        teacher.feature_dim,
-        student_dim,
+        benchmark.feature_dim(teacher),
+        benchmark.feature_dim(student),
         kernel.features or settings.qubits,
         settings.encoder,
         derived_seed(settings.seed, "encoder"),
     )
-    if encoder.teacher_side == "pca" or settings.bandwidth is None:
-        features = benchmark.predict(teacher, benchmark.train[:FIT]).features.cpu()
+    fitted = encoder.teacher_side == "pca"
+    if fitted or settings.bandwidth is None:
+        features = benchmark.features(teacher, FIT if fitted else CALIBRATE).cpu()
         encoder.fit(features)
         if settings.bandwidth is None:
             kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
@@ -161,8 +244,11 @@ def _kernel_relation(
     return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
 
 
-def _learner(settings: Settings, model: nn.Module, loss: DistillationLoss) -> Learner:
+def _learner(
+    benchmark: Benchmark, settings: Settings, model: nn.Module, loss: DistillationLoss, epochs: int
+) -> Learner:
     parameters = [*model.parameters(), *loss.parameters()]
     # One fused kernel for all parameters: the models are so small that launching dominates.
     optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
-    return Learner(settings, model, loss, optimizer)
+    updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
+    return Learner(settings, model, loss, optimizer, updates)

@@ -16,14 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qrkd_lab.kernels.relation import KernelRelation
-from qrkd_lab.losses import kd_loss, normalised_distances, relation_loss
+from qrkd_lab.losses import normalised_distances, relation_loss, softened, softened_kl
 from qrkd_lab.relations import triplet_angles
 
 __all__ = ["DistillationLoss", "Losses", "Outputs", "TeacherBatch"]
 
 
 class Outputs(NamedTuple):
-    """What a model says about a batch: logits ``(n, c)`` and tapped features ``(n, d)``."""
+    """What a model says about a batch: logits ``(m, c)`` and tapped features ``(n, d)``.
+
+    A row of logits a prediction, a row of features a sample. Images have m = n; a text has a
+    prediction a token (c is v), and as many samples as its tap takes.
+    """
 
     logits: Tensor
     features: Tensor
@@ -44,6 +48,13 @@ class TeacherBatch:
     outputs: Outputs
     untrained: Callable[[], Tensor] | None = None
     _relations: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
+    _softened: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def softened(self, temperature: float) -> tuple[Tensor, Tensor]:
+        """log p and p at a temperature, computed when first asked for."""
+        if temperature not in self._softened:
+            self._softened[temperature] = softened(self.outputs.logits, temperature)
+        return self._softened[temperature]
 
     def relation(
         self, key: Hashable, of_features: Callable[[Tensor], Tensor], untrained: bool = False
@@ -118,10 +129,10 @@ class DistillationLoss(nn.Module):
         """The losses of one batch.
 
         Args:
-            student: logits ``(n, c)`` and features ``(n, d_s)``.
+            student: logits ``(m, c)`` and features ``(n, d_s)``.
             teacher: the same of the teacher; a :class:`TeacherBatch` where several arms share it,
                 None where only the task counts.
-            targets: classes ``(n,)``.
+            targets: classes ``(m,)``.
         """
         if not isinstance(student, Outputs):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
@@ -140,7 +151,7 @@ class DistillationLoss(nn.Module):
         return Losses(total, terms)
 
     def _kd(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
-        return kd_loss(student.logits, teacher.outputs.logits, self.temperature)
+        return softened_kl(student.logits, teacher.softened(self.temperature), self.temperature)
 
     def _distance(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
         target = teacher.relation("distance", normalised_distances)

@@ -43,6 +43,7 @@ class Progress:
         self.what, self.epochs, self.batches, self.show = what, epochs, batches, show
         self.stream = stream or sys.stderr
         self.started = self.drawn = self.printed = time.monotonic()
+        self.before = 0.0  # the fraction that an earlier process did
         self.bar = None
         if show and self.stream.isatty():
             self.bar = tqdm(
@@ -54,6 +55,12 @@ class Progress:
                 bar_format="{desc} {percentage:3.0f}%|{bar:12}| {remaining} left{postfix}",
             )
         self.turn = 0
+
+    def resume(self, batches: int) -> None:
+        """So many batches were done before."""
+        self.before = batches / (self.epochs * self.batches)
+        if self.bar is not None:
+            self.bar.update(batches)
 
     @property
     def due(self) -> bool:
@@ -84,7 +91,8 @@ class Progress:
             return
         self.printed = now
         spent = now - self.started
-        left = duration(spent / epoch * (self.epochs - epoch))
+        done = epoch / self.epochs
+        left = duration(spent / (done - self.before) * (1 - done))
         said = ", ".join(f"{arm} {score}" for arm, score in scores.items())
         when = f"took {duration(spent)}" if last else f"{left} left"
         line = f"{self.what}: epoch {epoch}/{self.epochs}, {said}, {when}"

@@ -139,7 +139,7 @@ def no_second_derivative() -> None:
     """
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "second derivatives (create_graph=True) of kernels and angles are not implemented; "
+            "second derivatives (create_graph=True) of kd, angles and kernels are not implemented; "
             "use finite differences of the gradient"
         )
 

@@ -15,11 +15,28 @@ from qrkd_lab.arms import TEACHER, get_arm
 from qrkd_lab.kernels import KERNELS, Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 
-__all__ = ["Settings", "build_kernel", "check_batch"]
+__all__ = ["HEAD", "Settings", "build_kernel", "check_batch"]
+
+HEAD = 64  # dimensions of an attention head, in every GPT-2
 
 _DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
 _KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
 _CIRCUIT = ("feature_map", "layers")
+_TAP = ("tap", "tap_tokens")
+_STUDENT = ("epochs", "student_widths", "student_layers", "student_width")
+_AT_LEAST_ONE = (
+    "teacher_epochs", "epochs", "epoch_size", "batch_size", "accumulation", "checkpoint_steps",
+    "qubits", "teacher_layers", "teacher_width", "student_layers", "student_width", "tap_tokens",
+    "sequence_length", "test_size",
+)  # fmt: skip
+_NOT_IDENTITY = ("checkpoint_steps",)  # how often a run is saved on the way changes no number
+_WORDS = {
+    "kernel": KERNELS,
+    "encoder": ENCODERS,
+    "schedule": ("constant", "cosine"),
+    "precision": ("float32", "bfloat16"),
+    "tap": ("mean", "last", "tokens"),
+}
 _OF_TERM = {
     "kd": ("kd_weight", "temperature"),
     "distance": ("distance_weight",),
@@ -31,8 +48,10 @@ _OF_TERM = {
 class Settings:
     """What a run computes. Lengths are in epochs and samples; weights and angles have no unit.
 
-    The defaults are those of no benchmark in particular; :mod:`qrkd_lab.benchmarks` sets them for
-    each benchmark and scale, and says why where a value is unusual.
+    A sample is an image, a review (``imdb-sentiment``), or ``sequence_length`` tokens of a text;
+    sizes of a text's parts are in tokens. The defaults are those of no benchmark in particular;
+    :mod:`qrkd_lab.benchmarks` sets them for each benchmark and scale, and says why where a value is
+    unusual. None: the benchmark has no use for it, or decides by itself.
     """
 
     benchmark: str
@@ -42,13 +61,33 @@ class Settings:
     # data
     train_size: int | None = None  # None: all that the validation part leaves
     validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
-    # models and training
-    teacher_widths: tuple[int, ...] = (8, 12, 20)
-    student_widths: tuple[int, ...] = (5, 2, 31)
+    test_size: int | None = None  # of a text or of reviews; None: all
+    # models: a CNN's widths, a GPT-2's layers and width
+    teacher_widths: tuple[int, ...] | None = None
+    student_widths: tuple[int, ...] | None = None
+    teacher_layers: int | None = None
+    teacher_width: int | None = None
+    student_layers: int | None = None
+    student_width: int | None = None
+    teacher_model: str | None = None  # a GPT-2 from the hub or a folder, fine-tuned as the teacher
+    # text
+    vocabulary: int | None = None  # of the byte-level BPE; None: the tokenizer of teacher_model
+    sequence_length: int | None = None
+    tap: str | None = None  # what of the hidden states the relations compare
+    tap_tokens: int | None = None  # n, where tap is "tokens"
+    # training
     teacher_epochs: int = 3
     epochs: int = 3
+    epoch_size: int | None = None  # samples an epoch, drawn anew each time; None: all of them
     batch_size: int = 64
+    accumulation: int = 1  # batches an optimiser step; relations are within a batch
     learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
+    teacher_learning_rate: float | None = None  # None: the student's
+    schedule: str = "constant"  # "cosine": a warm-up of 3 % of the steps, then down to 0
+    clip_norm: float | None = None  # of the gradient, for each learner alone
+    dropout: float | None = None
+    precision: str | None = None
+    checkpoint_steps: int | None = None  # None: about once a minute
     # loss terms: a small search on MNIST's validation part (two seeds) found nothing that stood
     # out of the noise; these were among the best of each arm
     kd_weight: float = 0.3
@@ -85,24 +124,26 @@ class Settings:
 
     def check(self) -> None:
         """Raise ValueError for a value out of range, or an arm that would equal another."""
-        for name in ("teacher_epochs", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature: expected a number > 0, got {self.temperature}")
-        if not 1 <= self.qubits <= 1024:  # a circuit's own limit is lower, and its own check
-            raise ValueError(f"qubits: expected at least 1, got {self.qubits}")
-        for name, choices in (("kernel", KERNELS), ("encoder", ENCODERS)):
-            if getattr(self, name) not in choices:
+        for name in _AT_LEAST_ONE:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        for name in ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}: expected a number > 0, got {value}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected a fraction from 0 to below 1, got {self.dropout}")
+        for name, choices in _WORDS.items():
+            if (value := getattr(self, name)) not in (*choices, None):
+                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+        for name in ("teacher_width", "student_width"):
+            if (value := getattr(self, name)) is not None and value % HEAD:
                 raise ValueError(
-                    f"unknown {name} {getattr(self, name)!r}; choose from {', '.join(choices)}"
+                    f"{name}: expected a multiple of {HEAD}, the width of a head, got {value}"
                 )
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
-        check_batch(arm.terms, self.batch_size)
+        check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else self.batch_size)
         for term in arm.terms:
             weight = getattr(self, f"{term}_weight")
             if not 0 < weight < float("inf"):
@@ -124,15 +165,25 @@ class Settings:
                 )
 
     def effective(self) -> dict[str, Any]:
-        """The settings as plain JSON values; fields that this run's arm does not use are None."""
+        """The settings that this run's arm uses, as plain JSON values: its identity.
+
+        What is None is left out, so that a field which a later version adds makes no other run of
+        one that does not use it.
+        """
         values = dataclasses.asdict(self)
-        unused = set(_DISTILLATION) | set(_KERNEL) | set(_CIRCUIT)
+        unused = {*_DISTILLATION, *_KERNEL, *_CIRCUIT, *_TAP, *_NOT_IDENTITY}
+        if self.teacher_model is not None:
+            unused |= {"teacher_layers", "teacher_width"}
         if self.arm == TEACHER:
-            unused |= {"epochs", "student_widths"}
+            unused |= set(_STUDENT)
+            if self.teacher_learning_rate is not None:
+                unused.add("learning_rate")
         else:
             arm = get_arm(self.arm)
             for term in arm.terms:
                 unused -= set(_OF_TERM.get(term, _KERNEL))
+            if set(arm.terms) - {"kd"}:
+                unused -= {"tap"} if self.tap != "tokens" else set(_TAP)
             if "kernel" in arm.terms:
                 values["kernel"] = arm.kernel or self.kernel
                 if values["kernel"] in ("fidelity", "projected"):
@@ -141,8 +192,9 @@ class Settings:
                 if values["kernel"] == "cosine":
                     unused.add("bandwidth")  # a cosine sees no scale
         return {
-            name: None if name in unused else list(value) if isinstance(value, tuple) else value
+            name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
+            if name not in unused and value is not None
         }
 
 

@@ -93,7 +93,7 @@ def _sweep(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+                path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 
 
 def plain(value: Any, where: str) -> Any:  # noqa: ANN401

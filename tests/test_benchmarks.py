@@ -12,7 +12,7 @@ from PIL import Image
 import qrkd_lab as ql
 from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.models import CNN
-from qrkd_lab.objective import Outputs
+from qrkd_lab.scores import Scores
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,10 @@ def test_evaluate_counts_as_one_would_by_hand(digits):
     logits[2, labels[2]] = 1.0  # right
     teacher = torch.zeros(3, 10)
     teacher[:, labels[0]] = 1.0
-    numbers = digits.evaluate(part, Outputs(logits, logits), Outputs(teacher, teacher))
+    scores = Scores()
+    scores.add(logits[:2], part.labels[:2], teacher[:2])  # in two batches, as a part is scored
+    scores.add(logits[2:], part.labels[2:], teacher[2:])
+    numbers = digits.numbers(scores, part)
     assert numbers["accuracy"] == pytest.approx(2 / 3)
     same = sum(int(row.argmax()) == labels[0] for row in logits) / 3
     assert numbers["agreement"] == pytest.approx(same)
@@ -88,7 +91,7 @@ def test_a_recorded_model_can_be_asked_again(digits, tmp_path):
     study = ql.compare("digits", ("kd",), 1, "smoke", runs_dir=tmp_path, progress=False)
     for run in study.runs:
         model = digits.model(run)
-        measured = digits.evaluate(digits.test, digits.predict(model, digits.test))
+        (measured,) = digits.score([model], digits.test)
         assert measured["accuracy"] == run.metrics["test_accuracy"]
 
 

@@ -202,7 +202,7 @@ def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
     b = ql.load_benchmark("digits", "smoke", train_size=128, validation_size=100)
     student = b.student(99)
     student.load_state_dict(run.weights())
-    measured = b.evaluate(b.test, b.predict(student, b.test))["accuracy"]
+    measured = b.score([student], b.test)[0]["accuracy"]
     assert measured == run.metrics["test_accuracy"]
 
 

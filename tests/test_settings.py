@@ -8,11 +8,14 @@ import json
 import pytest
 
 from qrkd_lab.arms import ARMS
+from qrkd_lab.benchmarks import benchmark_settings
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, ProjectedKernel, RBFKernel
 from qrkd_lab.runs import run_key
 from qrkd_lab.settings import Settings, build_kernel
 
 BASE = Settings("digits", "smoke")
+# A text's, with a trained-from-scratch teacher; one of its fields at a time is changed.
+TEXT = benchmark_settings("ptb", "smoke")
 
 OTHER = {
     "benchmark": "mnist",
@@ -38,17 +41,70 @@ OTHER = {
     "layers": 3,
     "bandwidth": 0.5,
     "encoder": "pca",
+    "epoch_size": 50,
+    "accumulation": 2,
+    "teacher_learning_rate": 0.5,
+    "schedule": "cosine",
+    "clip_norm": 0.5,
+}
+OTHER_TEXT = {
+    "test_size": 10,
+    "teacher_layers": 9,
+    "teacher_width": 640,
+    "student_layers": 9,
+    "student_width": 640,
+    "teacher_model": "gpt2",
+    "vocabulary": 300,
+    "sequence_length": 9,
+    "tap": "mean",
+    "tap_tokens": 9,
+    "dropout": 0.5,
+    "precision": "bfloat16",
 }
 
 
 def test_every_field_has_another_value_here():
-    assert set(OTHER) == {field.name for field in dataclasses.fields(Settings)}
+    named = {field.name for field in dataclasses.fields(Settings)}
+    assert {*OTHER, *OTHER_TEXT, "checkpoint_steps"} == named
 
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_field_makes_another_qrkd_run(name):
     changed = BASE.replace(**{name: OTHER[name]})
     assert run_key(changed.effective(), "x") != run_key(BASE.effective(), "x")
+
+
+@pytest.mark.parametrize("name", OTHER_TEXT)
+def test_every_field_of_text_makes_another_qrkd_run(name):
+    changed = TEXT.replace(**{name: OTHER_TEXT[name]})
+    assert run_key(changed.effective(), "x") != run_key(TEXT.effective(), "x")
+
+
+def test_how_often_a_run_is_saved_on_the_way_makes_no_other_run():
+    assert BASE.replace(checkpoint_steps=3).effective() == BASE.effective()
+
+
+def test_what_is_none_is_no_part_of_a_runs_identity():
+    assert None not in BASE.effective().values() and "sequence_length" not in BASE.effective()
+
+
+@pytest.mark.parametrize(
+    ("arm", "unused"),
+    [
+        ("scratch", {"tap", "tap_tokens"}),
+        ("kd", {"tap", "tap_tokens"}),
+        ("teacher", {"tap", "student_layers", "student_width", "learning_rate"}),
+    ],
+)
+def test_what_an_arm_of_a_text_does_not_use_makes_no_other_run(arm, unused):
+    base, other = TEXT.replace(arm=arm), OTHER | OTHER_TEXT
+    for name in unused:
+        assert base.replace(**{name: other[name]}).effective() == base.effective()
+
+
+def test_a_tap_other_than_tokens_has_no_number_of_them():
+    means = TEXT.replace(tap="mean")
+    assert means.effective() == means.replace(tap_tokens=9).effective()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +132,7 @@ def test_effective_settings_are_plain_json():
 def test_controls_differ_from_qrkd_in_one_thing(arm):
     mine, qrkd = BASE.replace(arm=arm).effective(), BASE.effective()
     if arm in ("shuffled", "detached", "random_teacher", "no_entanglement"):
-        assert {name for name in mine if mine[name] != qrkd[name]} == {"arm"}
+        assert {name for name in qrkd if mine.get(name) != qrkd[name]} == {"arm"}
 
 
 def test_the_kernel_of_each_arm():
@@ -91,8 +147,16 @@ def test_the_kernel_of_each_arm():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"epoch": 3}, "unknown setting 'epoch'; choose from angle_weight"),
+        ({"epoch": 3}, "unknown setting 'epoch'; choose from accumulation"),
         ({"epochs": 0}, "epochs: expected at least 1"),
+        ({"accumulation": 0}, "accumulation: expected at least 1"),
+        ({"clip_norm": 0.0}, "clip_norm: expected a number > 0"),
+        ({"dropout": 1.0}, "dropout: expected a fraction from 0 to below 1"),
+        ({"student_width": 100}, "student_width: expected a multiple of 64"),
+        ({"tap": "first"}, "unknown tap 'first'; choose from mean, last, tokens"),
+        ({"schedule": "step"}, "unknown schedule 'step'; choose from constant, cosine"),
+        ({"precision": "float16"}, "choose from float32, bfloat16"),
+        ({"arm": "rkd", "tap": "tokens", "tap_tokens": 2}, "the angle term compares 3"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"temperature": 0.0}, "temperature"),
         ({"kernel": "quantum"}, "choose from fidelity, projected"),

@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir
 from qrkd_lab.data.images import Images
+from qrkd_lab.data.text import TextData, Tokens, load_text
 from qrkd_lab.data.vision import VisionData, load_images
 
-__all__ = ["DataError", "Images", "RemoteFile", "VisionData", "data_dir", "load_images"]
+__all__ = [
+    "DataError", "Images", "RemoteFile", "TextData", "Tokens", "VisionData", "data_dir",
+    "load_images", "load_text",
+]  # fmt: skip

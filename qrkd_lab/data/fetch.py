@@ -31,8 +31,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["DATA_DIR_VARIABLE", "DataError", "RemoteFile", "data_dir", "fetch", "file_hash"]
+__all__ = [
+    "CACHE_DIR_VARIABLE", "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "cache_folder",
+    "data_dir", "fetch", "file_hash",
+]  # fmt: skip
 
+CACHE_DIR_VARIABLE = "QRKD_CACHE_DIR"
 DATA_DIR_VARIABLE = "QRKD_DATA_DIR"
 
 
@@ -84,6 +88,17 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
             f"Give another data_dir or set the environment variable {DATA_DIR_VARIABLE}."
         )
     return folder
+
+
+def cache_folder() -> Path:
+    """Where decoded images and encoded text are kept: ``$QRKD_CACHE_DIR``, else the user's cache.
+
+    It need not exist yet, and may be deleted at any time: what it held is made again.
+    """
+    import pooch
+
+    chosen = os.environ.get(CACHE_DIR_VARIABLE)
+    return Path(chosen).expanduser().absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
 
 
 def file_hash(path: str | os.PathLike[str], algorithm: str = "md5") -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qrkd_lab.data.fetch import DataError
+from qrkd_lab.data.fetch import DataError, cache_folder
 from qrkd_lab.data.images import Images, Parts, fingerprint
 
 __all__ = ["folder_name", "is_folder", "read_folder"]
@@ -190,9 +190,7 @@ def _shape(image: np.ndarray) -> str:
 
 
 def _cache_folder() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("qrkd-lab")) / "folders"
+    return cache_folder() / "folders"
 
 
 def _load(cache: Path) -> dict[str, Images] | None:

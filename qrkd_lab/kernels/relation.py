@@ -77,6 +77,15 @@ class KernelRelation(nn.Module):
         return self.student(features), teacher
 
     @property
+    def random_state(self) -> Tensor:
+        """Where the permutations' stream is, so that training can go on from a checkpoint."""
+        return self._generator.get_state()
+
+    @random_state.setter
+    def random_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    @property
     def teacher_key(self) -> Hashable:
         """Equal for relations whose teacher's matrix is the same, so that it is computed once."""
         return (self.kernel, self.encoder.teacher_key)

@@ -1,0 +1,228 @@
+"""Language as a benchmark: GPT-2 predicts the next token; perplexity on the test part.
+
+A text is one stream of tokens. An epoch cuts it into blocks of ``sequence_length``, from an offset
+and in an order of its own; every position of a block is a prediction, so there is no padding. What
+the relations compare is tapped from the hidden states, see :func:`~qrkd_lab.models.gpt2.tap`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.benchmarks.base import Benchmark
+from qrkd_lab.data import DataError, TextData, Tokens, load_text
+from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
+from qrkd_lab.objective import Outputs
+from qrkd_lab.scores import Scores
+from qrkd_lab.seeds import generator, seeded
+from qrkd_lab.settings import Settings
+
+__all__ = ["LanguageBenchmark", "Sequences", "load_language_benchmark"]
+
+EVALUATED = 4096  # tokens a batch while scoring
+
+
+class Sequences(NamedTuple):
+    """A batch of token sequences ``(n, t)``, int64, padded at the end.
+
+    ``lengths`` ``(n,)`` counts the real tokens of each (None: all t); ``predicted`` and ``tapped``
+    are positions in the flattened ``n t``: what logits are wanted for (None: everywhere), and what
+    the tap ``tokens`` takes.
+    """
+
+    tokens: Tensor
+    lengths: Tensor | None = None
+    predicted: Tensor | None = None
+    tapped: Tensor | None = None
+
+    def to(self, device: torch.device) -> Sequences:
+        return Sequences(*(None if x is None else x.to(device, non_blocking=True) for x in self))
+
+
+@dataclass(frozen=True)
+class LanguageBenchmark(Benchmark):
+    """Next-token prediction; inputs are :class:`Sequences`, a prediction a token.
+
+    Attributes:
+        rows: of the embedding; a pretrained teacher may have more than its tokenizer makes.
+    """
+
+    data: TextData
+    rows: int
+
+    metric = "test_perplexity"
+    higher_is_better = False
+    classes = None  # a classifier of sequences has some
+
+    def teacher(self, seed: int) -> nn.Module:
+        s = self.settings
+        with seeded(seed, "teacher"):
+            if s.teacher_model is None:
+                model = self._build(s.teacher_layers, s.teacher_width)
+            else:
+                given = (s.teacher_model, self.data.tokenizer, s.sequence_length, s.dropout)
+                model = pretrained_gpt2(*given, classes=self.classes)
+        return model.to(self.device)
+
+    def student(self, seed: int) -> nn.Module:
+        with seeded(seed, "student"):
+            model = self._build(self.settings.student_layers, self.settings.student_width)
+        return model.to(self.device)
+
+    def _build(self, layers: int, width: int) -> nn.Module:
+        s = self.settings
+        sizes = (layers, width, s.sequence_length, s.dropout, self.rows)
+        return build_gpt2(self.data.tokenizer, *sizes, self.classes)
+
+    def feature_dim(self, model: nn.Module) -> int:
+        return model.config.n_embd
+
+    @cached_property
+    def samples(self) -> int:
+        return (len(self.train) - self.settings.sequence_length) // self.settings.sequence_length
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Sequences, Tensor]]:
+        t = self.settings.sequence_length
+        offset = torch.randint(t, (1,), generator=generator(seed, "offset", epoch)).item()
+        taps = generator(seed, "tap", epoch)
+        for blocks in self.order(seed, epoch).split(size):
+            # (n, t + 1): a block and the token after it
+            reach = offset + t * blocks.numpy()[:, None] + np.arange(t + 1)
+            ids = torch.from_numpy(self.train.ids[reach].astype(np.int64))
+            batch = Sequences(ids[:, :-1], tapped=self._tapped(len(ids) * t, taps))
+            yield batch.to(self.device), ids[:, 1:].flatten().to(self.device)
+
+    def _tapped(self, count: int, drawn: torch.Generator) -> Tensor | None:
+        """Positions that the tap ``tokens`` takes from so many real tokens, or None."""
+        if self.settings.tap != "tokens":
+            return None
+        return torch.randperm(count, generator=drawn)[: self.settings.tap_tokens]
+
+    def passes(self, part: Tokens) -> Iterator[tuple[Sequences, Tensor]]:
+        """Overlapping windows: every token is predicted once, after at least t/2 others.
+
+        Only at the beginning there are fewer; the first token follows the end-of-text token.
+        """
+        t, taps = min(self.settings.sequence_length, len(part)), generator(0, "tap of passes")
+        begins, fresh = windows(len(part), t, max(1, t // 2))
+        per = max(1, EVALUATED // t)
+        for low in range(0, len(begins), per):
+            starts, new = begins[low : low + per], fresh[low : low + per]
+            reach = starts[:, None] + np.arange(t)  # (n, t), of the targets
+            ids = part.ids[np.maximum(reach - 1, 0)].astype(np.int64)
+            ids[reach == 0] = self.data.tokenizer.eos_token_id
+            predicted = np.flatnonzero(np.arange(t) >= t - new[:, None])
+            targets = part.ids[reach].astype(np.int64).ravel()[predicted]
+            batch = Sequences(
+                torch.from_numpy(ids),
+                predicted=torch.from_numpy(predicted),
+                tapped=self._tapped(reach.size, taps),
+            )
+            yield batch.to(self.device), torch.from_numpy(targets).to(self.device)
+
+    def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:
+        """Logits ``(m, v)`` of the predicted tokens; features ``(n, d)`` or ``(k, d)``."""
+        with self._precision():
+            hidden = body(model, inputs.tokens)  # (n, t, d)
+            rows = hidden.flatten(0, 1)
+            logits = model.lm_head(rows if inputs.predicted is None else rows[inputs.predicted])
+        features = tap(hidden.float(), self.settings.tap, inputs.lengths, inputs.tapped)
+        return Outputs(logits.float(), features)
+
+    def _precision(self) -> torch.autocast:
+        half = self.settings.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def numbers(self, scores: Scores, part: Tokens) -> dict[str, float]:
+        """Perplexity per token and per word, next-token accuracy; agreement and KL.
+
+        exp of the mean of -log p per token; and per word, which compares different tokenizers: the
+        same sum over the corpus's own number of words (each line or review ends with one more).
+        """
+        total = scores.nll * scores.predictions
+        return {
+            "perplexity": math.exp(min(scores.nll, 700.0)),
+            "word_perplexity": math.exp(min(total / part.word_count, 700.0)),
+            "accuracy": scores.accuracy,
+            **scores.beside_teacher,
+        }
+
+    def in_words(self, numbers: Mapping[str, float]) -> str:
+        return f"{numbers['perplexity']:.1f}"
+
+    @staticmethod
+    def cut(data: TextData, settings: Settings) -> TextData:
+        """The corpus with its parts cut to the sizes of the settings, in tokens."""
+        sizes = (settings.train_size, settings.validation_size, settings.test_size)
+        parts = zip(("train", "validation", "test"), sizes, strict=True)
+        taken = {name: getattr(data, name).take(n) for name, n in parts if n is not None}
+        return replace(data, **taken)
+
+    @property
+    def probe(self) -> Tokens:
+        return self.train.take(len(self.validation))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        words = {f"{name}_words": part.word_count for name, part in parts.items()}
+        return {name: len(part) for name, part in parts.items()} | words
+
+
+def windows(count: int, length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows over ``count`` targets: where each begins, and how many of its last are new.
+
+    Example:
+        >>> windows(10, 4, 2)
+        (array([0, 2, 4, 6]), array([4, 2, 2, 2]))
+    """
+    ends = np.minimum(np.arange(length, count + stride, stride), count)
+    ends = np.unique(ends)  # the last window is moved back rather than cut short
+    return ends - length, np.diff(ends, prepend=0)
+
+
+def load_language_benchmark(
+    settings: Settings, data_dir: str | Path | None, device: torch.device
+) -> LanguageBenchmark:
+    """The benchmark of a corpus, with its tokenizer and the sizes that settings ask for."""
+    from qrkd_lab.benchmarks.sentiment import SentimentBenchmark
+
+    sentiment = settings.benchmark.endswith("-sentiment")
+    corpus = settings.benchmark.removesuffix("-sentiment")
+    data, rows = _with_tokenizer(settings, corpus, data_dir)
+    if settings.precision is None:
+        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        settings = settings.replace(precision="bfloat16" if half else "float32")
+    kind = SentimentBenchmark if sentiment else LanguageBenchmark
+    loaded = kind(settings, kind.cut(data, settings), device, rows)
+    if loaded.samples < settings.batch_size:
+        raise DataError(
+            f"{settings.benchmark}: the training part holds {loaded.samples} sequences of "
+            f"{settings.sequence_length} tokens, less than one batch of {settings.batch_size}: use "
+            "a smaller batch_size or sequence_length, or more text"
+        )
+    return loaded
+
+
+def _with_tokenizer(
+    settings: Settings, corpus: str, data_dir: str | Path | None
+) -> tuple[TextData, int]:
+    """The corpus in the teacher's own tokens, or in those of a tokenizer trained on it."""
+    if settings.teacher_model is None:
+        data = load_text(corpus, data_dir=data_dir, vocabulary=settings.vocabulary)
+        return data, len(data.tokenizer)
+    from qrkd_lab.data.tokenizer import load_tokenizer
+    from qrkd_lab.models.gpt2 import pretrained_config
+
+    tokenizer = load_tokenizer(settings.teacher_model)
+    rows = pretrained_config(settings.teacher_model, tokenizer, settings.sequence_length).vocab_size
+    return load_text(corpus, data_dir=data_dir, tokenizer=tokenizer), rows

@@ -1,0 +1,104 @@
+"""Checkpoints: where a lockstep is, so that a killed one goes on as if nothing had happened.
+
+One file for all learners of a lockstep. It is written beside its place and renamed, so it is whole
+or not there, and it is read with ``weights_only``: a file from elsewhere can run no code. Its name
+holds a hash of the runs in it and of the libraries' versions: change either, and training begins
+anew.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from qrkd_lab.learner import Learner
+from qrkd_lab.runs import versions
+from qrkd_lab.storage import RecordError, canonical_sha256
+
+__all__ = ["Checkpoint"]
+
+SECONDS = 60.0
+
+
+@dataclass
+class Checkpoint:
+    """The file that holds a lockstep's state.
+
+    Args:
+        path: of the file.
+        steps: save after so many batches; None: when a minute has passed.
+    """
+
+    path: Path
+    steps: int | None = None
+    _saved: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, learners: Sequence[Learner], data_sha256: str, runs_dir: Path) -> Checkpoint:
+        """The checkpoint of these learners, under a hidden name beside their records."""
+        settings = learners[0].settings
+        runs = [learner.settings.effective() for learner in learners]
+        key = canonical_sha256({"runs": runs, "data": data_sha256, "versions": versions()})[:16]
+        name = f".checkpoint-seed{settings.seed}-{key}.pt"
+        place = runs_dir / settings.benchmark / settings.scale / name
+        return cls(place, settings.checkpoint_steps)
+
+    def due(self, learners: Sequence[Learner], step: int) -> bool:
+        """Whether it is time to save; not between the batches of one optimiser step."""
+        if any(learner.pending for learner in learners if learner.failure is None):
+            return False
+        if self.steps is not None:
+            return step % self.steps == 0
+        return time.monotonic() - self._saved > SECONDS
+
+    def save(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        """Write down that ``step`` batches of ``epoch`` are done.
+
+        Raises:
+            RecordError: the disk is full or read-only.
+        """
+        state = {"epoch": epoch, "step": step, "learners": [one.state() for one in learners]}
+        hidden = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with hidden.open("wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(hidden, self.path)
+        except OSError as error:
+            raise RecordError(
+                f"the training could not be saved in {self.path.parent}: "
+                f"{error.strerror or error}. Make room or give a folder that can be written."
+            ) from error
+        finally:
+            hidden.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+    def restore(self, learners: Sequence[Learner]) -> tuple[int, int]:
+        """Put the learners where they were; returns epoch and batches done in it, or (1, 0).
+
+        A file that cannot be read is said to be so, and training begins anew.
+        """
+        if not self.path.exists():
+            return 1, 0
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            print(f"{self.path} cannot be read ({said}): training begins anew", file=sys.stderr)
+            return 1, 0
+        for learner, held in zip(learners, state["learners"], strict=True):
+            learner.restore(held)
+        return state["epoch"], state["step"]
+
+    def remove(self) -> None:
+        """Delete the file: what it led to is recorded."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,209 @@
+"""Marking: compare a reader's function with a reference and say in words what is different.
+
+Type and shape first, then the numbers (:mod:`qrkd_lab.exercises.differences`), then the gradient.
+Exceptions of the reader's code become a hint too: marking never raises.
+"""
+
+from __future__ import annotations
+
+import html
+import linecache
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qrkd_lab.exercises.differences import (
+    ATOL,
+    Case,
+    as_tensor,
+    close,
+    copies,
+    difference,
+    mistaken,
+    telling,
+)
+
+__all__ = ["Answer", "Case", "mark"]
+
+STEEP = 1e6  # a gradient above this on inputs of size 1 comes from dividing by almost nothing
+COLOURS = {"Right": "#009E73", "Not yet": "#D55E00", "Not answered yet": "#8C8C8C"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check found; true if the answer is right, and shows itself in a notebook.
+
+    Attributes:
+        state: ``Right``, ``Not yet`` or ``Not answered yet``.
+        text: what is right, or a hint.
+    """
+
+    state: str
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.state == "Right"
+
+    def __repr__(self) -> str:
+        return f"{self.state}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        style = f"border-left:4px solid {COLOURS[self.state]};padding:2px 10px;margin:4px 0"
+        text = html.escape(self.text)
+        return f'<div style="{style}"><strong>{self.state}.</strong> {text}</div>'
+
+
+class _Stop(Exception):
+    """Marking is over: the answer."""
+
+    def __init__(self, text: str, state: str = "Not yet") -> None:
+        super().__init__(text)
+        self.answer = Answer(state, text)
+
+
+def mark(
+    f: Callable[..., Any],
+    reference: Callable[..., Any],
+    cases: Sequence[Case],
+    mistakes: Mapping[str, Callable[..., Any]],
+    right: str,
+    learns: Sequence[int] = (),
+    fixed: Sequence[int] = (),
+    numbers: bool = False,
+) -> Answer:
+    """Run ``f`` on the cases beside the reference and say what is wrong, or that nothing is.
+
+    Args:
+        f: the reader's function; None, ``...``, or one that returns these or raises
+            NotImplementedError counts as not answered yet.
+        reference: what it should compute.
+        cases: inputs, ordinary ones first.
+        mistakes: hint to a function that makes this mistake.
+        right: what to say if all is well.
+        learns: arguments (by position) that the gradient must reach, correctly.
+        fixed: arguments (by position) that must get no gradient.
+        numbers: plain numbers are asked for, rather than a tensor.
+    """
+    if f is None or f is ...:
+        return Answer("Not answered yet", "give your function to this check.")
+    if not callable(f):
+        return Answer("Not yet", f"expected a function, got {f!r}: leave out the brackets.")
+    if isinstance(f, type):
+        return Answer("Not yet", f"expected a function, got the class {f.__name__}.")
+    try:
+        want = [as_tensor(reference(*copies(case.args))) for case in cases]
+        got = [
+            _result(_call(f, case, copies(case.args)), expected, case, numbers, bool(learns))
+            for case, expected in zip(cases, want, strict=True)
+        ]
+        if not all(map(close, got, want)):
+            raise _Stop(mistaken(got, cases, mistakes) or difference(got, want, cases))
+        for case in cases if learns else ():
+            _check_gradient(f, reference, case, learns, fixed)
+    except _Stop as stop:
+        return stop.answer
+    return Answer("Right", right)
+
+
+def _call(f: Callable[..., Any], case: Case, args: Sequence[Any]) -> Any:  # noqa: ANN401
+    try:
+        result = f(*args)
+    except NotImplementedError:
+        result = None
+    except Exception as error:
+        raise _Stop(f"{_told(f, error)} It happened {case.name}.") from None
+    if result is None or result is ...:
+        raise _Stop("your function returns nothing so far.", "Not answered yet")
+    return result
+
+
+def _told(f: Callable[..., Any], error: Exception) -> str:
+    """The exception's name, message and line, the last one in the reader's own file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    home = getattr(getattr(f, "__code__", None), "co_filename", None)
+    own = [frame for frame in frames if frame.filename == home]
+    said = f"your function raised {type(error).__name__}: {str(error).rstrip('.')}"
+    if not own:
+        return f"{said}."
+    source = linecache.getline(own[-1].filename, own[-1].lineno).strip()
+    return f"{said}, in line {own[-1].lineno}{f' ({source})' if source else ''}."
+
+
+def _result(value: Any, want: Tensor, case: Case, numbers: bool, learns: bool) -> Tensor:  # noqa: ANN401
+    """The result as a tensor of the expected shape."""
+    if not isinstance(value, Tensor) and not numbers and (learns or want.ndim):
+        why = "; numbers taken out of a tensor carry no gradient" if learns else ""
+        raise _Stop(f"expected a torch tensor, got {type(value).__name__}{why}.")
+    try:
+        found = as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        expected = "one number" if not want.ndim else f"{want.numel()} numbers"
+        raise _Stop(f"expected {expected}, got {value!r}.") from None
+    if found.shape != want.shape:
+        raise _Stop(
+            f"wrong shape {case.name}: expected {tuple(want.shape)}, got {tuple(found.shape)}."
+        )
+    return found
+
+
+def _check_gradient(
+    f: Callable[..., Any],
+    reference: Callable[..., Any],
+    case: Case,
+    learns: Sequence[int],
+    fixed: Sequence[int],
+) -> None:
+    """Raise unless the gradient is there, finite, bounded, right, and nowhere else."""
+    want = _gradients(reference, case, learns)
+    got = _gradients(f, case, [*learns, *fixed])
+    missing = "the values are right, but no gradient reaches the {}: the result was cut off from "
+    missing += "it (.detach(), .item(), .numpy(), no_grad or torch.tensor(...))."
+    who = "student" if fixed else "input"
+    if any(got.get(i) is None for i in learns):
+        raise _Stop(missing.format(who))
+    if any(got.get(i) is not None and got[i].abs().max() > ATOL for i in fixed):
+        raise _Stop(
+            "the values are right, but a gradient reaches the teacher too: detach its side, or "
+            "compute it under torch.no_grad()."
+        )
+    for i in learns:
+        if not got[i].isfinite().all():
+            raise _Stop(
+                f"the values are right, but the gradient is not finite {case.name}: a root, norm "
+                "or quotient of 0 has an infinite slope (the diagonal counts). Guard it before "
+                "the root, e.g. torch.where(d2 > 0, d2, 1.0).sqrt(), and set the result to 0."
+            )
+        if got[i].abs().max() > max(STEEP, STEEP * want[i].abs().max().item()):
+            raise _Stop(
+                f"the values are right, but the gradient reaches {got[i].abs().max():.0e} "
+                f"{case.name}: something is divided by almost 0. Give such pairs no gradient."
+            )
+        if case.smooth and not torch.allclose(got[i], want[i], 1e-3, 1e-6):
+            if not got[i].abs().max() > ATOL:
+                raise _Stop(missing.format(who))
+            raise _Stop(
+                f"the values are right, but the gradient at the {who} is not: a part of the "
+                "formula (a mean, a norm?) is detached, or computed outside torch."
+            )
+
+
+def _gradients(f: Callable[..., Any], case: Case, leaves: Sequence[int]) -> dict[int, Any]:
+    """The gradient of a fixed random sum of the result, by argument."""
+    args = copies(case.args, leaves)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of .item() and the like, and so do we
+        result = _call(f, case, args)
+    if not isinstance(result, Tensor) or not result.requires_grad:
+        return {}
+    shape = result.shape
+    weights = torch.rand(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    try:
+        (result * weights * telling(shape)).real.sum().backward()
+    except Exception as error:
+        raise _Stop(f"the values are right, but backward() raised: {error}") from None
+    return {i: args[i].grad for i in leaves if args[i].grad is not None}

@@ -1,0 +1,191 @@
+r"""Numbers of two kernel matrices: does a kernel see the classes, and is it like another kernel?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qrkd_lab.kernels.diagnostics import check_matrix
+
+__all__ = [
+    "GeometricDifference",
+    "NothingToAlign",
+    "centred_alignment",
+    "class_matrix",
+    "geometric_difference",
+    "kernel_target_alignment",
+]
+
+NEGATIVE = 1e-5  # of the largest eigenvalue: what float32 rounding makes of a zero eigenvalue
+NOTHING = 1e-10  # of the norm: a centred matrix as small as this is rounding only
+
+
+class NothingToAlign(ValueError):
+    """A matrix that is constant once centred: it tells no sample from another."""
+
+
+def class_matrix(labels: Tensor, signed: bool = False) -> Tensor:
+    r"""The kernel that knows the classes, ``(n, n)`` in float64.
+
+    .. math:: T_{ij} = 1 \text{ if } y_i = y_j, \text{ else } 0
+              \quad (\text{with signed, for two classes: else } -1)
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: not ``(n,)``, NaN, or ``signed`` with other than two classes.
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a torch tensor (n,), got {type(labels).__name__}")
+    if labels.ndim != 1 or not len(labels) or (labels != labels).any():
+        raise ValueError(f"labels: expected (n,), n >= 1, no NaN; got {tuple(labels.shape)}")
+    labels = labels.detach().cpu()
+    found = len(labels.unique())
+    if signed and found != 2:
+        raise ValueError(f"signed: -1 and +1 are for two classes, got {found}; leave it out")
+    same = (labels[:, None] == labels[None, :]).double()  # (n, n)
+    return 2 * same - 1 if signed else same
+
+
+def kernel_target_alignment(kernel: Tensor, labels: Tensor, signed: bool = False) -> float:
+    r"""Cosine between the matrix and the one that knows the classes.
+
+    .. math:: A(K, T) = \frac{\langle K, T \rangle_F}{\lVert K \rVert_F \lVert T \rVert_F}
+
+    with T of :func:`class_matrix`. It is not centred, so a constant matrix does not score 0 (with
+    c balanced classes it scores :math:`1 / \sqrt c`); ``centred_alignment(K, class_matrix(y))``
+    takes that away and is the one to compare kernels by.
+
+    Args:
+        kernel: ``(n, n)``.
+        labels: ``(n,)``, any number of classes.
+        signed: T = y y^T with labels of -1 and +1, for two classes: the convention of Cristianini
+            et al. (NIPS 2001) and of PennyLane's ``target_alignment`` without rescaling.
+
+    Returns:
+        From 0 (or -1 if ``signed``) to 1, for kernels with values >= 0.
+
+    Raises:
+        TypeError, ValueError: see :func:`~qrkd_lab.kernels.diagnostics.check_matrix` and
+            :func:`class_matrix`.
+    """
+    matrix, target = check_matrix(kernel), class_matrix(labels, signed)
+    _same_size(matrix, target, "labels")
+    norm = matrix.norm() * target.norm()
+    if not norm > 0:
+        raise ValueError("K: a matrix of zeros has no direction to align")
+    return ((matrix * target).sum() / norm).item()
+
+
+def centred_alignment(kernel: Tensor, other: Tensor) -> float:
+    r"""Centred kernel alignment (CKA): do two matrices see the same likenesses?
+
+    .. math:: \mathrm{CKA}(K, L) = \frac{\langle HKH, HLH \rangle_F}
+              {\lVert HKH \rVert_F \lVert HLH \rVert_F}, \qquad H = I - \tfrac1n 1 1^T
+
+    1 for equal matrices, whatever their scale or offset. Two matrices that are both nearly the
+    identity score near 1 too, though they agree on nothing but that: read it with
+    :func:`off_diagonal`. Source: Cortes, Mohri and Rostamizadeh, JMLR 13, 795 (2012); Kornblith et
+    al., ICML 2019.
+
+    Raises:
+        NothingToAlign: a ValueError: a matrix is constant once centred (n = 1, or all samples look
+            alike), so that it has no direction.
+        ValueError: sizes differ; see also :func:`~qrkd_lab.kernels.diagnostics.check_matrix`.
+    """
+    pair = (check_matrix(kernel, "K"), check_matrix(other, "L"))
+    _same_size(*pair, "L")
+    centred = []
+    for name, matrix in zip("KL", pair, strict=True):
+        mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
+        rest = matrix - mean[:, None] - mean[None, :] + mean.mean()
+        if rest.norm() <= NOTHING * matrix.norm():
+            raise NothingToAlign(
+                f"{name}: nothing is left of it once centred: all samples look alike (or n = 1, "
+                "or all in one class), so there is nothing to align"
+            )
+        centred.append(rest / rest.norm())
+    return (centred[0] * centred[1]).sum().item()
+
+
+@dataclass(frozen=True)
+class GeometricDifference:
+    """What :func:`geometric_difference` found.
+
+    Attributes:
+        value: g; near 1: no advantage possible; compare with ``bound``.
+        training_error: the training side, 0 if nothing was regularised away.
+        regularisation: lambda, in units of the mean eigenvalue.
+        bound: sqrt(n), the size of g at which an advantage is possible.
+    """
+
+    value: float
+    training_error: float
+    regularisation: float
+    bound: float
+
+
+def geometric_difference(
+    classical: Tensor, quantum: Tensor, regularisation: float = 1e-3
+) -> GeometricDifference:
+    r"""How much larger a model a classical kernel may need for what a quantum kernel learns easily.
+
+    .. math::
+
+        g = \sqrt{\left\lVert \sqrt{K_Q} \sqrt{K_C} (K_C + \lambda I)^{-2} \sqrt{K_C} \sqrt{K_Q}
+            \right\rVert_\infty}, \qquad
+        g_\mathrm{train} = \lambda \sqrt{\left\lVert \sqrt{K_Q} (K_C + \lambda I)^{-2} \sqrt{K_Q}
+            \right\rVert_\infty}
+
+    with the spectral norm (the largest eigenvalue) and both traces scaled to n. They are the
+    largest weight norm, and the largest norm of the residual, of kernel ridge regression with
+    :math:`K_C` on any labels with :math:`y^T K_Q^{-1} y = 1`. Without :math:`\lambda` g is
+    :math:`\sqrt{\lVert \sqrt{K_Q} K_C^{-1} \sqrt{K_Q} \rVert}` and explodes with an ill-conditioned
+    :math:`K_C`; with it, a small g counts only if the training side is small too. g is not
+    symmetric, and a large g is a possibility, no promise.
+
+    Args:
+        classical, quantum: :math:`K_C` and :math:`K_Q`, ``(n, n)``, positive semi-definite.
+        regularisation: :math:`\lambda > 0`; the mean eigenvalue of either matrix is 1.
+
+    Raises:
+        ValueError: sizes differ, trace not > 0, a clearly negative eigenvalue, or lambda not > 0;
+            see also :func:`~qrkd_lab.kernels.diagnostics.check_matrix`.
+
+    Source: Huang et al., "Power of data in quantum machine learning", Nat. Commun. 12, 2631 (2021),
+    and its supplement.
+    """
+    if not 0 < regularisation < math.inf:
+        raise ValueError(f"regularisation: expected a finite number > 0, got {regularisation!r}")
+    c_values, c_vectors = _spectrum(classical, "classical")
+    q_values, q_vectors = _spectrum(quantum, "quantum")
+    _same_size(c_vectors, q_vectors, "quantum")
+    # In K_C's eigenbasis (K_C + l)^-2 and K_C are diagonal; ||A A^T|| = ||A||^2 for both forms.
+    root = (c_vectors.T @ q_vectors) * q_values.sqrt()  # (n, n): sqrt(K_Q), turned on both sides
+    damped = root / (c_values + regularisation)[:, None]
+    value = torch.linalg.matrix_norm(c_values.sqrt()[:, None] * damped, ord=2).item()
+    training = regularisation * torch.linalg.matrix_norm(damped, ord=2).item()
+    return GeometricDifference(value, training, float(regularisation), math.sqrt(len(c_values)))
+
+
+def _spectrum(kernel: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, with the mean of 1 and none negative, and eigenvectors."""
+    matrix = check_matrix(kernel, name)
+    trace = matrix.trace().item()
+    if not trace > 0:
+        raise ValueError(f"{name}: expected a kernel matrix with trace > 0, got trace {trace:.3g}")
+    values, vectors = torch.linalg.eigh(matrix * (len(matrix) / trace))
+    if values[0] < -NEGATIVE * values[-1]:
+        raise ValueError(
+            f"{name}: expected a positive semi-definite matrix, got an eigenvalue of "
+            f"{values[0].item():.3g} beside {values[-1].item():.3g}; a matrix from shots can be "
+            "repaired with pennylane.kernels.threshold_matrix"
+        )
+    return values.clamp(min=0), vectors
+
+
+def _same_size(a: Tensor, b: Tensor, name: str) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"{name}: expected {len(a)} samples, as K has, got {len(b)}")

@@ -1,0 +1,191 @@
+"""GPT-2 as teacher and student: transformers' own models, any size, and the taps into them.
+
+Nothing of the network is ours. A model has a body, whose hidden states ``(n, t, d)`` the relations
+tap, and a head that turns them into logits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.data import DataError
+from qrkd_lab.settings import HEAD
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["body", "build_gpt2", "pretrained_config", "pretrained_gpt2", "tap"]
+
+
+def build_gpt2(
+    tokenizer: PreTrainedTokenizerBase,
+    layers: int,
+    width: int,
+    length: int,
+    dropout: float = 0.0,
+    vocabulary: int | None = None,
+    classes: int | None = None,
+) -> PreTrainedModel:
+    """A new GPT-2 with random weights, drawn from torch's global stream, in float32.
+
+    Args:
+        tokenizer: gives the number of words and the end-of-text token.
+        layers: transformer blocks.
+        width: d, a multiple of 64; each attention head has 64 dimensions, as in every GPT-2.
+        length: the longest sequence, tokens.
+        dropout: after embeddings, attention and blocks, a fraction.
+        vocabulary: rows of the embedding; None: the tokenizer's.
+        classes: None: a language model, ``GPT2LMHeadModel``; else a classifier of sequences,
+            ``GPT2ForSequenceClassification``.
+
+    Example:
+        >>> from qrkd_lab.data.tokenizer import train_tokenizer
+        >>> tokenizer = train_tokenizer(["to be or not to be"], vocabulary=260)
+        >>> sum(p.numel() for p in build_gpt2(tokenizer, 1, 64, 16).parameters())
+        67776
+    """
+    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    end = tokenizer.eos_token_id
+    labels = {} if classes is None else {"num_labels": classes}
+    config = GPT2Config(
+        vocab_size=vocabulary or len(tokenizer),
+        n_positions=length,
+        n_embd=width,
+        n_layer=layers,
+        n_head=width // HEAD,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        resid_pdrop=dropout,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=None,  # sequences are padded where nothing looks, see body()
+        dtype=torch.float32,
+        **labels,
+    )
+    return (GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification)(config)
+
+
+def pretrained_gpt2(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    dropout: float | None = None,
+    classes: int | None = None,
+) -> PreTrainedModel:
+    """A GPT-2 checkpoint from a folder or the hub, in float32; a new head for ``classes``.
+
+    Only safetensors are read: a pickled checkpoint can run code when it is loaded.
+
+    Raises:
+        DataError: see :func:`pretrained_config`; or the weights cannot be had.
+    """
+    from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    config = pretrained_config(name, tokenizer, length)
+    if dropout is not None:
+        config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
+    config.pad_token_id = None
+    if classes is not None:
+        config.num_labels = classes
+    kind = GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification
+    try:
+        return kind.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+
+
+def pretrained_config(
+    name: str, tokenizer: PreTrainedTokenizerBase, length: int
+) -> PreTrainedConfig:
+    """The configuration of a checkpoint, once it is seen to fit.
+
+    Raises:
+        DataError: it cannot be had (says which files to put where), is no GPT-2, has no room for
+            sequences of this length, or does not fit the tokenizer.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, error) from error
+    if config.model_type != "gpt2":
+        raise DataError(f"{name} is a {config.model_type!r}; expected a GPT-2 checkpoint")
+    if length > config.n_positions:
+        raise DataError(
+            f"{name} has room for {config.n_positions} tokens, sequence_length is {length}: "
+            f"use sequence_length={config.n_positions} or less"
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise DataError(
+            f"{name} knows {config.vocab_size:,} tokens, its tokenizer makes {len(tokenizer):,}: "
+            "they do not belong together. Put the tokenizer's own files (vocab.json and "
+            "merges.txt, or tokenizer.json) beside the model's"
+        )
+    return config
+
+
+def _unreachable(name: str, error: Exception) -> DataError:
+    where = "in that folder" if Path(name).is_dir() else "in a folder of your own"
+    return DataError(
+        f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}\n"
+        f"Put config.json, model.safetensors, vocab.json and merges.txt {where} and give it as "
+        "teacher_model=FOLDER, or use --scale laptop, which needs no pretrained model."
+    )
+
+
+def tap(
+    hidden: Tensor, how: str, lengths: Tensor | None = None, positions: Tensor | None = None
+) -> Tensor:
+    r"""The features that relations compare, from hidden states.
+
+    ==========  ================================================================================
+    ``mean``    :math:`f_i = \frac{1}{l_i} \sum_{s < l_i} h_{is}`, over the real tokens of i
+    ``last``    :math:`f_i = h_{i, l_i - 1}`, the last real token's
+    ``tokens``  rows of ``hidden.flatten(0, 1)`` at given positions: each token a sample
+    ==========  ================================================================================
+
+    Args:
+        hidden: ``(n, t, d)``, padded at the end.
+        how: ``mean``, ``last`` or ``tokens``.
+        lengths: number of real tokens ``(n,)``; None: all t.
+        positions: for ``tokens``: ``(k,)`` in 0 .. n t - 1, real tokens only.
+
+    Returns:
+        ``(n, d)``; for ``tokens`` ``(k, d)``.
+
+    Raises:
+        ValueError: an unknown tap, or ``tokens`` without positions.
+
+    Example:
+        >>> tap(torch.ones(2, 3, 4), "mean").shape
+        torch.Size([2, 4])
+    """
+    n, t, _ = hidden.shape
+    if how == "tokens":
+        if positions is None:
+            raise ValueError("the tap 'tokens' needs positions, got None")
+        return hidden.flatten(0, 1)[positions]
+    if how == "last":
+        if lengths is None:
+            return hidden[:, -1]
+        return hidden[torch.arange(n, device=hidden.device), lengths - 1]
+    if how == "mean":
+        if lengths is None:
+            return hidden.mean(1)
+        real = torch.arange(t, device=hidden.device) < lengths[:, None]  # (n, t)
+        return torch.where(real[..., None], hidden, 0).sum(1) / lengths[:, None]
+    raise ValueError(f"unknown tap {how!r}; choose from mean, last, tokens")
+
+
+def body(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Hidden states ``(n, t, d)`` after the last block and its norm.
+
+    No attention mask: sequences are padded at the end only, where causal attention never looks.
+    """
+    return model.transformer(tokens, use_cache=False).last_hidden_state
