@@ -11,7 +11,7 @@ from typing import Any
 
 _HOMES = {
     "qrkd_lab.arms": ("ARMS",),
-    "qrkd_lab.benchmarks": ("Benchmark", "load_benchmark"),
+    "qrkd_lab.benchmarks": ("Benchmark", "benchmark_of", "load_benchmark"),
     "qrkd_lab.comparison": ("compare",),
     "qrkd_lab.data": ("DataError",),
     "qrkd_lab.kernels": (
@@ -23,6 +23,14 @@ _HOMES = {
         "PolynomialKernel",
         "ProjectedKernel",
         "RBFKernel",
+        "best_fit",
+        "centred_alignment",
+        "diagnose",
+        "effective_rank",
+        "geometric_difference",
+        "kernel_target_alignment",
+        "off_diagonal",
+        "random_feature_surrogate",
     ),
     "qrkd_lab.losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
     "qrkd_lab.objective": ("DistillationLoss", "Outputs", "TeacherBatch"),

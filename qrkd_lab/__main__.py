@@ -1,4 +1,4 @@
-"""The command line: ``python -m qrkd_lab {compare,data,notebook,doctor}``; ``-h`` on each helps.
+"""The command line: ``python -m qrkd_lab {compare,data,export,notebook,doctor}``; ``-h`` on each helps.
 
 Whatever can be computed from Python can be computed from here; nothing is decided here.
 """
@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_compare(commands.add_parser("compare", help="train arms on seeds, print the table"))
     _add_data(commands.add_parser("data", help="fetch and verify data sets"))
+    _add_export(commands.add_parser("export", help="write a trained language model for others"))
     _add_notebook(commands.add_parser("notebook", help="run a notebook without a browser"))
     doctor = commands.add_parser("doctor", help="say what is wrong here, and what to do")
     doctor.set_defaults(command=_doctor)
@@ -90,16 +91,33 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", help="digits, mnist, cifar10, or a folder of images")
+    names = "digits, mnist, cifar10, wikitext2, ptb, imdb, or a folder of images"
+    parser.add_argument("names", nargs="+", help=names)
     parser.add_argument("--data-dir", help="default $QRKD_DATA_DIR, else the cache")
     parser.set_defaults(command=_data)
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.data import load_images
+    from qrkd_lab.data import load_images, load_text
 
     for name in arguments.names:
-        print(load_images(name, data_dir=arguments.data_dir))
+        load = load_text if name in ("wikitext2", "ptb", "imdb") else load_images
+        print(load(name, data_dir=arguments.data_dir))
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="folder of a record, e.g. runs/ptb/laptop/kd-...")
+    parser.add_argument("folder", type=Path, help="where to, in Hugging Face's format")
+    parser.add_argument("--data-dir", help="default $QRKD_DATA_DIR, else the cache")
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.benchmarks import benchmark_of
+    from qrkd_lab.runs import load_run
+
+    run = load_run(arguments.run)
+    print(benchmark_of(run, arguments.data_dir).export(run, arguments.folder))
 
 
 def _add_notebook(parser: argparse.ArgumentParser) -> None:

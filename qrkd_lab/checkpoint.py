@@ -13,6 +13,7 @@ import pickle
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +80,8 @@ class Checkpoint:
                 f"{error.strerror or error}. Make room or give a folder that can be written."
             ) from error
         finally:
-            hidden.unlink(missing_ok=True)
+            with suppress(OSError):
+                hidden.unlink(missing_ok=True)
         self._saved = time.monotonic()
 
     def restore(self, learners: Sequence[Learner]) -> tuple[int, int]:

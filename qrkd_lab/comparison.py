@@ -99,7 +99,9 @@ def compare(
     note = f"{reused} runs reused, {len(made)} trained"
     if made:
         note += f" in {duration(time.monotonic() - started)}"
-    study = Study(tuple(runs + made), notes=(f"{note}; records in {runs_dir}.",))
+    order = {one.arm: place for place, one in enumerate(chosen)}
+    ordered = sorted(runs + made, key=lambda r: (order[r.settings["arm"]], r.settings["seed"]))
+    study = Study(tuple(ordered), notes=(f"{note}; records in {runs_dir}.",))
     if progress:
         print(note, file=sys.stderr)
     if failures:

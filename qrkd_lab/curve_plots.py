@@ -23,13 +23,20 @@ NOT_TERMS = ("epoch", "seconds", "learning_rate")
 
 
 def learning_curves(
-    runs: Sequence[Run], value: str = "validation_accuracy", title: str | None = None
+    runs: Sequence[Run], value: str | None = None, title: str | None = None
 ) -> Chart:
     """How did the arms learn? One line an arm (the mean over seeds), its seeds as thin lines.
+
+    Args:
+        runs: of one benchmark and scale.
+        value: a column of their histories; None: the runs' own metric on the validation part.
+        title: the message; without it, where the arms end.
 
     Raises:
         ValueError: no runs, several benchmarks, or no run whose history holds ``value``.
     """
+    runs = _one_study(runs)
+    value = value or f"validation_{runs[0].metric['name'].removeprefix('test_')}"
     curves = {arm: curve * units(value)[0] for arm, curve in _curves(runs, value).items()}
     unit = units(value)[1]
     chart = Chart(8.0, 4.4)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "accuracy_by_arm", "kernel_matrices", "learning_curves", "loss_terms", "paired_differences",
+    "scores_by_arm", "kernel_matrices", "learning_curves", "loss_terms", "paired_differences",
 ]  # fmt: skip
 
 KEY = "small points: seeds; bars: intervals of the mean"
 
 
-def accuracy_by_arm(
+def scores_by_arm(
     results: pd.DataFrame, metric: str = "test_accuracy", title: str | None = None
 ) -> Chart:
     """What did each arm reach, and how far do its seeds spread?

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["ARM_ORDER", "order_arms", "results", "summary"]
 
 ARM_ORDER = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
-MEANS = {name: name for name in GAPS} | {"agreement": "test_agreement", "seconds": "seconds"}
+MEANS = {name: name for name in GAPS} | {
+    "agreement": "test_agreement",
+    "seconds": "seconds",
+    "word_perplexity": "test_word_perplexity",
+}
 PAIRED = ("pairs", "difference", "difference_low", "difference_high", "p", "p_adjusted")
 
 

@@ -77,9 +77,9 @@ class Study:
 
     def plot(self) -> Figure:
         """Every run's score by arm, seeds as points, means with intervals."""
-        from qrkd_lab.plots import accuracy_by_arm
+        from qrkd_lab.plots import scores_by_arm
 
-        return accuracy_by_arm(self.results, self.runs[0].metric["name"])
+        return scores_by_arm(self.results, self.runs[0].metric["name"])
 
     def save(self, folder: str | Path, reference: str | None = None) -> Path:
         """Write ``results.csv``, ``summary.md`` and three figures as PNG into a folder.
@@ -100,11 +100,11 @@ class Study:
         table = self.results.drop(columns="run")  # whole records, which lie in runs_dir
         table.to_csv(folder / "results.csv", index=False)
         (folder / "summary.md").write_text(summary.to_markdown() + "\n", encoding="utf-8")
-        self.plot().savefig(folder / "accuracy.png", dpi=150)
+        self.plot().savefig(folder / "scores.png", dpi=150)
         students = [run for run in self.runs if run.settings["arm"] != "teacher"]
         learning_curves(students).savefig(folder / "learning_curves.png", dpi=150)
         if len(set(self.results["arm"]) - {"teacher"}) > 1:
-            figure = paired_differences(self.results, summary.reference)
+            figure = paired_differences(summary)
             figure.savefig(folder / "differences.png", dpi=150)
         return folder
 

@@ -19,7 +19,7 @@ from qrkd_lab.statistics import seeds_needed
 __all__ = ["GAPS", "Summary", "units"]
 
 GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
-COSTS = ("train - test", "to teacher", "over scratch", "agreement", "seconds")
+COSTS = ("train - test", "to teacher", "over scratch", "agreement", "seconds", "per word")
 
 
 def units(metric: str) -> tuple[float, str]:
@@ -104,13 +104,16 @@ class Summary:
         for arm, row in self.frame.iterrows():
             half = (row["high"] - row["low"]) / 2 * factor
             spread = "" if math.isnan(half) else f" ± {half:.2f}"
-            agreement, seconds = row["agreement"], row["seconds"]
+            agreement, seconds, words = (
+                row[n] for n in ("agreement", "seconds", "word_perplexity")
+            )
             table.append([
                 str(arm), f"{int(row['seeds'])}", f"{row['mean'] * factor:.2f}{spread}",
                 "reference" if arm == self.reference else self._signed(row["difference"]),
                 self._range(row), _p(row["p_adjusted"]), *(self._signed(row[gap]) for gap in GAPS),
                 "" if math.isnan(agreement) else f"{agreement * 100:.2f}",
                 "" if math.isnan(seconds) else f"{seconds:.1f}",
+                "" if math.isnan(words) else f"{words:.1f}",
             ])  # fmt: skip
         used = [i for i in range(len(table[0])) if i < 4 or any(row[i] for row in table[1:])]
         return [[row[i] for i in used] for row in table]

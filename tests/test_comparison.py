@@ -210,7 +210,7 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path):
     folder = undisturbed.save(tmp_path / "out")
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        "results.csv", "summary.md", "accuracy.png", "learning_curves.png", "differences.png",
+        "results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png",
     }  # fmt: skip
     saved = pd.read_csv(folder / "results.csv")
     assert len(saved) == len(undisturbed.runs)

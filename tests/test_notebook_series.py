@@ -79,4 +79,4 @@ def test_the_quickstart_runs_headlessly(tmp_path):
     )  # fmt: skip
     assert out.exists()
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"summary.md", "results.csv", "accuracy.png", "differences.png"} <= written
+    assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written

@@ -55,18 +55,18 @@ KERNEL = torch.exp(-torch.cdist(x := LABELS[:, None] + torch.linspace(0, 1, 30)[
 KERNELS = {"teacher": KERNEL.clone().requires_grad_(), "rkd": KERNEL.numpy() ** 2}
 
 FIGURES = {
-    "accuracy": lambda: plots.accuracy_by_arm(RESULTS),
-    "agreement": lambda: plots.accuracy_by_arm(RESULTS, "test_agreement"),
+    "accuracy": lambda: plots.scores_by_arm(RESULTS),
+    "agreement": lambda: plots.scores_by_arm(RESULTS, "test_agreement"),
     "differences": lambda: plots.paired_differences(RESULTS),
     "curves": lambda: plots.learning_curves(STUDY),
     "terms": lambda: plots.loss_terms(STUDY),
     "kernels": lambda: plots.kernel_matrices(KERNELS, LABELS),
-    "two seeds": lambda: plots.accuracy_by_arm(RESULTS[RESULTS["seed"] < 2]),
+    "two seeds": lambda: plots.scores_by_arm(RESULTS[RESULTS["seed"] < 2]),
     "two seeds' differences": lambda: plots.paired_differences(RESULTS[RESULTS["seed"] < 2]),
     "one epoch": lambda: plots.learning_curves([make_run("kd", 0, epochs=1)]),
     "one run": lambda: plots.loss_terms([make_run("teacher", 0)]),
-    "one arm": lambda: plots.accuracy_by_arm(RESULTS[RESULTS["arm"] == "kd"]),
-    "only teachers": lambda: plots.accuracy_by_arm(RESULTS[RESULTS["arm"] == "teacher"]),
+    "one arm": lambda: plots.scores_by_arm(RESULTS[RESULTS["arm"] == "kd"]),
+    "only teachers": lambda: plots.scores_by_arm(RESULTS[RESULTS["arm"] == "teacher"]),
     "one class": lambda: plots.kernel_matrices({"a": np.eye(4)}, np.zeros(4)),
     "negative": lambda: plots.kernel_matrices({k: -np.eye(2) for k in "abcd"}, [1, 0]),
 }
@@ -102,7 +102,7 @@ def test_every_figure_is_rendered_titled_readable_and_described(name: str) -> No
 def test_the_caller_can_say_the_message(name: str) -> None:
     title = 'The "quantum" term & its <cost>'
     figure = {
-        "accuracy": lambda: plots.accuracy_by_arm(RESULTS, title=title),
+        "accuracy": lambda: plots.scores_by_arm(RESULTS, title=title),
         "differences": lambda: plots.paired_differences(RESULTS, title=title),
         "curves": lambda: plots.learning_curves(STUDY, title=title),
         "terms": lambda: plots.loss_terms(STUDY, title=title),
@@ -135,7 +135,7 @@ def test_threads_draw_the_same_as_one_thread() -> None:
 
 
 def test_accuracy_draws_every_seed_joins_pairs_and_shows_the_interval() -> None:
-    axes = plots.accuracy_by_arm(RESULTS).axes[0]
+    axes = plots.scores_by_arm(RESULTS).axes[0]
     for collection, arm in zip(axes.collections[::2], ARMS, strict=True):
         rows = RESULTS[RESULTS["arm"] == arm].sort_values("seed")
         drawn = np.asarray(collection.get_offsets())[:, 1]
@@ -191,8 +191,8 @@ def test_differences_say_who_is_better() -> None:
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda: plots.accuracy_by_arm(RESULTS[:0]), "a row a run"),
-        (lambda: plots.accuracy_by_arm(RESULTS, "f1"), "unknown metric 'f1'; choose from"),
+        (lambda: plots.scores_by_arm(RESULTS[:0]), "a row a run"),
+        (lambda: plots.scores_by_arm(RESULTS, "f1"), "unknown metric 'f1'; choose from"),
         (lambda: plots.paired_differences(RESULTS[:0]), "a row a run"),
         (lambda: plots.paired_differences(RESULTS, "rbf"), "reference 'rbf'; arms here"),
         (lambda: plots.paired_differences(summary(RESULTS), "kd"), "compares with 'rkd'"),

@@ -173,7 +173,7 @@ def test_means_of_the_other_columns_and_order() -> None:
     assert list(frame.columns) == [
         "seeds", "mean", "low", "high", "pairs", "difference", "difference_low",
         "difference_high", "p", "p_adjusted", "train_test_gap", "teacher_student_gap",
-        "distillation_gain", "agreement", "seconds",
+        "distillation_gain", "agreement", "seconds", "word_perplexity",
     ]  # fmt: skip
     names = ["distillation_gain", "teacher_student_gap", "agreement", "seconds"]
     numbers = frame.loc["qrkd", names]

@@ -28,13 +28,13 @@ def test_save_compares_with_the_reference(
     seen = []
     draw = plots.paired_differences
     monkeypatch.setattr(
-        plots, "paired_differences", lambda table, arm: seen.append(arm) or draw(table, arm)
+        plots, "paired_differences", lambda found: seen.append(found.reference) or draw(found)
     )
     study.save(tmp_path / "out", reference)
     assert seen == [used]
     written = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert written == study.summary(used).to_markdown() + "\n"
-    names = {"results.csv", "summary.md", "accuracy.png", "learning_curves.png", "differences.png"}
+    names = {"results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 

@@ -8,6 +8,14 @@ Images and language each fill it in; neither is a special case of the other.
 from __future__ import annotations
 
 from qrkd_lab.benchmarks.base import Benchmark
-from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings, load_benchmark
+from qrkd_lab.benchmarks.registry import (
+    BENCHMARKS,
+    SCALES,
+    benchmark_of,
+    benchmark_settings,
+    load_benchmark,
+)
 
-__all__ = ["BENCHMARKS", "SCALES", "Benchmark", "benchmark_settings", "load_benchmark"]
+__all__ = [
+    "BENCHMARKS", "SCALES", "Benchmark", "benchmark_of", "benchmark_settings", "load_benchmark",
+]  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,6 +70,17 @@ class Benchmark(ABC):
         model = self.teacher(seed) if run.settings["arm"] == TEACHER else self.student(seed)
         model.load_state_dict(run.weights())
         return model.eval()
+
+    def export(self, run: Run, folder: str | Path) -> Path:
+        """Write a trained model so that others can use it without this kit.
+
+        Raises:
+            ValueError: this kind of benchmark has no format for that but the record's own.
+        """
+        raise ValueError(
+            f"only language models are exported; the weights of {run.name} are in "
+            f"{run.path}/weights.safetensors, for {type(self.student(0)).__name__}.load_state_dict"
+        )
 
     @abstractmethod
     def feature_dim(self, model: nn.Module) -> int:

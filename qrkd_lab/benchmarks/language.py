@@ -22,6 +22,7 @@ from qrkd_lab.benchmarks.base import Benchmark
 from qrkd_lab.data import DataError, TextData, Tokens, load_text
 from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
 from qrkd_lab.objective import Outputs
+from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.settings import Settings
@@ -82,6 +83,19 @@ class LanguageBenchmark(Benchmark):
         s = self.settings
         sizes = (layers, width, s.sequence_length, s.dropout, self.rows)
         return build_gpt2(self.data.tokenizer, *sizes, self.classes)
+
+    def export(self, run: Run, folder: str | Path) -> Path:
+        """Write a trained model and its tokenizer in Hugging Face's format, as safetensors.
+
+        ``AutoModelForCausalLM.from_pretrained(folder)`` and
+        ``pipeline("text-generation", folder)`` read it; nothing of this kit is needed there.
+        """
+        model, tokenizer, folder = self.model(run).cpu(), self.data.tokenizer, Path(folder)
+        model.config.pad_token_id = tokenizer.eos_token_id  # for batches of others
+        tokenizer.model_max_length = self.settings.sequence_length
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
 
     def feature_dim(self, model: nn.Module) -> int:
         return model.config.n_embd

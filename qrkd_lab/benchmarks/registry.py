@@ -16,16 +16,19 @@ own and are not presented as the paper's.
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from qrkd_lab.benchmarks.base import Benchmark
+from qrkd_lab.data import DataError
 from qrkd_lab.devices import pick_device
+from qrkd_lab.runs import Run
 from qrkd_lab.settings import Settings
 
-__all__ = ["BENCHMARKS", "SCALES", "benchmark_settings", "load_benchmark"]
+__all__ = ["BENCHMARKS", "SCALES", "benchmark_of", "benchmark_settings", "load_benchmark"]
 
 SCALES = ("smoke", "laptop", "paper")
 
@@ -183,3 +186,23 @@ def load_benchmark(
     from qrkd_lab.benchmarks.images import load_image_benchmark
 
     return load_image_benchmark(settings, data_dir, place, set(overrides))
+
+
+def benchmark_of(
+    run: Run, data_dir: str | Path | None = None, device: str | torch.device = "cpu"
+) -> Benchmark:
+    """The benchmark that a recorded run was made on, with its settings and its data.
+
+    Raises:
+        DataError: the data here are not those of the record.
+    """
+    known = {field.name for field in fields(Settings)} - {"benchmark", "scale", "arm", "seed"}
+    held = {name: value for name, value in run.settings.items() if name in known}
+    name, scale = run.settings["benchmark"], run.settings["scale"]
+    found = load_benchmark(name, scale, data_dir, device, **held)
+    if found.data.sha256 != run.data["sha256"]:
+        raise DataError(
+            f"the data of {name} here are not those of {run.path or run.name}: sha256 "
+            f"{found.data.sha256[:12]} here, {run.data['sha256'][:12]} there"
+        )
+    return found
