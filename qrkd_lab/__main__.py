@@ -1,4 +1,4 @@
-"""The command line: ``python -m qrkd_lab {compare,data,export,notebook,doctor}``; ``-h`` on each helps.
+"""The command line: ``python -m qrkd_lab COMMAND``; ``-h`` lists the commands, and helps on each.
 
 Whatever can be computed from Python can be computed from here; nothing is decided here.
 """

@@ -219,6 +219,13 @@ def _data() -> list[Finding]:
         found["cifar10"] = f"official files in {folder}"
     elif (folder / images / "train").is_dir():
         found["cifar10"] = f"a folder of images, not the official pixels: {folder / images}"
+    texts = {
+        "wikitext2": "wikitext-2/wiki.train.tokens",
+        "ptb": "ptb/ptb.train.txt",
+        "imdb": "aclImdb/train/pos",
+    }
+    for name, place in texts.items():
+        found[name] = f"{folder / place}" if (folder / place).exists() else ""
     advice = "Downloaded when first used; to fetch it now: python -m qrkd_lab data "
     return [
         Finding(f"data: {name}", bool(text), text or f"not in {folder}", advice + name, False)

@@ -281,6 +281,64 @@ def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
                ours * scale, theirs * scale, 4)  # fmt: skip
 
 
+def ptb() -> ql.Benchmark:
+    """Penn Treebank at laptop scale, or a text of random words of the same size."""
+    try:
+        return ql.load_benchmark("ptb")
+    except DataError:
+        import numpy as np
+
+        from qrkd_lab.benchmarks import benchmark_settings
+        from qrkd_lab.benchmarks.language import LanguageBenchmark
+        from qrkd_lab.data import TextData, Tokens
+        from qrkd_lab.data.tokenizer import train_tokenizer
+
+        tokenizer = train_tokenizer(["a text of random words"], 260)
+        ids = np.random.default_rng(0).integers(2048, size=300_000, dtype=np.uint16)
+        part = Tokens(ids, np.array([len(ids)]), np.array([len(ids) // 2], dtype=np.int32))
+        data = TextData("ptb", "random words", "", tokenizer, part, part, part)
+        return LanguageBenchmark(benchmark_settings("ptb"), data, torch.device("cpu"), 2048)
+
+
+def language_rows() -> list[Row]:
+    """Lockstep against arm after arm; relations beside kd; loading beside a step."""
+    benchmark = ptb()
+    teacher = benchmark.teacher(0).eval()
+    names = ("scratch", "kd", "rkd", "qrkd")
+    # The kit's own defaults, one learner an arm, on batches that are at hand.
+    arms = {arm: make_learner(benchmark, benchmark.settings.replace(arm=arm), teacher)
+            for arm in names}  # fmt: skip
+    size = benchmark.settings.batch_size
+    batches = [pair for pair, _ in zip(benchmark.batches(0, 1, size), range(4), strict=False)]
+
+    def steps(*chosen: str) -> Callable[[], None]:
+        def run() -> None:
+            for inputs, targets in batches:
+                asked = any(arms[arm].distils for arm in chosen)
+                shared = _ask(benchmark, teacher, None, inputs) if asked else None
+                for arm in chosen:
+                    arms[arm].step(benchmark, inputs, targets, shared)
+
+        return run
+
+    def one_after_the_other() -> None:
+        for arm in names:
+            steps(arm)()
+
+    lockstep, apart = alternate(steps(*names), one_after_the_other, 7, warm=1)
+    rows = [Row("4 arms of GPT-2 in lockstep, PTB laptop, against one after the other",
+                lockstep, apart, 0.6, at_most=True)]  # fmt: skip
+    for arm in ("rkd", "qrkd"):
+        ours, theirs = alternate(steps(arm), steps("kd"), 9, warm=1)
+        rows.append(Row(f"a GPT-2 {arm} step against a kd step, PTB laptop", ours, theirs, 1.1,
+                        at_most=True))  # fmt: skip
+    drawn = several(lambda: next(benchmark.batches(0, 1, size)), 20)
+    loading, step = alternate(drawn, steps("kd"), 7, warm=1)
+    rows.append(Row("loading a batch of text against a kd step", loading / 20, step / len(batches),
+                    0.02, at_most=True))  # fmt: skip
+    return rows
+
+
 def import_row() -> Row:
     def imported(module: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
@@ -317,6 +375,7 @@ def main() -> None:
         "step": lambda: [step_row(benchmark, teacher)],
         "angle": angle_rows,
         "epoch": lambda: [epoch_row(benchmark, teacher)],
+        "language": language_rows,
         "import": lambda: [import_row()],
     }
     rows: list[Row] = []

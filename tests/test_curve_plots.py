@@ -29,7 +29,8 @@ def make_run(arm: str, seed: int, epochs: int = 4, **more: Any) -> Run:  # noqa:
     chosen = {"benchmark": "mnist", "scale": "smoke", "arm": arm, "seed": seed} | more
     return Run(
         settings=chosen, key=run_key(chosen, "ab"), versions={}, device="cpu", data={},
-        metric={"name": "test_accuracy"}, parameters=8, history=history, metrics={}, seconds={}, finished="",
+        metric={"name": "test_accuracy"},
+        parameters=8, history=history, metrics={}, seconds={}, finished="",
     )  # fmt: skip
 
 

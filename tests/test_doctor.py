@@ -115,15 +115,18 @@ def test_a_check_that_crashes_becomes_a_finding(works, monkeypatch):
 
 def test_data(tmp_path, monkeypatch):
     monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path))
-    mnist, cifar = doctor._data()
+    mnist, cifar, *texts = doctor._data()
+    assert [f.name for f in texts if not f.ok] == ["data: wikitext2", "data: ptb", "data: imdb"]
     assert not mnist.ok and not mnist.essential and "qrkd_lab data mnist" in mnist.advice
     assert not cifar.ok and "qrkd_lab data cifar10" in cifar.advice
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     for part in ("train", "t10k"):
         (tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte").touch()
     (tmp_path / "cifar10_jpeg" / "train").mkdir(parents=True)
-    mnist, cifar = doctor._data()
-    assert mnist.ok and "official" in mnist.found
+    (tmp_path / "ptb").mkdir()
+    (tmp_path / "ptb" / "ptb.train.txt").write_text("a line")
+    mnist, cifar, _, ptb, _ = doctor._data()
+    assert ptb.ok and mnist.ok and "official" in mnist.found
     assert cifar.ok and "not the official" in cifar.found
     (tmp_path / "cifar-10-batches-py").mkdir()
     assert "official files" in doctor._data()[1].found

@@ -281,7 +281,8 @@ def test_accumulated_batches_move_the_optimiser_once(text, teacher):
 def test_the_cosine_schedule_warms_up_and_ends_near_nothing(text, teacher):
     learner = make_learner(text, text.settings.replace(arm="kd", epochs=50), teacher)
     rates = []
-    for learner.batches in range(1, learner.updates + 1):
+    for done in range(1, learner.updates + 1):
+        learner.batches = done
         rates.append(learner.learning_rate / learner.settings.learning_rate)
     assert rates[0] == pytest.approx(1 / 9) and max(rates) == 1.0 == rates[9]
     assert rates[-1] < 1e-3 and rates == rates[:9] + sorted(rates[9:], reverse=True)
