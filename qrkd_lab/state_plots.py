@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["bloch_spheres", "likeness_maps", "outcome_curves"]
 
 LINE = "#BBBBBB"
+ELEVATION, AZIMUTH = 18, 35  # degrees, from where a sphere is seen
 ROUNDING = 1e-4  # of single precision, in lengths and in sums of probabilities
 
 
@@ -71,14 +72,19 @@ def _draw_sphere(axes: Axes) -> None:
     """A sphere of three circles with its poles and the directions of X and Y named."""
     turn = np.linspace(0, 2 * np.pi, 73)
     c, s, o = np.cos(turn), np.sin(turn), 0 * turn
-    for circle in ((c, s, o), (c, o, s), (o, c, s)):
+    up, side = np.radians(ELEVATION), np.radians(AZIMUTH)
+    right = np.array([-np.sin(side), np.cos(side), 0])
+    top = np.array([-np.sin(up) * np.cos(side), -np.sin(up) * np.sin(side), np.cos(up)])
+    outline = np.outer(right, c) + np.outer(top, s)  # (3, 73), in the plane of the picture
+    for circle in ((c, s, o), (c, o, s), (o, c, s), outline):
         axes.plot(*circle, color=LINE, lw=0.7)
     for at, text in (((0, 0, 1.25), "|0⟩"), ((0, 0, -1.3), "|1⟩"), ((1.35, 0, 0), "X"),
                      ((0, 1.25, 0), "Y")):  # fmt: skip
         axes.text(*at, text, fontsize=9, color=INK, ha="center", va="center")
     axes.set_box_aspect((1, 1, 1), zoom=1.25)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
-    axes.view_init(elev=18, azim=35)
+    axes.set_proj_type("ortho")
+    axes.view_init(elev=ELEVATION, azim=AZIMUTH)
     axes.set_axis_off()
 
 
