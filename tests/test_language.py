@@ -460,6 +460,14 @@ def test_settings_of_the_other_kind_are_refused():
         ql.load_benchmark("ptb", "smoke", teacher_widths=(1, 2, 3))
 
 
+@pytest.mark.parametrize("name", ["digits", "ptb", "imdb-sentiment"])
+def test_what_both_kinds_have_may_be_set_for_both(name):
+    settings = ql.benchmarks.benchmark_settings(
+        name, "smoke", kd_weight=0.7, batch_size=9, learning_rate=0.1, clip_norm=2.0, epoch_size=9
+    )
+    assert (settings.kd_weight, settings.batch_size, settings.clip_norm) == (0.7, 9, 2.0)
+
+
 def test_only_a_corpus_with_labels_has_a_sentiment():
     with pytest.raises(DataError, match="only imdb-sentiment"):
         SentimentBenchmark.cut(corpus(), ql.benchmarks.benchmark_settings("ptb", "smoke"))

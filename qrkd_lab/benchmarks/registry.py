@@ -117,8 +117,10 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": _TEXT_PAPER | _REVIEWS | {"sequence_length": 256, "batch_size": 32},
     },
 }  # fmt: skip
-_TEXT_ONLY = {name for name in _TEXT if name not in ("batch_size", "learning_rate", "schedule",
-              "clip_norm", "teacher_learning_rate")} | {"test_size", "teacher_model"}  # fmt: skip
+_TEXT_ONLY = {
+    "vocabulary", "sequence_length", "tap", "tap_tokens", "test_size", "dropout", "precision",
+    "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
+}  # fmt: skip
 _IMAGES_ONLY = {"teacher_widths", "student_widths"}
 
 
