@@ -49,7 +49,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
     arms = "; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items())
     add = parser.add_argument
-    add("benchmark", help=f"{', '.join(BENCHMARKS)}, or a folder of images")
+    add("benchmark", help=f"{', '.join(BENCHMARKS)}, or a folder of images or text")
     add("--arms", nargs="+", default=DEFAULT_ARMS, metavar="ARM", help=arms.replace("%", "%%"))
     add("--seeds", type=int, default=5, metavar="N", help="how many seeds (default 5)")
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
@@ -91,17 +91,18 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    names = "digits, mnist, cifar10, wikitext2, ptb, imdb, or a folder of images"
+    names = "digits, mnist, cifar10, wikitext2, ptb, imdb, or a folder of images or text"
     parser.add_argument("names", nargs="+", help=names)
     parser.add_argument("--data-dir", help="default $QRKD_DATA_DIR, else the cache")
     parser.set_defaults(command=_data)
 
 
 def _data(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.benchmarks.registry import is_text
     from qrkd_lab.data import load_images, load_text
 
     for name in arguments.names:
-        load = load_text if name in ("wikitext2", "ptb", "imdb") else load_images
+        load = load_text if is_text(name) else load_images
         print(load(name, data_dir=arguments.data_dir))
 
 

@@ -46,7 +46,7 @@ def compare(
     """Train every arm on every seed, or find the run on disk, and return the study.
 
     Args:
-        benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images.
+        benchmark: see :func:`~qrkd_lab.benchmarks.load_benchmark`.
         arms: names from :data:`~qrkd_lab.arms.ARMS`.
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.

@@ -373,6 +373,20 @@ def test_a_study_of_text_is_recorded_and_reused(ptb, tmp_path):
     assert "15 runs reused, 0 trained" in study().notes[0]
 
 
+def test_a_folder_of_text_is_a_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
+    folder = str(own_corpus(tmp_path / "my poems"))
+
+    def study():
+        return ql.compare(folder, ("scratch", "rkd"), 1, "smoke", runs_dir=tmp_path / "runs",
+                          progress=False, **FAST)  # fmt: skip
+
+    found = study()
+    assert len(found.runs) == 3 and found.runs[0].metric["name"] == "test_perplexity"
+    assert "/" not in found.runs[0].settings["benchmark"]
+    assert study().runs == found.runs
+
+
 def test_a_checkpoint_of_ones_own_is_the_teacher(ptb, folder, tmp_path):
     study = ql.compare(
         "ptb", ("kd",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs", progress=False,

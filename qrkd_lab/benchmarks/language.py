@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from qrkd_lab.benchmarks.base import Benchmark
 from qrkd_lab.data import DataError, TextData, Tokens, load_text
+from qrkd_lab.data.text import CHOICES
 from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
 from qrkd_lab.objective import Outputs
 from qrkd_lab.runs import Run
@@ -210,12 +211,14 @@ def load_language_benchmark(
     """The benchmark of a corpus, with its tokenizer and the sizes that settings ask for."""
     from qrkd_lab.benchmarks.sentiment import SentimentBenchmark
 
-    sentiment = settings.benchmark.endswith("-sentiment")
-    corpus = settings.benchmark.removesuffix("-sentiment")
+    sentiment = settings.benchmark == "imdb-sentiment"
+    corpus = "imdb" if sentiment else settings.benchmark
     data, rows = _with_tokenizer(settings, corpus, data_dir)
     if settings.precision is None:
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
         settings = settings.replace(precision="bfloat16" if half else "float32")
+    if corpus not in CHOICES:  # a folder: its records go by its name, not by its path
+        settings = settings.replace(benchmark=data.name)
     kind = SentimentBenchmark if sentiment else LanguageBenchmark
     loaded = kind(settings, kind.cut(data, settings), device, rows)
     if loaded.samples < settings.batch_size:

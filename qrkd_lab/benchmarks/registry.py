@@ -125,8 +125,10 @@ _IMAGES_ONLY = {"teacher_widths", "student_widths"}
 
 
 def is_text(benchmark: str) -> bool:
-    """Whether a benchmark is one of language; else it is one of images."""
-    return "vocabulary" in BENCHMARKS.get(benchmark, {}).get("smoke", {})
+    """Whether a benchmark is one of language, by name or a folder of text; else it is of images."""
+    if benchmark in BENCHMARKS:
+        return "vocabulary" in BENCHMARKS[benchmark]["smoke"]
+    return os.path.isfile(os.path.join(os.path.expanduser(benchmark), "train.txt"))
 
 
 def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401
@@ -138,11 +140,12 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
     """
     scales = BENCHMARKS.get(benchmark)
     if scales is None and os.path.isdir(os.path.expanduser(benchmark)):
-        scales = BENCHMARKS["cifar10"]  # a folder of images
+        scales = BENCHMARKS["ptb" if is_text(benchmark) else "cifar10"]
     if scales is None:
         raise ValueError(
             f"unknown benchmark {benchmark!r}; choose from {', '.join(BENCHMARKS)}, or give a "
-            "folder of images, root/{train,test}/<class>/*.png"
+            "folder of images, root/{train,test}/<class>/*.png, or of text, "
+            "root/{train,valid,test}.txt"
         )
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
@@ -164,8 +167,8 @@ def load_benchmark(
     """Data and models of a benchmark at a scale.
 
     Args:
-        benchmark: ``digits``, ``mnist``, ``cifar10``, a folder of images; ``wikitext2``, ``ptb``,
-            ``imdb``, ``imdb-sentiment``.
+        benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images; ``wikitext2``,
+            ``ptb``, ``imdb``, ``imdb-sentiment``, or a folder of text.
         scale: ``smoke``, ``laptop`` or ``paper``.
         data_dir: where the files are or go; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: where batches and models live; ``auto`` takes a GPU if there is one.
@@ -189,7 +192,7 @@ def load_benchmark(
             f"validation_size: expected at least 1, got {settings.validation_size}: every epoch is "
             "scored on the validation part; leave it out for the default"
         )
-    if is_text(settings.benchmark):
+    if is_text(benchmark):
         from qrkd_lab.benchmarks.language import load_language_benchmark
 
         return load_language_benchmark(settings, data_dir, place)
