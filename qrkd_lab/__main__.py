@@ -103,12 +103,13 @@ def _data(arguments: argparse.Namespace) -> None:
 
     for name in arguments.names:
         load = load_text if is_text(name) else load_images
-        print(load(name, data_dir=arguments.data_dir))
+        print(load(name.removesuffix("-sentiment"), data_dir=arguments.data_dir))
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="folder of a record, e.g. runs/ptb/laptop/kd-...")
     parser.add_argument("folder", type=Path, help="where to, in Hugging Face's format")
+    parser.add_argument("--benchmark", help="the folder of data, where the run is of one")
     parser.add_argument("--data-dir", help="default $QRKD_DATA_DIR, else the cache")
     parser.set_defaults(command=_export)
 
@@ -118,7 +119,8 @@ def _export(arguments: argparse.Namespace) -> None:
     from qrkd_lab.runs import load_run
 
     run = load_run(arguments.run)
-    print(benchmark_of(run, arguments.data_dir).export(run, arguments.folder))
+    benchmark = benchmark_of(run, arguments.data_dir, folder=arguments.benchmark)
+    print(benchmark.export(run, arguments.folder))
 
 
 def _add_notebook(parser: argparse.ArgumentParser) -> None:

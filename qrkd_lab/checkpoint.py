@@ -40,6 +40,7 @@ class Checkpoint:
     path: Path
     steps: int | None = None
     _saved: float = field(default_factory=time.monotonic)
+    _step: int = 0
 
     @classmethod
     def of(cls, learners: Sequence[Learner], data_sha256: str, runs_dir: Path) -> Checkpoint:
@@ -51,13 +52,20 @@ class Checkpoint:
         place = runs_dir / settings.benchmark / settings.scale / name
         return cls(place, settings.checkpoint_steps)
 
-    def due(self, learners: Sequence[Learner], step: int) -> bool:
-        """Whether it is time to save; not between the batches of one optimiser step."""
+    def due(self, learners: Sequence[Learner], total: int) -> bool:
+        """Whether it is time to save, ``total`` batches after the beginning of the training.
+
+        Not between the batches of one optimiser step; then with the next one that ends a step.
+        """
         if any(learner.pending for learner in learners if learner.failure is None):
             return False
-        if self.steps is not None:
-            return step % self.steps == 0
-        return time.monotonic() - self._saved > SECONDS
+        if self.steps is None:
+            due = time.monotonic() - self._saved > SECONDS
+        else:
+            due = total - self._step >= self.steps
+        if due:
+            self._saved, self._step = time.monotonic(), total
+        return due
 
     def save(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
         """Write down that ``step`` batches of ``epoch`` are done.
@@ -82,7 +90,6 @@ class Checkpoint:
         finally:
             with suppress(OSError):
                 hidden.unlink(missing_ok=True)
-        self._saved = time.monotonic()
 
     def restore(self, learners: Sequence[Learner]) -> tuple[int, int]:
         """Put the learners where they were; returns epoch and batches done in it, or (1, 0).

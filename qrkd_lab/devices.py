@@ -27,7 +27,7 @@ def memory_advice(batch: int, length: int | None = None) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
         said = str(error) or type(error).__name__
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "can't allocate memory" not in said:
+        if not known and "can't allocate memory" not in said and "out of memory" not in said:
             raise
         what = f"{batch} samples" if length is None else f"{batch} sequences of {length} tokens"
         shorter = "" if length is None else " or sequence_length"

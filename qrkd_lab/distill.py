@@ -25,7 +25,6 @@ from qrkd_lab.devices import memory_advice
 from qrkd_lab.learner import Diverged, Learner
 from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.progress import Progress
-from qrkd_lab.seeds import derived_seed
 
 __all__ = ["one_thread", "train"]
 
@@ -94,24 +93,25 @@ def _epoch(
     first = learners[0].settings
     untrained = None
     if any(learner.control == "random_teacher" for learner in active):
-        untrained = benchmark.teacher(derived_seed(first.seed, "random teacher")).eval()
+        untrained = benchmark.untrained_teacher(first.seed).eval()
     for learner in active:
         learner.model.train()
+    before = (epoch - 1) * benchmark.steps(first.batch_size)
     batches = islice(benchmark.batches(first.seed, epoch, first.batch_size), done, None)
     for step, (inputs, targets) in enumerate(batches, done + 1):
         asked = teacher is not None and any(learner.distils for learner in active)
         shared = _ask(benchmark, teacher, untrained, inputs) if asked else None
         for learner in active:
-            before = time.perf_counter()
+            started = time.perf_counter()
             try:
                 learner.step(benchmark, inputs, targets, shared)
             except Diverged as failure:
                 learner.failure = failure
-            learner.seconds += time.perf_counter() - before
+            learner.seconds += time.perf_counter() - started
         active = [learner for learner in active if learner.failure is None]
         terms = {le.settings.arm: le.means() for le in active} if progress.due else None
         progress.batch(epoch, terms)
-        if checkpoint is not None and checkpoint.due(learners, step):
+        if checkpoint is not None and checkpoint.due(learners, before + step):
             checkpoint.save(learners, epoch, step)
 
 

@@ -189,6 +189,8 @@ class Learner:
         self.failure = None if state["failure"] is None else Diverged(state["failure"])
         for name in _BOOKS:
             setattr(self, name, state[name])
+        if isinstance(self._sums, Tensor):  # a checkpoint is read to the CPU
+            self._sums = self._sums.to(next(self.model.parameters()).device)
 
 
 def teacher_learner(benchmark: Benchmark, settings: Settings) -> Learner:

@@ -55,7 +55,7 @@ __all__ = [
 
 FORMAT = 1
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
-LIBRARIES = ("torch", "torchvision", "pennylane", "numpy")
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pennylane", "numpy")
 
 
 @dataclass(frozen=True, repr=False)

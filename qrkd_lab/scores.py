@@ -32,7 +32,7 @@ class Scores:
 
     def __init__(self) -> None:
         self.predictions = 0
-        self._sums: Tensor | float = 0.0  # correct, nll, same, kl: on the device, so it never waits
+        self._sums: Tensor | float = 0.0  # correct, nll, same, kl
         self._beside_teacher = False
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ class Scores:
             sums.append(F.kl_div(log_p, log_t, log_target=True, reduction="sum"))
         self._beside_teacher = teacher is not None
         # Float32 has not the digits for a sum over millions; MPS has no float64, so on the CPU.
-        self._sums = self._sums + torch.stack([s.detach().cpu().double() for s in sums])
+        self._sums = self._sums + torch.stack([s.float() for s in sums]).cpu().double()
         self.predictions += len(targets)
 
     def _mean(self, index: int) -> float:

@@ -34,6 +34,6 @@ def generator(seed: int, *purpose: str | int) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, *purpose: str | int) -> Iterator[None]:
     """torch's global stream set for one purpose inside the block, and put back after it."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derived_seed(seed, *purpose))
         yield

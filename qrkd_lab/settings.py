@@ -140,6 +140,8 @@ class Settings:
                 raise ValueError(
                     f"{name}: expected a multiple of {HEAD}, the width of a head, got {value}"
                 )
+        if self.tap == "tokens" and self.tap_tokens is None:
+            raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
@@ -173,7 +175,7 @@ class Settings:
         values = dataclasses.asdict(self)
         unused = {*_DISTILLATION, *_KERNEL, *_CIRCUIT, *_TAP, *_NOT_IDENTITY}
         if self.teacher_model is not None:
-            unused |= {"teacher_layers", "teacher_width"}
+            unused |= {"teacher_layers", "teacher_width", "vocabulary"}
         if self.arm == TEACHER:
             unused |= set(_STUDENT)
             if self.teacher_learning_rate is not None:

@@ -171,7 +171,7 @@ def likeness_maps(
             values = kernel(grid, point.double()[None]).cpu().reshape(61, 61).T.numpy()
         box = (-reach, reach, -reach, reach)
         image = axes.imshow(values, origin="lower", extent=box, cmap="cividis", vmin=0, vmax=1)
-        axes.plot(*point.tolist(), "x", color="#D55E00", ms=9, mew=2.5)
+        axes.plot(*point.tolist(), "x", color="black", ms=9, mew=2.5)
         axes.set_title(name, fontsize=10.5)
         axes.set_xlabel("Angle x₁", fontsize=10, color=INK)
         said.append(f"{name} mean {values.mean():.2f}")

@@ -398,6 +398,79 @@ def test_a_checkpoint_of_ones_own_is_the_teacher(ptb, folder, tmp_path):
     assert study.results["test_perplexity"].between(1, 400).all()
 
 
+def test_another_checkpoint_in_the_same_place_makes_other_runs(ptb, folder, tmp_path, text):
+    def study():
+        return ql.compare(
+            "ptb", ("random_teacher",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+            progress=False, **FAST | {"vocabulary": None}, teacher_model=str(folder), qubits=3,
+        )  # fmt: skip
+
+    first = study()
+    assert study().runs == first.runs
+    build_gpt2(text.data.tokenizer, 2, 64, 32).save_pretrained(folder)
+    assert not {run.key for run in study().runs} & {run.key for run in first.runs}
+
+
+def test_a_random_teacher_of_a_checkpoint_has_learnt_nothing(ptb, folder):
+    b = ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          **FAST | {"vocabulary": None})  # fmt: skip
+    given, a, again, other = (
+        one.transformer.wte.weight
+        for one in (b.teacher(0), *(b.untrained_teacher(seed) for seed in (0, 0, 1)))
+    )
+    assert torch.equal(a, again) and a.shape == given.shape
+    assert not torch.equal(a, given) and not torch.equal(a, other)
+
+
+def test_a_checkpoint_without_its_weights_is_refused(ptb, folder, text):
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file({f"x.{n}": w for n, w in load_file(file).items()}, file, {"format": "pt"})
+    b = ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          **FAST | {"vocabulary": None})  # fmt: skip
+    with pytest.raises(DataError, match="they would be random"):
+        b.teacher(0)
+
+
+def test_an_exported_classifier_says_what_the_kit_says(tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    b = make(SentimentBenchmark, batch_size=4)
+    run = type("Run", (), {"settings": {"seed": 0, "arm": "kd"}})
+    object.__setattr__(b, "model", lambda run: b.student(0).eval())
+    out = b.export(run, tmp_path / "out")
+    theirs = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).eval()
+    inputs, _ = next(b.batches(0, 1, 4))
+    with torch.no_grad():
+        mine = b.outputs(b.student(0).eval(), inputs).logits
+        torch.testing.assert_close(theirs(inputs.tokens).logits, mine)
+    assert theirs.config.id2label == {0: "short", 1: "long"}
+    with pytest.raises(ValueError, match="exists: give a folder that is new or empty"):
+        b.export(run, tmp_path / "out")
+
+
+def test_settings_that_were_set_to_none_come_back_as_none(ptb, tmp_path):
+    study = ql.compare("ptb", ("scratch",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+                       progress=False, **FAST | {"clip_norm": None})  # fmt: skip
+    back = ql.benchmark_of(study.runs[1], ptb).settings
+    assert back.clip_norm is None and back.train_size is None and back.tap == "tokens"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("imdb-sentiment", {"tap": "tokens", "tap_tokens": None}, "tap_tokens is None"),
+        ("ptb", {"vocabulary": None}, "vocabulary is None"),
+        ("ptb", {"sequence_length": None}, "sequence_length is None"),
+        ("ptb", {"validation_size": 10**9}, "validation_size: expected at most"),
+    ],
+)
+def test_what_a_text_needs_is_asked_for_by_name(ptb, name, changes, says):
+    with pytest.raises(ValueError, match=says):
+        ql.load_benchmark(name, "smoke", data_dir=ptb, **FAST | changes)
+
+
 def test_an_exported_student_works_without_the_kit(ptb, tmp_path):
     study = ql.compare(
         "ptb", ("kd",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs", progress=False,

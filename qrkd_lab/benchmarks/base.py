@@ -20,7 +20,7 @@ from qrkd_lab.arms import TEACHER
 from qrkd_lab.objective import Outputs
 from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
-from qrkd_lab.seeds import generator
+from qrkd_lab.seeds import derived_seed, generator
 from qrkd_lab.settings import Settings
 
 __all__ = ["Benchmark"]
@@ -59,6 +59,10 @@ class Benchmark(ABC):
     @abstractmethod
     def teacher(self, seed: int) -> nn.Module:
         """A teacher before its training here; the same for the same seed."""
+
+    def untrained_teacher(self, seed: int) -> nn.Module:
+        """A teacher that has learnt nothing, for the control ``random_teacher``."""
+        return self.teacher(derived_seed(seed, "random teacher"))
 
     @abstractmethod
     def student(self, seed: int) -> nn.Module:

@@ -21,12 +21,21 @@ from torch import Tensor, nn
 from qrkd_lab.benchmarks.base import Benchmark
 from qrkd_lab.data import DataError, TextData, Tokens, load_text
 from qrkd_lab.data.text import CHOICES
-from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
+from qrkd_lab.models.gpt2 import (
+    body,
+    build_gpt2,
+    fingerprint,
+    pretrained_config,
+    pretrained_gpt2,
+    tap,
+    untrained_gpt2,
+)
 from qrkd_lab.objective import Outputs
 from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.settings import Settings
+from qrkd_lab.storage import canonical_sha256
 
 __all__ = ["LanguageBenchmark", "Sequences", "load_language_benchmark"]
 
@@ -75,6 +84,14 @@ class LanguageBenchmark(Benchmark):
                 model = pretrained_gpt2(*given, classes=self.classes)
         return model.to(self.device)
 
+    def untrained_teacher(self, seed: int) -> nn.Module:
+        s = self.settings
+        if s.teacher_model is None:
+            return super().untrained_teacher(seed)
+        given = (s.teacher_model, self.data.tokenizer, s.sequence_length)
+        with seeded(seed, "random teacher"):
+            return untrained_gpt2(*given, classes=self.classes).to(self.device)
+
     def student(self, seed: int) -> nn.Module:
         with seeded(seed, "student"):
             model = self._build(self.settings.student_layers, self.settings.student_width)
@@ -91,7 +108,10 @@ class LanguageBenchmark(Benchmark):
         ``AutoModelForCausalLM.from_pretrained(folder)`` and
         ``pipeline("text-generation", folder)`` read it; nothing of this kit is needed there.
         """
-        model, tokenizer, folder = self.model(run).cpu(), self.data.tokenizer, Path(folder)
+        folder = Path(folder)
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise ValueError(f"{folder} exists: give a folder that is new or empty")
+        model, tokenizer = self.model(run).cpu(), self.data.tokenizer
         model.config.pad_token_id = tokenizer.eos_token_id  # for batches of others
         tokenizer.model_max_length = self.settings.sequence_length
         model.save_pretrained(folder)
@@ -175,6 +195,11 @@ class LanguageBenchmark(Benchmark):
         return f"{numbers['perplexity']:.1f}"
 
     @staticmethod
+    def size(part: Tokens) -> int:
+        """What the sizes of the settings count: tokens."""
+        return len(part)
+
+    @staticmethod
     def cut(data: TextData, settings: Settings) -> TextData:
         """The corpus with its parts cut to the sizes of the settings, in tokens."""
         sizes = (settings.train_size, settings.validation_size, settings.test_size)
@@ -206,9 +231,10 @@ def windows(count: int, length: int, stride: int) -> tuple[np.ndarray, np.ndarra
 
 
 def load_language_benchmark(
-    settings: Settings, data_dir: str | Path | None, device: torch.device
+    settings: Settings, data_dir: str | Path | None, device: torch.device, given: set[str]
 ) -> LanguageBenchmark:
-    """The benchmark of a corpus, with its tokenizer and the sizes that settings ask for."""
+    """The benchmark of a corpus, with its tokenizer and its sizes; ``given``: what the user set."""
+    _check_complete(settings)
     from qrkd_lab.benchmarks.sentiment import SentimentBenchmark
 
     sentiment = settings.benchmark == "imdb-sentiment"
@@ -220,6 +246,7 @@ def load_language_benchmark(
     if corpus not in CHOICES:  # a folder: its records go by its name, not by its path
         settings = settings.replace(benchmark=data.name)
     kind = SentimentBenchmark if sentiment else LanguageBenchmark
+    settings = _fitting(settings, kind, data, given)
     loaded = kind(settings, kind.cut(data, settings), device, rows)
     if loaded.samples < settings.batch_size:
         raise DataError(
@@ -238,8 +265,35 @@ def _with_tokenizer(
         data = load_text(corpus, data_dir=data_dir, vocabulary=settings.vocabulary)
         return data, len(data.tokenizer)
     from qrkd_lab.data.tokenizer import load_tokenizer
-    from qrkd_lab.models.gpt2 import pretrained_config
 
-    tokenizer = load_tokenizer(settings.teacher_model)
-    rows = pretrained_config(settings.teacher_model, tokenizer, settings.sequence_length).vocab_size
-    return load_text(corpus, data_dir=data_dir, tokenizer=tokenizer), rows
+    tokenizer = load_tokenizer(settings.teacher_model, data_dir=data_dir)
+    config = pretrained_config(settings.teacher_model, tokenizer, settings.sequence_length)
+    data = load_text(corpus, data_dir=data_dir, tokenizer=tokenizer)
+    # What the teacher starts from is part of what a run is made of, like the text.
+    sha256 = canonical_sha256([data.sha256, fingerprint(settings.teacher_model, config)])
+    return replace(data, sha256=sha256), config.vocab_size
+
+
+def _check_complete(settings: Settings) -> None:
+    """Raise ValueError where a setting that a text needs was set to None."""
+    needed = ["sequence_length", "tap", "student_layers", "student_width"]
+    if settings.teacher_model is None:
+        needed += ["vocabulary", "teacher_layers", "teacher_width", "dropout"]
+    for name in needed:
+        if getattr(settings, name) is None:
+            raise ValueError(f"{name} is None, but {settings.benchmark} needs it: give a value")
+
+
+def _fitting(
+    settings: Settings, kind: type[LanguageBenchmark], data: TextData, given: set[str]
+) -> Settings:
+    """Settings whose sizes the corpus has; a scale's own is lowered, the user's must fit."""
+    lowered = {}
+    for part in ("train", "validation", "test"):
+        name, held = f"{part}_size", kind.size(getattr(data, part))
+        wanted = getattr(settings, name)
+        if wanted is not None and wanted > held:
+            if name in given:
+                raise ValueError(f"{name}: expected at most {held}, got {wanted}")
+            lowered[name] = held
+    return settings.replace(**lowered)

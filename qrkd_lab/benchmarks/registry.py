@@ -75,7 +75,7 @@ _TEXT_PAPER = _TEXT | {
     "precision": None,  # bfloat16 where the device has it
 }  # fmt: skip
 _REVIEWS = {
-    "tap": "last", "tap_tokens": None,  # and a classifier's weights, as for images
+    "tap": "last",  # and a classifier's weights, as for images
     "kd_weight": 0.3, "temperature": 4.0,
     "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weight": 1.0,
 }  # fmt: skip
@@ -195,27 +195,42 @@ def load_benchmark(
     if is_text(benchmark):
         from qrkd_lab.benchmarks.language import load_language_benchmark
 
-        return load_language_benchmark(settings, data_dir, place)
+        return load_language_benchmark(settings, data_dir, place, set(overrides))
     from qrkd_lab.benchmarks.images import load_image_benchmark
 
     return load_image_benchmark(settings, data_dir, place, set(overrides))
 
 
 def benchmark_of(
-    run: Run, data_dir: str | Path | None = None, device: str | torch.device = "cpu"
+    run: Run,
+    data_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    folder: str | None = None,
 ) -> Benchmark:
     """The benchmark that a recorded run was made on, with its settings and its data.
+
+    Args:
+        run: the record.
+        data_dir, device: see :func:`load_benchmark`.
+        folder: where the data are, for a run on a folder of images or text of the user's own: a
+            record knows its name only.
 
     Raises:
         DataError: the data here are not those of the record.
     """
     known = {field.name for field in fields(Settings)} - {"benchmark", "scale", "arm", "seed"}
     held = {name: value for name, value in run.settings.items() if name in known}
-    name, scale = run.settings["benchmark"], run.settings["scale"]
+    name, scale = folder or run.settings["benchmark"], run.settings["scale"]
+    if name not in BENCHMARKS and folder is None:
+        raise ValueError(f"{run.name} is of a folder called {name}: say where it is (folder=...)")
+    # A record leaves out what is None: where this scale has a value of its own, it was set so.
+    here = benchmark_settings(name, scale).replace(arm=run.settings["arm"], **held).effective()
+    held |= {field: None for field in here.keys() & known if field not in run.settings}
     found = load_benchmark(name, scale, data_dir, device, **held)
     if found.data.sha256 != run.data["sha256"]:
+        place = run.path or run.name
         raise DataError(
-            f"the data of {name} here are not those of {run.path or run.name}: sha256 "
+            f"the data of {name}, or the teacher_model, here are not those of {place}: sha256 "
             f"{found.data.sha256[:12]} here, {run.data['sha256'][:12]} there"
         )
     return found

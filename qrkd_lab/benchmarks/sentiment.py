@@ -7,8 +7,10 @@ enters no loss and no pool.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from qrkd_lab.benchmarks.language import EVALUATED, LanguageBenchmark, Sequences
 from qrkd_lab.data import DataError, TextData, Tokens
 from qrkd_lab.models.gpt2 import body, tap
 from qrkd_lab.objective import Outputs
+from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import generator
 from qrkd_lab.settings import Settings
@@ -58,7 +61,9 @@ class SentimentBenchmark(LanguageBenchmark):
     ) -> tuple[Sequences, Tensor]:
         """The beginnings of some documents, padded to the longest of them."""
         begins = np.where(documents > 0, part.ends[documents - 1], 0)
-        lengths = np.minimum(part.ends[documents] - begins, self.settings.sequence_length)
+        # Without the end-of-text token, which pads: others would not know it for a real one.
+        whole = np.maximum(part.ends[documents] - begins - 1, 1)
+        lengths = np.minimum(whole, self.settings.sequence_length)
         real = np.arange(lengths.max()) < lengths[:, None]  # (n, t)
         reach = np.where(real, begins[:, None] + np.arange(lengths.max()), 0)
         ids = np.where(real, part.ids[reach], self.data.tokenizer.pad_token_id).astype(np.int64)
@@ -70,6 +75,15 @@ class SentimentBenchmark(LanguageBenchmark):
             tapped=None if chosen is None else torch.from_numpy(places)[chosen],
         )
         return batch.to(self.device), torch.from_numpy(part.labels[documents]).to(self.device)
+
+    def export(self, run: Run, folder: str | Path) -> Path:
+        """As a language model's, for ``AutoModelForSequenceClassification``, with class names."""
+        folder = super().export(run, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["id2label"] = dict(enumerate(self.data.classes))
+        config["label2id"] = {name: i for i, name in enumerate(self.data.classes)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        return folder
 
     def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:
         """Logits ``(n, c)`` from the last real token; features ``(n, d)`` or ``(k, d)``."""
@@ -85,6 +99,11 @@ class SentimentBenchmark(LanguageBenchmark):
 
     def in_words(self, numbers: Mapping[str, float]) -> str:
         return f"{100 * numbers['accuracy']:.1f}%"
+
+    @staticmethod
+    def size(part: Tokens) -> int:
+        """What the sizes of the settings count: documents."""
+        return part.documents
 
     @staticmethod
     def cut(data: TextData, settings: Settings) -> TextData:

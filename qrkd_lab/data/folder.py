@@ -29,6 +29,8 @@ import torch
 from qrkd_lab.data.fetch import DataError, cache_folder
 from qrkd_lab.data.images import Images, Parts, fingerprint
 
+BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
+
 __all__ = ["folder_name", "is_folder", "read_folder"]
 
 READABLE = (".png", ".jpg", ".jpeg")
@@ -42,7 +44,7 @@ def is_folder(path: Path) -> bool:
     return (path / "train").is_dir() and (path / "test").is_dir()
 
 
-def folder_name(root: Path, taken: Collection[str] = ()) -> str:
+def folder_name(root: Path, taken: Collection[str] = BENCHMARKS) -> str:
     """The data set's name: the folder's, if it can name a folder of records.
 
     A name of other characters than letters, digits and ``_ . + -``, or one that starts with a dot

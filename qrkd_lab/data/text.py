@@ -139,7 +139,7 @@ def _read(
             f"Expected one of {', '.join(CHOICES)} or a folder with train.txt, valid.txt and "
             f"test.txt, got {os.fspath(name)!r}."
         )
-    return folder_name(folder, taken=CHOICES), read_text_folder(folder)
+    return folder_name(folder), read_text_folder(folder)
 
 
 def _encode(

@@ -125,7 +125,9 @@ def _from_hub(name: str, place: Path) -> PreTrainedTokenizerFast:
             f"No tokenizer {name!r}: there is no such folder, and the Hugging Face hub did not "
             f"give it ({str(error).splitlines()[0]}). Put its vocab.json and merges.txt (or "
             f"tokenizer.json) into {place}, or set {DATA_DIR_VARIABLE} to the folder that holds "
-            f"{place.name}/. Without a tokenizer, load_text trains a small one and needs no files."
+            f"{place.name}/; the model's config.json and model.safetensors belong beside them, in "
+            "a folder that you give as teacher_model=FOLDER. --scale laptop needs none of this: it "
+            "trains a small tokenizer and a small model."
         ) from error
     return _from_folder(Path(file).parent)
 

@@ -163,7 +163,7 @@ def _read(
             f"Expected one of {', '.join(CHOICES)} or a folder of images that exists, "
             f"got {os.fspath(name_or_path)!r}."
         )
-    return folder_name(folder, taken=CHOICES), read_folder(folder)
+    return folder_name(folder), read_folder(folder)
 
 
 def _lowered(

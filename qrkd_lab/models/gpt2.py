@@ -6,6 +6,7 @@ tap, and a head that turns them into logits.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.data import DataError
+from qrkd_lab.data.fetch import file_hash
 from qrkd_lab.settings import HEAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["body", "build_gpt2", "pretrained_config", "pretrained_gpt2", "tap"]
+__all__ = [
+    "body", "build_gpt2", "fingerprint", "pretrained_config", "pretrained_gpt2", "tap",
+    "untrained_gpt2",
+]  # fmt: skip
 
 
 def build_gpt2(
@@ -94,9 +99,41 @@ def pretrained_gpt2(
         config.num_labels = classes
     kind = GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification
     try:
-        return kind.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True)
+        model, seen = kind.from_pretrained(
+            os.path.expanduser(name), config=config, dtype=torch.float32, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
     except (OSError, ValueError) as error:
         raise _unreachable(name, error) from error
+    new = {"lm_head.weight", "score.weight"}  # tied to the embedding; and a new head
+    if missing := sorted(set(seen["missing_keys"]) - new):
+        raise DataError(
+            f"{name} lacks {len(missing)} of GPT-2's weights, e.g. {missing[0]}: they would be "
+            "random. Save it with GPT2LMHeadModel.save_pretrained"
+        )
+    return model
+
+
+def untrained_gpt2(
+    name: str, tokenizer: PreTrainedTokenizerBase, length: int, classes: int | None = None
+) -> PreTrainedModel:
+    """A GPT-2 of a checkpoint's size that has learnt nothing, from torch's global stream."""
+    from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    config = pretrained_config(name, tokenizer, length)
+    config.pad_token_id = None
+    if classes is not None:
+        config.num_labels = classes
+    return (GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification)(config).float()
+
+
+def fingerprint(name: str, config: PreTrainedConfig) -> str:
+    """What tells one checkpoint from another: its files' SHA-256, or the hub's commit."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return f"hub {name} {getattr(config, '_commit_hash', None)}"
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return " ".join(file_hash(file, "sha256") for file in files if file.is_file())
 
 
 def pretrained_config(
@@ -111,7 +148,7 @@ def pretrained_config(
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(os.path.expanduser(name))
     except (OSError, ValueError) as error:
         raise _unreachable(name, error) from error
     if config.model_type != "gpt2":
