@@ -19,13 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.benchmarks.base import Benchmark
-from qrkd_lab.data import DataError, TextData, Tokens, load_text
-from qrkd_lab.data.text import CHOICES
+from qrkd_lab.data import TextData, Tokens
 from qrkd_lab.models.gpt2 import (
     body,
     build_gpt2,
-    fingerprint,
-    pretrained_config,
     pretrained_gpt2,
     tap,
     untrained_gpt2,
@@ -35,9 +32,8 @@ from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import canonical_sha256
 
-__all__ = ["LanguageBenchmark", "Sequences", "load_language_benchmark"]
+__all__ = ["LanguageBenchmark", "Sequences", "windows"]
 
 EVALUATED = 4096  # tokens a batch while scoring
 
@@ -200,11 +196,16 @@ class LanguageBenchmark(Benchmark):
         return len(part)
 
     @staticmethod
-    def cut(data: TextData, settings: Settings) -> TextData:
-        """The corpus with its parts cut to the sizes of the settings, in tokens."""
+    def shorten(part: Tokens, size: int) -> Tokens:
+        """The beginning of a part, of so many tokens at most."""
+        return part.take(size)
+
+    @classmethod
+    def cut(cls, data: TextData, settings: Settings) -> TextData:
+        """The corpus with its parts cut to the sizes of the settings."""
         sizes = (settings.train_size, settings.validation_size, settings.test_size)
         parts = zip(("train", "validation", "test"), sizes, strict=True)
-        taken = {name: getattr(data, name).take(n) for name, n in parts if n is not None}
+        taken = {name: cls.shorten(getattr(data, name), n) for name, n in parts if n is not None}
         return replace(data, **taken)
 
     @property
@@ -228,72 +229,3 @@ def windows(count: int, length: int, stride: int) -> tuple[np.ndarray, np.ndarra
     ends = np.minimum(np.arange(length, count + stride, stride), count)
     ends = np.unique(ends)  # the last window is moved back rather than cut short
     return ends - length, np.diff(ends, prepend=0)
-
-
-def load_language_benchmark(
-    settings: Settings, data_dir: str | Path | None, device: torch.device, given: set[str]
-) -> LanguageBenchmark:
-    """The benchmark of a corpus, with its tokenizer and its sizes; ``given``: what the user set."""
-    _check_complete(settings)
-    from qrkd_lab.benchmarks.sentiment import SentimentBenchmark
-
-    sentiment = settings.benchmark == "imdb-sentiment"
-    corpus = "imdb" if sentiment else settings.benchmark
-    data, rows = _with_tokenizer(settings, corpus, data_dir)
-    if settings.precision is None:
-        half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        settings = settings.replace(precision="bfloat16" if half else "float32")
-    if corpus not in CHOICES:  # a folder: its records go by its name, not by its path
-        settings = settings.replace(benchmark=data.name)
-    kind = SentimentBenchmark if sentiment else LanguageBenchmark
-    settings = _fitting(settings, kind, data, given)
-    loaded = kind(settings, kind.cut(data, settings), device, rows)
-    if loaded.samples < settings.batch_size:
-        raise DataError(
-            f"{settings.benchmark}: the training part holds {loaded.samples} sequences of "
-            f"{settings.sequence_length} tokens, less than one batch of {settings.batch_size}: use "
-            "a smaller batch_size or sequence_length, or more text"
-        )
-    return loaded
-
-
-def _with_tokenizer(
-    settings: Settings, corpus: str, data_dir: str | Path | None
-) -> tuple[TextData, int]:
-    """The corpus in the teacher's own tokens, or in those of a tokenizer trained on it."""
-    if settings.teacher_model is None:
-        data = load_text(corpus, data_dir=data_dir, vocabulary=settings.vocabulary)
-        return data, len(data.tokenizer)
-    from qrkd_lab.data.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(settings.teacher_model, data_dir=data_dir)
-    config = pretrained_config(settings.teacher_model, tokenizer, settings.sequence_length)
-    data = load_text(corpus, data_dir=data_dir, tokenizer=tokenizer)
-    # What the teacher starts from is part of what a run is made of, like the text.
-    sha256 = canonical_sha256([data.sha256, fingerprint(settings.teacher_model, config)])
-    return replace(data, sha256=sha256), config.vocab_size
-
-
-def _check_complete(settings: Settings) -> None:
-    """Raise ValueError where a setting that a text needs was set to None."""
-    needed = ["sequence_length", "tap", "student_layers", "student_width"]
-    if settings.teacher_model is None:
-        needed += ["vocabulary", "teacher_layers", "teacher_width", "dropout"]
-    for name in needed:
-        if getattr(settings, name) is None:
-            raise ValueError(f"{name} is None, but {settings.benchmark} needs it: give a value")
-
-
-def _fitting(
-    settings: Settings, kind: type[LanguageBenchmark], data: TextData, given: set[str]
-) -> Settings:
-    """Settings whose sizes the corpus has; a scale's own is lowered, the user's must fit."""
-    lowered = {}
-    for part in ("train", "validation", "test"):
-        name, held = f"{part}_size", kind.size(getattr(data, part))
-        wanted = getattr(settings, name)
-        if wanted is not None and wanted > held:
-            if name in given:
-                raise ValueError(f"{name}: expected at most {held}, got {wanted}")
-            lowered[name] = held
-    return settings.replace(**lowered)

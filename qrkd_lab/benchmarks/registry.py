@@ -193,7 +193,7 @@ def load_benchmark(
             "scored on the validation part; leave it out for the default"
         )
     if is_text(benchmark):
-        from qrkd_lab.benchmarks.language import load_language_benchmark
+        from qrkd_lab.benchmarks.language_setup import load_language_benchmark
 
         return load_language_benchmark(settings, data_dir, place, set(overrides))
     from qrkd_lab.benchmarks.images import load_image_benchmark

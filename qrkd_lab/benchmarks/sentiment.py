@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -106,18 +106,20 @@ class SentimentBenchmark(LanguageBenchmark):
         return part.documents
 
     @staticmethod
-    def cut(data: TextData, settings: Settings) -> TextData:
-        """The corpus with its parts cut to the sizes of the settings, in documents.
+    def shorten(part: Tokens, size: int) -> Tokens:
+        """The first documents of a part, so many."""
+        return part.first(size)
+
+    @classmethod
+    def cut(cls, data: TextData, settings: Settings) -> TextData:
+        """The corpus with its parts cut to the sizes of the settings.
 
         Raises:
             DataError: the corpus has no labels.
         """
         if not data.classes:
             raise DataError(f"{data.name} has no labels: only imdb-sentiment has them")
-        sizes = (settings.train_size, settings.validation_size, settings.test_size)
-        parts = zip(("train", "validation", "test"), sizes, strict=True)
-        taken = {name: getattr(data, name).first(n) for name, n in parts if n is not None}
-        return replace(data, **taken)
+        return super().cut(data, settings)
 
     @property
     def probe(self) -> Tokens:
