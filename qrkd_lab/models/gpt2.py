@@ -89,15 +89,9 @@ def pretrained_gpt2(
     Raises:
         DataError: see :func:`pretrained_config`; or the weights cannot be had.
     """
-    from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
-
-    config = pretrained_config(name, tokenizer, length)
+    kind, config = _kind_and_config(name, tokenizer, length, classes)
     if dropout is not None:
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
-    config.pad_token_id = None
-    if classes is not None:
-        config.num_labels = classes
-    kind = GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification
     try:
         model, seen = kind.from_pretrained(
             os.path.expanduser(name), config=config, dtype=torch.float32, use_safetensors=True,
@@ -118,13 +112,22 @@ def untrained_gpt2(
     name: str, tokenizer: PreTrainedTokenizerBase, length: int, classes: int | None = None
 ) -> PreTrainedModel:
     """A GPT-2 of a checkpoint's size that has learnt nothing, from torch's global stream."""
+    kind, config = _kind_and_config(name, tokenizer, length, classes)
+    return kind(config).float()
+
+
+def _kind_and_config(
+    name: str, tokenizer: PreTrainedTokenizerBase, length: int, classes: int | None
+) -> tuple[type[PreTrainedModel], PreTrainedConfig]:
+    """The class of a checkpoint's model, and its configuration, as this kit uses them."""
     from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 
     config = pretrained_config(name, tokenizer, length)
     config.pad_token_id = None
-    if classes is not None:
-        config.num_labels = classes
-    return (GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification)(config).float()
+    if classes is None:
+        return GPT2LMHeadModel, config
+    config.num_labels = classes
+    return GPT2ForSequenceClassification, config
 
 
 def fingerprint(name: str, config: PreTrainedConfig) -> str:
