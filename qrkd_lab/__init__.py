@@ -34,6 +34,7 @@ _HOMES = {
     ),
     "qrkd_lab.losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
     "qrkd_lab.objective": ("DistillationLoss", "Outputs", "TeacherBatch"),
+    "qrkd_lab.published": ("published_runs",),
     "qrkd_lab.relations": ("pairwise_distances", "triplet_angles"),
     "qrkd_lab.runs": ("load_run", "read_runs"),
     "qrkd_lab.study": ("Study",),

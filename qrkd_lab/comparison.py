@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
 from qrkd_lab.devices import pick_device
 from qrkd_lab.job import find, run_seed
 from qrkd_lab.kernels.base import whole
 from qrkd_lab.learner import make_learner
 from qrkd_lab.progress import duration
+from qrkd_lab.published import published_seeds
 from qrkd_lab.runs import Run
 from qrkd_lab.settings import Settings
 from qrkd_lab.study import Study, StudyError
@@ -41,6 +43,7 @@ def compare(
     data_dir: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
+    published: bool = False,
     **overrides: Any,  # noqa: ANN401
 ) -> Study:
     """Train every arm on every seed, or find the run on disk, and return the study.
@@ -55,6 +58,9 @@ def compare(
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: bars or lines on standard error.
+        published: take seeds from the records that came with the kit, where all their runs are
+            there (:mod:`qrkd_lab.published`); they need neither data nor training. The study's
+            note says how many.
         overrides: any field of :class:`~qrkd_lab.settings.Settings`, e.g. ``epochs=3``.
 
     Raises:
@@ -77,11 +83,43 @@ def compare(
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
         raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
     place = pick_device(device)
-    loaded = load_benchmark(benchmark, scale, data_dir, place, **overrides)
-    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *names)]
+    ready: dict[int, list[Run]] = {}
+    if published and benchmark in BENCHMARKS:
+        asked = benchmark_settings(benchmark, scale, **overrides)
+        ready = published_seeds([asked.replace(arm=arm) for arm in (TEACHER, *names)], wanted)
+    runs = [run for found in ready.values() for run in found]
+    notes = [f"{len(runs)} runs came with the kit, trained elsewhere"] if runs else []
+    failures: list[str] = []
+    if rest := [seed for seed in wanted if seed not in ready]:
+        recipe = _Recipe(str(benchmark), scale, data_dir, place, overrides)
+        own, failures, note = _own_runs(recipe, names, rest, Path(runs_dir), jobs, progress)
+        runs += own
+        notes.append(f"{note}; records in {runs_dir}")
+    order = {arm: place for place, arm in enumerate((TEACHER, *names))}
+    ordered = sorted(runs, key=lambda r: (order[r.settings["arm"]], r.settings["seed"]))
+    study = Study(tuple(ordered), notes=("; ".join(notes) + ".",))
+    if progress:
+        print(study.notes[0], file=sys.stderr)
+    if failures:
+        raise StudyError(failures, study)
+    return study
+
+
+def _own_runs(
+    recipe: _Recipe,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    runs_dir: Path,
+    jobs: int,
+    progress: bool,
+) -> tuple[list[Run], list[str], str]:
+    """The runs of these seeds, found or trained; what failed; and how many were which, in words."""
+    loaded = recipe.load()
+    recipe = replace(recipe, sha256=loaded.data.sha256)
+    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *arms)]
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
-    for seed in wanted:
+    for seed in seeds:
         for settings in (one.replace(seed=seed) for one in chosen):
             found = find(loaded, settings, runs_dir)
             if found is None:
@@ -89,24 +127,15 @@ def compare(
             else:
                 runs.append(found)
     _try(loaded, {one.arm: one for todo in missing.values() for one in todo})
-    Path(runs_dir).mkdir(parents=True, exist_ok=True)
-    reused, started = len(runs), time.monotonic()
-    # A recipe travels to worker processes, not the data; each process loads once.
-    recipe = _Recipe(str(benchmark), scale, data_dir, place, overrides, loaded.data.sha256)
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     _LOADED.clear()
     _LOADED[recipe.key] = loaded
-    made, failures = _train_all(recipe, missing, Path(runs_dir), jobs, progress)
-    note = f"{reused} runs reused, {len(made)} trained"
+    made, failures = _train_all(recipe, missing, runs_dir, jobs, progress)
+    note = f"{len(runs)} runs reused, {len(made)} trained"
     if made:
         note += f" in {duration(time.monotonic() - started)}"
-    order = {one.arm: place for place, one in enumerate(chosen)}
-    ordered = sorted(runs + made, key=lambda r: (order[r.settings["arm"]], r.settings["seed"]))
-    study = Study(tuple(ordered), notes=(f"{note}; records in {runs_dir}.",))
-    if progress:
-        print(note, file=sys.stderr)
-    if failures:
-        raise StudyError(failures, study)
-    return study
+    return runs + made, failures, note
 
 
 def _try(benchmark: Benchmark, arms: Mapping[str, Settings]) -> None:
@@ -119,18 +148,24 @@ def _try(benchmark: Benchmark, arms: Mapping[str, Settings]) -> None:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How to load a benchmark, small enough to travel; ``sha256`` is that of its data."""
+    """How to load a benchmark: it travels to worker processes, not the data; each loads once."""
 
     benchmark: str
     scale: str
     data_dir: str | Path | None
     device: torch.device
     overrides: Mapping[str, Any]
-    sha256: str
+    sha256: str = ""  # of the data, once they are known
 
     @property
     def key(self) -> str:
         return repr(self)
+
+    def load(self) -> Benchmark:
+        """The benchmark, read anew."""
+        return load_benchmark(
+            self.benchmark, self.scale, self.data_dir, self.device, **self.overrides
+        )
 
 
 _LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loaded
@@ -138,9 +173,8 @@ _LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loade
 
 def _loaded(recipe: _Recipe) -> Benchmark:
     if recipe.key not in _LOADED:
-        r = recipe
         _LOADED.clear()
-        _LOADED[r.key] = load_benchmark(r.benchmark, r.scale, r.data_dir, r.device, **r.overrides)
+        _LOADED[recipe.key] = recipe.load()
     return _LOADED[recipe.key]
 
 

@@ -97,6 +97,11 @@ class Run:
         """The saved weights by name, read now, on the CPU; ready for ``load_state_dict``."""
         if self.path is None:
             raise RecordError(f"{self.name} is not saved, so it has no weights: save_run it first.")
+        if not (self.path / WEIGHTS).exists():
+            raise RecordError(
+                f"{self.name} was published without its weights: train it, "
+                "e.g. compare(..., published=False)."
+            )
         return read_weights(self.path / WEIGHTS)
 
     def __repr__(self) -> str:
@@ -177,8 +182,12 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
     return target
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
+def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     """Read the run in one folder, and check that it is whole.
+
+    Args:
+        path: the folder.
+        weights: False: a record without its weights is whole too, see :mod:`qrkd_lab.published`.
 
     Raises:
         RecordError: the record is cut, edited, of another format, not the run its folder's name
@@ -206,9 +215,11 @@ def load_run(path: str | os.PathLike[str]) -> Run:
         raise damaged(
             path, f"it says {name}, its settings and data give key {key}: edited or moved"
         )
-    with open_weights(path / WEIGHTS, "numpy"):
-        pass
-    check_digests(path / RECORD, path / WEIGHTS, record)
+    held = weights or (path / WEIGHTS).exists()
+    if held:
+        with open_weights(path / WEIGHTS, "numpy"):
+            pass
+    check_digests(path / RECORD, path / WEIGHTS if held else None, record)
     return Run(**{name: record[name] for name in FIELDS}, path=path)
 
 
@@ -226,18 +237,22 @@ def find_run(
 
 
 def read_runs(
-    root: str | os.PathLike[str], benchmark: str | None = None, scale: str | None = None
+    root: str | os.PathLike[str],
+    benchmark: str | None = None,
+    scale: str | None = None,
+    weights: bool = True,
 ) -> list[Run]:
     """All whole runs under ``root``, sorted; a damaged one is left out with a warning naming it.
 
-    A ``root`` that does not exist holds no runs: the list is empty.
+    A ``root`` that does not exist holds no runs: the list is empty. ``weights`` as in
+    :func:`load_run`.
     """
     runs = []
     for path in sorted(Path(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
         if path.name.startswith(".") or not path.is_dir():
             continue
         try:
-            runs.append(load_run(path))
+            runs.append(load_run(path, weights))
         except RecordError as error:
             warnings.warn(f"left out of the results: {error}", stacklevel=2)
     order = ("benchmark", "scale", "arm", "seed")

@@ -221,8 +221,8 @@ def wrong_types(record: Mapping[str, Any]) -> str:
     return ""
 
 
-def check_digests(record_file: Path, weights_file: Path, record: Mapping[str, Any]) -> None:
-    """Raise RecordError if the record or the weights are not what was written.
+def check_digests(record_file: Path, weights_file: Path | None, record: Mapping[str, Any]) -> None:
+    """Raise RecordError if the record or the weights (if there are any) are not what was written.
 
     A record with neither digest is from before there were any; one with only one was edited.
     """
@@ -234,7 +234,7 @@ def check_digests(record_file: Path, weights_file: Path, record: Mapping[str, An
         raise damaged(
             record_file.parent, f"{record_file.name} was edited: its digest does not match"
         )
-    if record["weights_sha256"] != file_sha256(weights_file):
+    if weights_file is not None and record["weights_sha256"] != file_sha256(weights_file):
         raise damaged(
             record_file.parent, f"{weights_file.name} was changed: its digest does not match"
         )

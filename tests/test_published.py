@@ -1,0 +1,102 @@
+"""Published records: read without data and without weights, whole seeds or nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab import published
+from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
+from qrkd_lab.published import has_weights, publish, published_runs, published_seeds
+from qrkd_lab.runs import RecordError, load_run
+
+SMALL = {"scale": "smoke", "train_size": 128, "validation_size": 100, "progress": False}
+ARMS = ("scratch", "rkd")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return ql.compare("digits", ARMS, seeds=2, runs_dir=tmp_path_factory.mktemp("runs"), **SMALL)
+
+
+@pytest.fixture
+def shelf(study, tmp_path, monkeypatch):
+    """The study's records as if they had come with the kit."""
+    assert publish(study.runs, tmp_path) == len(study.runs)
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(published_seeds, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+def forbid_loading(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("published records need no data")
+
+    monkeypatch.setattr("qrkd_lab.comparison.load_benchmark", refuse)
+
+
+def test_a_published_study_needs_no_data_and_says_where_it_is_from(study, shelf, monkeypatch):
+    forbid_loading(monkeypatch)
+    read = ql.compare("digits", ARMS, seeds=2, published=True, **SMALL)
+    assert [run.metrics for run in read.runs] == [run.metrics for run in study.runs]
+    assert read.notes[0] == "6 runs came with the kit, trained elsewhere."
+
+
+def test_by_default_nothing_published_is_taken(shelf, tmp_path):
+    own = ql.compare("digits", ARMS, seeds=1, runs_dir=tmp_path / "own", **SMALL)
+    assert "0 runs reused, 3 trained" in own.notes[0]
+
+
+def test_a_seed_is_taken_whole_or_not_at_all(study, shelf, tmp_path):
+    more = ("scratch", "rkd", "kd")  # no seed has kd: its students learn from one teacher with it
+    mixed = ql.compare("digits", more, seeds=1, published=True, runs_dir=tmp_path / "own", **SMALL)
+    assert mixed.notes[0].startswith("0 runs reused, 4 trained")
+    third = ql.compare("digits", ARMS, seeds=3, published=True, runs_dir=tmp_path / "own", **SMALL)
+    assert third.notes[0].startswith("6 runs came with the kit, trained elsewhere; 0 runs reused")
+    assert len(third.runs) == 9
+
+
+def test_other_settings_are_other_runs(shelf):
+    asked = benchmark_settings("digits", "smoke", train_size=128, validation_size=100)
+    assert set(published_seeds([asked.replace(arm="rkd")], [0, 7])) == {0}
+    other = asked.replace(arm="rkd", distance_weight=9.0)
+    assert published_seeds([other], [0]) == {}
+
+
+def test_large_weights_stay_behind_and_the_record_says_so(study, tmp_path):
+    publish(study.runs[:1], tmp_path, largest=10)
+    (run,) = published_runs(folder=tmp_path)
+    assert run.metrics == study.runs[0].metrics and not has_weights(run)
+    with pytest.raises(RecordError, match="published without its weights: train it"):
+        run.weights()
+    with pytest.raises(RecordError, match="missing"):
+        load_run(run.path)  # in a folder of one's own runs that is damage
+
+
+def test_what_was_edited_is_not_read(study, tmp_path):
+    publish(study.runs[:1], tmp_path, largest=10)
+    (file,) = tmp_path.glob("*/*/*/record.json")
+    record = json.loads(file.read_text())
+    record["metrics"]["test_accuracy"] = 1.0
+    file.write_text(json.dumps(record))
+    with pytest.warns(UserWarning, match="was edited"):
+        assert published_runs(folder=tmp_path) == []
+
+
+def test_publishing_twice_keeps_what_is_there(study, tmp_path):
+    assert publish(study.runs, tmp_path) == 6
+    assert publish(study.runs, tmp_path) == 0
+
+
+def test_the_records_of_the_kit_are_whole_and_of_its_own_default_settings():
+    runs = published_runs()
+    if not published.PUBLISHED.exists():
+        pytest.skip("no results/ beside the package: it is not a checkout")
+    assert len(runs) == len(list(published.PUBLISHED.glob("*/*/*/record.json"))) > 0
+    for run in runs:
+        name, scale = run.settings["benchmark"], run.settings["scale"]
+        asked = benchmark_settings(name, scale, **{})
+        own = asked.replace(arm=run.settings["arm"], seed=run.settings["seed"]).effective()
+        assert name in BENCHMARKS and dict(run.settings) == own, run.path
