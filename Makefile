@@ -5,12 +5,13 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lab bench doctor clean broken
+.PHONY: help install demo notebooks test lab bench doctor clean broken
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## make .venv and install everything into it (the other targets do so by themselves)
 	@echo "Installed in $(VENV)."
@@ -23,6 +24,9 @@ demo: $(STAMP) ## run the first notebook without a browser (more: DEMO_ARGS="...
 	@echo "The executed notebook: $(DEMO)/00_quickstart.ipynb"
 	@echo "The table above:       $(DEMO)/summary.md"
 	@find $(DEMO) -name '*.png' | sort | sed 's/^/A figure:              /'
+
+notebooks: $(STAMP) ## run all notebooks at laptop scale and write the outputs back into them
+	$(BIN)/python -m qrkd_lab notebook notebooks/*.ipynb --in-place --jobs $(JOBS)
 
 test: $(STAMP) ## run the tests (more: PYTEST_ARGS="-k losses")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands.add_parser("compare", help="train arms on seeds, print the table"))
     _add_data(commands.add_parser("data", help="fetch and verify data sets"))
     _add_export(commands.add_parser("export", help="write a trained language model for others"))
-    _add_notebook(commands.add_parser("notebook", help="run a notebook without a browser"))
+    _add_publish(commands.add_parser("publish", help="copy records into results/, to be shared"))
+    _add_notebook(commands.add_parser("notebook", help="run notebooks without a browser"))
     doctor = commands.add_parser("doctor", help="say what is wrong here, and what to do")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -59,6 +60,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
+    add("--published", action="store_true", help="take the records that came with the kit")
     add("--out", help="folder for results.csv, summary.md and figures (default: not written)")
     parser.set_defaults(command=_compare)
 
@@ -83,6 +85,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         arguments.runs_dir,
         arguments.data_dir,
         arguments.device,
+        published=arguments.published,
         **overrides,
     )
     print(study.summary(arguments.reference))
@@ -123,11 +126,34 @@ def _export(arguments: argparse.Namespace) -> None:
     print(benchmark.export(run, arguments.folder))
 
 
+def _add_publish(parser: argparse.ArgumentParser) -> None:
+    from qrkd_lab.published import PUBLISHED
+
+    parser.add_argument("benchmark", help="as in compare")
+    parser.add_argument("--scale", default="laptop", help="default laptop")
+    parser.add_argument("--runs-dir", default="runs", help="folder of the records (default runs)")
+    parser.add_argument("--out", default=PUBLISHED, help="default results/ beside the package")
+    parser.set_defaults(command=_publish)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.published import publish
+    from qrkd_lab.runs import read_runs
+
+    runs = read_runs(arguments.runs_dir, arguments.benchmark, arguments.scale)
+    if not runs:
+        raise ValueError(
+            f"no runs of {arguments.benchmark} at scale {arguments.scale} in {arguments.runs_dir}"
+        )
+    print(f"{publish(runs, arguments.out)} of {len(runs)} records copied to {arguments.out}")
+
+
 def _add_notebook(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("notebook", type=Path)
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="notebook")
     parser.add_argument("--out", default="runs", help="folder for the executed copy (default runs)")
     parser.add_argument("-p", "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="set")
     parser.add_argument("--timeout", type=int, help="seconds a cell may take")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default 1)")
     parser.add_argument(
         "--in-place", action="store_true", help="write the outputs back into the notebook itself"
     )
@@ -135,16 +161,23 @@ def _add_notebook(parser: argparse.ArgumentParser) -> None:
 
 
 def _notebook(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.notebooks import execute, parse_parameters, refresh
+    from qrkd_lab.notebook_parameters import parse_parameters
+    from qrkd_lab.notebook_series import run_series
+    from qrkd_lab.notebooks import execute, refresh
 
     parameters = parse_parameters(arguments.set)
+    if len(arguments.notebooks) > 1:
+        out = None if arguments.in_place else arguments.out
+        run_series(arguments.notebooks, out, parameters, arguments.timeout, arguments.jobs)
+        return
+    (notebook,) = arguments.notebooks
     # In its own folder, as in JupyterLab, so that relative paths mean the same in both.
-    options = {"timeout": arguments.timeout, "cwd": arguments.notebook.parent}
+    options = {"timeout": arguments.timeout, "cwd": notebook.parent}
     if arguments.in_place:
-        refresh(arguments.notebook, parameters, **options)
-        print(f"outputs written back into {arguments.notebook}")
+        refresh(notebook, parameters, **options)
+        print(f"outputs written back into {notebook}")
     else:
-        print(execute(arguments.notebook, arguments.out, parameters, **options))
+        print(execute(notebook, arguments.out, parameters, **options))
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -120,7 +120,33 @@ def check_parameters(
                 f"{name}, parameter {key!r}: expected {offered[key].kind}, got {value!r} "
                 f"({type(value).__name__}). Its parameters:{known}"
             )
+    _check_choices(name, offered, ready)
     return ready
+
+
+def _check_choices(
+    name: str, offered: Mapping[str, Parameter], values: Mapping[str, object]
+) -> None:
+    """What the package would refuse in the middle of a run: arms, devices, scales, settings."""
+    from qrkd_lab.arms import get_arm
+    from qrkd_lab.benchmarks.registry import benchmark_settings
+    from qrkd_lab.devices import pick_device
+
+    def chosen(key: str, otherwise: str) -> str:
+        default = ast.literal_eval(offered[key].default) if key in offered else otherwise
+        return str(values.get(key, default))
+
+    try:
+        for arm in values.get("arms", []):
+            get_arm(arm)
+        if "device" in values:
+            pick_device(str(values["device"]))
+        benchmark = chosen("benchmark", "digits")
+        folder = "/" in benchmark or "\\" in benchmark  # seen from the notebook's own folder
+        if {"benchmark", "scale", "settings"} & values.keys() and not folder:
+            benchmark_settings(benchmark, chosen("scale", "laptop"), **values.get("settings", {}))
+    except (ValueError, TypeError) as error:
+        raise NotebookError(f"{name}: {error}") from error
 
 
 def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:

@@ -155,3 +155,35 @@ def test_values_of_the_command_line():
 def test_what_is_no_value_stops(pairs):
     with pytest.raises(NotebookError):
         parse_parameters(pairs)
+
+
+LESSON = (
+    'benchmark = "mnist"\nscale = "laptop"\narms = ["kd"]\ndevice = "auto"\nsettings: dict = {}'
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"scale": "huge"}, "choose from smoke, laptop, paper"),
+        ({"arms": ["kd", "qkd"]}, "choose from scratch, kd"),
+        ({"device": "tpu"}, "tpu"),
+        ({"benchmark": "mnits"}, "choose from digits, mnist"),
+        ({"settings": {"epoch": 3}}, "unknown setting 'epoch'; choose from"),
+        ({"settings": {"epochs": 0}}, "epochs: expected at least 1"),
+        ({"settings": {"tap": "mean"}}, "tap is a setting of language benchmarks, not of mnist"),
+    ],
+)
+def test_what_the_package_would_refuse_later_stops_now(values, says):
+    with pytest.raises(NotebookError, match=f"n.ipynb: .*{says}"):
+        check_parameters("n.ipynb", notebook(LESSON), values)
+
+
+def test_what_the_package_knows_passes():
+    fitting = {
+        "benchmark": "ptb", "scale": "smoke", "arms": ["qrkd"], "device": "cpu",
+        "settings": {"tap": "mean", "kernel_weight": 2.0},
+    }  # fmt: skip
+    assert check_parameters("n.ipynb", notebook(LESSON), fitting) == fitting
+    folder = {"benchmark": "../my/pictures"}  # seen from the notebook's folder, so not looked for
+    assert check_parameters("n.ipynb", notebook(LESSON), folder) == folder

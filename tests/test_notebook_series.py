@@ -1,82 +1,227 @@
-"""The committed notebooks: fresh outputs, small cells, alt text, and a headless run."""
+"""The committed notebooks: fresh outputs, small cells, alt text, live links, and a headless run."""
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from qrkd_lab.notebooks import execute, is_fresh
+from qrkd_lab.notebook_parameters import read_parameters
+from qrkd_lab.notebook_series import run_series
+from qrkd_lab.notebooks import NotebookError, is_fresh
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+IMAGES, TEXTS = ("06_mnist", "07_cifar10"), ("08_wikitext2", "09_penn_treebank", "10_imdb")
+DATA = os.environ.get("QRKD_DATA_DIR")
+NO_NUMBER = re.compile(r"(?<![\w-])(nan|inf)(?![\w-])", re.IGNORECASE)
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+def read(path):
+    return nbformat.read(path, as_version=4)
 
 
-def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS][0] == "00_quickstart"
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_outputs_belong_to_the_present_cells(path):
-    assert is_fresh(path), f"{path.name} is stale: python -m qrkd_lab notebook {path} --in-place"
-    assert path.stat().st_size < 1_000_000
+def prose(nb) -> str:
+    return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
 
 
 def code_lines(cell) -> list[str]:
     return [line for line in cell.source.splitlines() if line.strip()]
 
 
-def test_cells_are_small_and_embedded_in_prose(notebook):
-    kinds = [cell.cell_type for cell in notebook.cells]
+def test_the_series_is_whole():
+    numbers = [int(path.stem[:2]) for path in NUMBERED]
+    assert numbers == list(range(16))
+    assert {"glossary", "solutions"} <= {path.stem for path in NOTEBOOKS}
+
+
+@each
+def test_outputs_belong_to_the_present_cells(path):
+    assert is_fresh(path), f"{path.name} is stale: python -m qrkd_lab notebook {path} --in-place"
+    assert path.stat().st_size < 1_000_000
+
+
+@each
+def test_cells_are_small_and_embedded_in_prose(path):
+    nb = read(path)
+    kinds = [cell.cell_type for cell in nb.cells]
     assert all(pair != ("code", "code") for pair in zip(kinds, kinds[1:]))
-    sizes = [len(code_lines(cell)) for cell in notebook.cells if cell.cell_type == "code"]
+    sizes = [len(code_lines(cell)) for cell in nb.cells if cell.cell_type == "code"]
     assert statistics.median(sizes) <= 6 and max(sizes) <= 20
-    words = sum(len(c.source.split()) for c in notebook.cells if c.cell_type == "markdown")
+    words = sum(len(c.source.split()) for c in nb.cells if c.cell_type == "markdown")
     assert words >= 5 * sum(sizes)
 
 
-def test_one_title_and_ordered_headings(notebook):
-    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    levels = [len(marks) for marks in re.findall(r"^(#+) ", text, flags=re.M)]
+@each
+def test_parameters_come_first_and_versions_second(path):
+    first, second, *_ = (cell for cell in read(path).cells if cell.cell_type == "code")
+    assert first.metadata.get("tags") == ["parameters"]
+    assert read_parameters(path.name, read(path)).keys() >= {"scale"}
+    last = ast.parse(second.source).body[-1]
+    assert ast.unparse(last) == "versions()", "results depend on versions: show them"
+
+
+@each
+def test_one_title_and_ordered_headings(path):
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(read(path)), flags=re.M)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in zip(levels, levels[1:]))
 
 
-def test_links_inside_lead_somewhere(notebook):
-    text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-    titles = {t.strip().replace(" ", "-") for t in re.findall(r"^#+ (.+)$", text, flags=re.M)}
+@each
+def test_links_inside_lead_somewhere(path):
+    text = prose(read(path))
+    titles = anchors(text)
     for target in re.findall(r"\]\(#([^)]+)\)", text):
-        assert target in titles
-    for target in re.findall(r"\]\(([\w./-]+\.ipynb)\)", text):
-        assert (FOLDER / target).exists()
+        assert target in titles, f"#{target}"
+    for target, part in re.findall(r"\]\(([\w./-]+\.ipynb)(?:#([^)]+))?\)", text):
+        assert (FOLDER / target).exists(), target
+        assert not part or part in anchors(prose(read(FOLDER / target))), f"{target}#{part}"
 
 
-def test_every_figure_has_alt_text_and_no_cell_warns(notebook):
-    for cell in notebook.cells:
+def anchors(text) -> set[str]:
+    return {t.strip().replace(" ", "-") for t in re.findall(r"^#+ (.+)$", text, flags=re.M)}
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_each_leads_to_its_neighbours_and_to_the_solutions(number):
+    text = prose(read(NUMBERED[number]))
+    for neighbour in NUMBERED[max(0, number - 1) : number + 2]:
+        if neighbour != NUMBERED[number]:
+            links = text.count(f"]({neighbour.name})")
+            assert links >= 2, f"{neighbour.name}: at the top and at the end, found {links}"
+    assert "](solutions.ipynb" in text
+    assert f"]({NUMBERED[number].name}" in prose(read(FOLDER / "solutions.ipynb"))
+
+
+@each
+def test_every_figure_has_alt_text_and_no_cell_warns(path):
+    check_outputs(path)
+
+
+def check_outputs(path) -> None:
+    """No error, no warning, no number that is none, no picture without words."""
+    nb = read(path)
+    assert not re.search(r"!\[\s*\]\(", prose(nb)), "an image in the text has no alt text"
+    for cell in nb.cells:
         for output in cell.get("outputs", []):
-            assert output.output_type != "error"
-            assert "Warning" not in output.get("text", "")
-            if "image/png" in output.get("data", {}):
-                assert re.search(r'alt="[^"]{20,}"', output["data"].get("text/html", ""))
+            data = output.get("data", {})
+            said = output.get("text", "") + str(data.get("text/plain", ""))
+            assert output.output_type != "error", cell.source
+            assert "Warning" not in said, said
+            shown = "shows-nan" in cell.metadata.get("tags", [])
+            assert shown or not NO_NUMBER.search(said), f"{cell.source}\n-> {said}"
+            if any(kind.startswith("image/") for kind in data):
+                assert re.search(r'alt="[^"]{20,}"', data.get("text/html", "")), cell.source
 
 
-def test_the_quickstart_runs_headlessly(tmp_path):
-    out = execute(
-        FOLDER / "00_quickstart.ipynb",
-        tmp_path,
-        {"scale": "smoke", "seeds": 3, "jobs": 1, "runs_dir": str(tmp_path / "runs"),
-         "out_dir": str(tmp_path / "out")},
-        timeout=300,
-        progress=False,
-    )  # fmt: skip
-    assert out.exists()
-    written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written
+# Headless runs: every notebook once, two at a time, each in a folder of its own.
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A small benchmark of images and one of text, for those who have no data."""
+    home = tmp_path_factory.mktemp("benchmarks")
+    digits = load_digits()
+    for i, (pixels, label) in enumerate(zip(digits.images[:600], digits.target[:600])):
+        place = home / "pictures" / ("test" if i % 4 == 0 else "train") / f"class {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15).astype("uint8")).resize((16, 16)).save(place / f"{i}.png")
+    (home / "stories").mkdir()
+    words = "the a cat dog sat ran on under mat house and but it was not red".split()
+    for part, count in (("train", 6000), ("valid", 800), ("test", 800)):
+        said = [words[(i * i + 3 * i // 7) % len(words)] for i in range(count)]
+        lines = [" ".join(said[at : at + 12]) + " .\n" for at in range(0, count, 12)]
+        (home / "stories" / f"{part}.txt").write_text("".join(lines))
+    return {**dict.fromkeys(IMAGES, home / "pictures"), **dict.fromkeys(TEXTS, home / "stories")}
+
+
+@pytest.fixture(scope="module")
+def headless(folders, tmp_path_factory):
+    """Name -> a future of the finished process that ran the notebook, and its folder."""
+
+    def run(path, real):
+        place = tmp_path_factory.mktemp(path.stem)
+        wanted = {
+            "scale": "smoke", "seeds": 3, "jobs": 1, "published": False,
+            "runs_dir": str(place / "runs"), "out_dir": str(place / "out"),
+        }  # fmt: skip
+        if path.stem in folders and not real:
+            wanted["benchmark"] = str(folders[path.stem])
+        known = read_parameters(path.name, read(path))
+        pairs = [f"{name}={value}" for name, value in wanted.items() if name in known]
+        command = [sys.executable, "-m", "qrkd_lab", "notebook", str(path), "--out", str(place)]
+        limits = ["--timeout", "300", "--set", *pairs]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        return place, subprocess.run(
+            [*command, *limits],
+            env=os.environ | threads, capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = {path.stem: pool.submit(run, path, False) for path in NOTEBOOKS}
+        if DATA:
+            names = (*IMAGES, *TEXTS)
+            real = [path for path in NOTEBOOKS if path.stem in names]
+            waiting |= {f"{path.stem} real": pool.submit(run, path, True) for path in real}
+        yield waiting
+        pool.shutdown(cancel_futures=True)
+
+
+@each
+def test_it_runs_headlessly(path, headless):
+    place, done = headless[path.stem].result()
+    assert done.returncode == 0, done.stderr
+    check_outputs(place / path.name)
+    if path.stem == "00_quickstart":
+        written = {file.name for file in (place / "out").iterdir()}
+        assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written
+
+
+@pytest.mark.skipif(not DATA, reason="set QRKD_DATA_DIR to run this on the real data")
+@pytest.mark.parametrize("name", [*IMAGES, *TEXTS])
+def test_it_runs_headlessly_on_the_real_data(name, headless):
+    place, done = headless[f"{name} real"].result()
+    assert done.returncode == 0, done.stderr
+    check_outputs(place / f"{name}.ipynb")
+
+
+# Many notebooks in one call
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    def lesson(name, source):
+        parameters = nbformat.v4.new_code_cell("scale = 1")
+        parameters.metadata["tags"] = ["parameters"]
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
+        return tmp_path / name
+
+    return [lesson("a.ipynb", "1 / 0"), lesson("b.ipynb", "print(scale)")]
+
+
+def test_a_series_goes_on_after_a_failure_and_names_it(lessons, tmp_path, capfd):
+    with pytest.raises(NotebookError, match="1 of 2 failed.\na.ipynb stopped in cell 2") as caught:
+        run_series(lessons, tmp_path / "out", jobs=2)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert read(tmp_path / "out" / "b.ipynb").cells[-1].outputs[0].text == "1\n"
+    said = capfd.readouterr().err
+    assert "a.ipynb: failed" in said and "b.ipynb: " in said
+
+
+def test_a_series_writes_outputs_back(lessons):
+    assert run_series(lessons[1:]) == lessons[1:]
+    assert is_fresh(lessons[1])
