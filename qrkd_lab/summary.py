@@ -56,7 +56,7 @@ class Summary:
         if arm == self.reference:
             return f"{arm} is the reference that the other arms are compared with."
         if math.isnan(row["p"]):
-            seeds = f"{int(row['pairs'])} shared seeds"
+            seeds = f"{(pairs := int(row['pairs']))} shared seed{'' if pairs == 1 else 's'}"
             return f"{arm} and {self.reference} cannot be ranked by {seeds}: see the notes."
         p, how = (row["p"], "") if math.isnan(row["p_adjusted"]) else (row["p_adjusted"], " (Holm)")
         numbers = (

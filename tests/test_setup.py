@@ -85,11 +85,20 @@ def test_every_import_of_the_tests_is_declared():
     assert not missing
 
 
+@pytest.mark.parametrize("command", [["check"], ["format", "--check", "qrkd_lab", "tests"]])
+def test_the_code_is_as_the_linter_wants_it(command):
+    run = [sys.executable, "-m", "ruff", *command]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_make_target_has_help():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
     targets = [name for name in phony if name != "broken"]
-    assert {"install", "demo", "test", "lab", "bench", "doctor", "clean"} < set(targets)
+    assert {"install", "demo", "notebooks", "test", "lab", "bench", "doctor", "clean"} < set(
+        targets
+    )
     helped = re.findall(r"^([a-z]+):.*?## \S", text, re.MULTILINE)
     assert sorted(helped) == sorted(targets)
 
