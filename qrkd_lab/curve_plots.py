@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qrkd_lab.runs import Run
 
-__all__ = ["learning_curves", "loss_terms"]
+__all__ = ["curves_of", "learning_curves", "loss_terms"]
 
 NOT_TERMS = ("epoch", "seconds", "learning_rate")
 
@@ -35,9 +35,8 @@ def learning_curves(
     Raises:
         ValueError: no runs, several benchmarks, or no run whose history holds ``value``.
     """
-    runs = _one_study(runs)
-    value = value or f"validation_{runs[0].metric['name'].removeprefix('test_')}"
-    curves = {arm: curve * units(value)[0] for arm, curve in _curves(runs, value).items()}
+    found, value = curves_of(runs, value)
+    curves = {arm: curve * units(value)[0] for arm, curve in found.items()}
     unit = units(value)[1]
     chart = Chart(8.0, 4.4)
     axes = quiet(chart.subplots(), "Epoch", words(value) + unit.replace(" ", ", "))
@@ -56,6 +55,24 @@ def learning_curves(
         f"{words(value)} over epochs, a thick line for each arm's mean over seeds and a thin line "
         f"for each seed. Means at the end: {said}.",
     )
+
+
+def curves_of(runs: Sequence[Run], value: str | None = None) -> tuple[dict[str, pd.DataFrame], str]:
+    """The curves that are drawn, as tables: arm to a row an epoch and a column a seed.
+
+    Args:
+        runs: of one benchmark and scale.
+        value: a column of their histories; None: the runs' own metric on the validation part.
+
+    Returns:
+        The tables, fractions rather than per cent, and the name of the column.
+
+    Raises:
+        ValueError: no runs, several benchmarks, or no run whose history holds ``value``.
+    """
+    runs = _one_study(runs)
+    value = value or f"validation_{runs[0].metric['name'].removeprefix('test_')}"
+    return _curves(runs, value), value
 
 
 def loss_terms(runs: Sequence[Run], title: str | None = None) -> Chart:

@@ -73,7 +73,8 @@ def _draw_kernel(
     for edge in starts[1:] - 0.5:
         axes.axhline(edge, color="white", lw=0.7)
         axes.axvline(edge, color="white", lw=0.7)
-    axes.set_xticks((starts + ends - 1) / 2, ticks, fontsize=9)
+    upright = max(map(len, ticks)) * len(ticks) > 30  # else words run into each other
+    axes.set_xticks((starts + ends - 1) / 2, ticks, fontsize=9, rotation=90 * upright)
     axes.set_yticks((starts + ends - 1) / 2, ticks, fontsize=9)
     axes.tick_params(length=0)
     return image

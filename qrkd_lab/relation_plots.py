@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forces", "relation_scatter", "soft_targets", "what_relations_see"]
 
-LINE = "#BBBBBB"
+LINE, BEHIND = "#BBBBBB", "#D5D5D5"
 TEACHER, STUDENT = arm_style("teacher"), arm_style("rkd")
 
 
@@ -31,6 +31,7 @@ def soft_targets(
     logits: Tensor,
     temperatures: Sequence[float] = (1.0, 4.0, 20.0),
     title: str = "A higher temperature shows what the teacher finds alike",
+    labels: Sequence[int] | Tensor | None = None,
 ) -> Chart:
     """What does a teacher say besides its answer? An image a row, its softmax at each temperature.
 
@@ -39,9 +40,10 @@ def soft_targets(
         logits: ``(n, c)`` of the teacher for these images.
         temperatures: T > 0, a column each.
         title: the message.
+        labels: ``(n,)``, the true classes, to be written over the images.
 
     Raises:
-        ValueError: no image, or logits for another number of images.
+        ValueError: no image, or logits or labels for another number of images.
     """
     need(len(images), "at least one image (n, height, width)")
     if images.ndim != 3 or logits.ndim != 2 or len(images) != len(logits):
@@ -49,6 +51,8 @@ def soft_targets(
             f"expected images (n, height, width) and logits (n, c) with one n; got "
             f"{tuple(images.shape)} and {tuple(logits.shape)}."
         )
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"expected a label for each of {len(images)} images, got {len(labels)}.")
     n, c = logits.shape
     chart = Chart(1.6 + 2.6 * len(temperatures), 0.9 + 1.35 * n)
     wide = [1, *[2] * len(temperatures)]
@@ -62,12 +66,16 @@ def soft_targets(
             quiet(axes, "", "").bar(range(c), p, color=colours)
             axes.set_ylim(0, 1)
             axes.set_xticks(range(c))
+    names = [""] * n if labels is None else [f"label {int(y)}" for y in labels]
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        axes.set_title(name, fontsize=10, color=INK)
     for axes, T in zip(grid[0, 1:], temperatures, strict=True):
         axes.set_title(f"T = {T:g}", fontsize=11)
     for axes in grid[-1, 1:]:
         axes.set_xlabel("Class", fontsize=10, color=INK)
     grid[n // 2, 1].set_ylabel("Probability", fontsize=10, color=INK)
-    said = [f"image {i}: {_leading(scores, temperatures)}" for i, scores in enumerate(logits)]
+    heads = [f"image {i}" + (f" ({name})" if name else "") for i, name in enumerate(names)]
+    said = [f"{a}: {_leading(z, temperatures)}" for a, z in zip(heads, logits, strict=True)]
     return chart.finish(title, f"Bars of the teacher's softmax; {'; '.join(said)}.")
 
 
@@ -88,6 +96,8 @@ def what_relations_see(
 ) -> Chart:
     """Which changes of a point set raise a loss? The teacher's points, and each student's.
 
+    All panels have one scale; the teacher's points stand in grey behind each student's.
+
     Args:
         teacher: points ``(n, 2)``.
         students: name to points ``(n, 2)``; below each stand its two losses to the teacher.
@@ -100,9 +110,14 @@ def what_relations_see(
     everything = {"teacher": teacher, **students}
     _check_points(everything, len(teacher))
     chart, places = panels(len(everything), height=2.9, rest=0.6)
+    ends = torch.cat([x.detach() for x in everything.values()]).cpu().numpy()
     said = []
     for axes, (name, points) in zip(places, everything.items(), strict=True):
+        if name != "teacher":
+            x, y = torch.cat([teacher, teacher[:1]]).detach().cpu().numpy().T
+            axes.plot(x, y, color=BEHIND, lw=1, marker="o", ms=6, mew=0, zorder=0)
         _draw_points(axes, points, TEACHER if name == "teacher" else STUDENT)
+        axes.update_datalim(ends)  # one scale
         text = name
         if name != "teacher":
             losses = distance_loss(points, teacher).item(), angle_loss(points, teacher).item()
@@ -122,6 +137,8 @@ def relation_scatter(
 ) -> Chart:
     """Does the student keep the teacher's relation? One point a pair (or triple) of samples.
 
+    All panels share their axes; on the dashed line both say the same.
+
     Args:
         teacher: features ``(n, d_t)``.
         students: name to features ``(n, d_s)`` of the same samples; a panel each.
@@ -133,16 +150,23 @@ def relation_scatter(
         ValueError: no student, or a student with another number of samples.
     """
     need(len(students), 'a mapping from names to features, e.g. {"kd": x}')
-    target = _distinct(relation(teacher.detach()))
-    chart, places = panels(len(students), height=3.0, rest=0.7)
-    said = []
-    for axes, (name, features) in zip(places, students.items(), strict=True):
+    for name, features in students.items():
         if len(features) != len(teacher):
             raise ValueError(
                 f"expected {len(teacher)} samples as of the teacher, {name} has {len(features)}."
             )
-        values = _distinct(relation(features.detach()))
-        quiet(axes, f"Teacher's {what}", f"Student's {what}", grid="both")
+    target = _distinct(relation(teacher.detach()))
+    found = {name: _distinct(relation(x.detach())) for name, x in students.items()}
+    seen = np.concatenate([target, *found.values()])
+    low, high = min(0.0, seen.min()), max(1e-9, seen.max())
+    edge = 0.03 * (high - low)
+    box = (low - edge * (low < 0), high + edge)
+    columns = 2 if len(students) == 4 else 3
+    chart, places = panels(len(students), height=3.0, rest=0.7, columns=columns)
+    said = []
+    for axes, (name, values) in zip(places, found.items(), strict=True):
+        quiet(axes, f"Teacher's {what}", f"Student's {what}", grid="both").set(xlim=box, ylim=box)
+        axes.plot(box, box, color=INK, lw=0.8, ls="--", zorder=1)
         colour = arm_style(name)["color"]
         axes.scatter(target, values, s=8, alpha=0.4, lw=0, color=colour, rasterized=True)
         r = np.corrcoef(target, values)[0, 1] if target.std() * values.std() > 0 else 0.0
@@ -181,7 +205,7 @@ def forces(
         _draw_points(axes, points, STUDENT)
         arrow = -scale * grad.detach()
         x, y = points.detach().numpy().T
-        style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "zorder": 4}
+        style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "zorder": 1.5}
         axes.quiver(x, y, *arrow.numpy().T, color=arm_style("qrkd")["color"], **style)
         value = loss(points.detach()).item()
         axes.set_title(f"step {step}: loss {value:.4f}", fontsize=10)
@@ -202,10 +226,15 @@ def _draw_points(axes: Axes, points: Tensor, style: Mapping[str, str]) -> None:
     x, y = torch.cat([points, points[:1]]).detach().cpu().numpy().T
     axes.plot(x, y, color=LINE, lw=1, zorder=1)
     axes.scatter(x, y, s=130, color=style["color"], lw=0, zorder=2)
-    for i in range(len(points)):
+    places: dict[tuple[float, ...], list[str]] = {}
+    for i, place in enumerate(points.detach().cpu().tolist()):
+        places.setdefault(tuple(round(v, 3) for v in place), []).append(str(i))
+    for place, numbers in places.items():
+        one = len(numbers) == 1  # else points in one place: their numbers above it
         axes.annotate(
-            str(i), (x[i], y[i]), color="white", ha="center", va="center", fontsize=8, zorder=3
-        )
+            ", ".join(numbers), place, (0, 0 if one else 12), textcoords="offset points",
+            color="white" if one else INK, ha="center", va="center", fontsize=8, zorder=3,
+        )  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.2)
     quiet(axes, "", "", grid="both").tick_params(labelsize=8)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-__all__ = ["FEWEST", "holm", "interval", "seeds_needed"]
+__all__ = ["FEWEST", "holm", "interval", "power_of", "seeds_needed", "variance_shares"]
 
 FEWEST = 3  # seeds for an interval: with two, the t-quantile is 12.7 and the interval says nothing
 
@@ -29,14 +30,66 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def power_of(difference: float, spread: float, seeds: int, confidence: float = 0.95) -> float:
+    r"""Chance that a paired t-test on this many seeds sees a true difference, in its direction.
+
+    With :math:`S` seeds the test's t follows a noncentral t with :math:`S - 1` degrees of freedom
+    and noncentrality :math:`\sqrt{S}\, \delta / \sigma`; it must exceed the test's quantile.
+
+    Args:
+        difference: the true difference, :math:`\delta`.
+        spread: standard deviation of the paired differences, :math:`\sigma`.
+        seeds: S, 2 or more.
+        confidence: 1 minus the level of the test.
+
+    Example:
+        >>> round(power_of(0.5, 1.0, seeds=34), 2)
+        0.81
+    """
+    effect = abs(difference) / spread if spread else math.inf
+    critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
+    shift = min(effect * math.sqrt(seeds), 1e3)
+    return float(stats.nct.sf(critical, seeds - 1, shift))  # the other tail adds < 2.5 %
+
+
+def variance_shares(table: pd.DataFrame) -> pd.Series:
+    r"""What differs more, arms or seeds? Shares of the sum of squares of a table of scores.
+
+    With the score :math:`y_{sa}` of seed s and arm a, and a dot for a mean over an index,
+
+    .. math:: \sum (y_{sa} - y_{..})^2 = A \sum (y_{s.} - y_{..})^2 + S \sum (y_{.a} - y_{..})^2
+              + \sum (y_{sa} - y_{s.} - y_{.a} + y_{..})^2.
+
+    Args:
+        table: a row a seed and a column an arm, without gaps.
+
+    Returns:
+        ``seed``, ``arm`` and ``rest`` (what arm and seed do together, and noise): they add up to 1.
+
+    Raises:
+        ValueError: fewer than two rows or columns, a gap, or all scores equal.
+    """
+    y = table.to_numpy(dtype=float)
+    if min(y.shape) < 2 or not np.isfinite(y).all():
+        raise ValueError(
+            f"expected two or more seeds (rows) and arms (columns) without gaps, got {y.shape} "
+            f"with {int((~np.isfinite(y)).sum())} gaps: drop incomplete seeds by .dropna()."
+        )
+    seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
+    rest = y - y.mean() - seed - arm
+    squares = [float((np.broadcast_to(part, y.shape) ** 2).sum()) for part in (seed, arm, rest)]
+    if not (total := sum(squares)) > 0:
+        raise ValueError("all scores are equal: there is no variance to share out.")
+    return pd.Series(squares, ["seed", "arm", "rest"]) / total
+
+
 def seeds_needed(
     difference: float, spread: float, confidence: float = 0.95, power: float = 0.8
 ) -> int | None:
     """Seeds that a paired t-test needs to see a difference: an estimate.
 
-    With S seeds the test's t follows a noncentral t with S - 1 degrees of freedom and
-    noncentrality sqrt(S) * difference / spread; the answer is the smallest S whose power suffices.
-    It takes the difference as true, although it was seen through the same noise.
+    The answer is the smallest S for which :func:`power_of` suffices. It takes the difference as
+    true, although it was seen through the same noise.
 
     Args:
         difference: mean of the paired differences.
@@ -49,12 +102,9 @@ def seeds_needed(
         >>> seeds_needed(0.5, 1.0)
         34
     """
-    effect = abs(difference) / spread if spread else math.inf
 
     def enough(seeds: int) -> bool:
-        critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
-        shift = min(effect * math.sqrt(seeds), 1e3)
-        return stats.nct.sf(critical, seeds - 1, shift) >= power  # the other tail adds < 0.1 %
+        return power_of(difference, spread, seeds, confidence) >= power
 
     low, high = 1, 2
     while not enough(high):

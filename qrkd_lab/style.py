@@ -78,9 +78,12 @@ def arm_style(arm: str) -> dict[str, str]:
     return {"color": colour, "marker": ARM_MARKERS.get(arm, "o^sDvP"[number % 6])}
 
 
-def panels(count: int, height: float, rest: float) -> tuple[Chart, list[Axes]]:
-    """A chart of ``count`` panels, at most three a row; ``height`` inches a row and ``rest``."""
-    columns = min(3, count)
+def panels(count: int, height: float, rest: float, columns: int = 3) -> tuple[Chart, list[Axes]]:
+    """A chart of ``count`` panels, at most ``columns`` a row.
+
+    It is ``height`` inches high for each row, and ``rest`` for all else.
+    """
+    columns = min(columns, count)
     rows = math.ceil(count / columns)
     chart = Chart(3.0 * columns + 1.0, height * rows + rest)
     places = list(chart.subplots(rows, columns, squeeze=False).flat)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qrkd_lab.curve_plots import learning_curves, loss_terms
+from qrkd_lab.curve_plots import curves_of, learning_curves, loss_terms
 from qrkd_lab.runs import Run, run_key
 from qrkd_lab.style import ARM_COLOURS
 
@@ -85,3 +85,11 @@ def test_loss_terms_have_a_panel_each_and_name_what_rises() -> None:
 def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match=says):
         draw()
+
+
+def test_curves_can_be_had_as_tables() -> None:
+    curves, value = curves_of(STUDY)
+    assert value == "validation_accuracy" and list(curves)[0] == "teacher"
+    run = next(r for r in STUDY if r.settings["arm"] == "qrkd" and r.settings["seed"] == 2)
+    assert list(curves["qrkd"][2]) == [entry[value] for entry in run.history]
+    assert set(curves_of(STUDY, "kernel")[0]) == {"qrkd", "shuffled"}

@@ -55,3 +55,10 @@ def test_kernels_are_sorted_share_a_scale_and_mark_classes() -> None:
 def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match=says):
         draw()
+
+
+@pytest.mark.parametrize(("names", "turned"), [(["cat", "dog"], 0), (["a very long name"] * 2, 90)])
+def test_long_names_of_classes_stand_upright(names, turned):
+    chart = kernel_matrices({"K": torch.eye(4)}, [0, 0, 1, 1], class_names=names)
+    labels = chart.axes[0].get_xticklabels()
+    assert [label.get_rotation() for label in labels] == [turned] * 2

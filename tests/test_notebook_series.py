@@ -149,8 +149,12 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def headless(folders, tmp_path_factory):
-    """Name -> a future of the finished process that ran the notebook, and its folder."""
+def headless(request, folders, tmp_path_factory):
+    """Name -> a future of the finished process that ran the notebook, and its folder.
+
+    Those that this call of pytest asks for start at once, two at a time.
+    """
+    chosen = {item.callspec.id for item in request.session.items if "headlessly" in item.name}
 
     def run(path, real):
         place = tmp_path_factory.mktemp(path.stem)
@@ -171,10 +175,10 @@ def headless(folders, tmp_path_factory):
         )  # fmt: skip
 
     with ThreadPoolExecutor(2) as pool:
-        waiting = {path.stem: pool.submit(run, path, False) for path in NOTEBOOKS}
+        asked = [path for path in NOTEBOOKS if path.stem in chosen]
+        waiting = {path.stem: pool.submit(run, path, False) for path in asked}
         if DATA:
-            names = (*IMAGES, *TEXTS)
-            real = [path for path in NOTEBOOKS if path.stem in names]
+            real = [path for path in NOTEBOOKS if f"{path.stem} real" in chosen]
             waiting |= {f"{path.stem} real": pool.submit(run, path, True) for path in real}
         yield waiting
         pool.shutdown(cancel_futures=True)
@@ -191,7 +195,7 @@ def test_it_runs_headlessly(path, headless):
 
 
 @pytest.mark.skipif(not DATA, reason="set QRKD_DATA_DIR to run this on the real data")
-@pytest.mark.parametrize("name", [*IMAGES, *TEXTS])
+@pytest.mark.parametrize("name", [*IMAGES, *TEXTS], ids=lambda name: f"{name} real")
 def test_it_runs_headlessly_on_the_real_data(name, headless):
     place, done = headless[f"{name} real"].result()
     assert done.returncode == 0, done.stderr

@@ -165,6 +165,15 @@ def test_differences_draw_the_interval_the_seeds_and_zero() -> None:
     assert any(set(line.get_xdata()) == {0} for line in axes.lines)
 
 
+def test_equal_differences_stand_beside_each_other() -> None:
+    rows = [("rkd", s, 0.9) for s in range(6)]
+    rows += [("qrkd", s, 0.9 + d) for s, d in enumerate((0.01, 0.01, 0.01, 0.0, 0.0, -0.02))]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
+    points = plots.paired_differences(table).axes[0].collections[0].get_offsets()
+    assert len({(round(x, 6), round(y, 6)) for x, y in np.asarray(points)}) == 6
+    assert np.asarray(points)[:, 1].max() < 0.5  # within the arm's own line
+
+
 def test_differences_say_who_is_better() -> None:
     def title(**shifts: list[float]) -> str:
         rows = {"arm": [], "seed": [], "test_accuracy": []}

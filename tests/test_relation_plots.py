@@ -27,6 +27,12 @@ def test_soft_targets_are_the_softmax_at_each_temperature():
     assert "at T = 4 class 0 0.67, class 1 0.24" in chart.alt and draws(chart)
 
 
+def test_an_image_carries_its_true_class():
+    chart = soft_targets(torch.rand(2, 8, 8), LOGITS, labels=torch.tensor([2, 0]))
+    assert [a.get_title() for a in chart.axes if a.images] == ["label 2", "label 0"]
+    assert "image 0 (label 2): at T = 1 class 0" in chart.alt and draws(chart)
+
+
 def test_points_carry_their_losses_to_the_teacher():
     flat = SQUARE * torch.tensor([1.0, 0.1])
     chart = what_relations_see(SQUARE, {"scaled": 3 * SQUARE, "flat": flat})
@@ -37,12 +43,27 @@ def test_points_carry_their_losses_to_the_teacher():
     assert np.asarray(drawn)[:4] == pytest.approx(flat.numpy()) and draws(chart)
 
 
+def test_the_teacher_stands_behind_each_student_on_one_scale():
+    chart = what_relations_see(SQUARE, {"scaled": 3 * SQUARE, "one place": 0 * SQUARE})
+    draws(chart)
+    spans = [[*axes.get_xlim(), *axes.get_ylim()] for axes in chart.axes]
+    assert spans[1] == pytest.approx(spans[0]) and spans[2] == pytest.approx(spans[0])
+    for axes in chart.axes[1:]:
+        behind = np.stack(axes.lines[0].get_data(), 1)
+        assert behind[:4] == pytest.approx(SQUARE.numpy())
+    assert [text.get_text() for text in chart.axes[2].texts] == ["0, 1, 2, 3"]
+
+
 def test_a_scatter_shows_each_pair_or_triple_once():
     x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     chart = relation_scatter(x, {"rkd": 2 * x, "flat": torch.zeros(6, 2)})
     points = np.asarray(chart.axes[0].collections[0].get_offsets())
     assert len(points) == 15 and points[:, 1] == pytest.approx(2 * points[:, 0])
     assert "rkd 1.00, flat 0.00" in chart.alt and draws(chart)
+    longest = 2 * ql.pairwise_distances(x).max().item()
+    for axes in chart.axes:  # one scale, from 0, with the line of equality
+        assert axes.get_xlim() == axes.get_ylim() == pytest.approx((0, 1.03 * longest))
+        assert np.array_equal(*axes.lines[0].get_data())
     cube = relation_scatter(x, {"rkd": x}, ql.triplet_angles, what="cosine")
     assert len(cube.axes[0].collections[0].get_offsets()) == 6 * 10
 
@@ -66,6 +87,7 @@ def test_forces_point_downhill():
     [
         (lambda: soft_targets(torch.zeros(0, 8, 8), torch.zeros(0, 3)), "at least one image"),
         (lambda: soft_targets(torch.zeros(3, 8, 8), LOGITS), r"\(3, 8, 8\) and \(2, 3\)"),
+        (lambda: soft_targets(torch.zeros(2, 8, 8), LOGITS, labels=[1]), "each of 2 images, got 1"),
         (lambda: what_relations_see(SQUARE, {}), "names to points"),
         (lambda: what_relations_see(SQUARE, {"a": SQUARE[:3]}), r"a: expected points \(4, 2\)"),
         (lambda: relation_scatter(SQUARE, {}), "names to features"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from qrkd_lab.statistics import holm, interval, seeds_needed
+from qrkd_lab.statistics import holm, interval, power_of, seeds_needed, variance_shares
 
 T_975 = {4: 2.776445, 8: 2.306004, 9: 2.262157}  # a printed table's
 
@@ -46,3 +47,33 @@ def test_seeds_needed_at_the_ends() -> None:
     assert seeds_needed(1.0, 0.0) == seeds_needed(1e9, 1.0) == 2
     assert seeds_needed(0.5, 1.0, power=0.9) == 44  # published: 44
     assert seeds_needed(0.01, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e4, rel=1e-3)
+
+
+def test_power_by_simulation() -> None:
+    draws = np.random.default_rng(1).normal(-0.8, 1.0, (100_000, 5))
+    t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(5))
+    assert power_of(-0.8, 1.0, 5) == pytest.approx((np.abs(t) > T_975[4]).mean(), abs=0.005)
+    assert power_of(0.0, 1.0, 5) == pytest.approx(0.025)  # one side of the level
+    assert power_of(1.0, 0.0, 2) == pytest.approx(1.0)
+
+
+def test_shares_of_variance_by_loops() -> None:
+    y = np.random.default_rng(0).normal(size=(4, 3)) + np.array([[0], [3], [1], [2]])
+    seed = sum((y[s].mean() - y.mean()) ** 2 for s in range(4) for _ in range(3))
+    arm = sum((y[:, a].mean() - y.mean()) ** 2 for a in range(3) for _ in range(4))
+    total = sum((value - y.mean()) ** 2 for value in y.ravel())
+    shares = variance_shares(pd.DataFrame(y))
+    assert shares["seed"] == pytest.approx(seed / total)
+    assert shares["arm"] == pytest.approx(arm / total)
+    assert shares.sum() == pytest.approx(1.0)
+
+
+def test_shares_of_variance_at_the_ends() -> None:
+    only_arms = variance_shares(pd.DataFrame([[1.0, 2.0], [1.0, 2.0]]))
+    assert only_arms.to_dict() == pytest.approx({"seed": 0, "arm": 1, "rest": 0})
+    with pytest.raises(ValueError, match="all scores are equal"):
+        variance_shares(pd.DataFrame(np.ones((3, 2))))
+    with pytest.raises(ValueError, match="with 1 gaps"):
+        variance_shares(pd.DataFrame([[1.0, 2.0], [3.0, math.nan]]))
+    with pytest.raises(ValueError, match="two or more"):
+        variance_shares(pd.DataFrame([[1.0, 2.0]]))

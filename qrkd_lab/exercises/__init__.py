@@ -9,6 +9,21 @@ raises for a mistake of yours; a function that returns nothing counts as not ans
     Not yet: these are squared distances: take the root.
 """
 
+from qrkd_lab.exercises.circuits import check_other_basis, check_shift_map
+from qrkd_lab.exercises.concentration import check_angle_variance, check_exponential_base
+from qrkd_lab.exercises.controls import (
+    check_effective_rank,
+    check_equivalence,
+    check_geometric_difference,
+)
+from qrkd_lab.exercises.devices import check_circuits_needed, check_clip_spectrum
+from qrkd_lab.exercises.gradients import check_silent_terms
+from qrkd_lab.exercises.language import (
+    check_bits_per_byte,
+    check_mean_tap,
+    check_perplexity,
+    check_word_perplexity,
+)
 from qrkd_lab.exercises.losses import (
     check_angle_loss,
     check_distance_loss,
@@ -16,6 +31,7 @@ from qrkd_lab.exercises.losses import (
     check_kernel_loss,
 )
 from qrkd_lab.exercises.marking import Answer
+from qrkd_lab.exercises.own import check_own_kernel, check_own_relation
 from qrkd_lab.exercises.quantum import (
     check_angle_states,
     check_bandwidth_rule,
@@ -23,11 +39,22 @@ from qrkd_lab.exercises.quantum import (
     check_shots_needed,
 )
 from qrkd_lab.exercises.relations import check_pairwise_distances, check_triplet_angles
-from qrkd_lab.exercises.statistics import check_holm, check_paired_difference
+from qrkd_lab.exercises.statistics import (
+    check_holm,
+    check_paired_difference,
+    check_power,
+    check_variance_shares,
+)
+from qrkd_lab.exercises.views import check_centred_kernel, check_class_blocks
 
 __all__ = [
-    "Answer", "check_angle_loss", "check_angle_states", "check_bandwidth_rule",
-    "check_distance_loss", "check_fidelity_kernel", "check_holm", "check_kd_loss",
-    "check_kernel_loss", "check_paired_difference", "check_pairwise_distances",
-    "check_shots_needed", "check_triplet_angles",
+    "Answer", "check_angle_loss", "check_angle_states", "check_angle_variance",
+    "check_bandwidth_rule", "check_bits_per_byte", "check_centred_kernel", "check_circuits_needed",
+    "check_class_blocks", "check_clip_spectrum", "check_distance_loss", "check_effective_rank",
+    "check_equivalence", "check_exponential_base", "check_fidelity_kernel",
+    "check_geometric_difference", "check_holm", "check_kd_loss", "check_kernel_loss",
+    "check_mean_tap", "check_other_basis", "check_own_kernel", "check_own_relation",
+    "check_paired_difference", "check_pairwise_distances", "check_perplexity", "check_power",
+    "check_shift_map", "check_shots_needed", "check_silent_terms", "check_triplet_angles",
+    "check_variance_shares", "check_word_perplexity",
 ]  # fmt: skip

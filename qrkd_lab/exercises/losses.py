@@ -25,8 +25,12 @@ def check_kd_loss(f: Function | None) -> Answer:
         log = F.log_softmax(s / ts, 1)
         return F.kl_div(log, F.log_softmax(t / tt, 1), log_target=True, reduction="batchmean")
 
-    def soft(z: Tensor, T: float) -> Tensor:
-        return (z / T).softmax(1)
+    def soft(z: Tensor, T: float, dim: int = 1) -> Tensor:
+        return (z / T).softmax(dim)
+
+    def by_logarithms(s: Tensor, t: Tensor, T: float, dim: int = 1) -> Tensor:
+        p, q = soft(t, T, dim), soft(s, T, dim)
+        return T**2 * (p * (p.log() - q.log())).sum(1).mean()
 
     mistakes = {
         "the factor T^2 is missing.": lambda s, t, T: kl(s, t, T, T),
@@ -52,6 +56,17 @@ def check_kd_loss(f: Function | None) -> Answer:
         "mean over samples and classes: sum over the classes, average over samples only.": (
             lambda s, t, T: T**2 * kl(s, t, T, T) / s.shape[1]
         ),
+        "mean over samples and classes (sum over the classes), and T^2 is missing.": (
+            lambda s, t, T: kl(s, t, T, T) / s.shape[1]
+        ),
+        "softmax over the samples: the classes are dim=1.": (
+            lambda s, t, T: by_logarithms(s, t, T, dim=0)
+        ),
+        "a squared difference of logits: Hinton's loss compares softened probabilities.": (
+            lambda s, t, T: F.mse_loss(s, t)
+        ),
+        "right until a probability is rounded to 0: 0 * log 0 is nan, and a tiny number added to p "
+        "changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
         "sum over the samples: divide by n.": lambda s, t, T: T**2 * kl(s, t, T, T) * len(s),
         "this is the cross-entropy: subtract the teacher's own entropy to get KL, 0 if equal.": (
             lambda s, t, T: -(T**2) * (soft(t, T) * F.log_softmax(s / T, 1)).sum(1).mean()
@@ -68,8 +83,9 @@ def check_kd_loss(f: Function | None) -> Answer:
         Case("at T = 1 with 2 samples", (normal(2, 4), normal(2, 4, seed=1), 1.0)),
         Case("at T = 2 with 7 samples", (normal(7, 10), normal(7, 10, seed=1), 2.0)),
         Case(
-            "with logits of several hundreds (use log_softmax, not log of softmax)",
+            "with logits of several hundreds",
             (800 * normal(3, 3), 800 * normal(3, 3, seed=1), 1.0),
+            smooth=False,  # the hint for log 0 needs this
         ),
     ]
     right = "Hinton's loss, with its T^2, and no gradient reaches the teacher."
@@ -90,6 +106,11 @@ def check_distance_loss(f: Function | None) -> Answer:
         ),
         "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.": (
             _compare(lambda x: distances(x) / distances(x).mean())
+        ),
+        "two means count the diagonal: the mean distance and that of h are over n(n-1).": (
+            lambda s, t: F.smooth_l1_loss(
+                *(distances(x) / distances(x).mean() for x in (s, t)), reduction="mean"
+            )
         ),
         "divided by the largest distance: take the mean.": (
             _compare(lambda x: distances(x) / distances(x).max())
@@ -190,5 +211,8 @@ def _wrong_means(relation: Function, count: str, all_entries: str) -> dict[str, 
         ),
         "absolute differences: Huber's h is u^2 / 2 where |u| < 1.": (
             lambda s, t: off(s, t).abs().sum() / distinct(len(s))
+        ),
+        "absolute differences over all entries: Huber's h, over different samples only.": (
+            lambda s, t: off(s, t).abs().sum() / len(s) ** int(entries[1:])
         ),
     }

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from qrkd_lab.exercises.differences import (
     telling,
 )
 
-__all__ = ["Answer", "Case", "mark"]
+__all__ = ["STEEP", "Answer", "Case", "answered", "mark", "refuse"]
 
 STEEP = 1e6  # a gradient above this on inputs of size 1 comes from dividing by almost nothing
 COLOURS = {"Right": "#009E73", "Not yet": "#D55E00", "Not answered yet": "#8C8C8C"}
@@ -108,6 +108,37 @@ def mark(
     except _Stop as stop:
         return stop.answer
     return Answer("Right", right)
+
+
+def answered(
+    f: Any,  # noqa: ANN401
+    judge: Callable[[Any], str],
+    function: bool = True,
+) -> Answer:
+    """The answer of a check of properties, where there is no one right result to compare with.
+
+    Args:
+        f: what the reader gave; None and ``...`` count as not answered yet.
+        judge: looks at it, calls :func:`refuse` where something is wrong, returns what is right.
+        function: a function is asked for.
+    """
+    if f is None or f is ...:
+        return Answer("Not answered yet", "give your function to this check.")
+    if function and (not callable(f) or isinstance(f, type)):
+        return Answer("Not yet", f"expected a function, got {getattr(f, '__name__', repr(f))}.")
+    try:
+        return Answer("Right", judge(f))
+    except _Stop as stop:
+        return stop.answer
+    except NotImplementedError:
+        return Answer("Not answered yet", "your function raises NotImplementedError so far.")
+    except Exception as error:
+        return Answer("Not yet", _told(f, error))
+
+
+def refuse(text: str, state: str = "Not yet") -> NoReturn:
+    """End a check with a hint."""
+    raise _Stop(text, state)
 
 
 def _call(f: Callable[..., Any], case: Case, args: Sequence[Any]) -> Any:  # noqa: ANN401

@@ -82,6 +82,12 @@ def check_bandwidth_rule(f: Function | None) -> Answer:
         "the diagonal is counted: it is 1 for every bandwidth, leave it out.": (
             lambda k, b: b[spread(k, True).argmax()]
         ),
+        "this is the largest spread: give the bandwidth where it is.": (
+            lambda k, b: spread(k).max()
+        ),
+        "the diagonal is set to 0 but still counted: leave it out.": (
+            lambda k, b: b[(k * (1 - torch.eye(k.shape[1]))).flatten(1).std(1).argmax()]
+        ),
         "the smallest spread: take the largest.": lambda k, b: b[spread(k).argmin()],
         "the largest mean: take the largest standard deviation.": (
             lambda k, b: b[k.mean((1, 2)).argmax()]
@@ -112,6 +118,10 @@ def check_shots_needed(f: Function | None) -> Answer:
         "the root is too much: shots = variance / error^2.": (
             lambda k, e: math.ceil((k * (1 - k)) ** 0.5 / e)
         ),
+        "0.25 is the largest variance a share can have: take this value's own, k(1 - k).": (
+            lambda k, e: math.ceil(0.25 / e**2)
+        ),
+        "rounded to the nearest: round up.": lambda k, e: round(k * (1 - k) / e**2),
         "not a whole number: round up.": lambda k, e: k * (1 - k) / e**2,
     }
     pairs = ((0.3, 0.011), (0.9, 0.017), (0.02, 0.013))

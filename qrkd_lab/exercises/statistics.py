@@ -1,4 +1,4 @@
-"""Exercises on statistics: paired differences, Holm's correction."""
+"""Exercises on statistics: paired differences, Holm's correction, power, shares of variance."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from qrkd_lab.exercises.marking import Answer, Case, mark
-from qrkd_lab.statistics import holm
+from qrkd_lab.statistics import holm, power_of, variance_shares
 
-__all__ = ["check_holm", "check_paired_difference"]
+__all__ = ["check_holm", "check_paired_difference", "check_power", "check_variance_shares"]
 
 Function = Callable[..., Any]
 Array = np.ndarray
@@ -26,6 +27,12 @@ def check_paired_difference(f: Function | None) -> Answer:
         quantile = change.get("quantile", stats.t.ppf(0.975, seeds - 1))
         return np.array([d.mean(), quantile * spread / change.get("root", seeds**0.5)])
 
+    def apart(a: Array, b: Array) -> float:
+        return np.sqrt(a.var(ddof=1) + b.var(ddof=1))
+
+    def of_two_groups(a: Array) -> float:
+        return stats.t.ppf(0.975, 2 * len(a) - 2)
+
     mistakes = {
         "the difference has the wrong sign: arm minus reference.": lambda a, b: paired(b, a),
         "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
@@ -38,7 +45,22 @@ def check_paired_difference(f: Function | None) -> Answer:
             lambda a, b: paired(a, b, quantile=stats.t.ppf(0.975, len(a)))
         ),
         "not paired: take the standard deviation of the differences, seed by seed.": (
-            lambda a, b: paired(a, b, spread=np.sqrt(a.var(ddof=1) + b.var(ddof=1)))
+            lambda a, b: paired(a, b, spread=apart(a, b))
+        ),
+        "not paired, and 1.96: take the differences' standard deviation, and the t-quantile.": (
+            lambda a, b: paired(a, b, spread=apart(a, b), quantile=stats.norm.ppf(0.975))
+        ),
+        "not paired (2S - 2 degrees of freedom are those of two groups): take the differences.": (
+            lambda a, b: paired(a, b, spread=apart(a, b), quantile=of_two_groups(a))
+        ),
+        "paired differences have S - 1 degrees of freedom, not 2S - 2.": (
+            lambda a, b: paired(a, b, quantile=of_two_groups(a))
+        ),
+        "1.96 is for many seeds: take the t-quantile; and the deviation divides by S - 1.": (
+            lambda a, b: paired(a, b, spread=(a - b).std(), quantile=stats.norm.ppf(0.975))
+        ),
+        "this is the whole width of the interval: give half of it.": (
+            lambda a, b: paired(a, b, quantile=2 * stats.t.ppf(0.975, len(a) - 1))
         ),
         "the standard deviation divides by S - 1 (ddof=1), not by S.": (
             lambda a, b: paired(a, b, spread=(a - b).std())
@@ -89,3 +111,86 @@ def check_holm(f: Function | None) -> Answer:
     cases = [Case(f"with {len(p)} p-values", (np.array(p),)) for p in values]
     right = "step by step, never falling, at most 1, in the order given."
     return mark(f, holm, cases, mistakes, right, numbers=True)
+
+
+def check_power(f: Function | None) -> Answer:
+    """Check ``f(difference, spread, seeds)`` -> power of the paired t-test at 5 %, two-sided."""
+
+    def powered(d: float, s: float, n: int, **change: float) -> float:
+        df = change.get("df", n - 1)
+        critical = change.get("critical", stats.t.ppf(0.975, df))
+        return float(stats.nct.sf(critical, df, change.get("shift", n**0.5 * abs(d) / s)))
+
+    mistakes = {
+        "this is the chance to miss it: power is the upper tail (sf).": (
+            lambda d, s, n: 1 - power_of(d, s, n)
+        ),
+        "the shift is sqrt(S) * difference / spread: a root of the number of seeds is missing.": (
+            lambda d, s, n: powered(d, s, n, shift=abs(d) / s)
+        ),
+        "the shift grows with the root of the seeds, not with their number.": (
+            lambda d, s, n: powered(d, s, n, shift=n * abs(d) / s)
+        ),
+        "degrees of freedom are S - 1, not S.": lambda d, s, n: powered(d, s, n, df=n),
+        "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
+            lambda d, s, n: powered(d, s, n, critical=stats.norm.ppf(0.975))
+        ),
+        "this t-quantile leaves out 5 % on one side: the test is two-sided, take t at 0.975.": (
+            lambda d, s, n: powered(d, s, n, critical=stats.t.ppf(0.95, n - 1))
+        ),
+        "this is a t-distribution that is shifted as a whole: take the noncentral t (nct).": (
+            lambda d, s, n: float(
+                stats.t.sf(stats.t.ppf(0.975, n - 1) - n**0.5 * abs(d) / s, n - 1)
+            )
+        ),
+        "this is for many seeds: with few, t follows a noncentral t (nct), not a normal.": (
+            lambda d, s, n: float(stats.norm.sf(1.959964 - n**0.5 * abs(d) / s))
+        ),
+        "a difference below 0 is as easy to see as one above: take its size.": (
+            lambda d, s, n: powered(d, s, n, shift=n**0.5 * d / s)
+        ),
+    }
+    values = ((0.004, 0.003, 5), (0.5, 1.0, 12), (-0.3, 0.4, 8))
+    cases = [Case(f"for {d} with spread {s} and {n} seeds", (d, s, n)) for d, s, n in values]
+    right = "the upper tail of the noncentral t beyond the quantile of the test."
+    return mark(f, power_of, cases, mistakes, right, numbers=True)
+
+
+def check_variance_shares(f: Function | None) -> Answer:
+    """Check ``f(y)``: scores (S, A) -> shares of the sum of squares: seed, arm, rest."""
+
+    def squares(y: Array) -> Array:
+        return np.array(variance_shares(pd.DataFrame(y)))
+
+    def parts(y: Array) -> tuple[Array, Array, Array]:
+        seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
+        return seed, arm, y - y.mean() - seed - arm
+
+    def once(y: Array) -> Array:  # each mean counted once, not once a score
+        found = np.array([float((part**2).sum()) for part in parts(y)])
+        return found / found.sum()
+
+    def interaction(y: Array) -> Array:  # the grand mean added in the wrong direction
+        seed, arm, _ = squares(y)
+        rest = y - y.mean(1, keepdims=True) - y.mean(0, keepdims=True)
+        return np.array([seed, arm, (rest**2).sum() / ((y - y.mean()) ** 2).sum()])
+
+    mistakes = {
+        "rows are seeds and columns are arms: these two are exchanged.": (
+            lambda y: squares(y)[[1, 0, 2]]
+        ),
+        "each mean stands for a whole row or column: count its square once a score.": once,
+        "these are the sums of squares: divide by their total.": (
+            lambda y: squares(y) * ((y - y.mean()) ** 2).sum()
+        ),
+        "the rest is y - its seed's mean - its arm's mean + the grand mean.": interaction,
+        "in per cent: give fractions.": lambda y: 100 * squares(y),
+    }
+    source = np.random.default_rng(0)
+    cases = []
+    for seeds, arms in ((5, 7), (3, 2), (4, 4)):
+        y = 90 + source.normal(0, 1, (seeds, 1)) + source.normal(0, 0.5, (1, arms))
+        y += source.normal(0, 0.3, (seeds, arms))
+        cases.append(Case(f"with {seeds} seeds and {arms} arms", (y,)))
+    right = "seed, arm and the rest share the sum of squares."
+    return mark(f, squares, cases, mistakes, right, numbers=True)

@@ -1,0 +1,65 @@
+"""Images that are not there: said in words, nothing downloaded, everything else goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from qrkd_lab.at_hand import Missing, if_there, images_at_hand, study_at_hand, what_is_there
+
+PUBLISHED = SimpleNamespace(settings={"seed": 0})
+
+
+def test_what_is_there_is_given() -> None:
+    bench = images_at_hand("digits", "smoke", train_size=64)
+    assert len(bench.train) == 64
+    assert if_there(bench, lambda bench: bench.settings.train_size) == 64
+
+
+def test_absent_images_are_not_downloaded_but_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
+    bench = images_at_hand("mnist", "smoke", tmp_path)
+    assert isinstance(bench, Missing)
+    assert "python -m qrkd_lab data mnist" in repr(bench)
+    assert "python -m qrkd_lab data mnist" in bench._repr_html_()
+    assert if_there(bench, lambda bench: pytest.fail("it was called")) is bench
+
+
+def test_mistakes_are_not_taken_for_missing_images() -> None:
+    with pytest.raises(ValueError, match="ptb is a benchmark of language"):
+        images_at_hand("ptb")
+    with pytest.raises(ValueError, match="unknown setting"):
+        images_at_hand("digits", "smoke", epoks=3)
+
+
+def test_a_study_needs_images_or_records_and_never_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
+    choices = {"arms": ["kd"], "seeds": 1, "scale": "smoke", "runs_dir": tmp_path / "runs"}
+    choices |= {"data_dir": tmp_path, "progress": False, "published": True}
+    assert "images of mnist" in repr(study_at_hand("mnist", **choices))  # none is published
+    study = study_at_hand("digits", train_size=64, **choices)
+    assert [run.settings["arm"] for run in study.runs] == ["teacher", "kd"]
+
+
+def test_records_that_came_with_the_kit_need_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("qrkd_lab.published.published_runs", lambda *_: [PUBLISHED])
+    monkeypatch.setattr("qrkd_lab.comparison.compare", lambda *a, **k: asked.append((a, k)) or "it")
+    assert study_at_hand("mnist", seeds=1, data_dir=tmp_path, published=True) == "it"
+    assert asked == [(("mnist",), {"seeds": 1, "data_dir": tmp_path, "published": True})]
+    assert isinstance(study_at_hand("mnist", seeds=2, data_dir=tmp_path, published=True), Missing)
+    assert isinstance(study_at_hand("mnist", seeds=1, data_dir=tmp_path), Missing)
+    assert Missing("no <file>.")._repr_html_().endswith("no &lt;file&gt;.</p>")
+
+
+def test_what_is_left_out_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert what_is_there({"a": 1, "b": Missing("not here.")}) == {"a": 1}
+    assert capsys.readouterr().out == "b is left out: not here.\n"
