@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from qrkd_lab.plots.style import need
 from qrkd_lab.statistics import holm
-from qrkd_lab.style import need
 from qrkd_lab.summary import Summary, units
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from qrkd_lab.relations import no_second_derivative
 if TYPE_CHECKING:
     from qrkd_lab.kernels.device import DeviceKernel
     from qrkd_lab.kernels.statevector import StateVector
-    from qrkd_lab.style import Chart
+    from qrkd_lab.plots.style import Chart
 
 __all__ = ["FidelityKernel", "ProjectedKernel", "QuantumKernel"]
 
@@ -136,7 +136,7 @@ class QuantumKernel(Kernel):
         import pennylane as qp
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        from qrkd_lab.style import Chart
+        from qrkd_lab.plots.style import Chart
 
         example = torch.arange(1.0, self.features + 1) / (self.features + 1)
         gates = qp.tape.make_qscript(self.circuit)(example).operations

@@ -1,0 +1,57 @@
+"""Figures, one function each; every one answers a question that its title answers.
+
+``from qrkd_lab import plots`` and ``plots.paired_differences(...)``: each function is imported when
+it is first used. What the figures have in common, one colour for each arm, quiet axes and the
+:class:`~qrkd_lab.plots.style.Chart` that displays itself with alt text, is in
+:mod:`~qrkd_lab.plots.style`. Seeds are always drawn, not only their mean.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "animation": ("Animation",),
+    "budgets": ("cost_bars",),
+    "curves": ("curves_of", "learning_curves", "loss_terms"),
+    "devices": ("noise_and_contrast", "psd_repairs", "shot_errors", "students_by_shots"),
+    "diagnostics": ("just_an_rbf", "off_diagonal_histogram", "spectra"),
+    "equivalence": ("detectable_curve", "equivalence_bars"),
+    "evidence": ("against", "difference_over_epochs", "false_alarms", "power_curve"),
+    "forests": ("by_class", "improvements"),
+    "geometry": ("regularisation_curve",),
+    "gradients": ("adapter_alone", "feature_gradients", "term_gradients"),
+    "images": ("class_samples", "gallery"),
+    "kernels": ("kernel_matrices",),
+    "knobs": ("design_importances", "knob_effect", "knob_ranges", "knob_sweeps"),
+    "language": ("effect_sizes", "next_word_bars", "window_map"),
+    "legend": ("arm_grid",),
+    "matrices": (
+        "alignment_over_epochs",
+        "block_matrices",
+        "difference_matrices",
+        "kernel_film",
+        "kernel_pca_maps",
+    ),
+    "relations": ("forces", "relation_scatter", "soft_targets", "what_relations_see"),
+    "scores": ("paired_differences", "scores_by_arm"),
+    "states": ("bloch_spheres", "likeness_maps", "outcome_curves"),
+    "style": ("Chart", "arm_style"),
+    "sweeps": ("bandwidth_curve", "concentration", "surrogate_curve"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOME:
+        raise AttributeError(f"qrkd_lab.plots has no {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
