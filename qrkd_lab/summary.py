@@ -19,6 +19,7 @@ from qrkd_lab.statistics import seeds_needed
 __all__ = ["GAPS", "Summary", "units"]
 
 GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
+MANY = 1000  # seeds: beyond, the estimate is an estimate of noise, and nobody runs as many
 COSTS = ("train - test", "to teacher", "over scratch", "agreement", "seconds", "per word")
 
 
@@ -81,7 +82,8 @@ class Summary:
         half = (row["difference_high"] - row["difference_low"]) / 2
         spread = half / quantile * math.sqrt(row["pairs"])
         seeds = seeds_needed(row["difference"], spread, self.confidence)
-        enough = f"about {seeds} seeds" if seeds else "more than a million seeds"
+        many = seeds is None or seeds > MANY
+        enough = f"more than {MANY:,} seeds" if many else f"about {seeds} seeds"
         return f"To see one of this size with 80 % power takes {enough} (an estimate)."
 
     def _points(self) -> str:

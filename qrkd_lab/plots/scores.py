@@ -87,10 +87,10 @@ def _spread(found: Summary, table: pd.DataFrame) -> str:
     spans = table[shown].max() - table[shown].min()
     if len(shown) == 1:
         return f"The seeds of {shown[0]} differ by up to {spans.max():.2f}{points}"
-    return (
-        f"The arms' means differ by up to {means.max() - means.min():.2f}{points}, "
-        f"the seeds of one arm by up to {spans.max():.2f}"
-    )
+    apart = f"The arms' means differ by up to {means.max() - means.min():.2f}{points}"
+    if len(table) == 1:
+        return f"{apart}; one seed says nothing about their spread"
+    return f"{apart}, the seeds of one arm by up to {spans.max():.2f}"
 
 
 def _said(row: pd.Series, factor: float) -> str:
@@ -167,7 +167,7 @@ def _ranking(study: Summary, arms: Sequence[str]) -> str:
     alone = study.frame.loc[arms]
     sure = alone.index[alone["p_adjusted"] < 1 - study.confidence]
     if not len(sure):
-        return f"No arm differs from {study.reference} by more than these seeds could show"
+        return f"These seeds show no difference between {study.reference} and any other arm"
     higher = alone["difference"] > 0
     better = [arm for arm in sure if higher[arm] == study.higher_is_better]
     worse = [arm for arm in sure if arm not in better]
