@@ -221,8 +221,8 @@ def null_report(
 
 
 _MEANING = {
-    "equivalent": "So {arm} and {reference} are equivalent within {margin}: a difference that "
-    "would matter is excluded.",
+    "equivalent": "So {arm} and {reference} are equivalent within {margin}: a difference of "
+    "that size is excluded.",
     "different": "So {arm} and {reference} differ, and the difference may be one that matters.",
     "different, by less than the margin": "So {arm} and {reference} differ, but by less than "
     "{margin}.",

@@ -25,12 +25,13 @@ from qrkd_lab.kernels.shots import ShotRelation
 from qrkd_lab.learner import Learner, make_learner
 from qrkd_lab.runs import Run
 from qrkd_lab.seeds import derived_seed
+from qrkd_lab.statistics import interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-__all__ = ["shot_learner", "shot_students"]
+__all__ = ["shot_changes", "shot_learner", "shot_students"]
 
 
 def shot_learner(
@@ -92,6 +93,51 @@ def shot_students(
         tasks = (joblib.delayed(_one_seed)(recipe, run, cases) for run in teachers)
         rows = joblib.Parallel(n_jobs=min(jobs, len(teachers)))(tasks)
     return DataFrame([row for part in rows for row in part])
+
+
+def shot_changes(
+    table: DataFrame,
+    reference: str,
+    metrics: Sequence[str] = ("alignment", "accuracy"),
+    confidence: float = 0.95,
+) -> DataFrame:
+    """Students minus a reference of the same seed: mean and t-interval for each kind of student.
+
+    Args:
+        table: of :func:`shot_students`.
+        reference: ``exact`` or ``detached``.
+        metrics: columns to compare.
+        confidence: of the intervals.
+
+    Returns:
+        A row a kind, named in words ("1 shot, both"), and for each metric the columns ``mean``,
+        ``low``, ``high``; the last two NaN with fewer than three seeds.
+
+    Raises:
+        ValueError: no such reference in the table.
+    """
+    from pandas import DataFrame, MultiIndex
+
+    kinds = {
+        _kind(*key): part.set_index("seed")[list(metrics)]
+        for key, part in table.groupby(["sides", "shots"], sort=False, dropna=False)
+    }
+    if reference not in kinds:
+        raise ValueError(f"unknown reference {reference!r}; choose from {', '.join(kinds)}")
+    base = kinds.pop(reference)
+    rows = {}
+    for name, part in kinds.items():
+        changes = [d.to_numpy(dtype=float) for _, d in (part - base).items()]
+        rows[name] = [x for d in changes for x in (d.mean(), *interval(d, confidence))]
+    columns = MultiIndex.from_product([metrics, ("mean", "low", "high")])
+    return DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _kind(sides: str, shots: float) -> str:
+    """Students in words: ``detached``, ``exact``, or the shots and the matrices made of them."""
+    if math.isnan(shots):
+        return sides if sides == "detached" else "exact"
+    return f"{shots:g} shot{'' if shots == 1 else 's'}, {sides}"
 
 
 def _one_seed(

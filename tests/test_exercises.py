@@ -16,6 +16,7 @@ from scipy import stats
 import qrkd_lab as ql
 from qrkd_lab import exercises
 from qrkd_lab.equivalence import equivalence
+from qrkd_lab.gradients import term_gradients
 from qrkd_lab.kernels import Kernel
 from qrkd_lab.kernels.shots import clip_spectrum
 from qrkd_lab.losses import normalised_distances
@@ -232,6 +233,12 @@ def left_over(losses, weights):
     return names
 
 
+def near_but_unlike(n=20, spread=0.03):
+    g = torch.Generator().manual_seed(0)
+    points = [torch.randn(n, 1, generator=g, dtype=torch.float64) for _ in range(2)]
+    return tuple(1 - spread + spread * torch.exp(-(torch.cdist(x, x) ** 2)) for x in points)
+
+
 def hkh(K):
     H = torch.eye(len(K), dtype=K.dtype) - 1 / len(K)
     return H @ K @ H
@@ -304,6 +311,7 @@ RIGHT = {
     "check_silent_terms": [silent, lambda losses, weights: list(silent(losses, weights))],
     "check_centred_kernel": [hkh, lambda K: K - K.mean(0) - K.mean(1, keepdim=True) + K.mean()],
     "check_class_blocks": [blocks],
+    "check_near_but_unlike": [near_but_unlike],
     "check_angle_variance": [angle_variance],
     "check_exponential_base": [base],
     "check_circuits_needed": [circuits],
@@ -392,7 +400,10 @@ TABLE = {
         (lambda b: (1 / torch.cat(b).exp()).mean(), "a mean of 1 / p"),
         (lambda b: 1 / torch.cat(b).exp().mean(), "1 over the mean probability"),
         (lambda b: perplexity(b[:1]), "the first batch only"),
-        (lambda b: math.exp(-sum(x.sum() for x in b)), "wrong value|off by"),
+        (lambda b: math.exp(-sum(x.sum() for x in b)), "a sum over all tokens"),
+        (lambda b: math.exp(-sum(x.sum() for x in b) / len(b)), "number of batches"),
+        (lambda b: np.mean([-x.mean().item() for x in b]), "exp is missing, and"),
+        (lambda b: 3 * perplexity(b), "wrong value|off by"),
         (lambda b: [math.exp(-x.mean()) for x in b], r"expected \(\), got \(3,\)"),
     ],
     "check_word_perplexity": [
@@ -403,12 +414,21 @@ TABLE = {
         (lambda p, text: (-p.mean()).exp() * len(p) / count_words(text), "into the exponent"),
         (lambda p, text: (-p.mean() * count_words(text) / len(p)).exp(), "upside down"),
         (lambda p, text: -p.sum() / count_words(text), "perplexity is its exp"),
+        (lambda p, text: (p.sum() / count_words(text)).exp(), "the sign is lost"),
+        (lambda p, text: 2 ** (-p.sum() / count_words(text)), "2 to the mean"),
+        (lambda p, text: (-p.sum() / (len(text.split()) + 1)).exp(), "one end for the whole"),
+        (lambda p, text: (-p.sum() / (count_words(text) + 1)).exp(), "one end too many"),
+        (lambda p, text: (-p.sum() / len(text.encode())).exp(), "this is per byte"),
+        (lambda p, text: (-p.mean() / count_words(text)).exp(), "divided once more"),
     ],
     "check_bits_per_byte": [
         (lambda p, text: -p.sum() / len(text.encode()), "these are nats"),
         (lambda p, text: -p.sum() * math.log(2) / len(text.encode()), "by log 2: divide"),
         (lambda p, text: -p.sum() / math.log(2) / len(text), "per character"),
         (lambda p, text: -p.mean() / math.log(2), "per token"),
+        (lambda p, text: -p.sum() / math.log(2), "the bits of the whole text"),
+        (lambda p, text: -p.sum() / math.log(2) / len(text.split()), "per word"),
+        (lambda p, text: bits_per_byte(p, text) / len(p), "divided once more"),
         (lambda p, text: (-p.sum() / len(text.encode())).exp(), "a perplexity per byte"),
         (lambda p, text: -bits_per_byte(p, text), "wrong sign"),
     ],
@@ -419,6 +439,9 @@ TABLE = {
         (lambda h, n: h.sum(1) / n[:, None], "padding is summed"),
         (lambda h, n: torch.stack([x[i - 1] for x, i in zip(h, n)]), "the last real token alone"),
         (lambda h, n: mean_tap(h, n - 1), "one token too few"),
+        (lambda h, n: mean_tap(h, n + 1), "one token too many"),
+        (lambda h, n: h[:, : n.min()].mean(1), "cut to the shortest"),
+        (lambda h, n: mean_tap(h.flip(1), n), "not its last"),
         (lambda h, n: mean_tap(h, n).mean(0).expand(len(h), -1), "one mean over all"),
         (lambda h, n: mean_tap(h.detach(), n), "no gradient reaches the input"),
     ],
@@ -682,6 +705,8 @@ TABLE = {
     ],
     "check_holm": [
         (lambda p: np.minimum(1, p * len(p)), "Bonferroni"),
+        (lambda p: p * len(p), "and above 1"),
+        (lambda p: np.minimum(1, p * (len(p) - p.argsort())), "places, not ranks"),
         (lambda p: holm(np.sort(p)), "its own place"),
         (lambda p: np.minimum(1, p * (len(p) - p.argsort().argsort())), "running maximum"),
         (lambda p: np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))[
@@ -700,6 +725,8 @@ TABLE = {
         (lambda d, s, n: stats.norm.sf(stats.norm.ppf(0.975), n**0.5 * abs(d) / s), "not a normal"),
         (lambda d, s, n: stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * d / s),
          "take its size"),
+        (lambda d, s, n: powered(d, s, n) + stats.nct.cdf(
+            stats.t.ppf(0.025, n - 1), n - 1, n**0.5 * abs(d) / s), "the far tail too"),
     ],
     "check_variance_shares": [
         (lambda y: np.array(shared(y))[[1, 0, 2]], "exchanged"),
@@ -715,6 +742,7 @@ TABLE = {
         (lambda q: (3 / 8) ** q, "subtract the square"),
         (lambda q: (3 / 8) ** q - (1 / 2) ** q, "not its square"),
         (lambda q: 2.0**-q, "this is the mean"),
+        (lambda q: 2.0**-q - 0.375**q, "the mean minus the second moment"),
         (lambda q: 4.0**-q, "square of the mean"),
         (lambda q: 8.0**-q, "do not multiply"),
         (lambda q: q / 8, "not a sum"),
@@ -727,7 +755,11 @@ TABLE = {
         (lambda q, v: base(q, v, lambda s: s), "no exponential"),
         (lambda q, v: base(torch.arange(len(q)), v), "one qubit"),
         (lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0])), "first and the last"),
-        (lambda q, v: math.exp((q @ v.log()) / (q @ q)), "intercept"),
+        (lambda q, v: math.exp((q @ v.log()) / (q @ q)), "have an intercept"),
+        (lambda q, v: (v[-1] / v[0]) ** (1 / (len(q) - 1)), "taken as one qubit: fit all"),
+        (lambda q, v: 1 / base(q, v), "one over the base"),
+        (lambda q, v: np.exp(np.polyfit(q, v.log(), 1)[1]), "at no qubits"),
+        (lambda q, v: np.polyfit(q, v.log(), 1)[1], "the line's intercept"),
         (lambda q, v: base(q, v, np.log10), "another base"),
         (lambda q, v: (v[1:] / v[:-1]).mean(), "neighbours"),
         (lambda q, v: base(v.log(), q.exp()), "swapped"),
@@ -743,6 +775,7 @@ TABLE = {
         (lambda n, g, s: circuits(n, g, s, matrices=0), "two matrices are missing"),
         (lambda n, g, s: circuits(n, g, s, shifted=0), "gradient is missing"),
         (lambda n, g, s: circuits(n, g, 1), "one step"),
+        (lambda n, g, s: s * (n * (n - 1) + 4 * n * g), "counted per sample"),
         (lambda n, g, s: circuits(n, g, s, shifted=8), "needs no gradient"),
     ],
     "check_clip_spectrum": [
@@ -755,6 +788,7 @@ TABLE = {
         (lambda k: clip(k) / clip(k).diagonal().sqrt() / clip(k).diagonal().sqrt()[:, None],
          "diagonal of 1 afterwards"),
         (lambda k: clip(k, lambda v: v.clamp(max=0)), "other way round"),
+        (lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag(), "rotate back"),
     ],
     "check_shots_needed": [
         (lambda k, e: int(k * (1 - k) / e**2), "rounded down"),
@@ -770,6 +804,10 @@ TABLE = {
         (lambda losses, _: {n for n, t in losses.terms.items() if not t.requires_grad}, "fooled"),
         (lambda losses, _: set(), "Ask each term alone"),
         (lambda losses, weights: silent(losses, weights[-1:]), "only the last weight"),
+        (lambda losses, weights: silent(losses, weights[:1]), "later layers alone"),
+        (lambda losses, weights: {n for w in weights for n in silent(losses, [w])}, "miss .some."),
+        (lambda losses, weights: {n for n, g in term_gradients(losses, weights).items()
+                                  if g.norm() < 1e-3}, "a small gradient is not none"),
         (lambda losses, weights: set(losses.terms) - silent(losses, weights), "give the others"),
         (lambda losses, weights: {"kernel"}, "in a loss without fault you named kernel"),
         (lambda losses, weights: silent(losses, weights) - {"angle"}, "cut off you missed angle"),
@@ -793,11 +831,26 @@ TABLE = {
         (lambda K: K - K.mean(0), "that of each row is not"),
         (lambda K: K - K.mean(), "overall mean alone"),
         (lambda K: K - K.mean(0) - K.mean(1, keepdim=True), "taken off twice"),
+        (lambda K: K - K.mean(0) - K.mean(1) + K.mean(), "keepdim=True makes it a column"),
         (lambda K: 2 * hkh(K) - K + K.mean(0) + K.mean(1, keepdim=True) - 3 * K.mean(),
          "sign is plus"),
         (lambda K: K - K.sum(0) - K.sum(1, keepdim=True) + K.sum(), "sums instead of means"),
         (lambda K: hkh(K) / hkh(K).trace(), "trace is scaled"),
         (lambda K: -hkh(K), "wrong sign"),
+    ],
+    "check_near_but_unlike": [
+        (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),
+        (lambda: [near_but_unlike()[0]] * 2, "the CKA is 1.00"),
+        (lambda: [torch.ones(12, 12)] * 2, "the CKA cannot be had"),
+        (lambda: [torch.eye(12) + 0.01 * torch.ones(12, 12).triu(1)] * 2, "K is not symmetric"),
+        (lambda: [0.9 * torch.ones(12, 12)] * 2, "diagonal of K is not 1"),
+        (lambda: [2 * torch.eye(12) - 1] * 2, "K has the negative eigenvalue -10"),
+        (lambda: [torch.eye(12), torch.eye(12) * torch.inf], "L has values that are not finite"),
+        (lambda: near_but_unlike(n=6), "at least 10 samples, got 6"),
+        (lambda: [torch.eye(12)], "two matrices of one size"),
+        (lambda: torch.eye(12), r"expected two matrices \(K, L\), got Tensor"),
+        (lambda: 1 / 0, "your function raised ZeroDivisionError"),
+        (dict, "leave out the brackets"),
     ],
     "check_class_blocks": [
         (lambda K, y: blocks(K, y, diagonal=True), "leave the diagonal"),

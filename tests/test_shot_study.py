@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from qrkd_lab.benchmarks import load_benchmark
 from qrkd_lab.distill import train
 from qrkd_lab.kernels.shots import ShotRelation
-from qrkd_lab.shot_study import shot_learner, shot_students
+from qrkd_lab.shot_study import shot_changes, shot_learner, shot_students
 
 
 def test_a_table_of_students(tmp_path):
@@ -18,6 +22,26 @@ def test_a_table_of_students(tmp_path):
     assert table["shots"].isna().tolist() == [True, True, False, False]
     assert table["alignment"].between(-1, 1).all() and table["accuracy"].between(0, 1).all()
     assert table["alignment"].nunique() == 4 and (table["gap"] > 0).all()
+
+
+def test_changes_are_paired_with_the_reference():
+    rows = [("detached", math.nan), ("teacher", math.nan), ("both", 1.0)]
+    rows = [
+        (sides, shots, seed, 5.0 * seed + value[seed], 0.5)
+        for (sides, shots), value in zip(rows, ((0, 0, 0), (1, 2, 3), (1, 2, 6)), strict=True)
+        for seed in (0, 1, 2)
+    ]
+    table = pd.DataFrame(rows, columns=["sides", "shots", "seed", "alignment", "accuracy"])
+    found = shot_changes(table, "detached")
+    test = stats.ttest_1samp([1, 2, 3], 0).confidence_interval()
+    assert list(found.index) == ["exact", "1 shot, both"]
+    assert found.loc["exact", "alignment"].tolist() == pytest.approx([2, test.low, test.high])
+    assert found["accuracy"].to_numpy().tolist() == [[0, 0, 0]] * 2
+    other = shot_changes(table, "exact", ["alignment"])
+    assert other.loc["1 shot, both", ("alignment", "mean")] == 1
+    assert other.loc["detached", ("alignment", "mean")] == -2
+    with pytest.raises(ValueError, match="choose from detached, exact, 1 shot, both"):
+        shot_changes(table, "rkd")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,11 @@ from qrkd_lab.exercises.statistics import (
     check_power,
     check_variance_shares,
 )
-from qrkd_lab.exercises.views import check_centred_kernel, check_class_blocks
+from qrkd_lab.exercises.views import (
+    check_centred_kernel,
+    check_class_blocks,
+    check_near_but_unlike,
+)
 
 __all__ = [
     "Answer", "check_angle_loss", "check_angle_states", "check_angle_variance",
@@ -53,6 +57,7 @@ __all__ = [
     "check_class_blocks", "check_clip_spectrum", "check_distance_loss", "check_effective_rank",
     "check_equivalence", "check_exponential_base", "check_fidelity_kernel",
     "check_geometric_difference", "check_holm", "check_kd_loss", "check_kernel_loss",
+    "check_near_but_unlike",
     "check_mean_tap", "check_other_basis", "check_own_kernel", "check_own_relation",
     "check_paired_difference", "check_pairwise_distances", "check_perplexity", "check_power",
     "check_shift_map", "check_shots_needed", "check_silent_terms", "check_triplet_angles",

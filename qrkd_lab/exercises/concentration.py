@@ -20,6 +20,9 @@ def check_angle_variance(f: Function | None) -> Answer:
     """Check ``f(q)`` -> variance of the angle map's kernel over independent uniform angles."""
     mistakes = {
         "this is the second moment: subtract the square of the mean.": lambda q: (3 / 8) ** q,
+        "the mean minus the second moment: square the mean, and turn the order round.": (
+            lambda q: 0.5**q - (3 / 8) ** q
+        ),
         "the mean is subtracted, not its square.": lambda q: (3 / 8) ** q - 0.5**q,
         "this is the mean.": lambda q: 0.5**q,
         "this is the square of the mean: it is missing in front.": lambda q: 0.25**q,
@@ -44,6 +47,9 @@ def check_exponential_base(f: Function | None) -> Answer:
     def through_ends(q: Tensor, v: Tensor) -> Tensor:
         return (v[-1] / v[0]) ** (1 / (q[-1] - q[0]))
 
+    def intercept(q: Tensor, v: Tensor) -> Tensor:
+        return v.log().mean() - slope(q, v.log()) * q.mean()
+
     mistakes = {
         "this is the slope, the logarithm of the base: take its exponential.": (
             lambda q, v: slope(q, v.log())
@@ -55,6 +61,17 @@ def check_exponential_base(f: Function | None) -> Answer:
             lambda q, v: slope(torch.arange(len(q), dtype=q.dtype), v.log()).exp()
         ),
         "only the first and the last point are used: fit all of them.": through_ends,
+        "only the first and the last point are used, and the step between points is taken as one "
+        "qubit: fit all of them, on the qubits.": (
+            lambda q, v: (v[-1] / v[0]) ** (1 / (len(q) - 1))
+        ),
+        "this is one over the base: mind the sign of the slope.": (
+            lambda q, v: (-slope(q, v.log())).exp()
+        ),
+        "this is the line at no qubits, its intercept: the base is in the slope.": (
+            lambda q, v: intercept(q, v).exp()
+        ),
+        "this is the line's intercept: the base is in the slope.": intercept,
         "the fit goes through the origin: let the line have an intercept.": (
             lambda q, v: ((q * v.log()).sum() / (q * q).sum()).exp()
         ),

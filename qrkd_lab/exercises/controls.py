@@ -73,10 +73,15 @@ def check_geometric_difference(f: Function | None) -> Answer:
     def g2(c: Tensor, q: Tensor, r: float, **change: Any) -> Tensor:  # noqa: ANN401
         if change.get("scale", True):
             c, q = scaled(c), scaled(q)
-        inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
+        inverse = torch.linalg.inv(change.get("damped", c + r * torch.eye(len(c))))
         middle = change.get("middle", lambda: inverse @ c @ inverse)()
         inner = _root(q) @ middle @ _root(q)
         return torch.linalg.matrix_norm(inner, ord=change.get("norm", 2))
+
+    def other_root(c: Tensor, q: Tensor, r: float, root: Callable[[Tensor], Tensor]) -> Tensor:
+        c, q = scaled(c), scaled(q)
+        inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
+        return torch.linalg.matrix_norm(root(q) @ root(c) @ inverse, ord=2)
 
     def usual(c: Tensor, q: Tensor, r: float) -> Tensor:
         c = scaled(c)
@@ -101,6 +106,21 @@ def check_geometric_difference(f: Function | None) -> Answer:
         ),
         "one inverse of K_C + lambda: regularised, it is sqrt(K_C) (K_C + lambda)^-2 sqrt(K_C).": (
             usual
+        ),
+        "the largest row sum: ||.||_inf here is the largest eigenvalue (ord=2).": (
+            lambda c, q, r: g2(c, q, r, norm=math.inf).sqrt()
+        ),
+        "the root of the entries: take the matrix root, by eigenvalues.": (
+            lambda c, q, r: other_root(c, q, r, torch.sqrt)
+        ),
+        "a Cholesky factor is not the symmetric root: sqrt(K) sqrt(K) = K.": (
+            lambda c, q, r: other_root(c, q, r, torch.linalg.cholesky)
+        ),
+        "lambda is added before the scaling: scale the traces first.": (
+            lambda c, q, r: g2(c, q, r, damped=scaled(c + r * torch.eye(len(c)))).sqrt()
+        ),
+        "the traces are scaled to 1: scale both to n.": (
+            lambda c, q, r: g2(c / c.trace(), q / q.trace(), r, scale=False).sqrt()
         ),
         "this is the training side, without sqrt(K_C).": lambda c, q, r: (
             geometric_difference(c, q, r).training_error
@@ -128,6 +148,10 @@ def check_equivalence(f: Function | None) -> Answer:
             lambda d, m: min(sides(d, m))
         ),
         "the two p are added: the larger one counts.": lambda d, m: sum(sides(d, m)),
+        "the mean of the two p: the larger one counts.": lambda d, m: sum(sides(d, m)) / 2,
+        "S degrees of freedom: one is spent on the mean, S - 1 are left.": (
+            lambda d, m: max(sides(d, m, law=stats.t(len(d))))
+        ),
         "the wrong tails: small p where the mean lies far inside the margin.": (
             lambda d, m: 1 - max(sides(d, m))
         ),

@@ -50,6 +50,9 @@ def check_circuits_needed(f: Function | None) -> Answer:
         "the gradient is missing: two shifted circuits for each gate.": (
             lambda n, g, s: count(n, g, s, shifted=0)
         ),
+        "the slope is counted per sample: each pair's circuit is shifted.": (
+            lambda n, g, s: s * (n * (n - 1) + n * 4 * g)
+        ),
         "this is one step: times the steps.": lambda n, g, s: count(n, g, 1),
         "the teacher's gates are shifted, too: it needs no gradient.": (
             lambda n, g, s: count(n, g, s, shifted=8 * g)
@@ -90,6 +93,9 @@ def check_clip_spectrum(f: Function | None) -> Answer:
         "to 0, and leave the others.": shifted,
         "the eigenvectors are the columns of what eigh gives: V diag(l) V^T, not V^T diag(l) V.": (
             columns
+        ),
+        "these are eigenvalues on a diagonal: rotate back, V diag(l) V^T.": (
+            lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag()
         ),
         "right, but scaled to a diagonal of 1 afterwards: leave it as it is.": (
             lambda k: unit(rebuilt(k, lambda v: v.clamp(min=0)))

@@ -17,6 +17,7 @@ from qrkd_lab.objective import DistillationLoss, Losses, Outputs
 __all__ = ["check_silent_terms"]
 
 Function = Callable[..., Any]
+SMALL = 1e-3
 Trial = tuple[Losses, list[Tensor]]
 RIGHT = "every term is asked alone, at all of the student's weights."
 ADDED = (
@@ -119,6 +120,8 @@ CASES: dict[str, dict[str, Any]] = {
     "with a detached kernel whose adapter learns": {"control": "detached"},
     "with distances and angles cut off": {"cut": ("distance", "angle")},
     "with features multiplied by 0": {"times": 0.0},
+    "with terms that move the output layer alone": {"outputs_see": Tensor.detach},
+    "with outputs that are nearly 0": {"gain": 1e-6},
 }
 
 
@@ -135,7 +138,8 @@ def _trial(case: str) -> Trial:
     loss = _Cut(kd=1.0, distance=1.0, angle=1.0, kernel=(relation, 1000.0))
     loss.cut = options.get("cut", ())
     teacher = Outputs(normal(8, 3, seed=7), normal(8, 6, seed=8))
-    losses = loss(Outputs(output(features), seen), teacher, torch.arange(8) % 3)
+    logits = options.get("gain", 1.0) * output(options.get("outputs_see", lambda x: x)(features))
+    losses = loss(Outputs(logits, seen), teacher, torch.arange(8) % 3)
     return losses, [*hidden.parameters(), *output.parameters()]
 
 
@@ -155,6 +159,18 @@ MISTAKES: dict[str, Function] = {
     ),
     "only the last weight is asked: relations never reach the output layer. A term is silent if "
     "its gradient is None or 0 at all weights.": _at(-1),
+    "only the first weight is asked: a term may reach the later layers alone.": _at(0),
+    "you named terms that miss *some* weights: relations never reach the output layer. Silent is "
+    "None or 0 at *all* weights.": lambda losses, weights: {
+        name for name in losses.terms if any(name in silent(losses, [weight]) for weight in weights)
+    },
+    "a small gradient is not none: ask whether it is 0, not whether it is below some number.": (
+        lambda losses, weights: {
+            name
+            for name, gradient in term_gradients(losses, weights).items()
+            if gradient.norm() < SMALL
+        }
+    ),
     "None alone is looked for: features times 0 give a gradient, and it is 0.": (
         lambda losses, weights: {
             name

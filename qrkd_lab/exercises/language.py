@@ -53,6 +53,15 @@ def check_perplexity(f: Function | None) -> Answer:
             lambda b: 1 / torch.cat(list(b)).exp().mean()
         ),
         "the first batch only.": lambda b: torch.exp(-b[0].mean()),
+        "a sum over all tokens: divide it by their number before exp.": (
+            lambda b: torch.exp(-torch.cat(list(b)).sum())
+        ),
+        "divided by the number of batches: divide by the number of tokens.": (
+            lambda b: torch.exp(-torch.cat(list(b)).sum() / len(b))
+        ),
+        "exp is missing, and this is a mean over batches: average over all tokens.": (
+            lambda b: means(b).mean()
+        ),
     }
     cases = [
         Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
@@ -92,6 +101,22 @@ def check_word_perplexity(f: Function | None) -> Answer:
         "the mean over words of -log p: the perplexity is its exp.": (
             lambda log_p, text: -log_p.sum() / words(text)
         ),
+        "the sign is lost: average -log p, so that a perplexity is 1 or more.": (
+            lambda log_p, text: torch.exp(log_p.sum() / words(text))
+        ),
+        "2 to the mean: the logarithms are natural, so exp undoes them.": (
+            lambda log_p, text: 2 ** (-log_p.sum() / words(text))
+        ),
+        "one end for the whole text: each line has its own.": per(lambda t: len(t.split()) + 1),
+        "one end too many: the last line break ends a line and begins none.": (
+            per(lambda text: len(text.split()) + len(text.split("\n")))
+        ),
+        "this is per byte: the sum is divided by the number of words.": (
+            per(lambda text: len(text.encode()))
+        ),
+        "the mean over tokens, divided once more: divide the sum by the number of words.": (
+            lambda log_p, text: torch.exp(-log_p.mean() / words(text))
+        ),
     }
     right = "the same sum as per token, over a number that no tokenizer changes."
     return mark(f, per(words), _texts(), mistakes, right, numbers=True)
@@ -116,6 +141,15 @@ def check_bits_per_byte(f: Function | None) -> Answer:
         "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
         "this is a perplexity per byte: bits are its logarithm to base 2.": (
             lambda log_p, text: torch.exp(-log_p.sum() / len(text.encode()))
+        ),
+        "the bits of the whole text: divide by its number of bytes.": (
+            lambda log_p, text: bits(log_p)
+        ),
+        "per word: divide by the number of bytes.": (
+            lambda log_p, text: bits(log_p) / len(text.split())
+        ),
+        "the mean over tokens, divided once more: divide the sum by the number of bytes.": (
+            lambda log_p, text: bits(log_p) / len(log_p) / len(text.encode())
         ),
     }
     right = "what an arithmetic coder that trusts the model would write."
@@ -145,6 +179,15 @@ def check_mean_tap(f: Function | None) -> Answer:
         ),
         "one token too few: the last real one belongs to the mean.": (
             lambda h, n: tap(h, "mean", n - 1)
+        ),
+        "one token too many: position n, counted from 0, is padding already.": (
+            lambda h, n: tap(h, "mean", (n + 1).clamp(max=h.shape[1]))
+        ),
+        "cut to the shortest: each row has its own number of real tokens.": (
+            lambda h, n: h[:, : int(n.min())].mean(1)
+        ),
+        "padding is at the end: take each row's first tokens, not its last.": (
+            lambda h, n: tap(h.flip(1), "mean", n)
         ),
         "one mean over all reviews: give a row each.": (
             lambda h, n: tap(h, "mean", n).mean(0).expand(len(h), -1)

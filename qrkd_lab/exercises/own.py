@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ __all__ = ["check_own_kernel", "check_own_relation"]
 
 Function = Callable[..., Any]
 TOLERANCE = 1e-6
+ROUNDING = 1e-10  # of an eigenvalue in doubles
 
 
 def check_own_relation(f: Function | None) -> Answer:
@@ -57,7 +59,7 @@ def _relation(f: Function) -> str:
     if not slope.abs().max() > 0:
         refuse("the gradient at the student is 0 everywhere: rounding, ranking or a clamp?")
     x = coincident(6, 3)
-    _finite(_matrix(f(x.clone()), (6, 6), "at coincident rows"), "at coincident and zero rows")
+    _finite(_matrix(f(x.clone()), (6, 6), "at coincident rows"), "at coincident or zero rows")
     weights = normal(6, 6, seed=3)
     _bounded(_slope(lambda s: (f(s) * weights).sum(), x))
     return (
@@ -98,7 +100,7 @@ def _kernel(kernel: Kernel) -> str:
             refuse("k(x, y) is not the block of k on all samples: does an entry see the batch?")
     K = kernel(normal(40, q, seed=4))
     smallest = torch.linalg.eigvalsh(K.detach())[0].item()
-    if smallest < -TOLERANCE * len(K):
+    if smallest < -(ROUNDING if K.dtype == torch.float64 else TOLERANCE) * len(K):
         refuse(
             f"not positive semi-definite: an eigenvalue of {smallest:.2g} on 40 samples; symmetric "
             "likenesses are not enough. Sums and products of kernels, and inner products of "
@@ -112,6 +114,13 @@ def _kernel(kernel: Kernel) -> str:
         _bounded(slope)
         if not slope.abs().max() > 0:
             refuse("the gradient is 0 everywhere: rounding, ranking or a clamp?")
+    named = {part.name for part in fields(kernel)} if is_dataclass(kernel) else set()
+    x = normal(6, q)
+    if "bandwidth" not in named and not _close(kernel(x), kernel(2 * x)):
+        refuse(
+            "bandwidth must be a field: @dataclass(frozen=True) and bandwidth: float = 1.0, or it "
+            "cannot be calibrated."
+        )
     KernelRelation(kernel, Encoder(q + 2, q + 3, q))  # hashable, a Kernel, q angles
     return "a kernel: symmetric, positive semi-definite, 1 on the diagonal, and differentiable."
 
@@ -148,13 +157,13 @@ def _slope(of: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
 def _bounded(slope: Tensor) -> None:
     if not slope.isfinite().all():
         refuse(
-            "the gradient is not finite at coincident rows (the diagonal counts): a root, norm or "
-            "quotient of 0 has an infinite slope. Guard it before the root."
+            "the gradient is not finite at coincident or zero rows (the diagonal counts): a root, "
+            "norm or quotient of 0 has an infinite slope. Guard it before the root."
         )
     if slope.abs().max() > STEEP:
         refuse(
-            f"the gradient reaches {slope.abs().max():.0e} at coincident rows: something is "
-            "divided by almost 0."
+            f"the gradient reaches {slope.abs().max():.0e} at coincident or zero rows: something "
+            "is divided by almost 0."
         )
 
 

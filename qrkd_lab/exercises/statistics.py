@@ -102,6 +102,12 @@ def check_holm(f: Function | None) -> Answer:
         "this is Bonferroni's: the i-th smallest of m is multiplied by m - i + 1.": (
             lambda p: np.minimum(1, p * len(p))
         ),
+        "this is Bonferroni's, and above 1: the i-th smallest of m takes m - i + 1.": (
+            lambda p: p * len(p)
+        ),
+        "argsort gives places, not ranks: sort, adjust, and put back by the same order.": (
+            lambda p: np.minimum(1, p * (len(p) - p.argsort()))
+        ),
         "in sorted order: give each p back its own place.": lambda p: holm(np.sort(p)),
         "an adjusted p must not be below that of a smaller p: take the running maximum.": single,
         "a probability is at most 1.": unbounded,
@@ -145,6 +151,12 @@ def check_power(f: Function | None) -> Answer:
         ),
         "this is for many seeds: with few, t follows a noncentral t (nct), not a normal.": (
             lambda d, s, n: float(stats.norm.sf(1.959964 - n**0.5 * abs(d) / s))
+        ),
+        "the far tail too: exact, but the formula leaves it out, as it adds next to nothing.": (
+            lambda d, s, n: (
+                powered(d, s, n)
+                + float(stats.nct.cdf(-stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * abs(d) / s))
+            )
         ),
         "a difference below 0 is as easy to see as one above: take its size.": (
             lambda d, s, n: powered(d, s, n, shift=n**0.5 * d / s)

@@ -35,7 +35,7 @@ def global_and_projected(
         samples, seed: of standard normal angles, whose first q columns are taken.
 
     Returns:
-        Columns ``feature_map`` (with the kernel's name: "zz, projected"), ``bandwidth``,
+        Columns ``feature_map``, ``kernel`` (``fidelity`` or ``projected``), ``bandwidth``,
         ``qubits``, ``mean``, ``variance``, ``shots`` of :func:`shots_to_resolve`.
     """
     from pandas import DataFrame
@@ -53,9 +53,9 @@ def global_and_projected(
                 with torch.no_grad():
                     pairs = off_diagonal(kernel(x))
                 shots = shots_to_resolve(kernel, x)
-                label = f"{map_name}, {name}"
-                rows.append((label, bandwidth, q, pairs.mean, pairs.variance, shots))
-    return DataFrame(rows, columns="feature_map bandwidth qubits mean variance shots".split())
+                rows.append((map_name, name, bandwidth, q, pairs.mean, pairs.variance, shots))
+    columns = "feature_map kernel bandwidth qubits mean variance shots"
+    return DataFrame(rows, columns=columns.split())
 
 
 def shots_to_resolve(kernel: Kernel, x: Tensor) -> float:

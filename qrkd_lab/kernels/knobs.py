@@ -2,9 +2,10 @@ r"""Knobs of a kernel, and what each does to the kernel matrix: cheap numbers, n
 
 A *setting* is one value for every knob of :data:`KNOBS`. It makes a kernel matrix of a teacher's
 features, and the matrix gives four numbers, all from 0 to 1 (:data:`MEASURES`). Knobs are turned
-one at a time (:func:`one_at_a_time`) or all at random (:func:`random_design`). How much a knob
-moves a number is its range (:func:`ranges`), or how much worse a regression forest predicts the
-number of random settings without it (:func:`importances`).
+one at a time (:func:`one_at_a_time`; on several random projections and paired, see
+:mod:`qrkd_lab.kernels.knob_changes`) or all at random (:func:`random_design`). Of the latter, a
+knob's importance is how much worse a regression forest predicts a number without it
+(:func:`importances`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from qrkd_lab.kernels.quantum import FidelityKernel
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["KNOBS", "MEASURES", "importances", "measured", "one_at_a_time", "random_design",
-           "ranges"]  # fmt: skip
+__all__ = ["KNOBS", "MEASURES", "importances", "kernel_of", "measured", "one_at_a_time",
+           "random_design"]  # fmt: skip
 
 KNOBS: dict[str, Any] = {
     "feature_map": "zz",
@@ -49,6 +50,26 @@ MEASURES = {
 }
 
 
+def kernel_of(features: Tensor, **knobs: Any) -> tuple[FidelityKernel, Tensor]:  # noqa: ANN401
+    """The kernel and the angles ``(n, q)`` that one setting makes of a teacher's features.
+
+    Args:
+        features, knobs: see :func:`measured`, which takes its numbers from ``kernel(angles)``.
+
+    Raises:
+        ValueError: an unknown knob (lists them); see also the encoder and the kernel.
+    """
+    if unknown := sorted(knobs.keys() - KNOBS.keys()):
+        raise ValueError(f"unknown knob {unknown[0]!r}; choose from {', '.join(KNOBS)}")
+    k = KNOBS | knobs
+    d, q = features.shape[1], k["qubits"]
+    encoder = Encoder(d, d, q, k["encoder"], k["seed"]).fit(features)
+    angles = encoder.teacher(features).double()
+    kernel = FidelityKernel(k["feature_map"], q, k["layers"], entangle=k["entangle"])
+    centre = calibrated(kernel, angles).bandwidth if k["rule"] else 1.0
+    return dataclasses.replace(kernel, bandwidth=centre * k["bandwidth"]), angles
+
+
 def measured(features: Tensor, labels: Tensor, **knobs: Any) -> dict[str, float]:  # noqa: ANN401
     """The numbers of the kernel matrix that one setting gives.
 
@@ -65,17 +86,9 @@ def measured(features: Tensor, labels: Tensor, **knobs: Any) -> dict[str, float]
         as large as the spread. ``alignment`` and ``rbf`` of a constant matrix are 0.
 
     Raises:
-        ValueError: an unknown knob (lists them); see also the encoder and the kernel.
+        ValueError: see :func:`kernel_of`.
     """
-    if unknown := sorted(knobs.keys() - KNOBS.keys()):
-        raise ValueError(f"unknown knob {unknown[0]!r}; choose from {', '.join(KNOBS)}")
-    k = KNOBS | knobs
-    d, q = features.shape[1], k["qubits"]
-    encoder = Encoder(d, d, q, k["encoder"], k["seed"]).fit(features)
-    angles = encoder.teacher(features).double()
-    kernel = FidelityKernel(k["feature_map"], q, k["layers"], entangle=k["entangle"])
-    centre = calibrated(kernel, angles).bandwidth if k["rule"] else 1.0
-    kernel = dataclasses.replace(kernel, bandwidth=centre * k["bandwidth"])
+    kernel, angles = kernel_of(features, **knobs)
     with torch.no_grad():
         matrix = kernel(angles)
     pairs = off_diagonal(matrix)
@@ -105,7 +118,8 @@ def one_at_a_time(
         base: values other than those of :data:`KNOBS` for the knobs that stand still.
 
     Returns:
-        Columns ``knob``, ``value``, and those of :func:`measured`.
+        Columns ``knob``, ``value``, and those of :func:`measured`. ``.attrs["rule"]`` tells
+        whether bandwidths are multiples of the rule's.
     """
     from pandas import DataFrame
 
@@ -114,7 +128,9 @@ def one_at_a_time(
         for knob, values in knobs.items()
         for value in values
     ]
-    return DataFrame(rows)
+    table = DataFrame(rows)
+    table.attrs["rule"] = base.get("rule", KNOBS["rule"])
+    return table
 
 
 def random_design(
@@ -141,19 +157,6 @@ def random_design(
         drawn = {name: values[source.integers(len(values))] for name, values in knobs.items()}
         rows.append(drawn | measured(features, labels, **base | drawn))
     return DataFrame(rows)
-
-
-def ranges(table: DataFrame) -> DataFrame:
-    """Largest minus smallest value of each measure over each knob's values.
-
-    Args:
-        table: of :func:`one_at_a_time`.
-
-    Returns:
-        A row a knob, a column a measure.
-    """
-    numbers = table.groupby("knob", sort=False)[list(MEASURES)]
-    return numbers.max() - numbers.min()
 
 
 def importances(

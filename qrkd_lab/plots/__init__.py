@@ -21,10 +21,10 @@ _HOMES = {
     "evidence": ("against", "difference_over_epochs", "false_alarms", "power_curve"),
     "forests": ("by_class", "improvements"),
     "geometry": ("regularisation_curve",),
-    "gradients": ("adapter_alone", "feature_gradients", "term_gradients"),
+    "gradients": ("adapter_alone", "term_gradients", "unit_gradients"),
     "images": ("class_samples", "gallery"),
     "kernels": ("kernel_matrices",),
-    "knobs": ("design_importances", "knob_effect", "knob_ranges", "knob_sweeps"),
+    "knobs": ("design_importances", "knob_changes", "knob_effect", "knob_sweeps"),
     "language": ("effect_sizes", "next_word_bars", "window_map"),
     "legend": ("arm_grid",),
     "matrices": (

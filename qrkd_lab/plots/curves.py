@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["curves_of", "learning_curves", "loss_terms"]
 
+TERMS = ("total", "task", "kd", "distance", "angle", "kernel")
 NOT_TERMS = ("epoch", "seconds", "learning_rate")
 
 
@@ -38,21 +39,23 @@ def learning_curves(
     found, value = curves_of(runs, value)
     curves = {arm: curve * units(value)[0] for arm, curve in found.items()}
     unit = units(value)[1]
+    name = words(value) + (" loss" if value in TERMS else "")
+    digits = ".3g" if value in TERMS else ".2f"
     chart = Chart(8.0, 4.4)
-    axes = quiet(chart.subplots(), "Epoch", words(value) + unit.replace(" ", ", "))
+    axes = quiet(chart.subplots(), "Epoch", name + unit.replace(" ", ", "))
     _draw_curves(axes, curves)
     last = {arm: curve.mean(axis=1, skipna=False).dropna() for arm, curve in curves.items()}
-    ends = {arm: f"{mean.iloc[-1]:.2f}{unit}" for arm, mean in last.items() if len(mean)}
+    ends = {arm: f"{mean.iloc[-1]:{digits}}{unit}" for arm, mean in last.items() if len(mean)}
     draw_legend(chart, {arm: f"{arm}  {ends.get(arm, '')}" for arm in curves})
     values = [last[arm].iloc[-1] for arm in ends if arm != "teacher" or len(ends) == 1]
-    message = f"{words(value)} over epochs"
+    message = f"{name} over epochs"
     if values:
         low, high = min(values), max(values)
-        message = f"{words(value)} of the arms ends between {low:.2f} and {high:.2f}{unit}"
+        message = f"{name} of the arms ends between {low:{digits}} and {high:{digits}}{unit}"
     said = "; ".join(f"{arm} {end} after epoch {last[arm].index[-1]}" for arm, end in ends.items())
     return chart.finish(
         title or message,
-        f"{words(value)} over epochs, a thick line for each arm's mean over seeds and a thin line "
+        f"{name} over epochs, a thick line for each arm's mean over seeds and a thin line "
         f"for each seed. Means at the end: {said}.",
     )
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qrkd_lab.plots.diagnostics import COLOURS, MARKERS, legend_below, log_axis
-from qrkd_lab.plots.style import INK, Chart, draw_interval, draw_seeds, marker, need, quiet
+from qrkd_lab.plots.style import (
+    INK,
+    Chart,
+    arm_style,
+    draw_interval,
+    draw_seeds,
+    marker,
+    need,
+    quiet,
+)  # fmt: skip
 from qrkd_lab.statistics import interval
 
 if TYPE_CHECKING:
@@ -42,10 +51,11 @@ def shot_errors(table: DataFrame, spread: float, title: str | None = None) -> Ch
     axes.set_ylim(low, high)
     line = table.drop_duplicates("shots").sort_values("shots")
     axes.plot(line["shots"], line["expected"], color=INK, lw=1.4, ls="--", label="binomial formula")
-    for (source, part), colour, mark in zip(
-        table.groupby("source", sort=False), COLOURS, MARKERS, strict=False
+    for (source, part), colour, mark, hollow in zip(
+        table.groupby("source", sort=False), COLOURS, MARKERS, (True, *[False] * 9), strict=False
     ):
-        style = marker({"color": colour, "marker": mark}, 8)
+        style = {"color": colour, "marker": mark, "ms": 9, "mew": 1.8}
+        style |= {"ms": 14, "mfc": "none"} if hollow else {"mec": "white", "mew": 0.6}
         axes.plot(part["shots"], part["error"], ls="", label=source, **style)
     axes.axhline(spread, color=COLOURS[4], lw=1.4, label=f"spread of the entries, {spread:.2g}")
     legend_below(chart, axes)
@@ -87,7 +97,7 @@ def psd_repairs(table: DataFrame, title: str | None = None) -> Chart:
         style = marker({"color": colour, "marker": mark}, 7)
         left.plot(at, row, lw=1.5, label=f"{samples} samples", **style)
     left.set_ylim(-4, 105)
-    left.legend(frameon=False, fontsize=9.5)
+    left.legend(fontsize=9.5, loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2, frameon=False)
     quiet(right, "Shots an entry", "Error over pairs, relative to unrepaired")
     most = table[table["samples"] == share.index[-1]]
     means = most.groupby(["repair", "shots"], sort=False)["error"].mean().unstack()[shots]
@@ -120,7 +130,7 @@ def noise_and_contrast(table: DataFrame, title: str | None = None) -> Chart:
 
     Args:
         table: a row a noise level: ``noise``, ``diagonal`` (mean), ``contrast`` (standard deviation
-            over pairs, relative to exact), ``strength`` (fitted lambda), ``bound`` (probability
+            over pairs, relative to exact), ``strength`` (fitted lambda), ``any_reset`` (chance
             that any error happens), ``r_squared`` of the fit.
         title: the message; without it, what is left at the largest noise.
 
@@ -142,7 +152,7 @@ def noise_and_contrast(table: DataFrame, title: str | None = None) -> Chart:
     quiet(right, "Probability of an error after a gate, on each of its qubits", "Strength λ")
     style = marker({"color": COLOURS[2], "marker": "D"}, 8)
     right.plot(table["noise"], table["strength"], lw=1.5, label="fitted λ", **style)
-    right.plot(table["noise"], table["bound"], lw=1.4, ls="--", color=INK,
+    right.plot(table["noise"], table["any_reset"], lw=1.4, ls="--", color=INK,
                label="probability that any qubit was reset")  # fmt: skip
     right.set_ylim(0, 1.08)
     right.legend(frameon=False, fontsize=9.5, loc="lower right")
@@ -185,25 +195,34 @@ def students_by_shots(table: DataFrame, title: str | None = None) -> Chart:
         quiet(axes, "Shots an entry", label)
         factor = 100 if column == "accuracy" else 1
         _by_shots(axes, table, column, counts, sides, factor)
-        base = factor * table[table["sides"] == "detached"][column].mean()
-        axes.axhline(base, color=INK, lw=1.1, ls="--", label="detached: only the adapter learns")
+        _detached(axes, table, column, len(counts), factor)
     legend_below(chart, places[0])
     exact = table[table["shots"].isna() & (table["sides"] == "teacher")]["alignment"].mean()
+    without = table[table["sides"] == "detached"]["alignment"].mean()
     fewest = table[table["shots"] == counts[-1]].groupby("sides", sort=False)["alignment"].mean()
     listed = ", ".join(f"{value:.2f} (shots on {side})" for side, value in fewest.items())
     means = table.groupby(["sides", "shots"], sort=False, dropna=False)[["alignment", "accuracy"]]
     said = "; ".join(
-        f"{side}, {'exact' if np.isnan(shots) else f'{shots:g} shots'}: alignment "
-        f"{row['alignment']:.3f}, accuracy {100 * row['accuracy']:.1f} %"
+        f"{side}, {_counted(shots)}: alignment {row['alignment']:.3f}, accuracy "
+        f"{100 * row['accuracy']:.1f} %"
         for (side, shots), row in means.mean().iterrows()
     )
     return chart.finish(
         title
-        or f"Alignment with the teacher's kernel: exact {exact:.2f}; at {counts[-1]:g} "
-        f"shot{'' if counts[-1] == 1 else 's'} {listed}",
+        or f"Alignment with the teacher's kernel: exact {exact:.2f}; at {_counted(counts[-1])} "
+        f"{listed}; detached {without:.2f}",
         f"Students trained on matrices from shots, seeds as points, means with 95 % intervals. "
         f"{said}.",
     )
+
+
+def _detached(axes: Axes, table: DataFrame, column: str, at: int, factor: float) -> None:
+    values = factor * table[table["sides"] == "detached"][column].to_numpy(dtype=float)
+    style = arm_style("detached")
+    draw_seeds(axes, np.full(len(values), at - 0.07), values, style)
+    draw_interval(axes, at + 0.05, (values.mean(), *interval(values, 0.95)), style)
+    axes.axhline(values.mean(), color=style["color"], lw=1.3, ls="--", zorder=1)
+    axes.plot([], [], ls="--", label="detached: only the adapter learns", **marker(style, 8))
 
 
 def _by_shots(
@@ -222,5 +241,10 @@ def _by_shots(
             draw_interval(axes, x + 0.05, (values.mean(), *interval(values, 0.95)), style)
         names = {"teacher": "shots on the teacher's matrix", "both": "shots on both matrices"}
         axes.plot([], [], lw=2, label=names.get(side, side), **marker(style, 8))
-    axes.set_xticks(range(len(counts)), ["exact" if c is None else f"{c:g}" for c in counts])
-    axes.set_xlim(-0.5, len(counts) - 0.5)
+    names = [*("exact" if c is None else f"{c:g}" for c in counts), "detached"]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(counts) + 0.5)
+
+
+def _counted(shots: float) -> str:
+    return "exact" if np.isnan(shots) else f"{shots:g} shot{'' if shots == 1 else 's'}"

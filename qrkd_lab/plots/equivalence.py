@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from qrkd_lab.equivalence import detectable_difference
 from qrkd_lab.plots.diagnostics import COLOURS, MARKERS, legend_below, log_axis
@@ -108,6 +109,7 @@ def detectable_curve(
     axes = quiet(chart.subplots(), "Seeds", f"Difference seen with 80 % power, {unit}", "both")
     log_axis(axes, "x")
     log_axis(axes, "y")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     enough = {}
     for i, (name, spread) in enumerate(spreads.items()):
         curve = np.array([detectable_difference(spread, count) for count in seeds])

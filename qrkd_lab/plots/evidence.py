@@ -15,6 +15,7 @@ from qrkd_lab.plots.curves import curves_of
 from qrkd_lab.plots.diagnostics import COLOURS, MARKERS
 from qrkd_lab.plots.style import (
     INK,
+    SPARE,
     Chart,
     arm_style,
     marker,
@@ -58,7 +59,7 @@ def power_curve(
     said = []
     for i, (label, difference) in enumerate(differences.items()):
         values = [100 * power_of(difference, spread, count) for count in seeds]
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        style = {"color": SPARE[i % len(SPARE)], "marker": MARKERS[i % len(MARKERS)]}  # no arm's
         axes.plot(seeds, values, lw=1.8, label=label, **marker(style, 6))
         seen = f"in {values[0]:.0f} % of the studies with {seeds[0]} seeds, in {values[-1]:.0f} %"
         said.append(f"{label} is seen {seen} with {seeds[-1]}")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from qrkd_lab.evidence import improvement_table, in_own_unit, seed_improvements
+from qrkd_lab.plots.scores import _stacked as stacked
 from qrkd_lab.plots.style import INK, Chart, arm_style, draw_interval, draw_seeds, quiet
 from qrkd_lab.statistics import interval
 
@@ -109,12 +110,13 @@ def by_class(
 
 
 def _draw(
-    axes: Axes, labels: Sequence[str], seeds: Sequence[ArrayLike], means: np.ndarray, arm: str
+    axes: Axes, labels: Sequence[str], columns: Sequence[ArrayLike], means: np.ndarray, arm: str
 ) -> None:
-    """A line each: the mean and its interval, the seeds below; a rule at no difference."""
+    """A line each: the mean and its interval, the seeds stacked below; a rule at no difference."""
     style = arm_style(arm)
-    for y, (values, mean) in enumerate(zip(seeds, means, strict=True)):
-        draw_seeds(axes, values, [y + 0.17] * len(values), style)
+    for y, (values, mean) in enumerate(zip(columns, means, strict=True)):
+        seeds = pd.Series(np.asarray(values, dtype=float))
+        draw_seeds(axes, seeds, y + 0.14 + stacked(seeds), style)
         draw_interval(axes, y - 0.12, mean, style, across=True)
     axes.axvline(0, color=INK, lw=1.2, zorder=1)
     axes.set_yticks(range(len(labels)), labels)
@@ -153,6 +155,8 @@ def _message(table: pd.DataFrame, arm: str, reference: str) -> str:
     worse = len(sure) - better
     ahead = int((table["improvement"] > 0).sum())
     many = f"{len(table)} benchmark{'s' if len(table) > 1 else ''}"
+    if table["p_adjusted"].isna().all():
+        return f"{arm} is ahead of {reference} on {ahead} of {many}, with too few seeds to be sure"
     if not len(sure):
         return (
             f"{arm} is ahead of {reference} on {ahead} of {many}, on none by more than these "

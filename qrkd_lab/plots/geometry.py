@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from qrkd_lab.kernels.alignment import geometric_difference
 from qrkd_lab.plots.diagnostics import COLOURS, MARKERS, log_axis
@@ -47,6 +48,7 @@ def regularisation_curve(
     quiet(left, "Regularisation λ", "Geometric difference g", grid="both")
     quiet(right, "Regularisation λ", "Training side (0: nothing lost)", grid="both")
     log_axis(left, "x"), log_axis(right, "x"), log_axis(left, "y")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     values = {}
     for i, (name, matrix) in enumerate(quantum.items()):
         found = [geometric_difference(classical, matrix, level) for level in regularisations]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-__all__ = ["TERM_STYLES", "adapter_alone", "feature_gradients", "term_gradients"]
+__all__ = ["TERM_STYLES", "adapter_alone", "term_gradients", "unit_gradients"]
 
 # A term takes the colour of the arm that it makes a difference to: kernel is qrkd's.
 TERM_STYLES = {
@@ -121,12 +121,12 @@ def adapter_alone(table: pd.DataFrame, reference: float, title: str | None = Non
     return chart.finish(title or message, f"Kernel loss before and after, means: {said}.")
 
 
-def feature_gradients(gradients: Mapping[str, Tensor], title: str | None = None) -> Chart:
-    """Which of the student's features does a kernel term reach?
+def unit_gradients(gradients: Mapping[str, Tensor], title: str | None = None) -> Chart:
+    """Which of a layer's units does a kernel term move?
 
     Args:
-        gradients: encoder's name to the term's gradient at the features ``(n, d)``.
-        title: the message; without it, how many features each reaches.
+        gradients: encoder's name to the term's gradient at the layer's weights ``(units, inputs)``.
+        title: the message; without it, how many units each moves.
 
     Raises:
         ValueError: no gradient.
@@ -135,11 +135,11 @@ def feature_gradients(gradients: Mapping[str, Tensor], title: str | None = None)
     chart, places = panels(len(gradients), height=2.6, rest=0.9)
     said = []
     for axes, (name, gradient) in zip(places, gradients.items(), strict=True):
-        size = gradient.detach().cpu().norm(dim=0)  # (d,)
+        size = gradient.detach().cpu().norm(dim=1)  # (units,)
         reached = int((size > 0).sum())
-        quiet(axes, "Feature number", "Gradient norm")
+        quiet(axes, "Unit number", "Gradient norm")
         axes.bar(range(len(size)), size.tolist(), color=TERM_STYLES["kernel"]["color"])
-        axes.set_title(f"{name}: {reached} of {len(size)} features", fontsize=10)
+        axes.set_title(f"{name}: {reached} of {len(size)} units", fontsize=10)
         said.append(f"{name} {reached} of {len(size)}")
-    message = f"The kernel term reaches, by encoder: {', '.join(said)} features"
-    return chart.finish(title or message, f"Bars, one a feature: {', '.join(said)} above zero.")
+    message = f"The kernel term moves, by encoder: {', '.join(said)} units"
+    return chart.finish(title or message, f"Bars, one a unit: {', '.join(said)} above zero.")

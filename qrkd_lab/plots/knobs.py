@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-__all__ = ["design_importances", "knob_effect", "knob_ranges", "knob_sweeps"]
+__all__ = ["design_importances", "knob_changes", "knob_effect", "knob_sweeps"]
 
-YARDSTICK = "seed"  # redrawing the encoder's projection: no knob, but what chance does
+PROJECTION = "seed"  # redrawing the encoder's projection: no knob, but what chance does
 
 
 def knob_sweeps(table: DataFrame, title: str | None = None) -> Chart:
@@ -39,7 +40,7 @@ def knob_sweeps(table: DataFrame, title: str | None = None) -> Chart:
 
     Args:
         table: of :func:`~qrkd_lab.kernels.knobs.one_at_a_time`.
-        title: the message; without it, the knob that moves the alignment most.
+        title: the message; without it, the lowest and the highest alignment.
 
     Raises:
         ValueError: no rows.
@@ -48,7 +49,7 @@ def knob_sweeps(table: DataFrame, title: str | None = None) -> Chart:
     groups = list(table.groupby("knob", sort=False))
     chart, places = panels(len(groups), height=2.35, rest=1.0)
     for axes, (knob, part) in zip(places, groups, strict=True):
-        quiet(axes, _named(knob), "", grid="y")
+        quiet(axes, _named(knob, table), "", grid="y")
         at = np.arange(len(part))
         for measure, colour, mark in zip(MEASURES, COLOURS, MARKERS, strict=False):
             style = marker({"color": colour, "marker": mark}, 6)
@@ -57,58 +58,68 @@ def knob_sweeps(table: DataFrame, title: str | None = None) -> Chart:
         axes.set_xlim(-0.3, len(part) - 0.7)
         axes.set_ylim(-0.03, 1.05)
     legend_below(chart, places[0])
-    moved = table.groupby("knob", sort=False)["alignment"].agg(np.ptp).sort_values()
-    message = (
-        f"Alignment with the classes: largest range over {_named(moved.index[-1]).lower()} "
-        f"({moved.iloc[-1]:.2f}), smallest over {_named(moved.index[0]).lower()} "
-        f"({moved.iloc[0]:.2f})"
+    order = table.sort_values("alignment", kind="stable")
+    ends = [
+        f"{row['alignment']:.2f} ({_named(row['knob'], table).lower()}: {_short(row['value'])})"
+        for _, row in order.iloc[[0, -1]].iterrows()
+    ]
+    message = f"Alignment with the classes, one knob turned: from {ends[0]} to {ends[1]}"
+    said = ", ".join(
+        f"{row.alignment:.2f} at {_named(row.knob, table).lower()} {_short(row.value)}"
+        for row in table.itertuples()
     )
-    said = "; ".join(f"{knob} {gap:.2f}" for knob, gap in moved.items())
     return chart.finish(
         title or message,
         f"{len(groups)} panels, a knob each, values from left to right; lines for "
-        f"{', '.join(MEASURES.values())}, all from 0 to 1. Range of the alignment: {said}.",
+        f"{', '.join(MEASURES.values())}, all from 0 to 1. Alignment: {said}.",
     )
 
 
-def knob_ranges(table: DataFrame, title: str | None = None) -> Chart:
-    """How much does a knob move each measure? Bars, and the yardstick of a redrawn projection.
+def knob_changes(table: DataFrame, title: str | None = None) -> Chart:
+    """What does turning a knob change, on several random projections? A row a turn, paired.
 
     Args:
-        table: of :func:`~qrkd_lab.kernels.knobs.ranges`; a row ``seed``, if there is one, is drawn
-            as a dashed line: what changes when nothing but the random projection does.
-        title: the message; without it, how many knobs move the alignment more than the yardstick.
+        table: of :func:`~qrkd_lab.kernels.knob_changes.paired_changes`.
+        title: the message; without it, at how many turns the alignment's interval excludes 0.
 
     Raises:
-        ValueError: no knob.
+        ValueError: no rows.
     """
-    knobs = table.drop(index=YARDSTICK, errors="ignore")
-    need(len(knobs), "a table with knobs")
-    chart = Chart(10.0, 0.32 * len(knobs) + 2.1)
+    need(len(table), "a table with rows")
+    turns = list(dict.fromkeys((row.knob, _short(row.value)) for row in table.itertuples()))
+    knobs = list(dict.fromkeys(knob for knob, _ in turns))
+    at = {turn: -i - 0.6 * knobs.index(turn[0]) for i, turn in enumerate(turns)}
+    chart = Chart(9.4, 0.25 * len(turns) + 2.6)
     places = chart.subplots(1, len(MEASURES), sharey=True)
-    at = np.arange(len(knobs))[::-1]
-    for axes, (measure, label), colour in zip(places, MEASURES.items(), COLOURS, strict=False):
-        quiet(axes, "Range", "", grid="x").set_title(label, fontsize=9.5, loc="left")
-        axes.barh(at, knobs[measure], color=colour, height=0.65)
-        if YARDSTICK in table.index:
-            axes.axvline(table.loc[YARDSTICK, measure], color=INK, lw=1.2, ls="--")
-        axes.set_xlim(0, max(1.0, 1.05 * table[measure].max()))
-    places[0].set_yticks(at, [words(knob) for knob in knobs.index])
-    said = "; ".join(f"{knob} {gap:.2f}" for knob, gap in knobs["alignment"].items())
-    message = "How far each knob moves each measure"
-    if YARDSTICK in table.index:
-        chance = table.loc[YARDSTICK, "alignment"]
-        more = [words(knob).lower() for knob, gap in knobs["alignment"].items() if gap > chance]
-        named = f" ({', '.join(more)})" if more else ""
-        message = (
-            f"Knobs that move the alignment more than a redrawn projection does: {len(more)} of "
-            f"{len(knobs)}{named}"
-        )
-        said += f"; a redrawn projection {chance:.2f}"
+    styles = zip(COLOURS, MARKERS, strict=False)
+    for axes, (measure, label), (colour, mark) in zip(
+        places, MEASURES.items(), styles, strict=False
+    ):
+        axes.set_title(textwrap.fill(label, 18), fontsize=9.5, loc="left")
+        quiet(axes, "Change, paired", "", grid="x").tick_params(axis="y", length=0)
+        axes.axvline(0, color=INK, lw=1)
+        for row in table[table["measure"] == measure].itertuples():
+            place = at[row.knob, _short(row.value)]
+            style = {"color": colour, "marker": mark}
+            draw_interval(axes, place, (row.mean, row.low, row.high), style, across=True)
+    places[0].set_yticks(list(at.values()), [f"{_named(k, table)}: {v}" for k, v in at])
+    own = table[table["measure"] == "alignment"]
+    clear = own[(own["low"] > 0) | (own["high"] < 0)]
+    most = own.loc[own["mean"].abs().idxmax()]
+    message = (
+        f"Turned within a projection: the change of the alignment is clear of 0 at {len(clear)} of "
+        f"{len(own)} turns; the largest, {most['mean']:+.2f}, by "
+        f"{_named(most['knob'], table).lower()}: {_short(most['value'])}"
+    )
+    said = "; ".join(
+        f"{_named(row.knob, table).lower()} {_short(row.value)} {row.mean:+.2f} [{row.low:+.2f}, "
+        f"{row.high:+.2f}]"
+        for row in own.itertuples()
+    )
     return chart.finish(
         title or message,
-        "Bars: largest minus smallest value of each measure over a knob's values; dashed: the same "
-        f"over random projections. Of the alignment: {said}.",
+        f"Mean changes from the base setting with 95 % intervals over random projections, a panel "
+        f"a measure. Alignment: {said}.",
     )
 
 
@@ -153,6 +164,7 @@ def knob_effect(
     metrics: Sequence[str] = ("test_accuracy", "test_agreement"),
     reference: str = "rkd",
     arm: str = "qrkd",
+    setting: str = "",
     title: str | None = None,
 ) -> Chart:
     """What does a knob do to the student? Paired differences to a reference at each value.
@@ -161,6 +173,7 @@ def knob_effect(
         table: of :func:`~qrkd_lab.knob_study.sweep_students`, of one knob.
         metrics: a panel each.
         reference, arm: names, for the labels and the colour.
+        setting: what stands still, said before the message.
         title: the message; without it, in how many values the interval excludes 0.
 
     Raises:
@@ -191,7 +204,8 @@ def knob_effect(
             for value, row in found.iterrows()
         ]
     knob = words(table["knob"].iloc[0])
-    message = f"{knob}: intervals of the difference to {reference} exclude 0 at {', '.join(told)}"
+    message = f"intervals of the difference to {reference} exclude 0 at {', '.join(told)}"
+    message = f"{f'{setting}, {knob.lower()}' if setting else knob}: {message}"
     return chart.finish(
         title or message,
         f"Against {words(table['knob'].iloc[0]).lower()}, seeds as points, means with 95 % "
@@ -218,8 +232,11 @@ def _draw_effect(
     axes.set_xlim(-0.5, len(names) - 0.4)
 
 
-def _named(knob: str) -> str:
-    return "Random projection (seed)" if knob == YARDSTICK else words(knob)
+def _named(knob: str, table: DataFrame) -> str:
+    """A knob as a label; a bandwidth that is a multiple of the rule's is named so."""
+    if knob == "bandwidth" and table.attrs.get("rule", False):
+        return "Bandwidth / the rule's"
+    return "Random projection (seed)" if knob == PROJECTION else words(knob)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401

@@ -111,7 +111,7 @@ def kernel_pca_maps(
     Args:
         scores: name to ``(n, 2)`` of :func:`~qrkd_lab.kernels.views.kernel_pca`.
         labels: ``(n,)``, whole numbers from 0.
-        title: the message.
+        title: the message; without it, how like the first map's order those of the others are.
 
     Raises:
         ValueError: no scores, or not ``(n, 2)``.
@@ -128,9 +128,19 @@ def kernel_pca_maps(
             axes.text(x, y, str(label), color=colour, fontsize=8, ha="center", va="center")
         axes.set(xlim=(-high, high), ylim=(-high, high), aspect="equal")
         axes.set_title(name, fontsize=10)
-    shown = title or "Two components of each kernel, a sample drawn as its class"
+    shown = title or _order_message(scores)
     count = f"{len(labels)} samples as the digits of their classes, {len(scores)} panels"
     return chart.finish(shown, f"{count}: {', '.join(scores)}.")
+
+
+def _order_message(scores: Mapping[str, Tensor]) -> str:
+    """Correlation of each map's first component with that of the first map; signs are free."""
+    (head, first), *others = ((name, values[:, 0].double()) for name, values in scores.items())
+    pairs = [(name, torch.corrcoef(torch.stack([first, line]))[0, 1]) for name, line in others]
+    said = [f"{name} {r.abs():.2f}" for name, r in pairs if r.isfinite()]
+    if not said:
+        return "Two components of each kernel, a sample drawn as its class"
+    return f"First component, correlation with that of {head}: {', '.join(said)}"
 
 
 def alignment_over_epochs(
@@ -148,7 +158,7 @@ def alignment_over_epochs(
         ValueError: no row.
     """
     need(len(table), "a row an arm, seed and epoch")
-    chart = Chart(8.0, 4.4)
+    chart = Chart(7.4, 3.8)
     axes = quiet(chart.subplots(), "Epoch", what)
     legend = {}
     for arm in order_arms(table["arm"]):
@@ -176,7 +186,7 @@ def kernel_film(
     alignments: Sequence[float],
     arm: str = "student",
 ) -> Animation:
-    """The student's kernel matrix beside the teacher's, a frame an epoch, as a small GIF.
+    """The student's kernel matrix beside the teacher's, a frame an epoch, as a GIF.
 
     Args:
         matrices: of the student ``(E, n, n)``.
@@ -211,7 +221,7 @@ def kernel_film(
         if len(epochs)
         else ""
     )
-    return Animation(frames(), alt, seconds=0.5, dpi=64)
+    return Animation(frames(), alt, seconds=0.5, dpi=90)
 
 
 def _class_ticks(axes: object, labels: Tensor) -> None:

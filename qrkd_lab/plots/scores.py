@@ -166,6 +166,8 @@ def _ranking(study: Summary, arms: Sequence[str]) -> str:
     """The verdicts in one line: what a forest plot's title says."""
     alone = study.frame.loc[arms]
     sure = alone.index[alone["p_adjusted"] < 1 - study.confidence]
+    if alone["p_adjusted"].isna().all():
+        return f"Too few seeds to tell {study.reference} from any other arm"
     if not len(sure):
         return f"These seeds show no difference between {study.reference} and any other arm"
     higher = alone["difference"] > 0

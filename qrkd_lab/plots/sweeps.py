@@ -27,7 +27,9 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
     squares of log Var on q.
 
     Args:
-        table: of :func:`~qrkd_lab.kernels.diagnosis.concentration_table`.
+        table: of :func:`~qrkd_lab.kernels.diagnosis.concentration_table` (a colour a map, a marker
+            a bandwidth) or :func:`~qrkd_lab.kernels.concentration.global_and_projected` (a marker
+            a kernel).
         title: the message; without it, the fastest and the slowest fall.
 
     Raises:
@@ -38,12 +40,14 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
     axes = quiet(chart.subplots(), "Qubits q", "Variance over pairs", grid="both")
     log_axis(axes, "y")
     groups, bases = {}, {}
-    maps, bandwidths = (list(table[c].unique()) for c in ("feature_map", "bandwidth"))
-    for (feature_map, b), part in table.groupby(["feature_map", "bandwidth"], sort=False):
-        name = feature_map if len(bandwidths) == 1 else f"{feature_map} (b\u00a0=\u00a0{b:g})"
+    second = "kernel" if "kernel" in table else "bandwidth"
+    maps, kinds = (list(table[column].unique()) for column in ("feature_map", second))
+    for (feature_map, kind), part in table.groupby(["feature_map", second], sort=False):
+        said = kind if second == "kernel" else f"b\u00a0=\u00a0{kind:g}"
+        name = feature_map if len(kinds) == 1 else f"{feature_map} ({said})"
         groups[name] = part = part[part["variance"] > 0].sort_values("qubits")
         colour = COLOURS[maps.index(feature_map) % len(COLOURS)]
-        style = {"color": colour, "marker": MARKERS[bandwidths.index(b) % len(MARKERS)]}
+        style = {"color": colour, "marker": MARKERS[kinds.index(kind) % len(MARKERS)]}
         label = name
         if part["qubits"].nunique() > 1:
             slope, start = np.polyfit(part["qubits"], np.log(part["variance"]), 1)

@@ -21,12 +21,11 @@ from qrkd_lab.kernels import (
 from qrkd_lab.kernels.calibration import calibrated
 from qrkd_lab.kernels.knobs import (
     KNOBS,
-    MEASURES,
     importances,
+    kernel_of,
     measured,
     one_at_a_time,
     random_design,
-    ranges,
 )
 
 SOURCE = torch.Generator().manual_seed(0)
@@ -41,6 +40,8 @@ def test_the_numbers_are_those_of_the_matrix():
     matrix = FidelityKernel("iqp", 3, 2, bandwidth=2 * rule)(angles)
     pairs = off_diagonal(matrix)
     assert found["used"] == 2 * rule
+    kernel, own = kernel_of(FEATURES, feature_map="iqp", qubits=3, bandwidth=2.0, seed=5)
+    assert torch.equal(kernel(own), matrix)
     assert found["spread"] == pytest.approx(pairs.variance**0.5)
     assert found["rank"] == pytest.approx(effective_rank(matrix) / 24)
     assert found["alignment"] == pytest.approx(centred_alignment(matrix, class_matrix(LABELS)))
@@ -79,14 +80,8 @@ def test_one_knob_moves_and_the_others_stand_still():
     assert list(table["knob"]) == ["qubits", "qubits", "bandwidth", "bandwidth"]
     own = measured(FEATURES, LABELS, feature_map="angle", layers=1, bandwidth=4.0)
     assert table.iloc[3][list(own)].to_dict() == own
-
-
-def test_a_range_is_the_largest_minus_the_smallest():
-    rows = [("a", 1, 0.1), ("a", 2, 0.5), ("b", 1, 0.3), ("a", 3, 0.4)]
-    table = pd.DataFrame(rows, columns=["knob", "value", "spread"])
-    table = table.assign(**{name: 0.0 for name in MEASURES if name != "spread"})
-    found = ranges(table)
-    assert found["spread"].to_dict() == pytest.approx({"a": 0.4, "b": 0.0})
+    assert table.attrs["rule"] is True
+    assert one_at_a_time(FEATURES, LABELS, {"qubits": [2]}, rule=False).attrs["rule"] is False
 
 
 def test_a_design_draws_from_the_values_and_is_seeded():

@@ -48,6 +48,21 @@ def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
     assert thin[0].get_ydata() == pytest.approx([100 * v for v in first])
 
 
+def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart() -> None:
+    figure = learning_curves(STUDY, "kernel")
+    ends = [np.mean([r.history[-1]["kernel"] for r in STUDY if r.settings["arm"] == arm])
+            for arm in ("qrkd", "shuffled")]  # fmt: skip
+    low, high = sorted(ends)
+    assert figure.get_suptitle() == (
+        f"Kernel loss of the arms ends between {low:.3g} and {high:.3g}"
+    )
+    assert figure.axes[0].get_ylabel() == "Kernel loss"
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [
+        f"{arm}  {end:.3g}" for arm, end in zip(("qrkd", "shuffled"), ends, strict=True)
+    ]
+
+
 def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path) -> None:
     late = replace(make_run("kd", 1), history=[{"epoch": 9, "validation_accuracy": 0.5}])
     figure = learning_curves([make_run("kd", 0), late])

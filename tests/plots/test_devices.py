@@ -46,7 +46,7 @@ def test_repairs_are_relative_to_none_on_the_most_samples():
 
 def test_noise_shows_what_is_left():
     rows = [(0.01, 0.8, 0.7, 0.3, 0.4, 0.99), (0.03, 0.4, 0.25, 0.7, 0.8, 0.95)]
-    columns = ["noise", "diagonal", "contrast", "strength", "bound", "r_squared"]
+    columns = ["noise", "diagonal", "contrast", "strength", "any_reset", "r_squared"]
     figure = noise_and_contrast(pd.DataFrame(rows, columns=columns))
     assert title(figure).startswith("At 3 % errors a gate, 25 % of the contrast is left")
     assert "R² of at least 0.95" in title(figure)
@@ -66,9 +66,12 @@ def students(counts=(math.nan, 10.0, 1.0)):
 def test_students_stand_from_exact_to_the_fewest_shots():
     figure = students_by_shots(students())
     ticks = [t.get_text() for t in figure.axes[0].get_xticklabels()]
-    assert ticks == ["exact", "10", "1"]
-    assert "exact 0.89; at 1 shot 0.89 (shots on teacher), 0.89 (shots on both)" in title(figure)
-    assert figure.axes[1].collections  # the seeds
+    assert ticks == ["exact", "10", "1", "detached"]
+    assert "exact 0.89; at 1 shot 0.89 (shots on teacher), 0.89 (shots on both); " in title(figure)
+    assert title(figure).endswith("detached 0.50")
+    seeds = figure.axes[1].collections[-1] if figure.axes[1].collections else None
+    assert seeds is not None and len(figure.axes[1].collections) >= 6  # detached has seeds, too
+    assert "teacher, 1 shot: alignment" in figure.alt
     assert "detached, exact: alignment 0.500, accuracy 70.0 %" in figure.alt
 
 

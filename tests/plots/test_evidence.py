@@ -34,6 +34,7 @@ def test_power_is_that_of_the_formula() -> None:
     small, large = chart.axes[0].lines[:2]
     assert small.get_ydata() == pytest.approx([100 * power_of(0.5, 1.0, n) for n in (3, 10, 30)])
     assert (large.get_ydata() > small.get_ydata()).all()
+    assert not {small.get_color(), large.get_color()} & {*ARM_COLOURS.values()}
     assert chart.alt.startswith("A true difference of small is seen in 8 % of the studies with 3 ")
 
 

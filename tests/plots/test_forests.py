@@ -54,6 +54,7 @@ def test_two_seeds_are_drawn_without_an_interval() -> None:
     )
     chart = improvements({"imdb": short})
     assert "no interval" in chart.alt and "nan" not in chart.alt
+    assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
 
 
 def test_classes_count_the_intervals_that_exclude_0() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from qrkd_lab.plots.gradients import adapter_alone, feature_gradients, term_gradients
+from qrkd_lab.plots.gradients import adapter_alone, term_gradients, unit_gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -49,10 +49,10 @@ def test_adapter_alone_says_what_was_taken_off():
     assert "a 0.1500 to 0.0500" in chart.alt
 
 
-def test_feature_gradients_count_what_is_reached():
-    gradient = torch.zeros(4, 5)
-    gradient[:, :2] = 1.0
-    chart = feature_gradients({"truncate": gradient, "adapter": torch.ones(4, 5)})
+def test_unit_gradients_count_what_is_moved():
+    gradient = torch.zeros(5, 4)
+    gradient[:2] = 1.0
+    chart = unit_gradients({"truncate": gradient, "adapter": torch.ones(5, 4)})
     heights = [bar.get_height() for bar in chart.axes[0].patches]
     assert heights == pytest.approx([2.0, 2.0, 0.0, 0.0, 0.0])
     assert "truncate 2 of 5, adapter 5 of 5" in chart.alt
@@ -63,7 +63,7 @@ def test_feature_gradients_count_what_is_reached():
     [
         lambda: term_gradients(gradient_table()[:0]),
         lambda: adapter_alone(pd.DataFrame(), 0.1),
-        lambda: feature_gradients({}),
+        lambda: unit_gradients({}),
     ],
 )
 def test_nothing_to_draw_is_told(draw):

@@ -1,4 +1,4 @@
-"""Figures of knobs: sweeps on one scale, ranges beside the yardstick, students by value."""
+"""Figures of knobs: sweeps on one scale, paired changes, students by value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from qrkd_lab.kernels.knobs import MEASURES
-from qrkd_lab.plots.knobs import design_importances, knob_effect, knob_ranges, knob_sweeps
+from qrkd_lab.plots.knobs import design_importances, knob_changes, knob_effect, knob_sweeps
 
 pytestmark = pytest.mark.filterwarnings("error")
 ROWS = [("qubits", 2, 0.3), ("qubits", 4, 0.6), ("entangle", True, 0.5), ("entangle", False, 0.4),
@@ -23,8 +23,8 @@ def title(figure):
 def test_sweeps_are_a_panel_a_knob_on_one_scale():
     figure = knob_sweeps(SWEEP)
     assert title(figure) == (
-        "Alignment with the classes: largest range over qubits (0.30), smallest over entangle "
-        "(0.10)"
+        "Alignment with the classes, one knob turned: from 0.30 (qubits: 2) to 0.65 (random "
+        "projection (seed): 1)"
     )
     assert [a.get_xlabel() for a in figure.axes] == [
         "Qubits", "Entangle", "Random projection (seed)"
@@ -35,15 +35,25 @@ def test_sweeps_are_a_panel_a_knob_on_one_scale():
     assert line.get_ydata() == pytest.approx([0.3, 0.6])
 
 
-def test_ranges_are_judged_by_the_yardstick():
-    table = pd.DataFrame({m: 0.2 for m in MEASURES}, index=["qubits", "entangle", "seed"])
-    table["alignment"] = [0.3, 0.1, 0.15]
-    figure = knob_ranges(table)
-    assert title(figure).endswith("redrawn projection does: 1 of 2 (qubits)")
-    axes = figure.axes[list(MEASURES).index("alignment")]
-    assert [patch.get_width() for patch in axes.patches] == [0.3, 0.1]
-    assert axes.lines[0].get_xdata()[0] == 0.15 and "a redrawn projection 0.15" in figure.alt
-    assert title(knob_ranges(table.drop(index="seed"))) == "How far each knob moves each measure"
+@pytest.mark.parametrize(
+    ("rule", "label"), [(True, "Bandwidth / the rule's"), (False, "Bandwidth")]
+)
+def test_a_bandwidth_of_the_rule_is_named_so(rule, label):
+    table = SWEEP[:2].assign(knob="bandwidth")
+    table.attrs["rule"] = rule
+    assert knob_sweeps(table).axes[0].get_xlabel() == label
+
+
+def test_changes_are_intervals_beside_zero():
+    rows = [("qubits", 8, m, 0.1, -0.1, 0.3, 4) for m in MEASURES]
+    rows += [("entangle", False, m, -0.2, -0.3, -0.1, 6) for m in MEASURES]
+    columns = ["knob", "value", "measure", "mean", "low", "high", "same_sign"]
+    figure = knob_changes(pd.DataFrame(rows, columns=columns))
+    assert title(figure).endswith(
+        "is clear of 0 at 1 of 2 turns; the largest, -0.20, by entangle: no"
+    )
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["Qubits: 8", "Entangle: no"]
+    assert "qubits 8 +0.10 [-0.10, +0.30]" in figure.alt and len(figure.axes) == len(MEASURES)
 
 
 def test_importances_name_the_first_knob_and_the_fit():
@@ -71,6 +81,8 @@ def test_the_effect_on_students_is_a_difference_by_seed():
         "Bandwidth: intervals of the difference to rkd exclude 0 at 1 of 3 values for test "
         "accuracy, 1 of 3 values for test agreement"
     )
+    loud = knob_effect(effect([(None, 0.0)]), setting="Weight 10")
+    assert title(loud).startswith("Weight 10, bandwidth: intervals of")
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0.1", "rule", "1"]
     seeds = axes.collections[2].get_offsets() if len(axes.collections) > 2 else None
@@ -78,7 +90,7 @@ def test_the_effect_on_students_is_a_difference_by_seed():
     assert axes.get_ylabel() == "Test accuracy minus rkd, points"
 
 
-@pytest.mark.parametrize("draw", [knob_sweeps, knob_ranges, knob_effect])
+@pytest.mark.parametrize("draw", [knob_sweeps, knob_changes, knob_effect])
 def test_nothing_is_not_drawn(draw):
     with pytest.raises(ValueError, match="nothing to draw"):
         draw(pd.DataFrame())

@@ -53,6 +53,17 @@ def test_kernel_pca_draws_each_sample_as_its_class():
     assert chart.axes[0].get_xlim() == chart.axes[1].get_xlim()
 
 
+def test_component_maps_say_how_like_the_orders_are():
+    line = torch.arange(9.0).double()
+    first, turned = torch.stack([line, line**2], 1), torch.stack([-line, line], 1)
+    other = torch.stack([line % 2, line], 1)
+    title = plots.kernel_pca_maps({"a": first, "b": turned, "c": other}, LABELS).get_suptitle()
+    assert title == "First component, correlation with that of a: b 1.00, c 0.00"
+    flat = {"a": first, "b": 0 * first}
+    for scores in ({"a": first}, flat):
+        assert "Two components of each" in plots.kernel_pca_maps(scores, LABELS).get_suptitle()
+
+
 def test_alignment_over_epochs_says_where_it_begins_and_ends():
     rows = [
         {"arm": arm, "seed": seed, "epoch": epoch, "alignment": value * epoch + 0.2}

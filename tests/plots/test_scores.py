@@ -193,6 +193,8 @@ def test_differences_say_who_is_better() -> None:
         "qrkd is better than rkd; kd is worse than rkd; for the others these seeds cannot tell"
     )
     assert title(qrkd=none) == "These seeds show no difference between rkd and any other arm"
+    short = plots.paired_differences(RESULTS[RESULTS["seed"] < 1])
+    assert short.alt.startswith("Too few seeds to tell rkd from any other arm.")
 
 
 # Wrong input

@@ -40,6 +40,15 @@ def test_concentration_recovers_the_base_of_each_line():
     assert figure.axes[0].get_yscale() == "log" and "Dashed lines" in figure.alt
 
 
+def test_a_colour_is_a_map_and_a_marker_a_kernel():
+    both = TABLE.assign(kernel=["fidelity"] * 3 + ["projected"] * 3 + ["fidelity"] * 3)
+    figure = concentration(both.assign(bandwidth=1.0))
+    assert "of zz (fidelity) by 0.25, of angle (fidelity) by 0.75" in title(figure)
+    points = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    colours, marks = ([getattr(p, f"get_{what}")() for p in points] for what in ("color", "marker"))
+    assert colours[0] == colours[1] != colours[2] and marks[0] == marks[2] != marks[1]
+
+
 def test_one_bandwidth_is_not_named_and_one_size_has_no_fit():
     assert "of zz by 0.25" in title(concentration(TABLE[TABLE["bandwidth"] == 1.0]))
     assert "multiplies" not in concentration(TABLE[TABLE["qubits"] == 2]).alt
