@@ -384,6 +384,13 @@ def kernel_of(compare, embed=lambda x: x):
     return dataclass(frozen=True)(type("Mine", (Kernel,), methods))()
 
 
+def geometric(c, q, r, of, trace=None, norm=2):
+    """The geometric difference with another root, trace or norm."""
+    c, q = (k * (trace or len(k)) / k.trace() for k in (c, q))
+    A = of(q) @ of(c) @ torch.linalg.inv(c + r * torch.eye(len(c)))
+    return torch.linalg.matrix_norm(A @ A.T, ord=norm) ** 0.5
+
+
 def squares(u, v):
     return ((u[:, None] - v[None]) ** 2).sum(-1)
 
@@ -474,8 +481,16 @@ TABLE = {
             root(q / q.trace() * len(q)) @ root(c / c.trace() * len(c)) @ torch.linalg.inv(
                 c / c.trace() * len(c) + r * torch.eye(len(c)))).square().sum() ** 0.5,
          "trace norm"),
+        (lambda c, q, r: geometric(c, q, r, lambda k: k.sqrt()), "root of the entries"),
+        (lambda c, q, r: geometric(c, q, r, torch.linalg.cholesky), "Cholesky"),
+        (lambda c, q, r: geometric(c, q, r, root, trace=1.0), "scaled to 1"),
+        (lambda c, q, r: geometric(c, q, r, root, norm=math.inf), "largest row sum"),
     ],
     "check_equivalence": [
+        (lambda d, m: (stats.ttest_1samp(d, -m, alternative="greater").pvalue
+                       + stats.ttest_1samp(d, m, alternative="less").pvalue) / 2, "mean of the two"),
+        (lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1) * len(d) ** 0.5, len(d)),
+         "S - 1 are left"),
         (lambda d, m: min(stats.ttest_1samp(d, -m, alternative="greater").pvalue,
                           stats.ttest_1samp(d, m, alternative="less").pvalue), "smaller of the"),
         (lambda d, m: stats.ttest_1samp(d, -m, alternative="greater").pvalue
@@ -502,7 +517,7 @@ TABLE = {
         (lambda x: torch.ones(len(x), len(x)) * x.sum(), "tells no samples apart"),
         (lambda x: likeness(x.detach()), "no gradient reaches"),
         (lambda x: (5 * likeness(x)).round() + 0 * x.sum(), "0 everywhere"),
-        (lambda x: (x[:, None] - x).square().sum(-1).sqrt(), "not finite at coincident rows"),
+        (lambda x: (x[:, None] - x).square().sum(-1).sqrt(), "not finite at coincident or"),
         (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
         (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
         (lambda x: x.nothing, "AttributeError"),
@@ -515,6 +530,8 @@ TABLE = {
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) + 0.1 * (u @ v.T - v[0] @ v[0]) ** 0
                                      * (v.sum(1) - u.sum(1)[:, None]))), "not symmetric"),
         (kernel_of(lambda u, v: 1 - squares(u, v) / 50), "not positive semi-definite"),
+        (kernel_of(lambda u, v: 1 - squares(u, v) / 5000), "not positive semi-definite"),
+        (kernel_of(lambda u, v: 1 / (1 + squares(u, v))), "bandwidth must be a field"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) / squares(u, v).mean())), "see the batch"),
         (kernel_of(lambda u, v: torch.ones(len(u), len(v)) + 0 * u.sum() * v.sum()), "no samples"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u.detach(), v.detach()))), "no gradient reaches"),
