@@ -488,7 +488,7 @@ TABLE = {
     ],
     "check_equivalence": [
         (lambda d, m: (stats.ttest_1samp(d, -m, alternative="greater").pvalue
-                       + stats.ttest_1samp(d, m, alternative="less").pvalue) / 2, "mean of the two"),
+                       + stats.ttest_1samp(d, m, alternative="less").pvalue) / 2, "the mean of"),
         (lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1) * len(d) ** 0.5, len(d)),
          "S - 1 are left"),
         (lambda d, m: min(stats.ttest_1samp(d, -m, alternative="greater").pvalue,

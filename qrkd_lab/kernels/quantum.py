@@ -217,10 +217,10 @@ class _SquaredOverlaps(torch.autograd.Function):
 class ProjectedKernel(QuantumKernel):
     r"""Projected quantum kernel: a Gaussian of the qubits' reduced states.
 
-    .. math:: k(x, y) = \exp\Big(-\gamma \sum_{k=1}^{q}
-              \lVert \rho_k(x) - \rho_k(y) \rVert_F^2\Big)
+    .. math:: k(x, y) = \exp\Big(-\gamma \sum_{m=1}^{q}
+              \lVert \rho_m(x) - \rho_m(y) \rVert_F^2\Big)
 
-    with :math:`\rho_k` the state of qubit k alone. In Bloch vectors r the sum is half the squared
+    with :math:`\rho_m` the state of qubit m alone. In Bloch vectors r the sum is half the squared
     distance :math:`\lVert r(x) - r(y) \rVert^2`.
 
     Args:

@@ -26,7 +26,7 @@ GROUPS = {"the loss has": (0, 5), "the kernel term has": (5, 11)}
 
 
 def arm_grid(arms: Iterable[str] = tuple(ARMS), title: str | None = None) -> Chart:
-    """Which arm has what? A line an arm, in its colour and marker; a filled point: it has it.
+    """Which arm has what? A line per arm, in its colour and marker; a filled point: it has it.
 
     Two lines that differ in one column answer one question: what that column does.
 
@@ -62,4 +62,4 @@ def arm_grid(arms: Iterable[str] = tuple(ARMS), title: str | None = None) -> Cha
         for name, arm in chosen.items()
     )
     message = f"What {len(chosen)} arms have and lack, each in its own colour and marker"
-    return chart.finish(title or message, f"A line an arm, a column a part: {said}.")
+    return chart.finish(title or message, f"A line per arm, a column a part: {said}.")
