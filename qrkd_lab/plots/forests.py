@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from qrkd_lab.evidence import improvement_table, in_own_unit, seed_improvements
-from qrkd_lab.plots.scores import _stacked as stacked
-from qrkd_lab.plots.style import INK, Chart, arm_style, draw_interval, draw_seeds, quiet
+from qrkd_lab.plots.style import INK, Chart, arm_style, draw_interval, draw_seeds, quiet, stacked
 from qrkd_lab.statistics import interval
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from qrkd_lab.plots.style import (
     draw_seeds,
     need,
     quiet,
+    stacked,
     words,
 )
 from qrkd_lab.report import order_arms, summary
@@ -145,7 +146,7 @@ def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
     for y, (arm, row) in enumerate(rows.iterrows()):
         style = arm_style(arm)
         seeds = (table[arm] - table[study.reference]).dropna()
-        draw_seeds(axes, seeds, y + 0.14 + _stacked(seeds), style)
+        draw_seeds(axes, seeds, y + 0.14 + stacked(seeds), style)
         mean = row[["difference", "difference_low", "difference_high"]] * factor
         draw_interval(axes, y - 0.12, mean, style, across=True)
         p = row["p_adjusted"]
@@ -154,12 +155,6 @@ def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
     axes.axvline(0, color=INK, lw=1.2, zorder=1)
     axes.set_yticks(range(len(rows)), list(rows.index))
     axes.set_ylim(len(rows) - 0.5, -0.5)
-
-
-def _stacked(values: pd.Series) -> pd.Series:
-    """How far to lift each point, so that equal values stand beside each other and are counted."""
-    place = values.groupby(values.round(9)).cumcount()
-    return place * min(0.11, 0.32 / max(1, place.max()))
 
 
 def _ranking(study: Summary, arms: Sequence[str]) -> str:

@@ -22,12 +22,13 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
 __all__ = [
     "ARM_COLOURS", "ARM_MARKERS", "INK", "Chart", "arm_style", "draw_interval", "draw_legend",
-    "draw_seeds", "marker", "need", "panels", "quiet", "words",
+    "draw_seeds", "marker", "need", "panels", "quiet", "stacked", "words",
 ]  # fmt: skip
 
 # Okabe & Ito's palette, then Tol's "muted" for the controls; markers tell apart what is close.
@@ -123,6 +124,12 @@ def draw_seeds(axes: Axes, x: ArrayLike, y: ArrayLike, style: Mapping[str, str])
     """Small points, one a seed."""
     size = 60 if style["marker"] == "*" else 24
     axes.scatter(x, y, s=size, alpha=0.75, zorder=2, lw=0, **style)
+
+
+def stacked(values: pd.Series) -> pd.Series:
+    """How far to lift each point, so that equal values stand beside each other and are counted."""
+    place = values.groupby(values.round(9)).cumcount()
+    return place * min(0.11, 0.32 / max(1, place.max()))
 
 
 def draw_legend(chart: Chart, labels: Mapping[str, str]) -> None:
