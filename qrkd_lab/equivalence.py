@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from qrkd_lab.kernels.base import positive
-from qrkd_lab.statistics import FEWEST, interval, power_of, seeds_needed
+from qrkd_lab.statistics import FEWEST, interval, p_in_words, power_of, seeds_needed
 
 __all__ = [
     "Ahead", "Equivalence", "ahead", "detectable_difference", "equivalence", "null_report",
@@ -232,4 +232,5 @@ _MEANING = {
 
 
 def _p(p: float) -> str:
-    return "unknown" if math.isnan(p) else f"= {p:.3f}" if p >= 0.001 else "< 0.001"
+    said = p_in_words(p) or "unknown"
+    return f"= {said}" if said[0].isdigit() else said

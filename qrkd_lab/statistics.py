@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-__all__ = ["FEWEST", "holm", "interval", "power_of", "seeds_needed", "variance_shares"]
+__all__ = [
+    "FEWEST",
+    "holm",
+    "interval",
+    "p_in_words",
+    "power_of",
+    "seeds_needed",
+    "variance_shares",
+]
 
 FEWEST = 3  # seeds for an interval: with two, the t-quantile is 12.7 and the interval says nothing
 
@@ -28,6 +36,13 @@ def holm(p: np.ndarray) -> np.ndarray:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
     return adjusted
+
+
+def p_in_words(p: float) -> str:
+    """A p-value as it is printed: three digits, "< 0.001", or nothing where there is none (NaN)."""
+    if math.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def power_of(difference: float, spread: float, seeds: int, confidence: float = 0.95) -> float:

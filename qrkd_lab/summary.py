@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from scipy import stats
 
-from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.statistics import p_in_words, seeds_needed
 
 __all__ = ["GAPS", "Summary", "units"]
 
@@ -63,7 +63,7 @@ class Summary:
         numbers = (
             f"{self._signed(row['difference'])}{self._points()} on average over "
             f"{int(row['pairs'])} seeds, {_percent(self.confidence)} interval "
-            f"{self._range(row)}, p {'' if p < 0.001 else '= '}{_p(p)}{how}"
+            f"{self._range(row)}, p {'' if p < 0.001 else '= '}{p_in_words(p)}{how}"
         )
         if p < level:
             better = (row["difference"] > 0) == self.higher_is_better
@@ -112,7 +112,8 @@ class Summary:
             table.append([
                 str(arm), f"{int(row['seeds'])}", f"{row['mean'] * factor:.2f}{spread}",
                 "reference" if arm == self.reference else self._signed(row["difference"]),
-                self._range(row), _p(row["p_adjusted"]), *(self._signed(row[gap]) for gap in GAPS),
+                self._range(row), p_in_words(row["p_adjusted"]),
+                *(self._signed(row[gap]) for gap in GAPS),
                 "" if math.isnan(agreement) else f"{agreement * 100:.2f}",
                 "" if math.isnan(seconds) else f"{seconds:.1f}",
                 "" if math.isnan(words) else f"{words:.1f}",
@@ -163,9 +164,3 @@ def _align(rows: list[list[str]]) -> str:
 
 def _percent(value: float) -> str:
     return f"{value * 100:g} %"
-
-
-def _p(p: float) -> str:
-    if math.isnan(p):
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qrkd_lab.statistics import holm, interval, power_of, seeds_needed, variance_shares
+from qrkd_lab.statistics import holm, interval, p_in_words, power_of, seeds_needed, variance_shares
 
 T_975 = {4: 2.776445, 8: 2.306004, 9: 2.262157}  # a printed table's
 
@@ -77,3 +77,10 @@ def test_shares_of_variance_at_the_ends() -> None:
         variance_shares(pd.DataFrame([[1.0, 2.0], [3.0, math.nan]]))
     with pytest.raises(ValueError, match="two or more"):
         variance_shares(pd.DataFrame([[1.0, 2.0]]))
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(float("nan"), ""), (0.0009, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")]
+)
+def test_p_in_words(p, said):
+    assert p_in_words(p) == said

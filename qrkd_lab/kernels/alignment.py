@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.diagnostics import check_matrix
+from qrkd_lab.kernels.views import centred
 
 __all__ = [
     "GeometricDifference",
@@ -97,17 +98,16 @@ def centred_alignment(kernel: Tensor, other: Tensor) -> float:
     """
     pair = (check_matrix(kernel, "K"), check_matrix(other, "L"))
     _same_size(*pair, "L")
-    centred = []
+    unit = []
     for name, matrix in zip("KL", pair, strict=True):
-        mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
-        rest = matrix - mean[:, None] - mean[None, :] + mean.mean()
+        rest = centred(matrix)
         if rest.norm() <= NOTHING * matrix.norm():
             raise NothingToAlign(
                 f"{name}: nothing is left of it once centred: all samples look alike (or n = 1, "
                 "or all in one class), so there is nothing to align"
             )
-        centred.append(rest / rest.norm())
-    return (centred[0] * centred[1]).sum().item()
+        unit.append(rest / rest.norm())
+    return (unit[0] * unit[1]).sum().item()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def centred(kernel: Tensor) -> Tensor:
         TypeError, ValueError: see :func:`~qrkd_lab.kernels.diagnostics.check_matrix`.
     """
     matrix = check_matrix(kernel)
-    mean = matrix.mean(0)  # (n,)
+    mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
     return matrix - mean[:, None] - mean[None, :] + mean.mean()
 
 

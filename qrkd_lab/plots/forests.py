@@ -11,7 +11,7 @@ import pandas as pd
 
 from qrkd_lab.evidence import improvement_table, in_own_unit, seed_improvements
 from qrkd_lab.plots.style import INK, Chart, arm_style, draw_interval, draw_seeds, quiet, stacked
-from qrkd_lab.statistics import interval
+from qrkd_lab.statistics import interval, p_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,10 @@ def improvements(
     labels = [f"{name}\n{_metric(row)}, {_seeds(row)}" for name, row in table.iterrows()]
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
     _draw(axes, labels, list(seeds.values()), means, arm)
-    notes = [f"{in_own_unit(row)}, p {_p(row['p_adjusted'])}" for _, row in table.iterrows()]
+    notes = [
+        f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
+        for _, row in table.iterrows()
+    ]
     _beside(axes, "difference, p (Holm)", notes)
     said = "; ".join(
         f"{name} {row['improvement']:+.2f} % ({_range(row['low'], row['high'])}; {note})"
@@ -142,10 +145,6 @@ def _seeds(row: pd.Series) -> str:
 
 def _range(low: float, high: float) -> str:
     return "no interval" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
-
-
-def _p(p: float) -> str:
-    return "unknown" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _message(table: pd.DataFrame, arm: str, reference: str) -> str:

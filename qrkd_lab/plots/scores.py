@@ -20,6 +20,7 @@ from qrkd_lab.plots.style import (
     words,
 )
 from qrkd_lab.report import order_arms, summary
+from qrkd_lab.statistics import p_in_words
 from qrkd_lab.summary import Summary, units
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
         mean = row[["difference", "difference_low", "difference_high"]] * factor
         draw_interval(axes, y - 0.12, mean, style, across=True)
         p = row["p_adjusted"]
-        text = "" if math.isnan(p) else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+        text = p_in_words(p)
         axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
     axes.axvline(0, color=INK, lw=1.2, zorder=1)
     axes.set_yticks(range(len(rows)), list(rows.index))
