@@ -41,29 +41,37 @@ def run_series(
     """
     paths = [Path(notebook) for notebook in notebooks]
     with joblib.parallel_config("loky", inner_max_num_threads=1):
-        tasks = (joblib.delayed(_one)(path, out_dir, parameters, timeout) for path in paths)
-        results = joblib.Parallel(n_jobs=jobs, batch_size=1)(tasks)
-    failed = [said for _, said in results if said]
-    if failed:
-        raise NotebookError("\n".join([f"{len(failed)} of {len(paths)} failed.", *failed]))
-    return [path for path, _ in results]
+        tasks = (
+            joblib.delayed(_one)(index, path, out_dir, parameters, timeout)
+            for index, path in enumerate(paths)
+        )
+        parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        said = {}
+        for index, executed, seconds, failure in parallel(tasks):
+            paths[index] = executed
+            said |= {index: failure} if failure else {}
+            outcome = "failed" if failure else duration(seconds)
+            print(f"{executed.name}: {outcome}", file=sys.stderr, flush=True)
+    if said:
+        failures = [said[index] for index in sorted(said)]
+        raise NotebookError("\n".join([f"{len(failures)} of {len(paths)} failed.", *failures]))
+    return paths
 
 
 def _one(
+    index: int,
     path: Path,
     out_dir: str | Path | None,
     parameters: Mapping[str, object] | None,
     timeout: int | None,
-) -> tuple[Path, str]:
-    """The executed notebook and "", or the notebook and what went wrong."""
+) -> tuple[int, Path, float, str]:
+    """The place of a notebook, its executed copy, its seconds, and what went wrong or ""."""
     started, options = time.monotonic(), {"progress": False, "cwd": path.parent}
     try:
         if out_dir is None:
-            path = refresh(path, parameters, timeout, **options)
+            executed = refresh(path, parameters, timeout, **options)
         else:
-            path = execute(path, out_dir, parameters, timeout, **options)
+            executed = execute(path, out_dir, parameters, timeout, **options)
     except NotebookError as error:
-        print(f"{path.name}: failed", file=sys.stderr, flush=True)
-        return path, str(error)
-    print(f"{path.name}: {duration(time.monotonic() - started)}", file=sys.stderr, flush=True)
-    return path, ""
+        return index, path, time.monotonic() - started, str(error)
+    return index, executed, time.monotonic() - started, ""

@@ -217,12 +217,12 @@ def lessons(tmp_path):
     return [lesson("a.ipynb", "1 / 0"), lesson("b.ipynb", "print(scale)")]
 
 
-def test_a_series_goes_on_after_a_failure_and_names_it(lessons, tmp_path, capfd):
+def test_a_series_goes_on_after_a_failure_and_names_it(lessons, tmp_path, capsys):
     with pytest.raises(NotebookError, match="1 of 2 failed.\na.ipynb stopped in cell 2") as caught:
         run_series(lessons, tmp_path / "out", jobs=2)
     assert "ZeroDivisionError" in str(caught.value)
     assert read(tmp_path / "out" / "b.ipynb").cells[-1].outputs[0].text == "1\n"
-    said = capfd.readouterr().err
+    said = capsys.readouterr().err
     assert "a.ipynb: failed" in said and "b.ipynb: " in said
 
 
