@@ -1,0 +1,73 @@
+"""Controls, all of one make: a label before each, one width, values that come as they are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as W
+
+__all__ = ["button", "log_slider", "menu", "row", "slider", "switch", "values_slider"]
+
+_STYLE = {"description_width": "9em"}
+_WIDE = "24em"
+
+
+def slider(label: str, value: float, low: float, high: float, step: float = 1) -> W.ValueWidget:
+    """A slider over numbers; whole ones where value, ends and step are whole."""
+    whole = all(isinstance(number, int) for number in (value, low, high, step))
+    kind = W.IntSlider if whole else W.FloatSlider
+    return kind(
+        value, min=low, max=high, step=step, description=label, style=_STYLE, layout=_layout()
+    )
+
+
+def log_slider(label: str, value: float, low: float, high: float, steps: int = 80) -> W.ValueWidget:
+    """A slider over the numbers from ``low`` to ``high``, even on a logarithmic scale."""
+    from math import log10
+
+    ends = log10(low), log10(high)
+    return W.FloatLogSlider(
+        value, base=10, min=ends[0], max=ends[1], step=(ends[1] - ends[0]) / steps,
+        readout_format=".3g", description=label, style=_STYLE, layout=_layout(),
+    )  # fmt: skip
+
+
+def values_slider(label: str, value: Any, values: Sequence[Any]) -> W.ValueWidget:  # noqa: ANN401
+    """A slider over a few given values."""
+    return W.SelectionSlider(
+        options=list(values), value=value, description=label, style=_STYLE, layout=_layout()
+    )
+
+
+def menu(
+    label: str,
+    value: Any,  # noqa: ANN401
+    choices: Sequence[Any] | Mapping[str, Any],
+) -> W.ValueWidget:
+    """A drop-down menu of names, or of texts and the values that they stand for."""
+    options = list(choices.items()) if isinstance(choices, Mapping) else list(choices)
+    return W.Dropdown(
+        options=options, value=value, description=label, style=_STYLE, layout=_layout()
+    )
+
+
+def switch(label: str, value: bool) -> W.ValueWidget:
+    """A box to tick."""
+    return W.Checkbox(value, description=label, indent=False, layout=W.Layout(width="auto"))
+
+
+def button(label: str, does: Callable[[], object], tip: str = "") -> W.Button:
+    """A button that calls a function without arguments."""
+    made = W.Button(description=label, tooltip=tip or label, layout=W.Layout(width="auto"))
+    made.on_click(lambda _: does())
+    return made
+
+
+def row(*parts: W.Widget) -> W.Box:
+    """Controls beside each other, wrapped where the page is narrow."""
+    return W.Box(list(parts), layout=W.Layout(flex_flow="row wrap", align_items="center"))
+
+
+def _layout() -> W.Layout:
+    return W.Layout(width=_WIDE)

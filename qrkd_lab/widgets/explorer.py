@@ -1,0 +1,185 @@
+"""What all explorers have in common: controls, pictures, a sentence; and a still when they are gone.
+
+An explorer is a state (the values of its controls) and two pure functions of it: :meth:`Explorer.see`
+for what must answer while a slider moves, and :meth:`Explorer.see_more` for what may come a moment
+later. Both may raise: what they say then stands in the explorer, and the last pictures stay, faded.
+
+The values that a browser sends while the kernel is busy do not queue up: ipywidgets keeps the last
+one of each control until the one before is done with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import ipywidgets as W
+
+from qrkd_lab.widgets.pictures import Picture, still
+
+__all__ = ["Explorer", "Sight"]
+
+_CSS = (
+    ".qrkd-explorer .qrkd-faded {opacity: 0.3}"
+    ".qrkd-explorer .qrkd-wrong {color: #A50026; font-weight: bold}"
+    ".qrkd-explorer img {max-width: 100%; height: auto}"
+)
+_MORE, _STILL = 0.2, 0.5  # seconds without a change before the slow pictures, and before the still
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see: pictures by name, and a paragraph of HTML."""
+
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    words: str | None = None  # None: those that are there stay
+
+
+class Explorer:
+    """Controls on top, a sentence, pictures; it displays itself as a cell's last value.
+
+    Args:
+        controls: argument name to control; what the user sets, in the order of the Tab key.
+        rows: how the controls stand: lists of names, or widgets of any kind.
+        pictures: names of the pictures, from top to bottom.
+    """
+
+    def __init__(
+        self,
+        controls: Mapping[str, W.Widget],
+        rows: Sequence[Sequence[str] | W.Widget],
+        pictures: Sequence[str] = ("picture",),
+    ) -> None:
+        self.controls = dict(controls)
+        self._key = uuid4().hex[:8]
+        self._shown: dict[str, Picture] = {name: Picture() for name in pictures}
+        self._said = ""
+        self._images = {name: W.Image(format="png") for name in pictures}
+        for name, image in self._images.items():
+            image.add_class(f"qrkd-{name}")
+            image.layout.display = "none"  # until there is something to show
+        self._words = W.HTML().add_class("qrkd-words")
+        style = W.HTML(f"<style>{_CSS} .qrkd-still-{self._key} {{display: none}}</style>")
+        style.layout.display = "none"
+        self.view = W.VBox([style, *map(self._row, rows), self._words, *self._images.values()])
+        self.view.add_class("qrkd-explorer").add_class(f"qrkd-{type(self).__name__}")
+        self._handle: Any = None  # of the still's display
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._held = 0
+        for control in self.controls.values():
+            control.observe(self.refresh, "value")
+
+    def see(self) -> Sight:
+        """What the present state shows, quick enough to follow a slider."""
+        raise NotImplementedError
+
+    def see_more(self) -> Sight:
+        """What may come a moment after the last change."""
+        return Sight()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The arguments that make an explorer with the values of these controls."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def refresh(self, *_: object) -> None:
+        """Look again; the pictures that take longer follow when the controls rest."""
+        if self._held:
+            return
+        if self._look(self.see):
+            self._later("more", _MORE, lambda: self._look(self.see_more))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Several controls change inside the block, and are looked at once."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        self.refresh()
+
+    def show(self, sight: Sight) -> None:
+        """Put pictures and words up; may be called from any thread."""
+        for name, picture in sight.pictures.items():
+            image = self._images[name]
+            image.value, image.tooltip = picture.png, picture.alt.partition(". ")[0]
+            image.layout.width = f"{picture.width}px"
+            image.layout.display = None if picture.png else "none"
+            self._shown[name] = picture
+        if sight.words is not None:
+            self._said = sight.words
+            self._words.value = f'<div role="status">{sight.words}</div>'
+        self._fade(False)
+        self._later("still", _STILL, self._update_still)
+
+    def complain(self, error: Exception | str) -> None:
+        """Say what is wrong; the pictures stay, faded, as they are not of this state."""
+        known = isinstance(error, (str, ValueError))
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
+        self._words.value = self._said
+        self._fade(True)
+        self._later("still", _STILL, self._update_still)
+
+    def _look(self, function: Callable[[], Sight]) -> bool:
+        try:
+            self.show(function())
+        except Exception as error:  # whatever it is, the notebook goes on
+            self.complain(error)
+            return False
+        return True
+
+    def _fade(self, faded: bool) -> None:
+        for image in self._images.values():
+            (image.add_class if faded else image.remove_class)("qrkd-faded")
+
+    def _row(self, parts: Sequence[str] | W.Widget) -> W.Widget:
+        from qrkd_lab.widgets.controls import row
+
+        if isinstance(parts, W.Widget):
+            return parts
+        return row(*(self.controls[part] if isinstance(part, str) else part for part in parts))
+
+    def _later(self, name: str, seconds: float, function: Callable[[], object]) -> None:
+        """Call it when nothing has asked for it again for so long; at once outside of Jupyter."""
+        if self._loop is None or not self._loop.is_running():
+            function()
+            return
+
+        def wait() -> None:
+            if name in self._timers:
+                self._timers[name].cancel()
+            self._timers[name] = self._loop.call_later(seconds, function)
+
+        self._loop.call_soon_threadsafe(wait)
+
+    def _update_still(self) -> None:
+        if self._handle is not None:
+            self._handle.update(self._still(), raw=True)
+
+    def _still(self) -> dict[str, str]:
+        return still(list(self._shown.values()), self._said, repr(self), self._key)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        self.refresh()  # at once and whole, so that a run without browser leaves everything
+        data = self.view._repr_mimebundle_()
+        data = data[0] if isinstance(data, tuple) else data
+        display({**data, "text/plain": repr(self)}, raw=True)
+        self._handle = display(self._still(), raw=True, display_id=True)
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:  # no event loop: plain IPython
+            self._loop = None
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self.state.items())
+        return f"{type(self).__name__}({said})"

@@ -1,0 +1,66 @@
+"""Pictures as widgets and saved notebooks hold them: a PNG, its words, and its width."""
+
+from __future__ import annotations
+
+import base64
+import html
+from dataclasses import dataclass
+
+from qrkd_lab.plots.style import Chart
+
+__all__ = ["Picture", "still"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, what it shows in words, and its width in CSS pixels."""
+
+    png: bytes = b""
+    alt: str = ""
+    width: int = 0
+
+    @classmethod
+    def of(cls, chart: Chart) -> Picture:
+        """The picture of a figure, small rather than quick."""
+        data, metadata = chart._repr_mimebundle_()
+        return cls(base64.b64decode(data["image/png"]), chart.alt, metadata["image/png"]["width"])
+
+    @property
+    def html(self) -> str:
+        """As an HTML image, with alt text."""
+        return (
+            f'<img src="data:image/png;base64,{base64.b64encode(self.png).decode()}" '
+            f'alt="{html.escape(self.alt, quote=True)}" '
+            f'style="width: {self.width}px; max-width: 100%">'
+        )
+
+
+# JupyterLab shows a widget of an earlier session as an error; beside its still it is only noise.
+_QUIET = (
+    "<style>.jp-OutputArea:has(.qrkd-still) > .jp-OutputArea-child:has("
+    "> .jp-OutputArea-output.jupyter-widgets:not(:has(*))) {display: none}</style>"
+)
+
+
+def still(pictures: list[Picture], words: str, call: str, key: str) -> dict[str, str]:
+    """What a saved notebook keeps of an explorer: its pictures, its words, and how to reopen it.
+
+    Args:
+        pictures: the first also stands as a bare PNG.
+        words: HTML.
+        call: Python code that makes the explorer as it stands.
+        key: of the explorer; while that is alive on the page, it hides its still.
+
+    Returns:
+        MIME type to content, for ``IPython.display.display(..., raw=True)``.
+    """
+    shown = [picture for picture in pictures if picture.png]
+    body = "".join(f"<div>{picture.html}</div>" for picture in shown)
+    hint = f"<p>Run the cell for live controls. As it stands: <code>{html.escape(call)}</code></p>"
+    data = {
+        "text/html": f'<div class="qrkd-still qrkd-still-{key}">{_QUIET}{words}{body}{hint}</div>',
+        "text/plain": " ".join([call, *(picture.alt for picture in shown)]),
+    }
+    if shown:
+        data["image/png"] = base64.b64encode(shown[0].png).decode()
+    return data
