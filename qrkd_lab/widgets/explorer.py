@@ -1,8 +1,9 @@
-"""What all explorers have in common: controls, pictures, a sentence; and a still when they are gone.
+"""What all explorers have in common: controls, pictures, a sentence; a still when they are gone.
 
-An explorer is a state (the values of its controls) and two pure functions of it: :meth:`Explorer.see`
-for what must answer while a slider moves, and :meth:`Explorer.see_more` for what may come a moment
-later. Both may raise: what they say then stands in the explorer, and the last pictures stay, faded.
+An explorer is a state (the values of its controls) and two functions of it:
+:meth:`Explorer.see` for what must answer while a slider moves, and :meth:`Explorer.see_more` for
+what may come a moment later. Both may raise: what they say then stands in the explorer, and the
+last pictures stay, faded.
 
 The values that a browser sends while the kernel is busy do not queue up: ipywidgets keeps the last
 one of each control until the one before is done with.
