@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import log2
 from typing import Any
 
 import ipywidgets as W
 
-__all__ = ["button", "log_slider", "menu", "row", "slider", "switch", "values_slider"]
+__all__ = ["button", "choice", "log_slider", "menu", "row", "slider", "switch"]
 
 _STYLE = {"description_width": "9em"}
 _WIDE = "24em"
@@ -15,6 +16,7 @@ _WIDE = "24em"
 
 def slider(label: str, value: float, low: float, high: float, step: float = 1) -> W.ValueWidget:
     """A slider over numbers; whole ones where value, ends and step are whole."""
+    _between(label, value, low, high)
     whole = all(isinstance(number, int) for number in (value, low, high, step))
     kind = W.IntSlider if whole else W.FloatSlider
     return kind(
@@ -22,19 +24,18 @@ def slider(label: str, value: float, low: float, high: float, step: float = 1) -
     )
 
 
-def log_slider(label: str, value: float, low: float, high: float, steps: int = 80) -> W.ValueWidget:
-    """A slider over the numbers from ``low`` to ``high``, even on a logarithmic scale."""
-    from math import log10
-
-    ends = log10(low), log10(high)
+def log_slider(label: str, value: float, low: float, high: float) -> W.ValueWidget:
+    """A slider from ``low`` to ``high``, powers of two; eight steps double the value."""
+    _between(label, value, low, high)
     return W.FloatLogSlider(
-        value, base=10, min=ends[0], max=ends[1], step=(ends[1] - ends[0]) / steps,
-        readout_format=".3g", description=label, style=_STYLE, layout=_layout(),
+        value, base=2, min=log2(low), max=log2(high), step=1 / 8, readout_format=".3g",
+        description=label, style=_STYLE, layout=_layout(),
     )  # fmt: skip
 
 
-def values_slider(label: str, value: Any, values: Sequence[Any]) -> W.ValueWidget:  # noqa: ANN401
+def choice(label: str, value: Any, values: Sequence[Any]) -> W.ValueWidget:  # noqa: ANN401
     """A slider over a few given values."""
+    _known(label, value, values)
     return W.SelectionSlider(
         options=list(values), value=value, description=label, style=_STYLE, layout=_layout()
     )
@@ -46,7 +47,9 @@ def menu(
     choices: Sequence[Any] | Mapping[str, Any],
 ) -> W.ValueWidget:
     """A drop-down menu of names, or of texts and the values that they stand for."""
-    options = list(choices.items()) if isinstance(choices, Mapping) else list(choices)
+    mapped = isinstance(choices, Mapping)
+    _known(label, value, choices.values() if mapped else choices)
+    options = list(choices.items() if mapped else choices)
     return W.Dropdown(
         options=options, value=value, description=label, style=_STYLE, layout=_layout()
     )
@@ -67,6 +70,17 @@ def button(label: str, does: Callable[[], object], tip: str = "") -> W.Button:
 def row(*parts: W.Widget) -> W.Box:
     """Controls beside each other, wrapped where the page is narrow."""
     return W.Box(list(parts), layout=W.Layout(flex_flow="row wrap", align_items="center"))
+
+
+def _known(label: str, value: object, values: Iterable[object]) -> None:
+    if value not in (values := list(values)):
+        listed = ", ".join(map(str, values))
+        raise ValueError(f"unknown {label.lower()} {value!r}; choose from {listed}")
+
+
+def _between(label: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{label.lower()}: expected {low:g} to {high:g}, got {value!r}")
 
 
 def _layout() -> W.Layout:

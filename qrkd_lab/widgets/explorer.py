@@ -28,7 +28,10 @@ __all__ = ["Explorer", "Sight"]
 _CSS = (
     ".qrkd-explorer .qrkd-faded {opacity: 0.3}"
     ".qrkd-explorer .qrkd-wrong {color: #A50026; font-weight: bold}"
-    ".qrkd-explorer img {max-width: 100%; height: auto}"
+    ".qrkd-explorer img {max-width: 100%; height: auto; flex: none}"
+    ".qrkd-explorer .qrkd-alt {position: absolute; width: 1px; height: 1px; overflow: hidden;"
+    " clip-path: inset(50%)}"
+    ".qrkd-explorer img.qrkd-wide {max-width: none}"  # its box scrolls
 )
 _MORE, _STILL = 0.2, 0.5  # seconds without a change before the slow pictures, and before the still
 
@@ -67,7 +70,8 @@ class Explorer:
         self._words = W.HTML().add_class("qrkd-words")
         style = W.HTML(f"<style>{_CSS} .qrkd-still-{self._key} {{display: none}}</style>")
         style.layout.display = "none"
-        self.view = W.VBox([style, *map(self._row, rows), self._words, *self._images.values()])
+        shown = [W.Box([image], layout={"overflow": "auto"}) for image in self._images.values()]
+        self.view = W.VBox([style, *map(self._row, rows), self._words, *shown])
         self.view.add_class("qrkd-explorer").add_class(f"qrkd-{type(self).__name__}")
         self._handle: Any = None  # of the still's display
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -94,7 +98,7 @@ class Explorer:
         if self._held:
             return
         if self._look(self.see):
-            self._later("more", _MORE, lambda: self._look(self.see_more))
+            self.later("more", _MORE, lambda: self._look(self.see_more))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -110,15 +114,19 @@ class Explorer:
         """Put pictures and words up; may be called from any thread."""
         for name, picture in sight.pictures.items():
             image = self._images[name]
-            image.value, image.tooltip = picture.png, picture.alt.partition(". ")[0]
+            image.value = picture.png
             image.layout.width = f"{picture.width}px"
             image.layout.display = None if picture.png else "none"
+            (image.add_class if picture.wide else image.remove_class)("qrkd-wide")
             self._shown[name] = picture
         if sight.words is not None:
             self._said = sight.words
-            self._words.value = f'<div role="status">{sight.words}</div>'
+        described = html.escape(" ".join(picture.alt for picture in self._shown.values()))
+        self._words.value = (  # an image widget has no alt text: it stands here, for who listens
+            f'<div role="status">{self._said}</div><div class="qrkd-alt">{described}</div>'
+        )
         self._fade(False)
-        self._later("still", _STILL, self._update_still)
+        self.later("still", _STILL, self._update_still)
 
     def complain(self, error: Exception | str) -> None:
         """Say what is wrong; the pictures stay, faded, as they are not of this state."""
@@ -127,7 +135,7 @@ class Explorer:
         self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
         self._words.value = self._said
         self._fade(True)
-        self._later("still", _STILL, self._update_still)
+        self.later("still", _STILL, self._update_still)
 
     def _look(self, function: Callable[[], Sight]) -> bool:
         try:
@@ -148,9 +156,14 @@ class Explorer:
             return parts
         return row(*(self.controls[part] if isinstance(part, str) else part for part in parts))
 
-    def _later(self, name: str, seconds: float, function: Callable[[], object]) -> None:
+    @property
+    def live(self) -> bool:
+        """Whether it is on a page with a running kernel, where things may come later."""
+        return self._loop is not None and self._loop.is_running()
+
+    def later(self, name: str, seconds: float, function: Callable[[], object]) -> None:
         """Call it when nothing has asked for it again for so long; at once outside of Jupyter."""
-        if self._loop is None or not self._loop.is_running():
+        if not self.live:
             function()
             return
 

@@ -13,11 +13,12 @@ __all__ = ["Picture", "still"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, what it shows in words, and its width in CSS pixels."""
+    """A PNG, what it shows in words, and its width in CSS pixels; a wide one scrolls."""
 
     png: bytes = b""
     alt: str = ""
     width: int = 0
+    wide: bool = False
 
     @classmethod
     def of(cls, chart: Chart) -> Picture:

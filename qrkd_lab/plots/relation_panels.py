@@ -1,0 +1,215 @@
+"""Teacher's and student's points, where the losses pull, and every relation of the two.
+
+Quick enough to follow a slider.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.collections import PolyCollection
+from torch import Tensor
+
+from qrkd_lab.losses import normalised_distances
+from qrkd_lab.plane import as_points, size_of
+from qrkd_lab.plots.live import LiveChart
+from qrkd_lab.plots.points import NumberedPoints, arrows, trails
+from qrkd_lab.plots.relations import BEHIND, STUDENT, TEACHER, _distinct
+from qrkd_lab.plots.style import INK, arm_style, quiet
+from qrkd_lab.pulls import Pull, encoded, plane_kernel, pull, verdict
+from qrkd_lab.relations import triplet_angles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["RelationPanel", "relation_panel"]
+
+ARROW = arm_style("qrkd")["color"]
+ROOM = 2.05  # half the width of a map of points, in sizes
+FAR, STEPS = 2.6, 10  # where the axes of normalised distances and of steps end at first
+SCATTERS = {"distance": "distances / mean", "angle": "cosines of angles", "kernel": "kernel values"}
+
+
+def relation_panel(
+    student: Tensor,
+    teacher: Tensor,
+    distance: float = 1.0,
+    angle: float = 2.0,
+    kernel: float = 0.0,
+    path: Sequence[Tensor] = (),
+    losses: Sequence[float] = (),
+) -> RelationPanel:
+    """What do distances, angles and a kernel see of this student, and where do they pull it?
+
+    Args:
+        student, teacher: points ``(n, 2)``, 3 to 20.
+        distance, angle, kernel: weights of the losses whose gradient is drawn.
+        path: where the student's points came from, as of :func:`~qrkd_lab.pulls.downhill`.
+        losses: at each place of the path.
+
+    Raises:
+        ValueError: points that are not finite ``(n, 2)``, or a negative weight.
+    """
+    teacher = as_points(teacher, "teacher")
+    student = as_points(student, "student", len(teacher))
+    found = pull(student, teacher, {"distance": distance, "angle": angle, "kernel": kernel})
+    panel = RelationPanel().draw_points(student, teacher, found, path, losses)
+    return panel.finish(verdict(student, teacher, found.losses), panel.alt.partition(". ")[2])
+
+
+class RelationPanel(LiveChart):
+    """The figure of :func:`relation_panel`, which can be drawn again for other points."""
+
+    def __init__(self) -> None:
+        super().__init__(10.6, 4.0)
+        left, right = self.subfigures(1, 2, width_ratios=(6.6, 4.0))
+        taught, learnt = left.subplots(1, 2, sharex=True, sharey=True)
+        grid = right.subplots(2, 2).flatten()
+        self._scatters = dict(zip(SCATTERS, grid[:3], strict=True))
+        history = grid[3]
+        for axes in (taught, learnt):
+            quiet(axes, "", "", grid="both").tick_params(labelsize=8)
+            axes.set_aspect("equal")
+        for axes in grid[:3]:
+            _small(axes, "teacher's", "student's")
+        _small(history, "step", "loss / start").set(ylim=(0, 1.25), yticks=(0, 0.5, 1))
+        self._maps, self._history = (taught, learnt), history
+        self._teacher = NumberedPoints(taught, TEACHER["color"])
+        self._student = NumberedPoints(learnt, STUDENT["color"])
+        style = {"color": BEHIND, "lw": 1}
+        (self._behind,) = learnt.plot([], [], marker="o", ms=7, mew=0, zorder=0, **style)
+        (self._trail,) = learnt.plot([], [], color=STUDENT["color"], lw=1, alpha=0.5, zorder=0.5)
+        (self._chosen,) = learnt.plot([], [], "o", ms=17, mfc="none", mec=INK, mew=1, zorder=2.5)
+        self._arrows = PolyCollection([], facecolor=ARROW, lw=0, zorder=3)
+        learnt.add_collection(self._arrows, autolim=False)
+        dots = {"ls": "", "marker": "o", "ms": 4, "mew": 0, "alpha": 0.45}
+        self._dots = {}
+        for name, axes in self._scatters.items():
+            axes.axline((0, 0), slope=1, color=INK, lw=0.8, ls="--", zorder=1)
+            (self._dots[name],) = axes.plot([], [], color=STUDENT["color"], **dots)
+            axes.set_box_aspect(1)
+        _both(self._scatters["angle"], (-1.08, 1.08), (-1, 0, 1))
+        _both(self._scatters["kernel"], (-0.05, 1.05), (0, 0.5, 1))
+        (self._fall,) = history.plot([], [], color=ARROW, lw=1.6, marker=".", ms=4)
+        places = [taught, learnt, *self._scatters.values(), history]
+        self._titles = [axes.set_title("–", fontsize=9.5, color=INK) for axes in places]
+        self._limits: tuple[float, ...] = ()
+        self.moving += [self._behind, self._trail, *self._teacher.artists, *self._student.artists]
+        self.moving += [self._chosen, self._arrows, *self._dots.values(), self._fall, *self._titles]
+
+    def draw_points(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        found: Pull,
+        path: Sequence[Tensor] = (),
+        losses: Sequence[float] = (),
+        chosen: int | None = None,
+    ) -> RelationPanel:
+        """Set the panel to these points; returns the panel.
+
+        Args:
+            student, teacher: points ``(n, 2)``.
+            found: of :func:`~qrkd_lab.pulls.pull` at the student's points.
+            path, losses: see :func:`relation_panel`.
+            chosen: a point to draw a ring around.
+        """
+        size = size_of(teacher)
+        pairs = _relations(student, teacher, size)
+        self._fit(student, teacher, pairs["distance"], len(losses))
+        self._teacher.draw(teacher)
+        self._student.draw(student)
+        self._behind.set_data(*torch.cat([teacher, teacher[:1]]).T.numpy())
+        self._trail.set_data(*trails([*path, student]) if path else ([], []))
+        self._chosen.set_data(*(([], []) if chosen is None else student[[chosen]].T.numpy()))
+        self._arrows.set_verts(arrows(student.numpy(), -found.gradient.numpy(), size))
+        for name, (target, values) in pairs.items():
+            self._dots[name].set_data(target, values)
+        share = np.asarray(losses) / losses[0] if len(losses) and losses[0] > 0 else np.empty(0)
+        self._fall.set_data(range(len(share)), share.clip(max=1.25))
+        said = self._texts(found, losses)
+        for title, text in zip(self._titles, said, strict=True):
+            title.set_text(text)
+        self.alt = (
+            f"{verdict(student, teacher, found.losses)}. {len(teacher)} numbered points of the "
+            f"teacher, then of the student with arrows downhill, the longest gradient "
+            f"{found.lengths.max():.2g}; then the student's relations against the teacher's with "
+            f"a dashed line where both are equal. Losses: "
+            + ", ".join(f"{name} {loss:.4f}" for name, loss in found.losses.items())
+            + f"; weighted sum {found.total:.4f}."
+        )
+        return self
+
+    def _fit(
+        self, student: Tensor, teacher: Tensor, distances: tuple[np.ndarray, ...], count: int
+    ) -> None:
+        """Limits in which everything has room; they change rarely, by factors of two."""
+        size = float(f"{size_of(teacher):.1e}")  # rounded: much the same teacher, same limits
+        x, y = (round(v / size, 1) * size for v in teacher.mean(0).tolist())
+        away = (student - student.new_tensor([x, y])).abs().max().item() / size
+        half = size * ROOM * _doublings(away / (ROOM * 0.98))
+        times = _doublings(max(map(np.max, distances)) / FAR)
+        steps = STEPS * _doublings((count - 1) / STEPS)
+        limits = (x, y, half, times, steps)
+        if limits == self._limits:
+            return
+        self._limits = limits
+        self._maps[0].set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+        ticks = range(0, math.ceil(FAR * times), times)
+        _both(self._scatters["distance"], (-0.1 * times, FAR * times), ticks)
+        self._history.set_xlim(-0.03 * steps, 1.03 * steps)
+        self.lay_out_again()
+
+    def _texts(self, found: Pull, losses: Sequence[float]) -> list[str]:
+        """What stands over each part."""
+        heads = [f"{what}\nloss {_number(found.losses[name])}" for name, what in SCATTERS.items()]
+        if len(losses) > 1:
+            fall = (
+                f"{len(losses) - 1} steps downhill\n{_number(losses[0])} to {_number(losses[-1])}"
+            )
+        else:
+            fall = "steps downhill\nnone yet"
+        return ["teacher", "student, arrows downhill", *heads, fall]
+
+
+def _small(axes: Axes, x: str, y: str) -> Axes:
+    """Quiet axes with small letters."""
+    quiet(axes, x, y, grid="both").tick_params(labelsize=7.5)
+    axes.xaxis.label.set_size(8.5)
+    axes.yaxis.label.set_size(8.5)
+    return axes
+
+
+def _both(axes: Axes, limits: tuple[float, float], ticks: Sequence[float]) -> None:
+    """The same limits and ticks on both axes."""
+    axes.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
+
+
+def _relations(
+    student: Tensor, teacher: Tensor, size: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Relation to the teacher's and the student's values over distinct pairs or triples."""
+    kernel = plane_kernel()
+    functions = {
+        "distance": normalised_distances,
+        "angle": triplet_angles,
+        "kernel": lambda x: kernel(encoded(x, size)),
+    }
+    with torch.no_grad():
+        return {
+            name: (_distinct(relation(teacher)), _distinct(relation(student)))
+            for name, relation in functions.items()
+        }
+
+
+def _doublings(ratio: float) -> int:
+    """The smallest of 1, 2, 4, ... that is not below the ratio."""
+    return 2 ** max(0, math.ceil(math.log2(ratio))) if ratio > 1 else 1
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value >= 5e-5 or value == 0 else f"{value:.0e}"

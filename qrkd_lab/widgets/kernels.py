@@ -1,0 +1,235 @@
+"""KernelExplorer: turn the knobs of a quantum kernel, and ask at once: is this just an RBF?"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import inspect
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from qrkd_lab.data.samples import SOURCES, Samples, labelled_samples
+from qrkd_lab.kernels import FidelityKernel, ProjectedKernel, diagnose
+from qrkd_lab.kernels.calibration import BANDWIDTHS, calibrated
+from qrkd_lab.kernels.encoders import ENCODERS, Encoder
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
+from qrkd_lab.kernels.quantum import QuantumKernel
+from qrkd_lab.kernels.shots import sampled
+from qrkd_lab.plots.kernel_panels import KernelPanel
+from qrkd_lab.seeds import generator
+from qrkd_lab.widgets.controls import button, choice, log_slider, menu, slider, switch
+from qrkd_lab.widgets.explorer import Explorer, Sight
+from qrkd_lab.widgets.pictures import Picture
+
+__all__ = ["KernelExplorer"]
+
+OWN = "your data"
+KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
+SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
+COUNTS = (16, 32, 64, 96, 128)
+SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
+MOST_QUBITS, MOST_LAYERS = 12, 6
+READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
+_REST = 0.5  # seconds
+DRAWN = 20  # qubits times layers up to which the circuit is drawn
+
+
+class KernelExplorer(Explorer):
+    """A kernel matrix, its best RBF, its spectrum and its circuit, while you turn the knobs.
+
+    Args:
+        data: ``digits``, ``two moons``, ``mnist``, or a pair of arrays (features ``(m, d)``,
+            labels ``(m,)``).
+        n: samples in the matrix.
+        kernel: ``fidelity`` or ``projected``.
+        feature_map, qubits, layers, bandwidth, entangle: of the kernel, see
+            :class:`~qrkd_lab.FidelityKernel`; bandwidth None: by the rule of
+            :mod:`qrkd_lab.kernels.calibration`.
+        encoder: how d features become q angles: ``pca``, ``projection`` or ``truncate``. Data with
+            fewer features than qubits are repeated over the qubits, and the explorer says so.
+        shots: measurements an entry, or ``exact``.
+        seed: of the samples, the projection and the shots.
+        data_dir: folder of MNIST; None: ``$QRKD_DATA_DIR``, else the user's cache.
+
+    Raises:
+        ValueError: a value that no control has (lists the choices). What is wrong with a
+            combination (too many qubits for the data, MNIST not there) is said inside.
+    """
+
+    def __init__(
+        self,
+        data: str | tuple[ArrayLike, ArrayLike] = "digits",
+        n: int = 64,
+        kernel: str = "fidelity",
+        feature_map: str = "zz",
+        qubits: int = 6,
+        layers: int = 2,
+        bandwidth: float | None = None,
+        entangle: bool = True,
+        encoder: str = "pca",
+        shots: int | str = "exact",
+        seed: int = 0,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self._own = None if isinstance(data, str) else labelled_samples(data, seed=seed)
+        self._data_dir = data_dir
+        self._samples: dict[tuple[Any, ...], Samples] = {}
+        self._panels: dict[tuple[Any, ...], KernelPanel] = {}
+        self._read: set[tuple[Any, ...]] = set()  # circuits that the simulator knows
+        sources = SOURCES if self._own is None else (OWN, *SOURCES)
+        controls = {
+            "data": menu("Data", data if self._own is None else OWN, sources),
+            "n": choice("Samples", n, COUNTS),
+            "encoder": menu("Encoder", encoder, SIDES),
+            "kernel": menu("Kernel", kernel, KINDS.keys()),
+            "feature_map": menu("Feature map", feature_map, FEATURE_MAPS.keys()),
+            "qubits": slider("Qubits", qubits, 1, MOST_QUBITS),
+            "layers": slider("Layers", layers, 1, MOST_LAYERS),
+            "bandwidth": log_slider("Bandwidth", bandwidth or 1.0, BANDWIDTHS[0], BANDWIDTHS[-1]),
+            "shots": choice("Shots an entry", shots, SHOTS),
+            "seed": slider("Seed", seed, 0, 20),
+            "entangle": switch("Gates between qubits", entangle),
+        }
+        rule = button("Bandwidth by the rule", self.calibrate, "Where the values spread most")
+        rows = [
+            ["data", "n", "encoder"],
+            ["feature_map", "qubits", "layers"],
+            ["bandwidth", rule, "entangle"],
+            ["kernel", "shots", "seed"],
+        ]
+        super().__init__(controls, rows, pictures=("kernel", "circuit"))
+        if bandwidth is None:
+            self.calibrate()
+
+    def see(self) -> Sight:
+        state = self.state
+        samples, note = self._chosen(), ""
+        angles = self._angles(samples)
+        if samples.features.shape[1] < angles.shape[1]:
+            d, q = samples.features.shape[1], angles.shape[1]
+            note = f" Each sample has {d} numbers only: they are repeated over {q} qubits."
+        labels = samples.labels[: len(angles)]
+        kernel = self._kernel()
+        with torch.no_grad():
+            matrix = kernel(angles)
+        if state["shots"] != "exact":
+            matrix = self._measured(matrix, state["shots"])
+        diagnosis = diagnose(matrix, labels, angles)
+        panel = self._panel(samples, labels)
+        panel.draw_kernel(matrix, diagnosis, state["feature_map"])
+        picture = Picture(panel.png(), panel.alt, round(panel.get_figwidth() * 96))
+        verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
+        words = f"<p>{html.escape(f'{verdict}.{note}')}</p>"
+        return Sight(
+            {"kernel": picture}, f"{words}<p><code>{html.escape(_code(kernel))}</code></p>"
+        )
+
+    def see_more(self) -> Sight:
+        kernel = self._kernel()
+        key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
+        if self.live:
+            self.later("read", _REST, self._read_next)
+        return Sight({"circuit": _circuit(*key)})
+
+    def _read_next(self) -> None:
+        """While nothing moves: read the circuit of another number of qubits, nearest first."""
+        present = self._kernel()
+        key = (present.feature_map, present.layers, present.entangle)
+        near = sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits))
+        for q in near:
+            if (*key, q) not in self._read:
+                self._read.add((*key, q))
+                ready = dataclasses.replace(present, qubits=q)
+                ready(torch.zeros(2, ready.features, dtype=torch.float64))
+                self.later("read", _REST, self._read_next)
+                return
+
+    def calibrate(self) -> None:
+        """Set the bandwidth to where the kernel's values spread most over pairs."""
+        try:
+            angles = self._angles(self._chosen())
+            self.controls["bandwidth"].value = calibrated(self._kernel(), angles).bandwidth
+        except Exception as error:  # the same will be said of the picture
+            self.complain(error)
+
+    def _chosen(self) -> Samples:
+        """The samples of the present menu, read once."""
+        state = self.state
+        if state["data"] == OWN:
+            return self._own
+        key = (state["data"], state["seed"])
+        if key not in self._samples:
+            self._samples[key] = labelled_samples(state["data"], self._data_dir, state["seed"])
+        return self._samples[key]
+
+    def _angles(self, samples: Samples) -> Tensor:
+        """Angles ``(n, q)`` of the first n samples; the encoder is fitted on all."""
+        state, (m, d) = self.state, samples.features.shape
+        q = self._kernel().features
+        shown = samples.features[: min(state["n"], m)]
+        if d < q:
+            every = torch.arange(q) % d
+            return Encoder(q, q, q, "truncate").teacher(shown[:, every])
+        kind = next(kind for kind, (side, _) in ENCODERS.items() if side == state["encoder"])
+        return Encoder(d, q, q, kind, state["seed"]).fit(samples.features).teacher(shown)
+
+    def _kernel(self) -> QuantumKernel:
+        """The kernel of the present controls; options that its feature map lacks stay out."""
+        state = self.state
+        options = {"layers": state["layers"], "entangle": state["entangle"]}
+        for name in options.keys() - _options(state["feature_map"]):
+            del options[name]
+        return KINDS[state["kernel"]](
+            state["feature_map"], state["qubits"], bandwidth=state["bandwidth"], **options
+        )
+
+    def _measured(self, matrix: Tensor, shots: int) -> Tensor:
+        if self.state["kernel"] != "fidelity":
+            raise ValueError(
+                "shots: only an entry of the fidelity kernel is one probability that shots "
+                "estimate; choose exact, or the fidelity kernel"
+            )
+        return sampled(matrix, shots, generator(self.state["seed"], "shots"))
+
+    def _panel(self, samples: Samples, labels: Tensor) -> KernelPanel:
+        key = (samples.name, self.state["seed"], len(labels))
+        if key not in self._panels:
+            self._panels[key] = KernelPanel(labels, samples.classes)
+        return self._panels[key]
+
+    def refresh(self, *_: object) -> None:
+        known = _options(self.state["feature_map"])
+        for name in ("layers", "entangle"):
+            self.controls[name].disabled = name not in known
+        super().refresh()
+
+
+def _options(feature_map: str) -> set[str]:
+    """Which of layers and entangle a feature map has."""
+    return {"layers", "entangle"} & set(inspect.signature(FEATURE_MAPS[feature_map]).parameters)
+
+
+def _code(kernel: QuantumKernel) -> str:
+    """The call that makes the kernel."""
+    parts = [f"{kernel.feature_map!r}", f"qubits={kernel.qubits}"]
+    parts += [f"layers={kernel.layers}"] * (kernel.layers is not None)
+    parts += [f"bandwidth={kernel.bandwidth:.4g}"]
+    parts += ["entangle=False"] * (not kernel.entangle)
+    return f"ql.{type(kernel).__name__}({', '.join(parts)})"
+
+
+@lru_cache(64)
+def _circuit(feature_map: str, qubits: int, layers: int | None, entangle: bool) -> Picture:
+    """The circuit as a picture, or nothing where it would be too wide to read."""
+    kernel = FidelityKernel(feature_map, qubits, layers, entangle=entangle)
+    if qubits * (kernel.depth or 1) > DRAWN or feature_map == "amplitude":
+        return Picture()
+    chart, drawn = kernel.draw(), io.BytesIO()
+    chart.savefig(drawn, format="png", dpi=36)
+    return Picture(drawn.getvalue(), chart.alt, round(chart.get_figwidth() * 36), wide=True)
