@@ -25,6 +25,7 @@ from qrkd_lab.devices import memory_advice
 from qrkd_lab.learner import Diverged, Learner
 from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.progress import Progress
+from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["one_thread", "train"]
 
@@ -37,6 +38,7 @@ def train(
     show: bool = True,
     position: int = 0,
     checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[int]:
     """Train all learners in lockstep; yields the number of each epoch when it is done.
 
@@ -51,9 +53,11 @@ def train(
         show: progress on standard error.
         position: of the bar, where several processes show one each.
         checkpoint: where the state is saved now and then, and taken up from; None: nowhere.
+        watch: told of every step and epoch.
 
     Raises:
         OutOfMemory: a step needs more memory than there is; says what to make smaller.
+        Stopped: the watch says so, between two steps; the state is in the checkpoint then.
     """
     first = learners[0].settings
     steps = benchmark.steps(first.batch_size)
@@ -63,15 +67,18 @@ def train(
         f"{first.benchmark}{names} seed {first.seed}", epochs, steps, show, position=position
     )
     progress.resume((begun - 1) * steps + done)
+    watch = Watch() if watch is None else watch
+    watch.begin(learners, teacher, epochs, steps, (begun - 1) * steps + done)
     try:
         for epoch in range(begun, epochs + 1):
             with memory_advice(first.batch_size, first.sequence_length):
-                _epoch(benchmark, learners, epoch, teacher, progress, checkpoint, done)
+                _epoch(benchmark, learners, epoch, teacher, progress, checkpoint, watch, done)
                 scores = _end_epoch(benchmark, learners, epoch, teacher)
             done = 0
             if checkpoint is not None and checkpoint.due(learners, steps * epoch):
                 checkpoint.save(learners, epoch + 1, 0)
             progress.epoch(epoch, scores)
+            watch.epoch(learners, epoch)
             if not scores:
                 return
             yield epoch
@@ -86,6 +93,7 @@ def _epoch(
     teacher: nn.Module | None,
     progress: Progress,
     checkpoint: Checkpoint | None,
+    watch: Watch,
     done: int,
 ) -> None:
     """One epoch from batch ``done`` on."""
@@ -113,6 +121,13 @@ def _epoch(
         progress.batch(epoch, terms)
         if checkpoint is not None and checkpoint.due(learners, before + step):
             checkpoint.save(learners, epoch, step)
+        if not any(learner.pending for learner in active):
+            try:
+                watch.step(learners, epoch, step)
+            except Stopped:
+                if checkpoint is not None:
+                    checkpoint.save(learners, epoch, step)
+                raise
 
 
 @torch.no_grad()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +19,7 @@ from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import Diverged, Learner, make_learner, teacher_learner
 from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
 from qrkd_lab.settings import Settings
+from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["find", "run_seed"]
 
@@ -27,13 +30,26 @@ def run_seed(
     runs_dir: Path,
     show: bool = True,
     position: int = 0,
+    watch: Watch | None = None,
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
     What another process has recorded in the meantime is taken, not trained again.
 
+    Args:
+        benchmark: of the study.
+        missing: settings of the runs, all of one seed.
+        runs_dir: folder of the records.
+        show: progress on standard error.
+        position: of the bar, where several processes show one each.
+        watch: looks on; when it stops the arms, each gets the record of its last whole epoch
+            (``stop_after``), and the same settings go on from the very step the next time.
+
     Yields:
         Each run as soon as it is recorded; the failure of an arm that diverged.
+
+    Raises:
+        Stopped: the watch said so; what could be recorded was yielded before.
     """
     about_teacher = benchmark.settings.replace(arm=TEACHER, seed=missing[0].seed)
     with one_thread(benchmark.device):
@@ -41,7 +57,7 @@ def run_seed(
         if run is None:
             learner = teacher_learner(benchmark, about_teacher)
             epochs = about_teacher.teacher_epochs
-            (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position)
+            (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position, watch)
             if isinstance(run, Diverged):
                 yield run
                 return
@@ -59,7 +75,8 @@ def run_seed(
         if not arms:
             return
         learners = [make_learner(benchmark, settings, teacher) for settings in arms]
-        yield from _trained(benchmark, learners, arms[0].epochs, teacher, runs_dir, show, position)
+        epochs = arms[0].epochs_to_train
+        yield from _trained(benchmark, learners, epochs, teacher, runs_dir, show, position, watch)
 
 
 def _trained(
@@ -70,11 +87,22 @@ def _trained(
     runs_dir: Path,
     show: bool,
     position: int,
+    watch: Watch | None,
 ) -> Iterator[Run | Diverged]:
     """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
     checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
-    for _ in train(benchmark, learners, epochs, teacher, show, position, checkpoint):
-        pass
+    whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
+    try:
+        for epoch in train(benchmark, learners, epochs, teacher, show, position, checkpoint, watch):
+            if watch is not None and teacher is not None:
+                whole = epoch, [copy.deepcopy(learner.state()) for learner in learners]
+    except Stopped:
+        if whole is not None:
+            for learner, state in zip(learners, whole[1], strict=True):
+                learner.restore(state)
+                learner.settings = learner.settings.replace(stop_after=whole[0])
+            yield from _record(benchmark, learners, teacher, runs_dir)
+        raise
     yield from _record(benchmark, learners, teacher, runs_dir)
     checkpoint.remove()
 
@@ -99,15 +127,16 @@ def _record(
     tested = benchmark.score(asked, benchmark.test, teacher)
     fitted = benchmark.score(models, benchmark.probe)
     seconds = (time.perf_counter() - before) / max(1, len(models))
+    numbers = zip(tested[: len(done)], fitted, strict=True)
     for learner in learners:
         if learner.failure is not None:
             yield learner.failure
             continue
-        index = done.index(learner)
-        metrics = {f"test_{name}": value for name, value in tested[index].items()}
+        at_test, at_training = next(numbers)
+        metrics = {f"test_{name}": value for name, value in at_test.items()}
         if teacher is not None:
             metrics[f"teacher_{benchmark.metric}"] = tested[-1][own]
-        metrics[f"train_{own}"] = fitted[index][own]
+        metrics[f"train_{own}"] = at_training[own]
         metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
         yield _write(benchmark, learner, metrics, seconds, runs_dir)
 

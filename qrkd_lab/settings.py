@@ -23,11 +23,11 @@ _DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
 _KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
 _CIRCUIT = ("feature_map", "layers")
 _TAP = ("tap", "tap_tokens")
-_STUDENT = ("epochs", "student_widths", "student_layers", "student_width")
+_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
 _AT_LEAST_ONE = (
-    "teacher_epochs", "epochs", "epoch_size", "batch_size", "accumulation", "checkpoint_steps",
-    "qubits", "teacher_layers", "teacher_width", "student_layers", "student_width", "tap_tokens",
-    "sequence_length", "test_size",
+    "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
+    "checkpoint_steps", "qubits", "teacher_layers", "teacher_width", "student_layers",
+    "student_width", "tap_tokens", "sequence_length", "test_size",
 )  # fmt: skip
 _NOT_IDENTITY = ("checkpoint_steps",)  # how often a run is saved on the way changes no number
 _WORDS = {
@@ -78,6 +78,7 @@ class Settings:
     # training
     teacher_epochs: int = 3
     epochs: int = 3
+    stop_after: int | None = None  # epochs after which students were stopped, of all those planned
     epoch_size: int | None = None  # samples an epoch, drawn anew each time; None: all of them
     batch_size: int = 64
     accumulation: int = 1  # batches an optimiser step; relations are within a batch
@@ -103,6 +104,11 @@ class Settings:
     bandwidth: float | None = None  # None: by the rule of kernels.calibration, on the teacher
     encoder: str = "adapter"
 
+    @property
+    def epochs_to_train(self) -> int:
+        """Of the student: those planned, or those after which it is stopped."""
+        return self.epochs if self.stop_after is None else self.stop_after
+
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
         """A copy with some fields changed, checked by name and type.
 
@@ -127,6 +133,10 @@ class Settings:
         for name in _AT_LEAST_ONE:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
+        if self.stop_after is not None and self.stop_after > self.epochs:
+            raise ValueError(
+                f"stop_after: expected at most epochs = {self.epochs}, got {self.stop_after}"
+            )
         for name in ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
@@ -176,6 +186,10 @@ class Settings:
         unused = {*_DISTILLATION, *_KERNEL, *_CIRCUIT, *_TAP, *_NOT_IDENTITY}
         if self.teacher_model is not None:
             unused |= {"teacher_layers", "teacher_width", "vocabulary"}
+        if self.stop_after is not None and self.schedule == "constant":
+            values["epochs"] = self.stop_after  # a rate that knows no end: nothing was cut short
+        if self.schedule == "constant" or self.stop_after == self.epochs:
+            unused.add("stop_after")
         if self.arm == TEACHER:
             unused |= set(_STUDENT)
             if self.teacher_learning_rate is not None:

@@ -65,7 +65,7 @@ OTHER_TEXT = {
 
 def test_every_field_has_another_value_here():
     named = {field.name for field in dataclasses.fields(Settings)}
-    assert {*OTHER, *OTHER_TEXT, "checkpoint_steps"} == named
+    assert {*OTHER, *OTHER_TEXT, "checkpoint_steps", "stop_after"} == named
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -82,6 +82,23 @@ def test_every_field_of_text_makes_another_qrkd_run(name):
 
 def test_how_often_a_run_is_saved_on_the_way_makes_no_other_run():
     assert BASE.replace(checkpoint_steps=3).effective() == BASE.effective()
+
+
+def test_a_stopped_run_at_a_constant_rate_is_the_shorter_run():
+    stopped = BASE.replace(epochs=5, stop_after=2)
+    assert stopped.effective() == BASE.replace(epochs=2).effective()
+    assert (stopped.epochs_to_train, BASE.epochs_to_train) == (2, BASE.epochs)
+    assert BASE.replace(stop_after=BASE.epochs).effective() == BASE.effective()
+    assert stopped.replace(arm="teacher").effective() == BASE.replace(arm="teacher").effective()
+
+
+def test_a_stopped_run_whose_rate_was_to_fall_is_a_run_of_its_own():
+    text = TEXT.replace(epochs=4, schedule="cosine")
+    stopped = text.replace(stop_after=2)
+    assert stopped.effective() == {**text.effective(), "stop_after": 2}
+    assert text.replace(stop_after=4).effective() == text.effective()
+    with pytest.raises(ValueError, match="at most epochs = 4, got 5"):
+        text.replace(stop_after=5)
 
 
 def test_what_is_none_is_no_part_of_a_runs_identity():
