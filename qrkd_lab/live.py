@@ -1,0 +1,220 @@
+"""Training that a notebook can start, pause, stop and look at, while its cells go on.
+
+:class:`LiveRun` is the notebook's end of the pipe, :mod:`qrkd_lab.live_worker` the other one. What
+has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at any moment.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from qrkd_lab.arms import TEACHER
+from qrkd_lab.kernels.alignment import NothingToAlign, centred_alignment
+from qrkd_lab.live_worker import Order, serve
+from qrkd_lab.runs import Run
+
+__all__ = ["LiveRun", "Order", "Track"]
+
+
+@dataclass
+class Track:
+    """What is known of a lockstep so far; ``at`` is always in epochs, with fractions.
+
+    Attributes:
+        order: what was asked for; None before the first.
+        arms: that train now: the teacher alone, then the students.
+        epochs, steps: that it will take, and batches in each epoch.
+        at: how far it is.
+        histories: arm to its epochs, as in a record.
+        pulses: arm to (at, loss terms, their mean over the epoch so far).
+        matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
+        labels: classes ``(n,)`` of their samples; None for a text.
+        alignments: arm to (at, centred alignment of the two).
+        runs: recorded ones.
+        reused: names of those that were on the disk already.
+        failures: in words.
+    """
+
+    order: Order | None = None
+    arms: tuple[str, ...] = ()
+    epochs: int = 0
+    steps: int = 0
+    at: float = 0.0
+    histories: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    pulses: dict[str, list[tuple[float, Mapping[str, float]]]] = field(default_factory=dict)
+    matrices: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    labels: NDArray[Any] | None = None
+    alignments: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def of_teacher(self) -> bool:
+        """Whether the teacher is training, and the arms are still to come."""
+        return self.arms == (TEACHER,)
+
+    def take(self, message: tuple[Any, ...]) -> None:
+        """Note what the worker says."""
+        kind, *rest = message
+        getattr(self, f"_take_{kind}", lambda *_: None)(*rest)
+
+    def _take_begin(
+        self, arms: list[str], epochs: int, steps: int, done: int, histories: Mapping[str, Any]
+    ) -> None:
+        self.arms, self.epochs, self.steps, self.at = tuple(arms), epochs, steps, done / steps
+        self.histories |= {arm: list(history) for arm, history in histories.items()}
+        self.pulses |= {arm: [] for arm in arms}
+
+    def _take_pulse(self, at: float, epoch: int, step: int, terms: Mapping[str, Any]) -> None:
+        self.at = at
+        for arm, means in terms.items():
+            self.pulses[arm].append((at, means))
+
+    def _take_epoch(
+        self, epoch: int, histories: Mapping[str, Mapping[str, float]], failures: list[str]
+    ) -> None:
+        self.at = float(epoch)
+        for arm, numbers in histories.items():
+            self.histories[arm].append(numbers)
+
+    def _take_matrices(self, at: float, matrices: dict[str, Any], labels: Any) -> None:  # noqa: ANN401
+        self.matrices, self.labels = matrices, labels
+        for arm, pair in matrices.items():
+            taught, learnt = (torch.from_numpy(matrix) for matrix in pair)
+            with suppress(NothingToAlign):
+                value = centred_alignment(learnt, taught)
+                self.alignments.setdefault(arm, []).append((at, value))
+
+    def _take_run(self, run: Run, reused: bool) -> None:
+        self.runs.append(run)
+        self.histories[run.settings["arm"]] = list(run.history)
+        self.reused += [run.name] if reused else []
+
+    def _take_failed(self, said: str) -> None:
+        self.failures.append(said)
+
+
+class LiveRun:
+    """One training at a time, in a process of its own.
+
+    Attributes:
+        state: ``ready``, ``loading``, ``training``, ``paused``, ``stopping``, and at the end
+            ``done``, ``stopped`` or ``failed``.
+        track: what is known of the last order.
+
+    Args:
+        on_change: called whenever there is news, from a thread of its own.
+
+    Example:
+        >>> live = LiveRun()
+        >>> live.start(Order("digits", "smoke", ("kd", "qrkd"), 0, {}))    # doctest: +SKIP
+        >>> live.wait(); live.track.runs                                   # doctest: +SKIP
+    """
+
+    def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
+        self.state, self.track, self._on_change = "ready", Track(), on_change
+        self._process: Any = None
+        self._pipe: Any = None
+        self._idle = threading.Event()
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is loading, training, paused or about to stop."""
+        return self.state in ("loading", "training", "paused", "stopping")
+
+    def start(self, order: Order) -> None:
+        """Train, from the disk's records and checkpoints where there are any.
+
+        Raises:
+            RuntimeError: something is training already.
+        """
+        if self.busy:
+            raise RuntimeError("a training is under way: stop it first, or wait for its end")
+        self.warm()
+        self.track, self.state = Track(order, tuple(order.arms)), "loading"
+        self._idle.clear()
+        self._pipe.send(order)
+        self._on_change()
+
+    def pause(self) -> None:
+        """Wait after the present step, until :meth:`go_on`."""
+        self._say("pause", {"training"})
+
+    def go_on(self) -> None:
+        """Go on after a pause."""
+        self._say("go on", {"paused"})
+
+    def stop(self) -> None:
+        """End after the present step; the last whole epoch is recorded."""
+        if self._say("stop", {"training", "paused", "loading"}):
+            self.state = "stopping"
+            self._on_change()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end of what is training; False if it takes longer."""
+        return self._idle.wait(seconds)
+
+    def warm(self) -> None:
+        """Start the process, if there is none: importing torch takes it some seconds."""
+        if self._process is not None and self._process.is_alive():
+            return
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other,), daemon=True)
+        self._process.start()
+        other.close()
+        threading.Thread(target=self._listen, args=(self._pipe,), daemon=True).start()
+
+    def close(self) -> None:
+        """End the process; what was recorded stays."""
+        if self._process is not None:
+            self._pipe.close()
+            self._process.terminate()
+            self._process.join(10)
+            self._process = None
+
+    def _say(self, word: str, states: set[str]) -> bool:
+        if self.state not in states:
+            return False
+        with suppress(OSError):  # it has died: the listener says so
+            self._pipe.send(word)
+        return True
+
+    def _listen(self, pipe: Any) -> None:  # noqa: ANN401
+        """Take what the process says, until it has nothing more to say."""
+        while True:
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                if self.busy and pipe is self._pipe:
+                    self.track.failures.append(
+                        "the training process has died (killed, or out of memory?); what it had "
+                        "recorded is there, and Start goes on from its last checkpoint"
+                    )
+                    self._end("failed")
+                return
+            self.track.take(message)
+            kind, *rest = message
+            if kind == "end":
+                self._end(rest[0])
+                continue
+            if kind == "paused":
+                self.state = "paused" if rest[0] else "training"
+            elif kind == "begin" and self.state == "loading":
+                self.state = "training"
+            self._on_change()
+
+    def _end(self, state: str) -> None:
+        self.state = state
+        self._idle.set()
+        self._on_change()

@@ -1,0 +1,175 @@
+"""The process that trains for a notebook: it takes orders over a pipe, and tells what it does.
+
+A process of its own, so that the notebook's cells go on while it trains, and neither draws from the
+other's random numbers. It ends when the pipe does: a notebook that is closed leaves nothing behind
+but what was recorded, and a checkpoint to go on from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.job import find, run_seed
+from qrkd_lab.learner import Learner
+from qrkd_lab.runs import Run
+from qrkd_lab.watch import Stopped, Watch
+
+__all__ = ["Order", "serve"]
+
+PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
+MOST = 64  # samples in a matrix
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained: the arms of one seed.
+
+    Attributes:
+        benchmark, scale: by name.
+        arms: names.
+        seed: of the runs.
+        settings: whatever differs from the benchmark's defaults.
+        runs_dir: folder of the records.
+        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    benchmark: str
+    scale: str
+    arms: tuple[str, ...]
+    seed: int
+    settings: Mapping[str, Any]
+    runs_dir: str | Path = "runs"
+    data_dir: str | Path | None = None
+    device: str = "auto"
+
+
+def serve(pipe: Connection) -> None:
+    """Carry out one order after the other, until the other end is gone."""
+    try:
+        while True:
+            order = pipe.recv()
+            if not isinstance(order, Order):
+                continue  # a pause or stop that came too late
+            try:
+                _carry_out(order, pipe)
+            except Stopped:
+                pipe.send(("end", "stopped"))
+            except (EOFError, BrokenPipeError):
+                raise
+            except Exception as error:  # said in the notebook; the next order may be better
+                known = isinstance(error, (ValueError, ArithmeticError))
+                kind = "" if known else f"{type(error).__name__}: "
+                pipe.send(("failed", f"{kind}{error}"))
+                pipe.send(("end", "failed"))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return
+
+
+def _carry_out(order: Order, pipe: Connection) -> None:
+    pipe.send(("loading", order.benchmark))
+    benchmark = load_benchmark(
+        order.benchmark, order.scale, order.data_dir, order.device, **order.settings
+    )
+    folder = Path(order.runs_dir)
+    missing, failed = [], 0
+    for arm in order.arms:
+        settings = benchmark.settings.replace(arm=arm, seed=order.seed)
+        run = find(benchmark, settings, folder)
+        if run is None:
+            missing.append(settings)
+        else:
+            pipe.send(("run", run, True))
+    watch = PipeWatch(pipe, benchmark)
+    for result in run_seed(benchmark, missing, folder, False, 0, watch) if missing else ():
+        if isinstance(result, Run):
+            pipe.send(("run", result, False))
+        else:
+            failed += 1
+            pipe.send(("failed", str(result)))
+    pipe.send(("end", "failed" if failed else "done"))
+
+
+class PipeWatch(Watch):
+    """Reports steps, epochs and kernel matrices through a pipe, and obeys what comes back."""
+
+    def __init__(self, pipe: Connection, benchmark: Benchmark) -> None:
+        self.pipe, self.benchmark = pipe, benchmark
+        self.teacher: nn.Module | None = None
+        self.batch: tuple[Any, Tensor] | None = None
+        self._steps = 1
+        self._said = self._looked = 0.0
+        self._sums: dict[str, tuple[int, Tensor]] = {}
+
+    def begin(
+        self,
+        learners: Sequence[Learner],
+        teacher: nn.Module | None,
+        epochs: int,
+        steps: int,
+        done: int,
+    ) -> None:
+        settings = learners[0].settings
+        self.teacher, self._steps = teacher, steps
+        self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
+        arms = [learner.settings.arm for learner in learners]
+        histories = {learner.settings.arm: list(learner.history) for learner in learners}
+        self.pipe.send(("begin", arms, epochs, steps, done, histories))
+        self._look(learners, done / steps)
+
+    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        now, at = time.monotonic(), epoch - 1 + step / self._steps
+        if now - self._said >= PULSE:
+            self._said = now
+            terms = {le.settings.arm: le.means() for le in learners if le.failure is None}
+            self.pipe.send(("pulse", at, epoch, step, terms))
+        if now - self._looked >= LOOK:
+            self._look(learners, at)
+        self._obey()
+
+    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
+        histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
+        failures = [str(le.failure) for le in learners if le.failure is not None]
+        self.pipe.send(("epoch", epoch, histories, failures))
+        if time.monotonic() - self._looked >= LOOK or not histories:
+            self._look(learners, epoch)
+
+    def _obey(self) -> None:
+        """Do what the notebook asks; while paused, wait for the next word."""
+        paused = False
+        while paused or self.pipe.poll():
+            word = self.pipe.recv()
+            if word == "stop":
+                raise Stopped
+            if paused != (word == "pause"):
+                paused = not paused
+                self.pipe.send(("paused", paused))
+
+    @torch.no_grad()
+    def _look(self, learners: Sequence[Learner], at: float) -> None:
+        """Send the kernel matrices of the first batch, as the teacher and each arm see it."""
+        self._looked = time.monotonic()
+        seen = [le for le in learners if le.loss.relation is not None and le.failure is None]
+        if self.teacher is None or not seen:
+            return
+        inputs, targets = self.batch
+        matrices = {}
+        taught = self.benchmark.outputs(self.teacher, inputs).features
+        for learner in seen:
+            relation, training = learner.loss.relation, learner.model.training
+            learner.model.eval()
+            features = self.benchmark.outputs(learner.model, inputs).features
+            learner.model.train(training)
+            pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
+            matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
+        labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
+        self.pipe.send(("matrices", at, matrices, labels))
