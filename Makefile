@@ -8,10 +8,10 @@ DEMO := runs/demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test lab bench doctor clean broken
+.PHONY: help install demo notebooks test test-browser lab dashboard bench doctor clean broken
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMP) ## make .venv and install everything into it (the other targets do so by themselves)
 	@echo "Installed in $(VENV)."
@@ -31,8 +31,18 @@ notebooks: $(STAMP) ## run all notebooks at laptop scale and write the outputs b
 test: $(STAMP) ## run the tests (more: PYTEST_ARGS="-k losses")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Whether there is a browser is asked first, of any Python that is at hand: nothing is installed in vain.
+test-browser: ## run the tests in a real Chromium or Chrome, which must be there (more: PYTEST_ARGS)
+	@$(firstword $(wildcard $(BIN)/python) $(PYTHON)) tests/browser/chromium.py
+	@$(MAKE) --no-print-directory $(VENV)/.installed-browser $(VENV)/.installed-dashboard
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
 lab: $(STAMP) ## open the notebooks in JupyterLab, for this machine only (more: LAB_ARGS="--no-browser")
 	cd notebooks && PATH="$(BIN):$$PATH" $(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+
+dashboard: $(VENV)/.installed-dashboard ## open the kernel explorer as a page, for this machine only (more: DASHBOARD_ARGS)
+	cd notebooks && PATH="$(BIN):$$PATH" $(BIN)/python -m voila explore_kernels.ipynb \
+	    --Voila.ip=127.0.0.1 --Voila.auto_token=True $(DASHBOARD_ARGS)
 
 bench: $(STAMP) ## measure the times that the documentation names
 	$(BIN)/python tests/bench.py $(BENCH_ARGS)
@@ -43,6 +53,13 @@ doctor: $(STAMP) ## say what is wrong with this installation, and what to do
 clean: ## remove .venv, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find qrkd_lab tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# pip's own words go to a file; where it fails, their end is shown.
+define pip_install
+$(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)]' >$(VENV)/install.log 2>&1 || { \
+    tail -n 25 $(VENV)/install.log; \
+    echo; echo "The installation failed. The whole log: $(VENV)/install.log"; exit 1; }
+endef
 
 # A new environment carries the file .unfinished until its first install is through, so that one
 # that was cut off is made anew; so is one whose Python has gone (an upgrade of the system's Python).
@@ -64,8 +81,12 @@ $(STAMP): pyproject.toml $(shell test -x $(BIN)/python || echo broken)
 	fi
 	@echo "Installing into $(VENV): a few minutes, and about 6.5 GB on Linux, where torch's default build"
 	@echo "brings the CUDA libraries; much less on macOS. To watch: tail -f $(VENV)/install.log"
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]' >$(VENV)/install.log 2>&1 || { \
-	    tail -n 25 $(VENV)/install.log; \
-	    echo; echo "The installation failed. The whole log: $(VENV)/install.log"; exit 1; }
+	@$(call pip_install,test)
 	@rm -f $(VENV)/.unfinished
 	@touch $(STAMP)
+
+# What only some targets need comes when one of them is first called: the extras of pyproject.toml.
+$(VENV)/.installed-%: $(STAMP)
+	@echo "Installing what $* needs into $(VENV). To watch: tail -f $(VENV)/install.log"
+	@$(call pip_install,$*)
+	@touch $@

@@ -166,7 +166,7 @@ class LiveRun:
 
     def warm(self) -> None:
         """Start the process, if there is none: importing torch takes it some seconds."""
-        if self._process is not None and self._process.is_alive():
+        if self._process is not None:
             return
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
@@ -177,11 +177,11 @@ class LiveRun:
 
     def close(self) -> None:
         """End the process; what was recorded stays."""
-        if self._process is not None:
+        process, self._process = self._process, None
+        if process is not None:
             self._pipe.close()
-            self._process.terminate()
-            self._process.join(10)
-            self._process = None
+            process.terminate()
+            process.join(10)
 
     def _say(self, word: str, states: set[str]) -> bool:
         if self.state not in states:
@@ -196,7 +196,10 @@ class LiveRun:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                if self.busy and pipe is self._pipe:
+                if pipe is not self._pipe:
+                    return
+                self._process = None
+                if self.busy:
                     self.track.failures.append(
                         "the training process has died (killed, or out of memory?); what it had "
                         "recorded is there, and Start goes on from its last checkpoint"

@@ -96,11 +96,61 @@ def test_every_make_target_has_help():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
     targets = [name for name in phony if name != "broken"]
-    assert {"install", "demo", "notebooks", "test", "lab", "bench", "doctor", "clean"} < set(
-        targets
-    )
-    helped = re.findall(r"^([a-z]+):.*?## \S", text, re.MULTILINE)
+    names = "install demo notebooks test test-browser lab dashboard bench doctor clean"
+    assert set(names.split()) < set(targets)
+    helped = re.findall(r"^([a-z-]+):.*?## \S", text, re.MULTILINE)
     assert sorted(helped) == sorted(targets)
+
+
+def test_pytest_enters_the_browser_tests_only_when_told_to():
+    def collects(*arguments):
+        run = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
+        done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+        return "tests/browser/test_lab.py::" in done.stdout
+
+    few = "--ignore-glob=tests/[!b]*"  # the other folders only take time
+    assert not collects("tests", few)
+    assert collects("tests", few, "-o", "norecursedirs=none")
+    assert collects("tests/browser")
+
+
+class TestChromium:
+    """tests/browser/chromium.py, with nothing on the PATH but what a test puts there."""
+
+    def ask(self, path, **environment):
+        script = ROOT / "tests" / "browser" / "chromium.py"
+        env = {"PATH": str(path), **environment}
+        # -S: no site-packages, as before anything is installed
+        run = [sys.executable, "-S", str(script)]
+        done = subprocess.run(run, env=env, capture_output=True, text=True)
+        return done.returncode, done.stdout.strip()
+
+    def program(self, path):
+        path.touch()
+        path.chmod(0o755)
+        return str(path)
+
+    @pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome", "chrome"])
+    def test_finds_a_browser_on_the_path(self, tmp_path, name):
+        program = self.program(tmp_path / name)
+        assert self.ask(tmp_path, QRKD_CHROMIUM="") == (0, program)
+
+    def test_takes_the_one_that_is_named(self, tmp_path):
+        self.program(tmp_path / "chromium")
+        mine = self.program(tmp_path / "mine")
+        assert self.ask(tmp_path, QRKD_CHROMIUM=mine) == (0, mine)
+
+    def test_takes_no_other_where_the_named_one_is_missing(self, tmp_path):
+        self.program(tmp_path / "chromium")
+        code, text = self.ask(tmp_path, QRKD_CHROMIUM="/nowhere/chrome")
+        assert code == 1 and "QRKD_CHROMIUM is /nowhere/chrome" in text
+
+    @pytest.mark.skipif(sys.platform == "darwin", reason="it looks in /Applications too")
+    def test_says_how_to_get_one(self, tmp_path):
+        code, text = self.ask(tmp_path)
+        assert code == 1
+        assert "apt-get install -y --no-install-recommends chromium" in text
+        assert "macOS" in text and "QRKD_CHROMIUM=" in text
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="GNU make is not installed")
@@ -116,6 +166,7 @@ class TestMake:
             "#!/bin/sh\n"
             f'echo "$@" >> {tmp_path}/calls\n'
             'if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi\n'
+            'if [ "$1" = tests/browser/chromium.py ]; then exec cat browser; fi\n'
             f'if [ "$3" = install ] && [ -f {tmp_path}/offline ]; then\n'
             "    echo no network; exit 1\n"
             "fi\n"
@@ -145,6 +196,22 @@ class TestMake:
         later = stamp.stat().st_mtime + 10
         os.utime(folder / "pyproject.toml", (later, later))
         assert self.make(folder, "test")[::2] == (0, 2)
+
+    def test_the_extras_come_once_and_with_their_targets_only(self, folder):
+        (folder / "browser").touch()
+        (folder / "notebooks").mkdir()
+        assert self.make(folder, "test")[::2] == (0, 1)
+        assert self.make(folder, "dashboard")[::2] == (0, 2)
+        assert self.make(folder, "test-browser")[::2] == (0, 3)
+        assert self.make(folder, "test-browser", "dashboard")[::2] == (0, 3)
+        calls = (folder / "calls").read_text()
+        assert ".[dashboard]" in calls and ".[browser]" in calls
+        assert "-m pytest tests/browser" in calls
+
+    def test_without_a_browser_nothing_is_installed(self, folder):
+        code, _, installs = self.make(folder, "test-browser")
+        assert code != 0 and installs == 0
+        assert (folder / "calls").read_text() == "tests/browser/chromium.py\n"
 
     def test_a_cut_off_install_is_made_anew(self, folder):
         (folder / "offline").touch()
