@@ -6,11 +6,13 @@ has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at 
 
 from __future__ import annotations
 
-import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import Pipe
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from qrkd_lab.arms import TEACHER
 from qrkd_lab.kernels.alignment import NothingToAlign, centred_alignment
-from qrkd_lab.live_worker import Order, serve
+from qrkd_lab.live_worker import Order
 from qrkd_lab.runs import Run
 
 __all__ = ["LiveRun", "Order", "Track"]
@@ -168,10 +170,15 @@ class LiveRun:
         """Start the process, if there is none: importing torch takes it some seconds."""
         if self._process is not None:
             return
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other,), daemon=True)
-        self._process.start()
+        self._pipe, other = Pipe()
+        code = f"from qrkd_lab.live_worker import serve_at; serve_at({other.fileno()})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            pass_fds=[other.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what is to be said comes over the pipe
+        )
         other.close()
         threading.Thread(target=self._listen, args=(self._pipe,), daemon=True).start()
 
@@ -181,7 +188,7 @@ class LiveRun:
         if process is not None:
             self._pipe.close()
             process.terminate()
-            process.join(10)
+            process.wait(10)
 
     def _say(self, word: str, states: set[str]) -> bool:
         if self.state not in states:

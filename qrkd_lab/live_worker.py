@@ -23,7 +23,7 @@ from qrkd_lab.learner import Learner
 from qrkd_lab.runs import Run
 from qrkd_lab.watch import Stopped, Watch
 
-__all__ = ["Order", "serve"]
+__all__ = ["Order", "serve", "serve_at"]
 
 PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
 MOST = 64  # samples in a matrix
@@ -51,6 +51,11 @@ class Order:
     runs_dir: str | Path = "runs"
     data_dir: str | Path | None = None
     device: str = "auto"
+
+
+def serve_at(descriptor: int) -> None:
+    """:func:`serve` at an inherited file descriptor: what the new process begins with."""
+    serve(Connection(descriptor))
 
 
 def serve(pipe: Connection) -> None:

@@ -28,6 +28,7 @@ _HOMES = {
     "knobs": ("design_importances", "knob_changes", "knob_effect", "knob_sweeps"),
     "language": ("effect_sizes", "next_word_bars", "window_map"),
     "legend": ("arm_grid",),
+    "live": ("arms_so_far", "matrices_so_far"),
     "matrices": (
         "alignment_over_epochs",
         "block_matrices",

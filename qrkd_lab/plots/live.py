@@ -1,55 +1,158 @@
-"""A figure that is drawn again and again: what stays is rendered once, what moves on top of it."""
+"""Figures of a training while it goes on: the arms side by side, and their kernel matrices."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
+from matplotlib.ticker import MaxNLocator
 
-from qrkd_lab.plots.style import Chart
+from qrkd_lab.plots.curves import TERMS
+from qrkd_lab.plots.style import INK, Chart, arm_style, draw_legend, marker, need, quiet, words
+from qrkd_lab.report import order_arms
+from qrkd_lab.summary import units
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
-__all__ = ["LiveChart"]
+__all__ = ["arms_so_far", "matrices_so_far"]
 
-DPI = 96  # a pixel of the picture is a pixel of CSS
+Pulses = Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
+POINTS = 30  # epochs up to which each is a point
 
 
-class LiveChart(Chart):
-    """A chart whose moving artists are drawn in a tenth of the time of the whole.
+def arms_so_far(
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    epochs: int,
+    value: str = "validation_accuracy",
+    pulses: Pulses | None = None,
+    title: str | None = None,
+) -> Chart:
+    """How do the arms learn, side by side? The validation score, and every loss term.
 
-    A subclass appends to ``moving`` what changes from one picture to the next, and calls
-    :meth:`lay_out_again` when something else has changed (the limits of an axis).
+    Args:
+        histories: arm to its epochs so far, as in a record; they may be empty.
+        epochs: that it will take.
+        value: the validation score, a column of the histories.
+        pulses: arm to (epochs with fractions, loss terms), what is known between epochs.
+        title: the message; without it, how far it is and who leads.
+
+    Raises:
+        ValueError: no arm.
     """
+    need(len(histories), "a history for at least one arm")
+    arms, pulses = order_arms(histories), pulses or {}
+    terms = _terms(histories, pulses)
+    chart = Chart(10.6, 3.9)
+    grid = chart.add_gridspec(2, 5, width_ratios=(1.3, 1.3, 1, 1, 1))
+    score = chart.add_subplot(grid[:, :2])
+    factor, unit = units(value)
+    quiet(score, "Epoch", words(value) + unit.replace(" ", ", ")).set_xlim(0, max(epochs, 1))
+    score.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    legend = {}
+    for arm in arms:
+        known = [(e["epoch"], e[value] * factor) for e in histories[arm] if value in e]
+        legend[arm] = f"{arm}  {known[-1][1]:.2f}{unit}" if known else arm
+        if known:
+            _line(score, *zip(*known, strict=True), arm, epochs)
+    for place, term in enumerate(terms[:6]):
+        axes = quiet(chart.add_subplot(grid[place // 3, 2 + place % 3]), "", "")
+        axes.set_xlim(0, max(epochs, 1))
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.set_title(f"{term} loss", fontsize=10, color=INK)
+        for arm in arms:
+            _term(axes, arm, term, histories[arm], pulses.get(arm, ()), epochs)
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    draw_legend(chart, legend)
+    done = max((len(history) for history in histories.values()), default=0)
+    said = ", ".join(legend.values())
+    message = f"Epoch {done} of {epochs}: {said}" if len(arms) < 4 else f"Epoch {done} of {epochs}"
+    return chart.finish(
+        title or message,
+        f"{words(value)} over epochs and the loss terms {', '.join(terms)}, a line for each arm. "
+        f"After epoch {done}: {said}.",
+    )
 
-    def __init__(self, width: float, height: float) -> None:
-        super().__init__(width, height)
-        FigureCanvasAgg(self)
-        self.moving: list[Artist] = []
-        self._ground: Any = None  # all that stays, as it was rendered
 
-    def lay_out_again(self) -> None:
-        """Render what stays anew, at the next picture."""
-        self._ground = None
-        self.set_layout_engine("constrained")
+def matrices_so_far(
+    teacher: NDArray[Any],
+    student: NDArray[Any],
+    arm: str,
+    labels: NDArray[Any] | None,
+    alignments: Mapping[str, Sequence[tuple[float, float]]],
+    epochs: int,
+    title: str | None = None,
+) -> Chart:
+    """Does the student's kernel matrix become the teacher's? Both now, and their alignment so far.
 
-    def png(self) -> bytes:
-        """The picture as a PNG, quickly; the first call, and after a change of layout, is slow."""
-        canvas = self.canvas
-        if self._ground is None:
-            self.set_dpi(DPI)
-            for artist in self.moving:
-                artist.set_animated(True)  # left out of what is rendered once
-            canvas.draw()
-            self.set_layout_engine("none")
-            self._ground = canvas.copy_from_bbox(self.bbox)
-        canvas.restore_region(self._ground)
-        for artist in self.moving:
-            (artist.axes or self).draw_artist(artist)
-        drawn, out = np.asarray(canvas.buffer_rgba())[..., :3], io.BytesIO()
-        Image.fromarray(drawn).save(out, "png", compress_level=1)
-        return out.getvalue()
+    Args:
+        teacher, student: kernel matrices ``(n, n)``, through the arm's own kernel and encoder.
+        arm: whose they are.
+        labels: classes ``(n,)`` to sort by; None: as they come.
+        alignments: arm to (epochs with fractions, centred alignment).
+        epochs: that it will take.
+        title: the message; without it, the alignment now.
+    """
+    n = len(teacher)
+    order = np.arange(n) if labels is None else np.argsort(labels, kind="stable")
+    chart = Chart(10.6, 3.5)
+    *heat, curve = chart.subplots(1, 3, width_ratios=(1, 1, 1.25))
+    pair = {"teacher": teacher, f"student, {arm}": student}
+    for axes, (name, matrix) in zip(heat, pair.items(), strict=True):
+        image = axes.imshow(
+            matrix[np.ix_(order, order)], vmin=0, vmax=1, cmap="cividis", interpolation="nearest"
+        )
+        axes.set_title(name, fontsize=10, color=INK)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_xlabel(f"{n} samples" + ("" if labels is None else ", by class"), fontsize=10)
+    chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
+    quiet(curve, "Epoch", "Centred alignment").set(xlim=(0, max(epochs, 1)), ylim=(0, 1.02))
+    curve.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for name in order_arms(alignments):
+        _line(curve, *zip(*alignments[name], strict=True), name, epochs=POINTS + 1)
+    draw_legend(chart, {name: f"{name}  {alignments[name][-1][1]:.2f}" for name in alignments})
+    now = alignments[arm][-1][1] if alignments.get(arm) else float("nan")
+    message = f"Alignment of the kernel matrices of {arm} with its teacher's: {now:.2f}"
+    if now != now:
+        message = f"The student of {arm} sees no difference between samples: nothing to align"
+    kind = "sorted by class" if labels is not None else "as they come"
+    return chart.finish(
+        title or message,
+        f"Kernel matrices of {n} samples, {kind}, of teacher and student, and the alignment of "
+        f"each arm over epochs. {message}.",
+    )
+
+
+def _terms(histories: Mapping[str, Sequence[Mapping[str, float]]], pulses: Pulses) -> list[str]:
+    """The loss terms that anything is known of, in the order of the loss."""
+    known = {name for history in histories.values() for epoch in history for name in epoch}
+    known |= {name for points in pulses.values() for _, terms in points for name in terms}
+    return [term for term in TERMS if term in known]
+
+
+def _term(
+    axes: Axes,
+    arm: str,
+    term: str,
+    history: Sequence[Mapping[str, float]],
+    pulses: Sequence[tuple[float, Mapping[str, float]]],
+    epochs: int,
+) -> None:
+    """One term of one arm: a line through all that is known, a point for each whole epoch."""
+    whole = [(float(epoch["epoch"]), epoch[term]) for epoch in history if term in epoch]
+    between = [(at, terms[term]) for at, terms in pulses if term in terms and at % 1]
+    if points := sorted([*whole, *between]):
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=arm_style(arm)["color"], lw=1.4, zorder=2)
+    if whole and epochs <= POINTS // 2:
+        axes.plot(*zip(*whole, strict=True), ls="", zorder=3, **marker(arm_style(arm), 4))
+
+
+def _line(axes: Axes, x: Sequence[float], y: Sequence[float], arm: str, epochs: int) -> None:
+    style = arm_style(arm)
+    axes.plot(x, y, color=style["color"], lw=1.8, zorder=2)
+    every = slice(None) if epochs <= POINTS else slice(-1, None)
+    axes.plot(x[every], y[every], ls="", zorder=3, **marker(style, 6))

@@ -8,7 +8,7 @@ from typing import Any
 
 import ipywidgets as W
 
-__all__ = ["button", "choice", "log_slider", "menu", "row", "slider", "switch"]
+__all__ = ["button", "choice", "log_slider", "menu", "number", "row", "several", "slider", "switch"]
 
 _STYLE = {"description_width": "9em"}
 _WIDE = "24em"
@@ -30,6 +30,26 @@ def log_slider(label: str, value: float, low: float, high: float) -> W.ValueWidg
     return W.FloatLogSlider(
         value, base=2, min=log2(low), max=log2(high), step=1 / 8, readout_format=".3g",
         description=label, style=_STYLE, layout=_layout(),
+    )  # fmt: skip
+
+
+def number(label: str, value: float, low: float, high: float, step: float = 1) -> W.ValueWidget:
+    """A field for a number, to type in or to step; whole ones where value and ends are whole."""
+    _between(label, value, low, high)
+    whole = all(isinstance(each, int) for each in (value, low, high, step))
+    kind = W.BoundedIntText if whole else W.BoundedFloatText
+    return kind(
+        value, min=low, max=high, step=step, description=label, style=_STYLE, layout=_layout("15em")
+    )
+
+
+def several(label: str, values: Sequence[str], choices: Sequence[str]) -> W.ValueWidget:
+    """A list of which several may be chosen: arrows with Ctrl or Shift, or the mouse."""
+    for value in values:
+        _known(label, value, choices)
+    return W.SelectMultiple(
+        options=list(choices), value=list(values), rows=min(7, len(choices)), description=label,
+        style=_STYLE, layout=_layout(),
     )  # fmt: skip
 
 
@@ -83,5 +103,5 @@ def _between(label: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{label.lower()}: expected {low:g} to {high:g}, got {value!r}")
 
 
-def _layout() -> W.Layout:
-    return W.Layout(width=_WIDE)
+def _layout(width: str = _WIDE) -> W.Layout:
+    return W.Layout(width=width)

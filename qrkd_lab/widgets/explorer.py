@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -99,6 +100,8 @@ class Explorer:
             return
         if self._look(self.see):
             self.later("more", _MORE, lambda: self._look(self.see_more))
+        else:  # what is still to come from the state before would unfade its pictures
+            self.later("more", 0, lambda: None)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -195,5 +198,10 @@ class Explorer:
             self._loop = None
 
     def __repr__(self) -> str:
-        said = ", ".join(f"{name}={value!r}" for name, value in self.state.items())
+        default = inspect.signature(type(self).__init__).parameters
+        said = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.state.items()
+            if name not in default or default[name].default != value
+        )
         return f"{type(self).__name__}({said})"

@@ -1,0 +1,266 @@
+"""DistillationExplorer: arms race side by side; pause them, stop them, change what you like."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as W
+
+from qrkd_lab.arms import ARMS, DEFAULT_ARMS
+from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.kernels import KERNELS
+from qrkd_lab.kernels.calibration import BANDWIDTHS
+from qrkd_lab.kernels.encoders import ENCODERS
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
+from qrkd_lab.live import LiveRun, Order, Track
+from qrkd_lab.plots import arm_grid, arms_so_far, matrices_so_far
+from qrkd_lab.settings import Settings
+from qrkd_lab.widgets.controls import button, menu, number, row, several, slider
+from qrkd_lab.widgets.explorer import Explorer, Sight
+from qrkd_lab.widgets.pictures import Picture
+from qrkd_lab.widgets.progress_words import progress, ready
+
+__all__ = ["DistillationExplorer"]
+
+REST = 0.25  # seconds between two pictures of a training
+FIELDS = (
+    "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight", "kernel_weight",
+    "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
+)  # fmt: skip
+LAYERS = {"the map's own": None, **{str(n): n for n in range(1, 7)}}
+RULE = {"by the rule": None, **{f"{b:.4g}": b for b in BANDWIDTHS}}
+
+_AT_WORK: dict[str, LiveRun] = {}  # cell of a notebook -> what it trains
+
+
+class DistillationExplorer(Explorer):
+    """Train the arms of one seed in lockstep, in a process of its own, and watch.
+
+    Start takes what is on disk (records, and a checkpoint of a training that was stopped) and
+    trains the rest; Stop records the last whole epoch as a run of its own. Records are those of
+    :func:`~qrkd_lab.compare`, bit for bit.
+
+    Args:
+        benchmark: a name, or a folder of images or text; ``scale``: as for a study.
+        arms: which train side by side.
+        seed: of the runs.
+        epochs, learning_rate, temperature, kd_weight, distance_weight, angle_weight, kernel_weight, kernel,
+            feature_map, qubits, layers, bandwidth, encoder: fields of
+            :class:`~qrkd_lab.settings.Settings`; None takes the benchmark's own.
+        runs_dir: folder of the records.
+        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        ValueError: an unknown name or field (lists the choices), or a value out of range.
+    """
+
+    def __init__(
+        self,
+        benchmark: str = "digits",
+        scale: str = "laptop",
+        arms: Sequence[str] = DEFAULT_ARMS,
+        seed: int = 0,
+        runs_dir: str | Path = "runs",
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        if unknown := sorted(settings.keys() - set(FIELDS)):
+            raise ValueError(f"unknown setting {unknown[0]!r}; choose from {', '.join(FIELDS)}")
+        self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
+        self.training = LiveRun(self._news)
+        self._news_came = threading.Event()
+        given = {name: value for name, value in settings.items() if value is not None}
+        start = benchmark_settings(benchmark, scale).replace(**given)
+        own = () if benchmark in BENCHMARKS else (benchmark,)
+        controls: dict[str, W.Widget] = {
+            "benchmark": menu("Benchmark", benchmark, (*BENCHMARKS, *own)),
+            "scale": menu("Scale", scale, SCALES),
+            "arms": several("Arms", arms, tuple(ARMS)),
+            "seed": slider("Seed", seed, 0, 20),
+        } | _fields(start)
+        self._start = button("Start", self.start, "Train what is not on disk yet")
+        self._pause = button("Pause", self.pause, "Wait after the present step")
+        self._stop = button("Stop", self.training.stop, "End now, and record the last whole epoch")
+        self._view = menu("Matrices of", "–", ("–",))
+        self._view.observe(self.refresh, "value")
+        super().__init__(controls, self._rows(controls), pictures=("arms", "matrices"))
+        for name in ("benchmark", "scale"):
+            controls[name].observe(self._defaults, "value")
+        self._buttons()
+
+    def _rows(self, controls: dict[str, W.Widget]) -> list[Any]:
+        first = W.VBox([controls[name] for name in ("benchmark", "scale", "seed")])
+        return [
+            row(first, controls["arms"]),
+            ["epochs", "learning_rate", "temperature"],
+            ["kd_weight", "distance_weight", "angle_weight", "kernel_weight"],
+            ["kernel", "feature_map", "encoder"],
+            ["qubits", "layers", "bandwidth"],
+            [self._start, self._pause, self._stop, self._view],
+        ]
+
+    def see(self) -> Sight:
+        settings, arms = self._check(), self.state["arms"]
+        track, asked = self.training.track, self._order()
+        if track.order is None:
+            return Sight({"arms": Picture.of(arm_grid(arms))}, ready(asked, settings))
+        words = progress(self.training.state, track)
+        if asked != track.order:
+            words += "<p>The controls have changed since: Start makes other runs.</p>"
+        if self.training.busy and threading.current_thread() is threading.main_thread():
+            self._news_came.set()  # the thread that draws will do it, and the notebook goes on
+            return Sight(words=words)
+        return Sight(self._pictures(track), words)
+
+    def start(self) -> None:
+        """Train what the controls say, or find it on disk."""
+        if self.training.busy:
+            return
+        try:
+            self._check()
+            self.training.start(self._order())
+        except Exception as error:
+            self.complain(error)
+            return
+        threading.Thread(target=self._paint_while_busy, daemon=True).start()
+
+    def pause(self) -> None:
+        """Pause, or go on after a pause."""
+        (self.training.go_on if self.training.state == "paused" else self.training.pause)()
+
+    def stop(self) -> None:
+        """End now; the last whole epoch is recorded."""
+        self.training.stop()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until what was started has ended and is drawn; False if it takes longer."""
+        done = self.training.wait(seconds)
+        if done:
+            self.refresh()
+        return done
+
+    def _check(self) -> Settings:
+        """The settings of the controls; ValueError for what cannot be, for any of the arms."""
+        state = self.state
+        settings = benchmark_settings(state["benchmark"], state["scale"]).replace(
+            seed=state["seed"], **{name: state[name] for name in FIELDS}
+        )
+        if not state["arms"]:
+            raise ValueError(f"arms: choose at least one of {', '.join(ARMS)}")
+        for arm in state["arms"]:
+            settings.replace(arm=arm)
+        return settings
+
+    def _order(self) -> Order:
+        state = self.state
+        fields = {name: state[name] for name in FIELDS}
+        where = (state["benchmark"], state["scale"], tuple(state["arms"]), state["seed"])
+        return Order(*where, fields, **self._places)
+
+    def _defaults(self, *_: object) -> None:
+        """Another benchmark or scale: its own settings."""
+        settings = benchmark_settings(self.state["benchmark"], self.state["scale"])
+        with self.together():
+            for name in FIELDS:
+                self.controls[name].value = getattr(settings, name)
+
+    def _news(self) -> None:
+        """Something has come from the training; called from its thread."""
+        self._news_came.set()
+
+    def _paint_while_busy(self) -> None:
+        """Draw what is new, a few times a second; the last picture is of the end."""
+        while self.training.busy:
+            if self._news_came.wait(1):
+                self._news_came.clear()
+                self.refresh()
+                time.sleep(REST)
+        self.refresh()
+
+    def refresh(self, *_: object) -> None:
+        self._buttons()
+        super().refresh()
+
+    def _buttons(self) -> None:
+        state, busy = self.training.state, self.training.busy
+        self._start.disabled = busy
+        self._pause.disabled = state not in ("training", "paused")
+        self._pause.description = "Go on" if state == "paused" else "Pause"
+        self._stop.disabled = not busy or state == "stopping"
+        held = tuple(arm for arm in self.training.track.matrices) or ("–",)
+        if held != self._view.options:
+            chosen = self._view.value if self._view.value in held else held[0]
+            self._view.options, self._view.value = held, chosen
+
+    def _pictures(self, track: Track) -> dict[str, Picture]:
+        """The arms so far, and the kernel matrices of the arm that the menu names."""
+        shown = {arm: track.histories[arm] for arm in track.arms if arm in track.histories}
+        if not shown:
+            return {}
+        settings = benchmark_settings(track.order.benchmark, track.order.scale)
+        metric = "validation_perplexity" if settings.vocabulary else "validation_accuracy"
+        picture = Picture.quickly if self.training.busy else Picture.of
+        curves = arms_so_far(shown, track.epochs, metric, track.pulses)
+        arm = self._view.value
+        if arm not in track.matrices:
+            return {"arms": picture(curves), "matrices": Picture()}
+        pair = track.matrices[arm]
+        matrices = matrices_so_far(*pair, arm, track.labels, track.alignments, track.epochs)
+        return {"arms": picture(curves), "matrices": picture(matrices)}
+
+    def __repr__(self) -> str:
+        state, said = self.state, []
+        default = benchmark_settings(state["benchmark"], state["scale"])
+        for name, value in state.items():
+            if name not in FIELDS or value != getattr(default, name):
+                said.append(f"{name}={value!r}")
+        for name, value in self._places.items():
+            if value != {"runs_dir": "runs", "data_dir": None, "device": "auto"}[name]:
+                said.append(f"{name}={str(value)!r}")
+        return f"DistillationExplorer({', '.join(said)})"
+
+    def _ipython_display_(self) -> None:
+        cell = _cell()
+        if (
+            cell
+            and (before := _AT_WORK.pop(cell, None)) is not None
+            and before is not self.training
+        ):
+            before.stop()  # its buttons are gone with the cell's old output
+        if cell:
+            _AT_WORK[cell] = self.training
+        super()._ipython_display_()
+
+
+def _fields(start: Settings) -> dict[str, W.Widget]:
+    """A control for each of the settings."""
+    return {
+        "epochs": number("Epochs", start.epochs, 1, 1000),
+        "learning_rate": number("Learning rate", start.learning_rate, 1e-9, 1e9, 1e-3),
+        "temperature": number("Temperature", start.temperature, 0.1, 100.0, 0.5),
+        "kd_weight": number("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
+        "distance_weight": number("of distances", start.distance_weight, 0.0, 1e6, 0.1),
+        "angle_weight": number("of angles", start.angle_weight, 0.0, 1e6, 0.1),
+        "kernel_weight": number("of the kernel", start.kernel_weight, 0.0, 1e6, 0.1),
+        "kernel": menu("Kernel", start.kernel, tuple(KERNELS)),
+        "feature_map": menu("Feature map", start.feature_map, tuple(FEATURE_MAPS)),
+        "qubits": slider("Qubits", start.qubits, 1, 12),
+        "layers": menu("Layers", start.layers, LAYERS),
+        "bandwidth": menu("Bandwidth", start.bandwidth, RULE),
+        "encoder": menu("Encoder", start.encoder, tuple(ENCODERS)),
+    }
+
+
+def _cell() -> str | None:
+    """The id of the notebook cell that is running, where Jupyter tells it."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    header = getattr(shell, "parent_header", None) or {}
+    return header.get("metadata", {}).get("cellId") if isinstance(header, dict) else None

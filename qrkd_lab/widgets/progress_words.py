@@ -1,0 +1,74 @@
+"""What a training has to say, as HTML: what is asked for, how far it is, what came of it."""
+
+from __future__ import annotations
+
+import html
+
+from qrkd_lab.live import Order, Track
+from qrkd_lab.settings import Settings
+from qrkd_lab.summary import units
+
+__all__ = ["progress", "ready"]
+
+
+def ready(order: Order, settings: Settings) -> str:
+    """What Start would do."""
+    arms = ", ".join(order.arms)
+    return _paragraph(
+        f"Ready: {arms} on {order.benchmark} ({order.scale}), seed {order.seed}, "
+        f"{settings.epochs} epochs each, after their teacher. Press Start; what is on disk already "
+        f"in {order.runs_dir} is not trained again."
+    )
+
+
+def progress(state: str, track: Track) -> str:
+    """How far a training is, and what it has recorded."""
+    who = "the teacher" if track.of_teacher else ", ".join(track.arms)
+    at = f"{who}: epoch {track.at:.1f} of {track.epochs}"
+    said = {
+        "loading": "Starting: the process, the data, the teacher.",
+        "training": f"Training {at}." + " The arms come after it." * track.of_teacher,
+        "paused": f"Paused, {at}. Go on, or stop.",
+        "stopping": f"Stopping, {at}.",
+        "stopped": _stopped(track),
+        "done": "Done.",
+        "failed": "Not everything came to its end.",
+    }[state]
+    wrong = "".join(
+        f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>' for text in track.failures
+    )
+    return f"{_paragraph(said)}{wrong}{_table(track)}"
+
+
+def _stopped(track: Track) -> str:
+    """What stopping has left."""
+    new = [run for run in track.runs if run.name not in track.reused]
+    if not new:
+        return "Stopped before a whole epoch was done: nothing new is recorded. Start goes on here."
+    epochs = len(new[0].history)
+    word = "epoch" if epochs == 1 else "epochs"
+    return f"Stopped: recorded as runs of {epochs} {word}. Start goes on from where it was."
+
+
+def _table(track: Track) -> str:
+    """The recorded runs: score, seconds, and where they are."""
+    if not track.runs:
+        return ""
+    rows = []
+    for run in track.runs:
+        name = run.metric["name"]
+        factor, unit = units(name)
+        how = "was on disk" if run.name in track.reused else f"{run.seconds['train']:.1f} s"
+        cells = [run.name, f"{len(run.history)}", f"{run.metrics[name] * factor:.2f}{unit}", how]
+        cells.append("" if run.path is None else str(run.path))
+        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+    metric = html.escape(track.runs[0].metric["name"].replace("_", " "))
+    heads = "".join(
+        f'<th scope="col">{head}</th>' for head in ("run", "epochs", metric, "training", "record")
+    )
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
