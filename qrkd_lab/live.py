@@ -6,6 +6,7 @@ has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at 
 
 from __future__ import annotations
 
+import atexit
 import subprocess
 import sys
 import threading
@@ -180,15 +181,19 @@ class LiveRun:
             stderr=subprocess.DEVNULL,  # what is to be said comes over the pipe
         )
         other.close()
-        threading.Thread(target=self._listen, args=(self._pipe,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._pipe,), daemon=True)
+        self._listener.start()
+        atexit.register(self.close)
 
     def close(self) -> None:
         """End the process; what was recorded stays."""
         process, self._process = self._process, None
         if process is not None:
-            self._pipe.close()
             process.terminate()
             process.wait(10)
+            self._listener.join(10)
+        if self.busy:
+            self._end("stopped")
 
     def _say(self, word: str, states: set[str]) -> bool:
         if self.state not in states:
@@ -203,10 +208,9 @@ class LiveRun:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                if pipe is not self._pipe:
-                    return
-                self._process = None
-                if self.busy:
+                died, self._process = self._process, None
+                if died is not None and self.busy:
+                    died.wait(10)
                     self.track.failures.append(
                         "the training process has died (killed, or out of memory?); what it had "
                         "recorded is there, and Start goes on from its last checkpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ class DistillationExplorer(Explorer):
         self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
         self.training = LiveRun(self._news)
         self._news_came = threading.Event()
+        self._painter = threading.Thread()  # one for each training
         given = {name: value for name, value in settings.items() if value is not None}
         start = benchmark_settings(benchmark, scale).replace(**given)
         own = () if benchmark in BENCHMARKS else (benchmark,)
@@ -128,7 +130,8 @@ class DistillationExplorer(Explorer):
         except Exception as error:
             self.complain(error)
             return
-        threading.Thread(target=self._paint_while_busy, daemon=True).start()
+        self._painter = threading.Thread(target=self._paint_while_busy, daemon=True)
+        self._painter.start()
 
     def pause(self) -> None:
         """Pause, or go on after a pause."""
@@ -137,6 +140,12 @@ class DistillationExplorer(Explorer):
     def stop(self) -> None:
         """End now; the last whole epoch is recorded."""
         self.training.stop()
+
+    def close(self) -> None:
+        """End the training process, and what draws it."""
+        self.training.close()
+        if self._painter.is_alive():
+            self._painter.join(10)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until what was started has ended and is drawn; False if it takes longer."""
@@ -235,6 +244,7 @@ class DistillationExplorer(Explorer):
             before.stop()  # its buttons are gone with the cell's old output
         if cell:
             _AT_WORK[cell] = self.training
+        atexit.register(self.close)
         super()._ipython_display_()
 
 

@@ -15,7 +15,7 @@ from qrkd_lab.widgets.distillation import DistillationExplorer
 def explorer(tmp_path):
     made = DistillationExplorer("digits", "smoke", ("kd", "qrkd"), runs_dir=tmp_path, qubits=3)
     yield made
-    made.training.close()
+    made.close()
 
 
 def until(condition):
@@ -105,7 +105,7 @@ def test_an_arm_that_diverges_and_data_that_are_missing_are_said_inside(tmp_path
         assert explorer.wait(60) and explorer.training.state == "done"
         assert "alert" not in explorer._said
     finally:
-        explorer.training.close()
+        explorer.close()
 
 
 def test_another_benchmark_brings_its_own_settings(explorer):
