@@ -29,8 +29,8 @@ __all__ = ["DistillationExplorer"]
 
 REST = 0.25  # seconds between two pictures of a training
 FIELDS = (
-    "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight", "kernel_weight",
-    "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
+    "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight",
+    "kernel_weight", "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
 )  # fmt: skip
 LAYERS = {"the map's own": None, **{str(n): n for n in range(1, 7)}}
 RULE = {"by the rule": None, **{f"{b:.4g}": b for b in BANDWIDTHS}}
@@ -49,8 +49,8 @@ class DistillationExplorer(Explorer):
         benchmark: a name, or a folder of images or text; ``scale``: as for a study.
         arms: which train side by side.
         seed: of the runs.
-        epochs, learning_rate, temperature, kd_weight, distance_weight, angle_weight, kernel_weight, kernel,
-            feature_map, qubits, layers, bandwidth, encoder: fields of
+        epochs, learning_rate, temperature, kd_weight, distance_weight, angle_weight,
+            kernel_weight, kernel, feature_map, qubits, layers, bandwidth, encoder: fields of
             :class:`~qrkd_lab.settings.Settings`; None takes the benchmark's own.
         runs_dir: folder of the records.
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
