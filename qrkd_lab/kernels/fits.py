@@ -22,7 +22,7 @@ from qrkd_lab.kernels.classical import (
     PolynomialKernel,
     RBFKernel,
 )
-from qrkd_lab.kernels.diagnostics import effective_rank, off_diagonal_values
+from qrkd_lab.kernels.diagnostics import check_matrix, effective_rank, off_diagonal_values
 from qrkd_lab.relations import check_features
 
 __all__ = ["FAMILIES", "NEARLY", "Fit", "best_fit"]
@@ -108,7 +108,7 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     """
     if family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
-    wanted, x = off_diagonal_values(kernel), _angles(x, len(kernel), at_least=3)
+    wanted, x = check_matrix(kernel), _angles(x, len(kernel), at_least=3)
     if family == "cosine":
         best: Kernel = CosineKernel()
     else:
@@ -116,7 +116,7 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
         best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
     matrix = best(x)
     residual = _mismatch(best, wanted, x) ** 0.5
-    variance = wanted.var(correction=0).item()
+    variance = off_diagonal_values(kernel).var(correction=0).item()
     ranks = (effective_rank(kernel), effective_rank(matrix))
     return Fit(
         family,
@@ -150,9 +150,14 @@ def _fit_bandwidth(make: Callable[[float], Kernel], wanted: Tensor, x: Tensor) -
     return make(math.exp(found.x if found.fun < errors[at] else grid[at]))
 
 
+@torch.no_grad()
 def _mismatch(kernel: Kernel, wanted: Tensor, x: Tensor) -> float:
-    """Mean squared difference over pairs."""
-    return (off_diagonal_values(kernel(x)) - wanted).square().mean().item()
+    """Mean squared difference over pairs; asked for some hundred bandwidths, so nothing else."""
+    n = len(x)
+    embedded = kernel.embed(kernel.bandwidth * x)
+    matrix = kernel.compare(embedded, embedded)
+    # Twice the sum over pairs, as both are symmetric; the diagonals are made equal.
+    return (matrix - wanted).fill_diagonal_(0).square().sum().item() / (n * (n - 1))
 
 
 def _alignment(kernel: Tensor, matrix: Tensor) -> float:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import NullLocator
-from PIL import Image
 
 from qrkd_lab.kernels.diagnostics import eigenvalues, off_diagonal_values
 from qrkd_lab.plots.diagnostics import COLOURS, TINY, log_axis
-from qrkd_lab.plots.style import ARM_COLOURS, INK, Chart, quiet
+from qrkd_lab.plots.redrawn import RedrawnChart
+from qrkd_lab.plots.style import ARM_COLOURS, INK, quiet
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from torch import Tensor
 
@@ -27,7 +24,6 @@ __all__ = ["KernelPanel", "kernel_panel"]
 
 BINS = np.linspace(0, 1, 51)
 LINES = {"kernel": COLOURS[0], "best RBF": ARM_COLOURS["rbf"]}
-DPI = 100
 
 
 def kernel_panel(
@@ -52,7 +48,7 @@ def kernel_panel(
     return KernelPanel(labels, class_names).draw_kernel(kernel, diagnosis, name)
 
 
-class KernelPanel(Chart):
+class KernelPanel(RedrawnChart):
     """The figure of :func:`kernel_panel`, which can be drawn again for another kernel.
 
     Whatever stays (axes, ticks, names) is rendered once; a new kernel is drawn on top of it, in a
@@ -61,7 +57,6 @@ class KernelPanel(Chart):
 
     def __init__(self, labels: Tensor, class_names: Sequence[str] | None = None) -> None:
         super().__init__(10.6, 5.9)
-        FigureCanvasAgg(self)
         classes = labels.detach().cpu().numpy()
         self._order, n = np.argsort(classes, kind="stable"), len(classes)
         top, bottom = self.subfigures(2, 1, height_ratios=(3.4, 2.0))
@@ -90,13 +85,28 @@ class KernelPanel(Chart):
             spectrum.plot([], [], color=colour, lw=1.8, label=name)[0]
             for name, colour in LINES.items()
         ]
-        titled = (heat, beside, pairs, histogram, spectrum)
-        self._titles = [axes.set_title("–\n–", fontsize=10, color=INK) for axes in titled[:3]]
-        self._titles += [axes.set_title("–", fontsize=10, color=INK) for axes in titled[3:]]
-        self._moving: list[Artist] = [
-            *self._images, self._pairs, *self._stairs, *self._spectra, *self._titles
-        ]  # fmt: skip
-        self._ground: Any = None  # what is behind them, as it was rendered
+        places = (heat, beside, pairs, histogram, spectrum)
+        heads = ("\n", "best RBF\n", "pair by pair\n", " ", " ")
+        self._said = []
+        for axes, head in zip(places, heads, strict=True):
+            axes.set_title(
+                head, fontsize=10, color=INK, pad=9
+            )  # keeps the room for what is written there
+            lift = (0, 4)
+            text = axes.annotate(
+                "",
+                (0.5, 1),
+                lift,
+                "axes fraction",
+                "offset points",
+                ha="center",
+                va="bottom",
+                fontsize=10,
+                color=INK,
+                annotation_clip=False,
+            )
+            self._said.append(text)
+        self.moves(*self._images, self._pairs, *self._stairs, *self._spectra, *self._said)
 
     def draw_kernel(self, kernel: Tensor, diagnosis: Diagnosis, name: str) -> KernelPanel:
         """Set the panel to a kernel; returns the panel."""
@@ -120,49 +130,32 @@ class KernelPanel(Chart):
             share = np.maximum(share / share.sum(), TINY)
             line.set_data(np.arange(1, len(share) + 1), share)
         said = self._texts(diagnosis, name)
-        for title, text in zip(self._titles, said, strict=True):
-            title.set_text(text)
+        for place, text in zip(self._said, said.values(), strict=True):
+            place.set_text(text)
+        named = [f"{what}: {text}" for what, text in said.items()]
         self.alt = (
             f"{diagnosis.verdict}. Heat maps of {name} and of its best RBF sorted by class, a "
             "scatter of their values over pairs, histograms and spectra of both. "
-            + "; ".join(text.replace("\n", ": ") for text in said)
+            + "; ".join(named).replace("\n", ", ")
             + "."
         )
         return self
 
-    def _texts(self, diagnosis: Diagnosis, name: str) -> list[str]:
-        """What stands over each panel."""
+    def _texts(self, diagnosis: Diagnosis, name: str) -> dict[str, str]:
+        """What stands over each panel, below what always stands there."""
         pairs, fit = diagnosis.off_diagonal, diagnosis.fit
         aligned = diagnosis.centred_alignment
         shown = "–" if aligned is None or math.isnan(aligned) else f"{aligned:.2f}"
         explained = "nothing to explain"
         if not math.isnan(fit.r_squared):
             explained = f"R² = {max(fit.r_squared, 0):.2f}"
-        return [
-            f"{name}\nalignment with the classes {shown}",
-            f"best RBF\nbandwidth {fit.kernel.bandwidth:.3g}",
-            f"pair by pair\n{explained}",
-            f"mean {pairs.mean:.2f}, standard deviation {math.sqrt(pairs.variance):.2f}",
-            f"effective rank {diagnosis.effective_rank:.1f} of {diagnosis.samples}",
-        ]
-
-    def png(self) -> bytes:
-        """The panel as a PNG, quickly; the first call lays it out."""
-        canvas = self.canvas
-        if self._ground is None:
-            self.set_dpi(DPI)
-            for artist in self._moving:
-                artist.set_animated(True)  # left out of what is rendered once
-            canvas.draw()
-            self.set_layout_engine("none")
-            canvas.draw()
-            self._ground = canvas.copy_from_bbox(self.bbox)
-        canvas.restore_region(self._ground)
-        for artist in self._moving:
-            artist.axes.draw_artist(artist)
-        drawn, out = np.asarray(canvas.buffer_rgba())[..., :3], io.BytesIO()
-        Image.fromarray(drawn).save(out, "png", compress_level=1)
-        return out.getvalue()
+        return {
+            "kernel": f"{name}\nalignment with the classes {shown}",
+            "best RBF": f"bandwidth {fit.kernel.bandwidth:.3g}",
+            "pair by pair": explained,
+            "values": f"mean {pairs.mean:.2f}, standard deviation {math.sqrt(pairs.variance):.2f}",
+            "spectrum": f"effective rank {diagnosis.effective_rank:.1f} of {diagnosis.samples}",
+        }
 
 
 def _heat(axes: Axes, classes: np.ndarray, names: Sequence[str] | None) -> Any:  # noqa: ANN401

@@ -16,15 +16,16 @@ from torch import Tensor
 
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.plane import as_points, size_of
-from qrkd_lab.plots.live import LiveChart
 from qrkd_lab.plots.points import NumberedPoints, arrows, trails
+from qrkd_lab.plots.redrawn import RedrawnChart
 from qrkd_lab.plots.relations import BEHIND, STUDENT, TEACHER, _distinct
 from qrkd_lab.plots.style import INK, arm_style, quiet
-from qrkd_lab.pulls import Pull, encoded, plane_kernel, pull, verdict
+from qrkd_lab.pulls import SEEN, Pull, encoded, plane_kernel, pull, verdict
 from qrkd_lab.relations import triplet_angles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 __all__ = ["RelationPanel", "relation_panel"]
 
@@ -61,7 +62,7 @@ def relation_panel(
     return panel.finish(verdict(student, teacher, found.losses), panel.alt.partition(". ")[2])
 
 
-class RelationPanel(LiveChart):
+class RelationPanel(RedrawnChart):
     """The figure of :func:`relation_panel`, which can be drawn again for other points."""
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class RelationPanel(LiveChart):
             axes.set_aspect("equal")
         for axes in grid[:3]:
             _small(axes, "teacher's", "student's")
-        _small(history, "step", "loss / start").set(ylim=(0, 1.25), yticks=(0, 0.5, 1))
+        _small(history, "step", "loss / start")
         self._maps, self._history = (taught, learnt), history
         self._teacher = NumberedPoints(taught, TEACHER["color"])
         self._student = NumberedPoints(learnt, STUDENT["color"])
@@ -96,10 +97,10 @@ class RelationPanel(LiveChart):
         _both(self._scatters["kernel"], (-0.05, 1.05), (0, 0.5, 1))
         (self._fall,) = history.plot([], [], color=ARROW, lw=1.6, marker=".", ms=4)
         places = [taught, learnt, *self._scatters.values(), history]
-        self._titles = [axes.set_title("–", fontsize=9.5, color=INK) for axes in places]
+        self._titles = [_title(axes) for axes in places]
         self._limits: tuple[float, ...] = ()
-        self.moving += [self._behind, self._trail, *self._teacher.artists, *self._student.artists]
-        self.moving += [self._chosen, self._arrows, *self._dots.values(), self._fall, *self._titles]
+        self.moves(self._behind, self._trail, *self._teacher.artists, *self._student.artists)
+        self.moves(self._chosen, self._arrows, *self._dots.values(), self._fall, *self._titles)
 
     def draw_points(
         self,
@@ -120,7 +121,8 @@ class RelationPanel(LiveChart):
         """
         size = size_of(teacher)
         pairs = _relations(student, teacher, size)
-        self._fit(student, teacher, pairs["distance"], len(losses))
+        share = np.asarray(losses) / (losses[0] or 1) if len(losses) else np.empty(0)
+        self._fit(student, teacher, pairs["distance"], share)
         self._teacher.draw(teacher)
         self._student.draw(student)
         self._behind.set_data(*torch.cat([teacher, teacher[:1]]).T.numpy())
@@ -129,8 +131,7 @@ class RelationPanel(LiveChart):
         self._arrows.set_verts(arrows(student.numpy(), -found.gradient.numpy(), size))
         for name, (target, values) in pairs.items():
             self._dots[name].set_data(target, values)
-        share = np.asarray(losses) / losses[0] if len(losses) and losses[0] > 0 else np.empty(0)
-        self._fall.set_data(range(len(share)), share.clip(max=1.25))
+        self._fall.set_data(range(len(share)), share)
         said = self._texts(found, losses)
         for title, text in zip(self._titles, said, strict=True):
             title.set_text(text)
@@ -145,23 +146,25 @@ class RelationPanel(LiveChart):
         return self
 
     def _fit(
-        self, student: Tensor, teacher: Tensor, distances: tuple[np.ndarray, ...], count: int
+        self, student: Tensor, teacher: Tensor, distances: Sequence[np.ndarray], share: np.ndarray
     ) -> None:
         """Limits in which everything has room; they change rarely, by factors of two."""
-        size = float(f"{size_of(teacher):.1e}")  # rounded: much the same teacher, same limits
+        size = 1.05 ** round(math.log(size_of(teacher), 1.05))  # much the same, same limits
         x, y = (round(v / size, 1) * size for v in teacher.mean(0).tolist())
         away = (student - student.new_tensor([x, y])).abs().max().item() / size
         half = size * ROOM * _doublings(away / (ROOM * 0.98))
         times = _doublings(max(map(np.max, distances)) / FAR)
-        steps = STEPS * _doublings((count - 1) / STEPS)
-        limits = (x, y, half, times, steps)
+        steps = STEPS * _doublings((len(share) - 1) / STEPS)
+        top = _doublings(share.max(initial=0) / 1.25)
+        limits = (x, y, half, times, steps, top)
         if limits == self._limits:
             return
         self._limits = limits
         self._maps[0].set(xlim=(x - half, x + half), ylim=(y - half, y + half))
         ticks = range(0, math.ceil(FAR * times), times)
         _both(self._scatters["distance"], (-0.1 * times, FAR * times), ticks)
-        self._history.set_xlim(-0.03 * steps, 1.03 * steps)
+        self._history.set(xlim=(-0.03 * steps, 1.03 * steps), ylim=(0, 1.25 * top))
+        self._history.set_yticks([0, 0.5 * top, top])
         self.lay_out_again()
 
     def _texts(self, found: Pull, losses: Sequence[float]) -> list[str]:
@@ -174,6 +177,13 @@ class RelationPanel(LiveChart):
         else:
             fall = "steps downhill\nnone yet"
         return ["teacher", "student, arrows downhill", *heads, fall]
+
+
+def _title(axes: Axes) -> Text:
+    """A title of up to two lines that can be set again; its room is kept by an empty one."""
+    axes.set_title("Ag\nAg", fontsize=9.5, alpha=0)
+    style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5}
+    return axes.annotate("", (0.5, 1), (0, 6), ha="center", va="baseline", color=INK, **style)
 
 
 def _small(axes: Axes, x: str, y: str) -> Axes:
@@ -212,4 +222,4 @@ def _doublings(ratio: float) -> int:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if value >= 5e-5 or value == 0 else f"{value:.0e}"
+    return f"{value:.4f}" if value >= 5e-5 or value < SEEN else f"{value:.0e}"
