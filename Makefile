@@ -45,7 +45,7 @@ dashboard: $(VENV)/.installed-dashboard ## open the kernel explorer as a page, f
 	    --Voila.ip=127.0.0.1 --Voila.auto_token=True $(DASHBOARD_ARGS)
 
 bench: $(STAMP) ## measure the times that the documentation names
-	$(BIN)/python tests/bench.py $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 doctor: $(STAMP) ## say what is wrong with this installation, and what to do
 	@$(BIN)/python -m qrkd_lab doctor

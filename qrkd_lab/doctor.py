@@ -28,7 +28,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-__all__ = ["Finding", "check", "main"]
+__all__ = ["Finding", "check", "main", "widget_findings"]
 
 _PIP = f"{sys.executable} -m pip"
 _INSTALL = "make install (or, in the project's folder: pip install -e .)"
@@ -68,7 +68,7 @@ class Finding:
 
 def check() -> list[Finding]:
     """Everything that is looked at, in the order of the table; takes about ten seconds."""
-    parts = (_python, _packages, _libraries, _devices, _data, _folders, _widgets, _kernel)
+    parts = (_python, _packages, _libraries, _devices, _data, _folders, widget_findings, _kernel)
     findings: list[Finding] = []
     for part in parts:
         if part is _devices and any(f.name.startswith("torch ") and not f.ok for f in findings):
@@ -243,7 +243,8 @@ def _folders() -> list[Finding]:
     ]
 
 
-def _widgets() -> list[Finding]:
+def widget_findings() -> list[Finding]:
+    """Whether JupyterLab can draw widgets, as far as this Python can tell."""
     place = Path("share/jupyter/labextensions/@jupyter-widgets/jupyterlab-manager")
     there = (Path(sys.prefix) / place / "package.json").is_file()
     found = f"jupyterlab {_version('jupyterlab')}, ipywidgets {_version('ipywidgets')}"
@@ -253,13 +254,29 @@ def _widgets() -> list[Finding]:
         f"{_PIP} install --force-reinstall --no-deps jupyterlab_widgets ipywidgets\n"
         "then restart JupyterLab and reload its page."
     )
-    findings = [Finding("widgets", there, found, advice)]
+    findings = [Finding("widgets", there, found, advice), *_server()]
     jupyter = shutil.which("jupyter-lab")
     if jupyter and Path(jupyter).parent.resolve() != Path(sys.executable).parent.resolve():
         found = f"the command on the PATH is another one: {jupyter}"
         advice = "make lab (or activate this environment before: jupyter lab)"
         findings.append(Finding("jupyter lab", False, found, advice, essential=False))
     return findings
+
+
+def _server() -> list[Finding]:
+    """The Python of the Jupyter server that this kernel belongs to, where the system tells."""
+    command = Path("/proc", os.environ.get("JPY_PARENT_PID", "none"), "cmdline")
+    try:
+        python = Path(command.read_bytes().partition(b"\0")[0].decode())
+    except OSError:
+        return []
+    same = python.parent.absolute() == Path(sys.executable).parent.absolute()
+    found = "the Python of this kernel" if same else f"runs with {python}"
+    advice = (
+        "The server is another Python than this kernel, and widgets need their extension there:\n"
+        f"{python} -m pip install jupyterlab_widgets; or start this project's own: make lab"
+    )
+    return [Finding("server", same, found, advice, essential=False)] if python.is_absolute() else []
 
 
 def _kernel() -> list[Finding]:

@@ -7,6 +7,7 @@ does meets both sides alike. One thread, unless a line says otherwise. Nothing h
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import statistics
@@ -347,6 +348,23 @@ def import_row() -> Row:
     return Row("import torch, qrkd_lab against import torch", ours, theirs, 1.1, at_most=True)
 
 
+def browser_rows() -> list[Row]:
+    """From a slider to the new picture, in a real JupyterLab; nothing where there is no browser."""
+    from tests.browser import chromium
+
+    if chromium.find() is None or importlib.util.find_spec("playwright") is None:
+        print("no browser, or no playwright: see make test-browser", file=sys.stderr)
+        return []
+    from tests.browser.latency import slider_to_picture
+
+    rows = []
+    for qubits, budget in ((6, 0.1), (10, 0.25)):
+        taken = statistics.median(slider_to_picture(qubits))
+        name = f"slider to picture in Chromium, n=64, q={qubits}, against {1000 * budget:.0f} ms"
+        rows.append(Row(name, taken, budget, 1.0, at_most=True))
+    return rows
+
+
 def table(rows: list[Row]) -> str:
     head = ["measure", "ours", "theirs", "ratio", "must reach", ""]
     lines = [[row.name, f"{1e3 * row.ours:,.2f} ms", f"{1e3 * row.theirs:,.2f} ms",
@@ -377,6 +395,7 @@ def main() -> None:
         "epoch": lambda: [epoch_row(benchmark, teacher)],
         "language": language_rows,
         "import": lambda: [import_row()],
+        "browser": browser_rows,
     }
     rows: list[Row] = []
     for name, section in sections.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -141,9 +142,9 @@ def test_a_runs_folder_that_cannot_be_written(tmp_path, monkeypatch):
 
 
 def test_widgets_without_their_extension(tmp_path, monkeypatch):
-    assert named(doctor._widgets(), "widgets").ok
+    assert named(doctor.widget_findings(), "widgets").ok
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    finding = named(doctor._widgets(), "widgets")
+    finding = named(doctor.widget_findings(), "widgets")
     assert not finding.ok and "jupyterlab_widgets" in finding.advice
 
 
@@ -152,7 +153,7 @@ def test_another_jupyter_on_the_path(tmp_path, monkeypatch):
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    finding = named(doctor._widgets(), "jupyter lab")
+    finding = named(doctor.widget_findings(), "jupyter lab")
     assert not finding.ok and not finding.essential and str(other) in finding.found
 
 
@@ -191,3 +192,18 @@ def test_main_prints_a_table_and_the_status(monkeypatch, capsys):
 
 def test_the_project_file_lies_where_the_doctor_looks():
     assert (Path(doctor.__file__).parents[1] / "pyproject.toml").is_file()
+
+
+def test_a_server_of_another_python_is_named(monkeypatch):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        monkeypatch.setenv("JPY_PARENT_PID", str(server.pid))
+        if not Path(f"/proc/{server.pid}/cmdline").exists():
+            server.stdin.close()
+            pytest.skip("this system does not tell how a process was started")
+        assert named(doctor.widget_findings(), "server").ok
+        monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
+        finding = named(doctor.widget_findings(), "server")
+        assert not finding.ok and "jupyterlab_widgets" in finding.advice
+        server.stdin.close()
+    monkeypatch.setenv("JPY_PARENT_PID", "0")
+    assert "server" not in [finding.name for finding in doctor.widget_findings()]

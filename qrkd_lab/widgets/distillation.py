@@ -191,6 +191,7 @@ class DistillationExplorer(Explorer):
                 self.refresh()
                 time.sleep(REST)
         self.refresh()
+        self.keep()
 
     def refresh(self, *_: object) -> None:
         self._buttons()
@@ -209,7 +210,8 @@ class DistillationExplorer(Explorer):
 
     def _pictures(self, track: Track) -> dict[str, Picture]:
         """The arms so far, and the kernel matrices of the arm that the menu names."""
-        shown = {arm: track.histories[arm] for arm in track.arms if arm in track.histories}
+        arms = track.arms if track.of_teacher else track.order.arms
+        shown = {arm: track.histories[arm] for arm in arms if arm in track.histories}
         if not shown:
             return {}
         settings = benchmark_settings(track.order.benchmark, track.order.scale)

@@ -129,7 +129,7 @@ class Explorer:
             f'<div role="status">{self._said}</div><div class="qrkd-alt">{described}</div>'
         )
         self._fade(False)
-        self.later("still", _STILL, self._update_still)
+        self.later("still", _STILL, self.keep)
 
     def complain(self, error: Exception | str) -> None:
         """Say what is wrong; the pictures stay, faded, as they are not of this state."""
@@ -138,7 +138,7 @@ class Explorer:
         self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
         self._words.value = self._said
         self._fade(True)
-        self.later("still", _STILL, self._update_still)
+        self.later("still", _STILL, self.keep)
 
     def _look(self, function: Callable[[], Sight]) -> bool:
         try:
@@ -177,7 +177,8 @@ class Explorer:
 
         self._loop.call_soon_threadsafe(wait)
 
-    def _update_still(self) -> None:
+    def keep(self) -> None:
+        """Put what is shown now into the notebook, for when the controls are gone."""
         if self._handle is not None:
             self._handle.update(self._still(), raw=True)
 
