@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +49,9 @@ def arms_so_far(
     grid = chart.add_gridspec(2, 5, width_ratios=(1.3, 1.3, 1, 1, 1))
     score = chart.add_subplot(grid[:, :2])
     factor, unit = units(value)
-    quiet(score, "Epoch", words(value) + unit.replace(" ", ", ")).set_xlim(0, max(epochs, 1))
+    ends = [at for points in pulses.values() for at, _ in points[-1:]]
+    shown = _epochs_shown(epochs, [*ends, *map(len, histories.values())])
+    quiet(score, "Epoch", words(value) + unit.replace(" ", ", ")).set_xlim(0, shown)
     score.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend = {}
     for arm in arms:
@@ -59,7 +61,7 @@ def arms_so_far(
             _line(score, *zip(*known, strict=True), arm, epochs)
     for place, term in enumerate(terms[:6]):
         axes = quiet(chart.add_subplot(grid[place // 3, 2 + place % 3]), "", "")
-        axes.set_xlim(0, max(epochs, 1))
+        axes.set_xlim(0, shown)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_title(f"{term} loss", fontsize=10, color=INK)
         for arm in arms:
@@ -109,7 +111,8 @@ def matrices_so_far(
         axes.set_yticks([])
         axes.set_xlabel(f"{n} samples" + ("" if labels is None else ", by class"), fontsize=10)
     chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
-    quiet(curve, "Epoch", "Centred alignment").set(xlim=(0, max(epochs, 1)), ylim=(0, 1.02))
+    shown = _epochs_shown(epochs, [points[-1][0] for points in alignments.values()])
+    quiet(curve, "Epoch", "Centred alignment").set(xlim=(0, shown), ylim=(0, 1.02))
     curve.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for name in order_arms(alignments):
         _line(curve, *zip(*alignments[name], strict=True), name, epochs=POINTS + 1)
@@ -124,6 +127,13 @@ def matrices_so_far(
         f"Kernel matrices of {n} samples, {kind}, of teacher and student, and the alignment of "
         f"each arm over epochs. {message}.",
     )
+
+
+def _epochs_shown(epochs: int, done: Iterable[float]) -> float:
+    """Where the axis of epochs ends: with the last one, or a little after where it is now."""
+    if epochs <= POINTS:
+        return max(epochs, 1)
+    return min(epochs, max(10.0, 1.3 * max(done, default=0.0)))
 
 
 def _terms(histories: Mapping[str, Sequence[Mapping[str, float]]], pulses: Pulses) -> list[str]:

@@ -32,8 +32,9 @@ FIELDS = (
     "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight",
     "kernel_weight", "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
 )  # fmt: skip
-LAYERS = {"the map's own": None, **{str(n): n for n in range(1, 7)}}
-RULE = {"by the rule": None, **{f"{b:.4g}": b for b in BANDWIDTHS}}
+OPEN = {"layers": "the map's own", "bandwidth": "by the rule"}  # what a menu says for None
+LAYERS = (OPEN["layers"], *range(1, 7))
+RULE = {OPEN["bandwidth"]: OPEN["bandwidth"], **{f"{b:.4g}": b for b in BANDWIDTHS}}
 
 _AT_WORK: dict[str, LiveRun] = {}  # cell of a notebook -> what it trains
 
@@ -107,6 +108,11 @@ class DistillationExplorer(Explorer):
             [self._start, self._pause, self._stop, self._view],
         ]
 
+    @property
+    def state(self) -> dict[str, Any]:
+        values = super().state
+        return values | {name: None for name, word in OPEN.items() if values[name] == word}
+
     def see(self) -> Sight:
         settings, arms = self._check(), self.state["arms"]
         track, asked = self.training.track, self._order()
@@ -177,7 +183,8 @@ class DistillationExplorer(Explorer):
         settings = benchmark_settings(self.state["benchmark"], self.state["scale"])
         with self.together():
             for name in FIELDS:
-                self.controls[name].value = getattr(settings, name)
+                value = getattr(settings, name)
+                self.controls[name].value = OPEN[name] if value is None else value
 
     def _news(self) -> None:
         """Something has come from the training; called from its thread."""
@@ -263,8 +270,8 @@ def _fields(start: Settings) -> dict[str, W.Widget]:
         "kernel": menu("Kernel", start.kernel, tuple(KERNELS)),
         "feature_map": menu("Feature map", start.feature_map, tuple(FEATURE_MAPS)),
         "qubits": slider("Qubits", start.qubits, 1, 12),
-        "layers": menu("Layers", start.layers, LAYERS),
-        "bandwidth": menu("Bandwidth", start.bandwidth, RULE),
+        "layers": menu("Layers", start.layers or OPEN["layers"], LAYERS),
+        "bandwidth": menu("Bandwidth", start.bandwidth or OPEN["bandwidth"], RULE),
         "encoder": menu("Encoder", start.encoder, tuple(ENCODERS)),
     }
 

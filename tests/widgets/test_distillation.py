@@ -118,6 +118,8 @@ def test_another_benchmark_brings_its_own_settings(explorer):
 def test_its_repr_makes_it_again(explorer):
     explorer.controls["kernel_weight"].value = 3.5
     explorer.controls["seed"].value = 2
+    explorer.controls["layers"].value = 3
+    assert explorer.state["bandwidth"] is None and "layers=3" in repr(explorer)
     again = eval(repr(explorer))
     assert again.state == explorer.state and again._places == {
         **explorer._places, "runs_dir": str(explorer._places["runs_dir"]),
