@@ -49,12 +49,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FORMAT", "RecordError", "Run", "find_run", "load_run", "read_runs", "run_key", "save_run",
+    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs", "run_key", "save_run",
     "versions",
 ]  # fmt: skip
 
 FORMAT = 1
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
+_NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pennylane", "numpy")
 
 
@@ -244,12 +245,12 @@ def read_runs(
 ) -> list[Run]:
     """All whole runs under ``root``, sorted; a damaged one is left out with a warning naming it.
 
-    A ``root`` that does not exist holds no runs: the list is empty. ``weights`` as in
-    :func:`load_run`.
+    Other folders that lie there (data, say) are passed over. A ``root`` that does not exist holds
+    no runs: the list is empty. ``weights`` as in :func:`load_run`.
     """
     runs = []
     for path in sorted(Path(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
-        if path.name.startswith(".") or not path.is_dir():
+        if path.name.startswith(".") or not is_record(path):
             continue
         try:
             runs.append(load_run(path, weights))
@@ -257,6 +258,11 @@ def read_runs(
             warnings.warn(f"left out of the results: {error}", stacklevel=2)
     order = ("benchmark", "scale", "arm", "seed")
     return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
+
+
+def is_record(path: Path) -> bool:
+    """Whether a folder is one of a record, whole or damaged: by its name, or by what it holds."""
+    return path.is_dir() and bool(_NAME.fullmatch(path.name) or (path / RECORD).exists())
 
 
 FIELDS = {item.name for item in fields(Run)} - {"path"}

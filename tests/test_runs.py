@@ -306,3 +306,11 @@ def test_versions_import_nothing_heavy() -> None:
     assert done.stdout.strip().split("+")[0] == str(torch.__version__).split("+")[0]
     names = {"qrkd_lab", "python", "platform", *runs.LIBRARIES}
     assert set(runs.versions()) == names and "transformers" in names
+
+
+def test_folders_that_are_no_records_are_passed_over(tmp_path, recwarn):
+    (tmp_path / "own" / "pictures" / "train").mkdir(parents=True)
+    assert read_runs(tmp_path) == [] and not recwarn.list
+    (tmp_path / "own" / "pictures" / ("kd-seed0-" + 16 * "a")).mkdir()
+    with pytest.warns(UserWarning, match="left out of the results"):
+        assert read_runs(tmp_path) == []

@@ -1,0 +1,111 @@
+"""The code beside a record makes that record again."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+import qrkd_lab as ql
+from qrkd_lab.records.recipe import reproduce
+from qrkd_lab.runs import read_runs
+from tests.records.made_runs import made_run, own_run
+
+QUIET = {"progress": False}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return ql.compare(
+        "digits", ["qrkd"], [3], "smoke", runs_dir=tmp_path_factory.mktemp("runs"),
+        kernel_weight=0.5, student_widths=[4, 3, 9], train_size=128, **QUIET,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["teacher", "qrkd"])
+def test_the_python_gives_the_same_key_and_the_same_digits(study, which, tmp_path):
+    run = study.runs[which]
+    recipe = reproduce(run, runs_dir=str(tmp_path / "again"))
+    assert ("kernel_weight=0.5" in recipe.python) == (run.settings["arm"] == "qrkd")
+    assert "batch_size" not in recipe.python and "temperature" not in recipe.python
+    place = {}
+    exec(recipe.python, place)
+    (again,) = [other for other in place["study"].runs if other.name == run.name]
+    assert again.key == run.key and again.path != run.path
+    assert again.metrics == run.metrics
+    assert list(again.history) == list(run.history)
+
+
+def test_the_command_gives_the_same_key_too(study, tmp_path):
+    run = study.runs[1]
+    recipe = reproduce(run, runs_dir=str(tmp_path / "a b"))
+    words = shlex.split(recipe.shell)
+    assert words[:3] == ["python", "-m", "qrkd_lab"]
+    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=tmp_path)
+    found = {other.name: other for other in read_runs(tmp_path / "a b")}
+    assert found[run.name].key == run.key and found[run.name].metrics == run.metrics
+    assert any("trains the seeds 0 to 3" in note for note in recipe.notes)
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    for i in range(60):
+        place = tmp_path / "shades" / ("test" if i % 3 == 0 else "train") / str(i % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 100 * (i % 2) + i).save(place / f"{i}.png")
+    folder = str(tmp_path / "shades")
+    study = ql.compare(folder, ["scratch"], 1, "smoke", runs_dir=tmp_path / "runs", **QUIET)
+    run = study.runs[-1]
+    assert 'ql.compare("path/to/shades"' in reproduce(run).python
+    assert any("replace path/to" in note for note in reproduce(run).notes)
+    recipe = reproduce(run, folder, str(tmp_path / "again"))
+    assert not any("path/to" in note for note in recipe.notes)
+    place = {}
+    exec(recipe.python, place)  # the smoke scale's sizes were lowered to fit, and are written out
+    assert place["study"].runs[-1].key == run.key
+
+
+def test_defaults_are_not_written_out():
+    recipe = reproduce(made_run("qrkd", 2, "mnist", "laptop"))
+    assert recipe.python == (
+        "import qrkd_lab as ql\n\n"
+        'study = ql.compare("mnist", arms=["qrkd"], seeds=[2], scale="laptop",\n'
+        '                   runs_dir="runs_again")\n'
+    )
+    assert recipe.shell == (
+        "python -m qrkd_lab compare mnist --arms qrkd --seeds 3 --scale laptop "
+        "--runs-dir runs_again"
+    )
+
+
+def test_values_survive_the_shell():
+    from qrkd_lab.notebook_parameters import parse_parameters
+
+    changes = {"teacher_model": "7", "vocabulary": None, "learning_rate": 1e-3, "tap": "mean"}
+    recipe = reproduce(made_run("qrkd", 0, "ptb", "laptop", **changes))
+    words = shlex.split(recipe.shell)
+    pairs = words[words.index("--set") + 1 : words.index("--runs-dir")]
+    changes.pop("vocabulary")  # a teacher from elsewhere brings its own
+    assert parse_parameters(pairs) == changes
+
+
+def test_what_no_call_makes_is_said():
+    who = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
+    recipe = reproduce(own_run(who))
+    assert recipe.python == recipe.shell == ""
+    assert "the arm 'ladder'" in recipe.notes[0] and "qrkd_lab 0.1.0" in recipe.notes[0]
+    run = made_run()
+    edited = own_run(dict(run.settings) | {"kernel_weight": 1})  # a whole number: another key
+    assert reproduce(run).python and not reproduce(edited).python
+    assert "another kind of number" in reproduce(edited).notes[0]
+    older = replace(run, settings={n: v for n, v in run.settings.items() if n != "schedule"})
+    assert "lacks schedule" in reproduce(older).notes[0]
+
+
+def test_it_reads_as_one_piece_of_code(study):
+    text = str(reproduce(study.runs[1]))
+    compile(text, "recipe", "exec")
+    assert "# python -m qrkd_lab compare digits" in text and study.runs[1].key in text
