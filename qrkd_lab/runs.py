@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs", "run_key", "save_run",
-    "versions",
+    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs", "run_key",
+    "save_run", "versions",
 ]  # fmt: skip
 
 FORMAT = 1
