@@ -23,6 +23,7 @@ from qrkd_lab.notebooks import NotebookError, is_fresh
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+EXPLORERS = [path for path in NOTEBOOKS if path.stem.startswith("explore_")]
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 IMAGES, TEXTS = ("06_mnist", "07_cifar10"), ("08_wikitext2", "09_penn_treebank", "10_imdb")
 DATA = os.environ.get("QRKD_DATA_DIR")
@@ -44,7 +45,9 @@ def code_lines(cell) -> list[str]:
 def test_the_series_is_whole():
     numbers = [int(path.stem[:2]) for path in NUMBERED]
     assert numbers == list(range(16))
-    assert {"glossary", "solutions"} <= {path.stem for path in NOTEBOOKS}
+    assert {"glossary", "solutions", "widget_doctor"} <= {path.stem for path in NOTEBOOKS}
+    explorers = ("distillation", "kernels", "records", "relations")
+    assert [path.stem for path in EXPLORERS] == [f"explore_{name}" for name in explorers]
 
 
 @each
@@ -86,6 +89,8 @@ def test_links_inside_lead_somewhere(path):
     titles = anchors(text)
     for target in re.findall(r"\]\(#([^)]+)\)", text):
         assert target in titles, f"#{target}"
+    for image in re.findall(r"!\[[^\]]+\]\(([\w./-]+)\)", text):
+        assert (FOLDER / image).exists(), image
     for target, part in re.findall(r"\]\(([\w./-]+\.ipynb)(?:#([^)]+))?\)", text):
         assert (FOLDER / target).exists(), target
         assert not part or part in anchors(prose(read(FOLDER / target))), f"{target}#{part}"
@@ -104,6 +109,17 @@ def test_each_leads_to_its_neighbours_and_to_the_solutions(number):
             assert links >= 2, f"{neighbour.name}: at the top and at the end, found {links}"
     assert "](solutions.ipynb" in text
     assert f"]({NUMBERED[number].name}" in prose(read(FOLDER / "solutions.ipynb"))
+
+
+@pytest.mark.parametrize("path", EXPLORERS, ids=lambda path: path.stem)
+def test_an_explorer_comes_first_leaves_a_picture_and_is_shown_in_use(path):
+    nb = read(path)
+    third = [cell for cell in nb.cells if cell.cell_type == "code"][2]
+    left = "".join(output.get("data", {}).get("text/html", "") for output in third.outputs)
+    assert "qrkd-still" in left and "<img" in left, "its still is what a saved notebook shows"
+    assert f"](images/{path.stem}.png)" in nb.cells[0].source
+    course = "".join(prose(read(notebook)) for notebook in NUMBERED)
+    assert f"]({path.name})" in course, "no notebook of the course leads here"
 
 
 @each

@@ -45,9 +45,9 @@ def test_it_follows_every_kind_of_knob(lab):
     notebook.run_all(seconds=120)
     box = notebook.explorer(BOX)
     expect(picture(box)).to_be_visible()
-    turn_every_kind_of_knob(notebook.page, box)
     expect(picture(box, "circuit")).to_be_visible()
     notebook.screenshot("explore_kernels", of=box)
+    turn_every_kind_of_knob(notebook.page, box)
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
 
 
