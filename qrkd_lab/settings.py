@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, fields
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
@@ -247,7 +248,7 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
 
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """The value as the field's type: NumPy's numbers count, lists become tuples; else an error."""
-    expected = get_type_hints(Settings)[name]
+    expected = _types()[name]
     kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
     if value is None and type(None) in kinds:
         return None
@@ -268,6 +269,11 @@ def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
             "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
         )
     raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Settings)
 
 
 def _plain(kinds: tuple[Any, ...]) -> str:

@@ -13,29 +13,18 @@ import ipywidgets as W
 
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS
 from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings
-from qrkd_lab.kernels import KERNELS
-from qrkd_lab.kernels.calibration import BANDWIDTHS
-from qrkd_lab.kernels.encoders import ENCODERS
-from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.live import LiveRun, Order, Track
 from qrkd_lab.plots import arm_grid, arms_so_far, matrices_so_far
 from qrkd_lab.settings import Settings
-from qrkd_lab.widgets.controls import button, menu, number, row, several, slider
+from qrkd_lab.widgets.controls import button, menu, row, several, slider
 from qrkd_lab.widgets.explorer import Explorer, Sight
 from qrkd_lab.widgets.pictures import Picture
 from qrkd_lab.widgets.progress_words import progress, ready
+from qrkd_lab.widgets.setting_controls import FIELDS, OPEN, setting_controls
 
 __all__ = ["DistillationExplorer"]
 
 REST = 0.25  # seconds between two pictures of a training
-FIELDS = (
-    "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight",
-    "kernel_weight", "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
-)  # fmt: skip
-OPEN = {"layers": "the map's own", "bandwidth": "by the rule"}  # what a menu says for None
-LAYERS = (OPEN["layers"], *range(1, 7))
-RULE = {OPEN["bandwidth"]: OPEN["bandwidth"], **{f"{b:.4g}": b for b in BANDWIDTHS}}
-
 _AT_WORK: dict[str, LiveRun] = {}  # cell of a notebook -> what it trains
 
 
@@ -86,7 +75,7 @@ class DistillationExplorer(Explorer):
             "scale": menu("Scale", scale, SCALES),
             "arms": several("Arms", arms, tuple(ARMS)),
             "seed": slider("Seed", seed, 0, 20),
-        } | _fields(start)
+        } | setting_controls(start)
         self._start = button("Start", self.start, "Train what is not on disk yet")
         self._pause = button("Pause", self.pause, "Wait after the present step")
         self._stop = button("Stop", self.training.stop, "End now, and record the last whole epoch")
@@ -255,25 +244,6 @@ class DistillationExplorer(Explorer):
             _AT_WORK[cell] = self.training
         atexit.register(self.close)
         super()._ipython_display_()
-
-
-def _fields(start: Settings) -> dict[str, W.Widget]:
-    """A control for each of the settings."""
-    return {
-        "epochs": number("Epochs", start.epochs, 1, 1000),
-        "learning_rate": number("Learning rate", start.learning_rate, 1e-9, 1e9, 1e-3),
-        "temperature": number("Temperature", start.temperature, 0.1, 100.0, 0.5),
-        "kd_weight": number("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
-        "distance_weight": number("of distances", start.distance_weight, 0.0, 1e6, 0.1),
-        "angle_weight": number("of angles", start.angle_weight, 0.0, 1e6, 0.1),
-        "kernel_weight": number("of the kernel", start.kernel_weight, 0.0, 1e6, 0.1),
-        "kernel": menu("Kernel", start.kernel, tuple(KERNELS)),
-        "feature_map": menu("Feature map", start.feature_map, tuple(FEATURE_MAPS)),
-        "qubits": slider("Qubits", start.qubits, 1, 12),
-        "layers": menu("Layers", start.layers or OPEN["layers"], LAYERS),
-        "bandwidth": menu("Bandwidth", start.bandwidth or OPEN["bandwidth"], RULE),
-        "encoder": menu("Encoder", start.encoder, tuple(ENCODERS)),
-    }
 
 
 def _cell() -> str | None:
