@@ -6,15 +6,14 @@ The public names are listed in ``__all__``; each is imported when it is first us
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from qrkd_lab.faces import face
 
 _HOMES = {
-    "qrkd_lab.arms": ("ARMS",),
-    "qrkd_lab.benchmarks": ("Benchmark", "benchmark_of", "load_benchmark"),
-    "qrkd_lab.comparison": ("compare",),
-    "qrkd_lab.data": ("DataError",),
-    "qrkd_lab.kernels": (
+    "arms": ("ARMS",),
+    "benchmarks": ("Benchmark", "benchmark_of", "load_benchmark"),
+    "comparison": ("compare",),
+    "data": ("DataError",),
+    "kernels": (
         "CosineKernel",
         "Encoder",
         "FidelityKernel",
@@ -32,26 +31,13 @@ _HOMES = {
         "off_diagonal",
         "random_feature_surrogate",
     ),
-    "qrkd_lab.losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
-    "qrkd_lab.objective": ("DistillationLoss", "Outputs", "TeacherBatch"),
-    "qrkd_lab.published": ("published_runs",),
-    "qrkd_lab.relations": ("pairwise_distances", "triplet_angles"),
-    "qrkd_lab.runs": ("load_run", "read_runs"),
-    "qrkd_lab.study": ("Study",),
+    "losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
+    "objective": ("DistillationLoss", "Outputs", "TeacherBatch"),
+    "published": ("published_runs",),
+    "relations": ("pairwise_distances", "triplet_angles"),
+    "runs": ("load_run", "read_runs"),
+    "study": ("Study",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __version__ = "0.1.0"
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name not in _HOME:
-        raise AttributeError(f"qrkd_lab has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605

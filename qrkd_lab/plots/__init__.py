@@ -8,8 +8,7 @@ it is first used. What the figures have in common, one colour for each arm, quie
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from qrkd_lab.faces import face
 
 _HOMES = {
     "animation": ("Animation",),
@@ -43,18 +42,5 @@ _HOMES = {
     "style": ("Chart", "arm_style"),
     "sweeps": ("bandwidth_curve", "concentration", "surrogate_curve"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name not in _HOME:
-        raise AttributeError(f"qrkd_lab.plots has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605

@@ -8,27 +8,14 @@ figure of the last state is left in the notebook.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from qrkd_lab.faces import face
 
 _HOMES = {
-    "DistillationExplorer": "distillation",
-    "KernelExplorer": "kernels",
-    "RelationExplorer": "relations",
-    "StudyBrowser": "records",
-    "WidgetDoctor": "health",
+    "distillation": ("DistillationExplorer",),
+    "health": ("WidgetDoctor",),
+    "kernels": ("KernelExplorer",),
+    "records": ("StudyBrowser",),
+    "relations": ("RelationExplorer",),
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name not in _HOMES:
-        raise AttributeError(f"qrkd_lab.widgets has no {name!r}; it has {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605
