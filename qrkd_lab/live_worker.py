@@ -1,8 +1,8 @@
 """The process that trains for a notebook: it takes orders over a pipe, and tells what it does.
 
 A process of its own, so that the notebook's cells go on while it trains, and neither draws from the
-other's random numbers. It ends when the pipe does: a notebook that is closed leaves nothing behind
-but what was recorded, and a checkpoint to go on from.
+other's random numbers. It ends when the pipe does: when a notebook is closed, or its kernel killed,
+the last whole epoch is recorded, and a checkpoint is left to go on from.
 """
 
 from __future__ import annotations
@@ -68,20 +68,27 @@ def serve(pipe: Connection) -> None:
             try:
                 _carry_out(order, pipe)
             except Stopped:
-                pipe.send(("end", "stopped"))
-            except (EOFError, BrokenPipeError):
-                raise
+                _tell(pipe, "end", "stopped")
             except Exception as error:  # said in the notebook; the next order may be better
                 known = isinstance(error, (ValueError, ArithmeticError))
                 kind = "" if known else f"{type(error).__name__}: "
-                pipe.send(("failed", f"{kind}{error}"))
-                pipe.send(("end", "failed"))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+                _tell(pipe, "failed", f"{kind}{error}")
+                _tell(pipe, "end", "failed")
+    except (EOFError, OSError, KeyboardInterrupt):
         return
 
 
+def _tell(pipe: Connection, *message: Any) -> bool:  # noqa: ANN401
+    """Send a message; whether somebody is still there to take it."""
+    try:
+        pipe.send(message)
+    except OSError:
+        return False
+    return True
+
+
 def _carry_out(order: Order, pipe: Connection) -> None:
-    pipe.send(("loading", order.benchmark))
+    _tell(pipe, "loading", order.benchmark)
     benchmark = load_benchmark(
         order.benchmark, order.scale, order.data_dir, order.device, **order.settings
     )
@@ -93,15 +100,15 @@ def _carry_out(order: Order, pipe: Connection) -> None:
         if run is None:
             missing.append(settings)
         else:
-            pipe.send(("run", run, True))
+            _tell(pipe, "run", run, True)
     watch = PipeWatch(pipe, benchmark)
     for result in run_seed(benchmark, missing, folder, False, 0, watch) if missing else ():
         if isinstance(result, Run):
-            pipe.send(("run", result, False))
+            _tell(pipe, "run", result, False)
         else:
             failed += 1
-            pipe.send(("failed", str(result)))
-    pipe.send(("end", "failed" if failed else "done"))
+            _tell(pipe, "failed", str(result))
+    _tell(pipe, "end", "failed" if failed else "done")
 
 
 class PipeWatch(Watch):
@@ -128,7 +135,7 @@ class PipeWatch(Watch):
         self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
         arms = [learner.settings.arm for learner in learners]
         histories = {learner.settings.arm: list(learner.history) for learner in learners}
-        self.pipe.send(("begin", arms, epochs, steps, done, histories))
+        _tell(self.pipe, "begin", arms, epochs, steps, done, histories)
         self._look(learners, done / steps)
 
     def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
@@ -136,7 +143,7 @@ class PipeWatch(Watch):
         if now - self._said >= PULSE:
             self._said = now
             terms = {le.settings.arm: le.means() for le in learners if le.failure is None}
-            self.pipe.send(("pulse", at, epoch, step, terms))
+            _tell(self.pipe, "pulse", at, epoch, step, terms)
         if now - self._looked >= LOOK:
             self._look(learners, at)
         self._obey()
@@ -144,20 +151,23 @@ class PipeWatch(Watch):
     def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
         histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
         failures = [str(le.failure) for le in learners if le.failure is not None]
-        self.pipe.send(("epoch", epoch, histories, failures))
+        _tell(self.pipe, "epoch", epoch, histories, failures)
         if time.monotonic() - self._looked >= LOOK or not histories:
             self._look(learners, epoch)
 
     def _obey(self) -> None:
         """Do what the notebook asks; while paused, wait for the next word."""
         paused = False
-        while paused or self.pipe.poll():
-            word = self.pipe.recv()
-            if word == "stop":
-                raise Stopped
-            if paused != (word == "pause"):
-                paused = not paused
-                self.pipe.send(("paused", paused))
+        try:
+            while paused or self.pipe.poll():
+                word = self.pipe.recv()
+                if word == "stop":
+                    raise Stopped
+                if paused != (word == "pause"):
+                    paused = not paused
+                    _tell(self.pipe, "paused", paused)
+        except (EOFError, OSError):
+            raise Stopped from None  # nobody is there any more
 
     @torch.no_grad()
     def _look(self, learners: Sequence[Learner], at: float) -> None:
@@ -177,4 +187,4 @@ class PipeWatch(Watch):
             pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
             matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
         labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
-        self.pipe.send(("matrices", at, matrices, labels))
+        _tell(self.pipe, "matrices", at, matrices, labels)

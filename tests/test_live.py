@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +114,35 @@ def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(tmp_path):
         assert live.wait(60)
     finally:
         live.close()
+
+
+PARENT = """
+import time
+from qrkd_lab.live import LiveRun, Order
+live = LiveRun()
+live.start(Order("digits", "smoke", ("kd", "scratch"), 0, {settings!r}, runs_dir={folder!r}))
+while "kd" not in live.track.arms or live.track.at < 2:
+    time.sleep(0.01)
+print(live._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_when_the_notebook_is_killed_the_training_stops_and_is_recorded(tmp_path):
+    code = PARENT.format(settings=SMALL | {"epochs": 100_000}, folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as notebook:
+        worker = int(notebook.stdout.readline())
+        notebook.kill()
+    until(lambda: not running(worker))
+    runs = read_runs(tmp_path, "digits", "smoke")
+    assert {run.settings["arm"] for run in runs} == {"teacher", "kd", "scratch"}
+    assert list(tmp_path.rglob(".checkpoint*"))
+
+
+def running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # an orphan that nobody waits for stays as a zombie
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
