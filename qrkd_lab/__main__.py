@@ -52,7 +52,12 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("benchmark", help=f"{', '.join(BENCHMARKS)}, or a folder of images or text")
     add("--arms", nargs="+", default=DEFAULT_ARMS, metavar="ARM", help=arms.replace("%", "%%"))
-    add("--seeds", type=int, default=5, metavar="N", help="how many seeds (default 5)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seeds", type=int, default=5, metavar="N",
+                       help="how many seeds (default 5)")  # fmt: skip
+    seeds.add_argument(
+        "--seed", type=int, nargs="+", metavar="SEED", help="these seeds and no other"
+    )
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
     add("--reference", help="arm that the others are compared with (default rkd)")
@@ -79,7 +84,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     study = compare(
         arguments.benchmark,
         arguments.arms,
-        arguments.seeds,
+        arguments.seed or arguments.seeds,
         arguments.scale,
         arguments.jobs,
         arguments.runs_dir,

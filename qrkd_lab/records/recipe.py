@@ -75,7 +75,7 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
     given = {"arms": arms, "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
     words = [shlex.quote(f"{name}={_bare(value)}") for name, value in changes.items()]
     shell = [
-        f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arms[0]} --seeds {seed + 1}",
+        f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arms[0]} --seed {seed}",
         f"--scale {scale}",
         *(["--set", *words] if words else []),
         f"--runs-dir {shlex.quote(runs_dir)}",
@@ -108,10 +108,6 @@ def _notes(run: Run, folder_unknown: bool) -> list[str]:
         f"and the same digits on the same device ({run.device}), torch ({torch}) and kind of "
         "processor."
     )
-    if asked["seed"]:
-        notes.append(
-            f"The command counts seeds: it trains the seeds 0 to {asked['seed']}, Python this one."
-        )
     return notes
 
 

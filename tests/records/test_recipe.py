@@ -48,7 +48,7 @@ def test_the_command_gives_the_same_key_too(study, tmp_path):
     subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=tmp_path)
     found = {other.name: other for other in read_runs(tmp_path / "a b")}
     assert found[run.name].key == run.key and found[run.name].metrics == run.metrics
-    assert any("trains the seeds 0 to 3" in note for note in recipe.notes)
+    assert {other.settings["seed"] for other in found.values()} == {run.settings["seed"]}
 
 
 def test_a_folder_of_ones_own(tmp_path):
@@ -76,8 +76,7 @@ def test_defaults_are_not_written_out():
         '                   runs_dir="runs_again")\n'
     )
     assert recipe.shell == (
-        "python -m qrkd_lab compare mnist --arms qrkd --seeds 3 --scale laptop "
-        "--runs-dir runs_again"
+        "python -m qrkd_lab compare mnist --arms qrkd --seed 2 --scale laptop --runs-dir runs_again"
     )
 
 
