@@ -9,8 +9,6 @@ anew.
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +20,7 @@ import torch
 from qrkd_lab.learner import Learner
 from qrkd_lab.runs import versions
 from qrkd_lab.storage import RecordError, canonical_sha256
+from qrkd_lab.watch import Watch
 
 __all__ = ["Checkpoint"]
 
@@ -91,22 +90,33 @@ class Checkpoint:
             with suppress(OSError):
                 hidden.unlink(missing_ok=True)
 
-    def restore(self, learners: Sequence[Learner]) -> tuple[int, int]:
+    def restore(self, learners: Sequence[Learner], watch: Watch | None = None) -> tuple[int, int]:
         """Put the learners where they were; returns epoch and batches done in it, or (1, 0).
 
-        A file that cannot be read is said to be so, and training begins anew.
+        A file that cannot be read, or holds something else, is said to be so to the watch, and
+        training begins anew.
+
+        Raises:
+            RecordError: it fits these learners in number and not in kind; says to delete it.
         """
         if not self.path.exists():
             return 1, 0
         try:
             state = torch.load(self.path, weights_only=True, map_location="cpu")
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            epoch, step, held = state["epoch"], state["step"], list(state["learners"])
+        except Exception as error:  # what a damaged file raises depends on the damage
             said = (str(error) or type(error).__name__).splitlines()[0]
-            print(f"{self.path} cannot be read ({said}): training begins anew", file=sys.stderr)
+            (watch or Watch()).note(f"{self.path} cannot be read ({said}): training begins anew")
             return 1, 0
-        for learner, held in zip(learners, state["learners"], strict=True):
-            learner.restore(held)
-        return state["epoch"], state["step"]
+        try:
+            for learner, one in zip(learners, held, strict=True):
+                learner.restore(one)
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(
+                f"{self.path} is no state of this training ({type(error).__name__}): delete it, "
+                "and training begins anew."
+            ) from error
+        return epoch, step
 
     def remove(self) -> None:
         """Delete the file: what it led to is recorded."""

@@ -28,6 +28,7 @@ from qrkd_lab.progress import duration
 from qrkd_lab.published import published_seeds
 from qrkd_lab.runs import Run
 from qrkd_lab.settings import Settings
+from qrkd_lab.storage import check_writable
 from qrkd_lab.study import Study, StudyError
 
 __all__ = ["compare"]
@@ -127,7 +128,8 @@ def _own_runs(
             else:
                 runs.append(found)
     _try(loaded, {one.arm: one for todo in missing.values() for one in todo})
-    runs_dir.mkdir(parents=True, exist_ok=True)
+    if missing:
+        check_writable(runs_dir)
     started = time.monotonic()
     _LOADED.clear()
     _LOADED[recipe.key] = loaded

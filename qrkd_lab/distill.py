@@ -61,13 +61,13 @@ def train(
     """
     first = learners[0].settings
     steps = benchmark.steps(first.batch_size)
-    begun, done = (1, 0) if checkpoint is None else checkpoint.restore(learners)
+    watch = Watch() if watch is None else watch
+    begun, done = (1, 0) if checkpoint is None else checkpoint.restore(learners, watch)
     names = "" if len(learners) > 1 else f" {first.arm}"
     progress = Progress(
         f"{first.benchmark}{names} seed {first.seed}", epochs, steps, show, position=position
     )
     progress.resume((begun - 1) * steps + done)
-    watch = Watch() if watch is None else watch
     watch.begin(learners, teacher, epochs, steps, (begun - 1) * steps + done)
     try:
         for epoch in range(begun, epochs + 1):

@@ -43,6 +43,7 @@ class Track:
         alignments: arm to (at, centred alignment of the two).
         runs: recorded ones.
         reused: names of those that were on the disk already.
+        notes: things to know, in words.
         failures: in words.
     """
 
@@ -58,6 +59,7 @@ class Track:
     alignments: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -100,7 +102,12 @@ class Track:
     def _take_run(self, run: Run, reused: bool) -> None:
         self.runs.append(run)
         self.histories[run.settings["arm"]] = list(run.history)
-        self.reused += [run.name] if reused else []
+        if reused:
+            self.reused.append(run.name)
+            self.epochs = max(self.epochs, len(run.history))
+
+    def _take_note(self, said: str) -> None:
+        self.notes.append(said)
 
     def _take_failed(self, said: str) -> None:
         self.failures.append(said)
@@ -163,6 +170,13 @@ class LiveRun:
             self.state = "stopping"
             self._on_change()
 
+    def retire(self) -> None:
+        """Stop, and end the process when the last whole epoch is recorded."""
+        self.stop()
+        if self._process is not None:
+            with suppress(OSError):
+                self._pipe.send("end")
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the end of what is training; False if it takes longer."""
         return self._idle.wait(seconds)
@@ -176,6 +190,7 @@ class LiveRun:
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[other.fileno()],
+            start_new_session=True,  # interrupting the notebook's kernel is not meant for it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # what is to be said comes over the pipe

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.data import DataError
 from qrkd_lab.job import find, run_seed
 from qrkd_lab.learner import Learner
 from qrkd_lab.runs import Run
+from qrkd_lab.storage import RecordError, check_writable
 from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["Order", "serve", "serve_at"]
@@ -63,6 +65,8 @@ def serve(pipe: Connection) -> None:
     try:
         while True:
             order = pipe.recv()
+            if order == "end":
+                return
             if not isinstance(order, Order):
                 continue  # a pause or stop that came too late
             try:
@@ -70,7 +74,7 @@ def serve(pipe: Connection) -> None:
             except Stopped:
                 _tell(pipe, "end", "stopped")
             except Exception as error:  # said in the notebook; the next order may be better
-                known = isinstance(error, (ValueError, ArithmeticError))
+                known = isinstance(error, (ValueError, ArithmeticError, RecordError, DataError))
                 kind = "" if known else f"{type(error).__name__}: "
                 _tell(pipe, "failed", f"{kind}{error}")
                 _tell(pipe, "end", "failed")
@@ -93,6 +97,7 @@ def _carry_out(order: Order, pipe: Connection) -> None:
         order.benchmark, order.scale, order.data_dir, order.device, **order.settings
     )
     folder = Path(order.runs_dir)
+    check_writable(folder)
     missing, failed = [], 0
     for arm in order.arms:
         settings = benchmark.settings.replace(arm=arm, seed=order.seed)
@@ -118,9 +123,8 @@ class PipeWatch(Watch):
         self.pipe, self.benchmark = pipe, benchmark
         self.teacher: nn.Module | None = None
         self.batch: tuple[Any, Tensor] | None = None
-        self._steps = 1
+        self._epochs = self._steps = 1
         self._said = self._looked = 0.0
-        self._sums: dict[str, tuple[int, Tensor]] = {}
 
     def begin(
         self,
@@ -131,7 +135,7 @@ class PipeWatch(Watch):
         done: int,
     ) -> None:
         settings = learners[0].settings
-        self.teacher, self._steps = teacher, steps
+        self.teacher, self._epochs, self._steps = teacher, epochs, steps
         self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
         arms = [learner.settings.arm for learner in learners]
         histories = {learner.settings.arm: list(learner.history) for learner in learners}
@@ -146,14 +150,21 @@ class PipeWatch(Watch):
             _tell(self.pipe, "pulse", at, epoch, step, terms)
         if now - self._looked >= LOOK:
             self._look(learners, at)
-        self._obey()
+        try:
+            self._obey()
+        except Stopped:
+            self._look(learners, at)  # as it is left
+            raise
 
     def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
         histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
         failures = [str(le.failure) for le in learners if le.failure is not None]
         _tell(self.pipe, "epoch", epoch, histories, failures)
-        if time.monotonic() - self._looked >= LOOK or not histories:
+        if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
             self._look(learners, epoch)
+
+    def note(self, text: str) -> None:
+        _tell(self.pipe, "note", text)
 
     def _obey(self) -> None:
         """Do what the notebook asks; while paused, wait for the next word."""
@@ -161,7 +172,7 @@ class PipeWatch(Watch):
         try:
             while paused or self.pipe.poll():
                 word = self.pipe.recv()
-                if word == "stop":
+                if word in ("stop", "end"):
                     raise Stopped
                 if paused != (word == "pause"):
                     paused = not paused

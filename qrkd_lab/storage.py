@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,23 @@ class RecordError(RuntimeError):
 def damaged(folder: Path, what: str) -> RecordError:
     """The error that says what is wrong with a folder, and what to do."""
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder if it is missing, and write into it, before anything long is begun.
+
+    Raises:
+        RecordError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RecordError(
+            f"records cannot be written to {folder}: {error.strerror or error}. Make room, or give "
+            "a folder that can be written (runs_dir)."
+        ) from error
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:

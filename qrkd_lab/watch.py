@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -47,3 +48,7 @@ class Watch:
 
     def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
         """An epoch is done and validated."""
+
+    def note(self, text: str) -> None:
+        """Something to know, which standard error says where nobody watches."""
+        print(text, file=sys.stderr)

@@ -130,6 +130,18 @@ def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tm
     assert "state.pt cannot be read" in capsys.readouterr().err
 
 
+def test_a_file_of_another_shape_begins_anew_or_says_to_delete_it(
+    benchmark, teacher, tmp_path, capsys
+):
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    torch.save({"something": "else"}, checkpoint.path)
+    assert checkpoint.restore(learners(benchmark, teacher, ("kd",))) == (1, 0)
+    assert "state.pt cannot be read" in capsys.readouterr().err
+    torch.save({"epoch": 1, "step": 1, "learners": [{"model": {}}]}, checkpoint.path)
+    with pytest.raises(RecordError, match="state.pt is no state of this training.*delete it"):
+        checkpoint.restore(learners(benchmark, teacher, ("kd",)))
+
+
 def test_a_file_that_would_run_code_is_not_loaded(benchmark, teacher, tmp_path, capsys):
     class Bad:
         def __reduce__(self):

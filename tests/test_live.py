@@ -51,10 +51,12 @@ def test_it_makes_the_records_of_a_study_and_reuses_them(live, tmp_path):
     assert track.at == track.epochs == 2 and track.steps == 4
     pair = track.matrices["qrkd"]
     assert [matrix.shape for matrix in pair] == [(32, 32)] * 2 and track.labels.shape == (32,)
+    assert track.alignments["qrkd"][-1][0] == 2, "the last matrices are of the end"
     assert 0 <= track.alignments["qrkd"][-1][1] <= 1
     live.start(order(tmp_path / "live", epochs=2))
     assert live.wait(60) and live.state == "done"
     assert live.track.reused == ["kd seed 0", "qrkd seed 0"]
+    assert live.track.epochs == 2, "what was on disk is drawn over its own epochs"
 
 
 def test_pause_waits_go_on_goes_on_and_stop_leaves_a_valid_record(live, tmp_path):
@@ -97,6 +99,38 @@ def test_what_goes_wrong_is_said_and_the_next_order_is_carried_out(live, tmp_pat
     assert said in live.track.failures[-1]
     live.start(order(tmp_path, ("kd",)))
     assert live.wait(60) and live.state == "done"
+
+
+def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(live, tmp_path):
+    live.start(order(tmp_path, ("kd",), epochs=500))
+    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
+    live.stop()
+    assert live.wait(60)
+    (checkpoint,) = tmp_path.rglob(".checkpoint*")
+    checkpoint.write_bytes(b"broken")
+    live.start(order(tmp_path, ("kd",), epochs=500))
+    until(lambda: live.track.notes)
+    assert "training begins anew" in live.track.notes[0]
+    live.stop()
+    assert live.wait(60)
+    (tmp_path / "file").write_text("")
+    live.start(order(tmp_path / "file", ("kd",)))
+    assert live.wait(60) and live.state == "failed"
+    assert "cannot be written" in live.track.failures[0] and not live.track.arms == ("teacher",)
+
+
+def test_an_interrupt_of_the_notebook_does_not_reach_it(live):
+    assert os.getpgid(live._process.pid) != os.getpgid(0)
+
+
+def test_retired_it_records_and_its_process_ends(tmp_path):
+    live = LiveRun()
+    live.start(order(tmp_path, ("kd",), epochs=100_000))
+    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
+    process = live._process
+    live.retire()
+    assert live.wait(60) and process.wait(60) == 0
+    assert {run.settings["arm"] for run in read_runs(tmp_path)} == {"teacher", "kd"}
 
 
 def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(tmp_path):

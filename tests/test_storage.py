@@ -19,7 +19,7 @@ import torch
 
 from qrkd_lab import storage
 from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
-from qrkd_lab.storage import plain, read_json, write_folder
+from qrkd_lab.storage import check_writable, plain, read_json, write_folder
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 
@@ -211,3 +211,11 @@ def test_processes_that_save_the_same_run(tmp_path: Path) -> None:
     folders = [p.name for p in (tmp_path / "digits" / "smoke").iterdir()]
     assert len(folders) == 6 and not [name for name in folders if name.startswith(".")]
     assert [run.settings["seed"] for run in read_runs(tmp_path)] == list(range(6))
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_long_begins(tmp_path):
+    check_writable(tmp_path / "new" / "runs")
+    assert list((tmp_path / "new" / "runs").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="cannot be written to .*file.*runs_dir"):
+        check_writable(tmp_path / "file")

@@ -148,7 +148,7 @@ class KernelPanel(RedrawnChart):
         shown = "–" if aligned is None or math.isnan(aligned) else f"{aligned:.2f}"
         explained = "nothing to explain"
         if not math.isnan(fit.r_squared):
-            explained = f"R² = {max(fit.r_squared, 0):.2f}"
+            explained = f"R² = {fit.r_squared:.2f}"
         return {
             "kernel": f"{name}\nalignment with the classes {shown}",
             "best RBF": f"bandwidth {fit.kernel.bandwidth:.3g}",

@@ -52,6 +52,8 @@ def arms_so_far(
     ends = [at for points in pulses.values() for at, _ in points[-1:]]
     shown = _epochs_shown(epochs, [*ends, *map(len, histories.values())])
     quiet(score, "Epoch", words(value) + unit.replace(" ", ", ")).set_xlim(0, shown)
+    if not any(value in epoch for history in histories.values() for epoch in history):
+        score.set_yticks([])  # no score yet: no scale
     score.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend = {}
     for arm in arms:
@@ -132,7 +134,7 @@ def matrices_so_far(
 def _epochs_shown(epochs: int, done: Iterable[float]) -> float:
     """Where the axis of epochs ends: with the last one, or a little after where it is now."""
     if epochs <= POINTS:
-        return max(epochs, 1)
+        return 1.04 * max(epochs, 1)  # room for the last marker
     return min(epochs, max(10.0, 1.3 * max(done, default=0.0)))
 
 

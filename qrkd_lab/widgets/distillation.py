@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from qrkd_lab.settings import Settings
 from qrkd_lab.widgets.controls import button, menu, row, several, slider
 from qrkd_lab.widgets.explorer import Explorer, Sight
 from qrkd_lab.widgets.pictures import Picture
-from qrkd_lab.widgets.progress_words import progress, ready
+from qrkd_lab.widgets.progress_words import progress, ready, wrong
 from qrkd_lab.widgets.setting_controls import FIELDS, OPEN, setting_controls
 
 __all__ = ["DistillationExplorer"]
@@ -64,9 +61,8 @@ class DistillationExplorer(Explorer):
         if unknown := sorted(settings.keys() - set(FIELDS)):
             raise ValueError(f"unknown setting {unknown[0]!r}; choose from {', '.join(FIELDS)}")
         self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
-        self.training = LiveRun(self._news)
-        self._news_came = threading.Event()
-        self._painter = threading.Thread()  # one for each training
+        self.training = LiveRun(self.refresh)
+        self._leave = False  # whether Stop was pressed, so that Start gets the keyboard back
         given = {name: value for name, value in settings.items() if value is not None}
         start = benchmark_settings(benchmark, scale).replace(**given)
         own = () if benchmark in BENCHMARKS else (benchmark,)
@@ -78,7 +74,7 @@ class DistillationExplorer(Explorer):
         } | setting_controls(start)
         self._start = button("Start", self.start, "Train what is not on disk yet")
         self._pause = button("Pause", self.pause, "Wait after the present step")
-        self._stop = button("Stop", self.training.stop, "End now, and record the last whole epoch")
+        self._stop = button("Stop", self.stop, "End now, and record the last whole epoch")
         self._view = menu("Matrices of", "–", ("–",))
         self._view.observe(self.refresh, "value")
         super().__init__(controls, self._rows(controls), pictures=("arms", "matrices"))
@@ -103,16 +99,18 @@ class DistillationExplorer(Explorer):
         return values | {name: None for name, word in OPEN.items() if values[name] == word}
 
     def see(self) -> Sight:
-        settings, arms = self._check(), self.state["arms"]
         track, asked = self.training.track, self._order()
         if track.order is None:
+            arms = self.state["arms"]
+            settings = self._check()
             return Sight({"arms": Picture.of(arm_grid(arms))}, ready(asked, settings))
         words = progress(self.training.state, track)
         if asked != track.order:
             words += "<p>The controls have changed since: Start makes other runs.</p>"
-        if self.training.busy and threading.current_thread() is threading.main_thread():
-            self._news_came.set()  # the thread that draws will do it, and the notebook goes on
-            return Sight(words=words)
+            try:
+                self._check()
+            except ValueError as error:  # of the next training, not of this one
+                words += wrong(str(error))
         return Sight(self._pictures(track), words)
 
     def start(self) -> None:
@@ -125,8 +123,8 @@ class DistillationExplorer(Explorer):
         except Exception as error:
             self.complain(error)
             return
-        self._painter = threading.Thread(target=self._paint_while_busy, daemon=True)
-        self._painter.start()
+        self.draw_in_background()
+        self._stop.focus()  # Start is off now, and would leave the keyboard nowhere
 
     def pause(self) -> None:
         """Pause, or go on after a pause."""
@@ -134,20 +132,16 @@ class DistillationExplorer(Explorer):
 
     def stop(self) -> None:
         """End now; the last whole epoch is recorded."""
+        self._leave = True
         self.training.stop()
 
     def close(self) -> None:
-        """End the training process, and what draws it."""
+        """End the training process."""
         self.training.close()
-        if self._painter.is_alive():
-            self._painter.join(10)
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until what was started has ended and is drawn; False if it takes longer."""
-        done = self.training.wait(seconds)
-        if done:
-            self.refresh()
-        return done
+        return self.training.wait(seconds) and self.settle()
 
     def _check(self) -> Settings:
         """The settings of the controls; ValueError for what cannot be, for any of the arms."""
@@ -175,21 +169,8 @@ class DistillationExplorer(Explorer):
                 value = getattr(settings, name)
                 self.controls[name].value = OPEN[name] if value is None else value
 
-    def _news(self) -> None:
-        """Something has come from the training; called from its thread."""
-        self._news_came.set()
-
-    def _paint_while_busy(self) -> None:
-        """Draw what is new, a few times a second; the last picture is of the end."""
-        while self.training.busy:
-            if self._news_came.wait(1):
-                self._news_came.clear()
-                self.refresh()
-                time.sleep(REST)
-        self.refresh()
-        self.keep()
-
     def refresh(self, *_: object) -> None:
+        self.pace = REST if self.training.busy else 0.0
         self._buttons()
         super().refresh()
 
@@ -199,6 +180,9 @@ class DistillationExplorer(Explorer):
         self._pause.disabled = state not in ("training", "paused")
         self._pause.description = "Go on" if state == "paused" else "Pause"
         self._stop.disabled = not busy or state == "stopping"
+        if self._leave and not busy:
+            self._leave = False
+            self._start.focus()
         held = tuple(arm for arm in self.training.track.matrices) or ("–",)
         if held != self._view.options:
             chosen = self._view.value if self._view.value in held else held[0]
@@ -239,10 +223,9 @@ class DistillationExplorer(Explorer):
             and (before := _AT_WORK.pop(cell, None)) is not None
             and before is not self.training
         ):
-            before.stop()  # its buttons are gone with the cell's old output
+            before.retire()  # its buttons are gone with the cell's old output
         if cell:
             _AT_WORK[cell] = self.training
-        atexit.register(self.close)
         super()._ipython_display_()
 
 

@@ -5,15 +5,19 @@ An explorer is a state (the values of its controls) and two functions of it:
 what may come a moment later. Both may raise: what they say then stands in the explorer, and the
 last pictures stay, faded.
 
-The values that a browser sends while the kernel is busy do not queue up: ipywidgets keeps the last
-one of each control until the one before is done with.
+In a notebook the pictures are drawn by a thread of the explorer's own. A control that moves only
+says that there is something to draw; so whatever was moved meanwhile, and however long a picture
+takes, the next one is of the last state, and the notebook's cells go on. Elsewhere (plain Python,
+a notebook that is run without a page) everything is drawn at once.
 """
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import html
 import inspect
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,15 +38,23 @@ _CSS = (
     " clip-path: inset(50%)}"
     ".qrkd-explorer img.qrkd-wide {max-width: none}"  # its box scrolls
 )
-_MORE, _STILL = 0.2, 0.5  # seconds without a change before the slow pictures, and before the still
+# seconds without a change before the slow pictures, before the still, before what can be prepared
+_MORE, _STILL, _IDLE = 0.2, 0.5, 0.5
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What there is to see: pictures by name, and a paragraph of HTML."""
+    """What there is to see.
+
+    Attributes:
+        pictures: by name; those that are not named stay.
+        words: HTML; None: those that are there stay.
+        stale: the pictures that stay are of an earlier state, and the new ones are to come.
+    """
 
     pictures: Mapping[str, Picture] = field(default_factory=dict)
-    words: str | None = None  # None: those that are there stay
+    words: str | None = None
+    stale: bool = False
 
 
 class Explorer:
@@ -52,7 +64,15 @@ class Explorer:
         controls: argument name to control; what the user sets, in the order of the Tab key.
         rows: how the controls stand: lists of names, or widgets of any kind.
         pictures: names of the pictures, from top to bottom.
+
+    Attributes:
+        lock: held while a picture is made, one for all explorers; hold it to change together what a
+            picture is made of.
+        pace: seconds between two pictures at least.
     """
+
+    lock = threading.RLock()
+    pace = 0.0
 
     def __init__(
         self,
@@ -75,8 +95,8 @@ class Explorer:
         self.view = W.VBox([style, *map(self._row, rows), self._words, *shown])
         self.view.add_class("qrkd-explorer").add_class(f"qrkd-{type(self).__name__}")
         self._handle: Any = None  # of the still's display
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._drawer: threading.Thread | None = None
+        self._wanted, self._rested, self._ended = threading.Event(), threading.Event(), False
         self._held = 0
         for control in self.controls.values():
             control.observe(self.refresh, "value")
@@ -89,19 +109,33 @@ class Explorer:
         """What may come a moment after the last change."""
         return Sight()
 
+    def idle(self) -> bool:
+        """Prepare something while nothing is asked for; whether there is more to prepare."""
+        return False
+
     @property
     def state(self) -> dict[str, Any]:
         """The arguments that make an explorer with the values of these controls."""
         return {name: control.value for name, control in self.controls.items()}
 
     def refresh(self, *_: object) -> None:
-        """Look again; the pictures that take longer follow when the controls rest."""
+        """Look again: now, or where it is drawn in the background, as soon as that is free."""
         if self._held:
             return
-        if self._look(self.see):
-            self.later("more", _MORE, lambda: self._look(self.see_more))
-        else:  # what is still to come from the state before would unfade its pictures
-            self.later("more", 0, lambda: None)
+        if self._drawer is not None:
+            self._rested.clear()
+            self._wanted.set()
+        elif self._look(self.see):
+            self._look(self.see_more)
+
+    def settle(self, seconds: float = 60.0) -> bool:
+        """Wait until the last state is drawn and kept; False if it takes longer."""
+        end = time.monotonic() + seconds
+        while self._drawer is not None and (self._wanted.is_set() or not self._rested.is_set()):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -128,8 +162,7 @@ class Explorer:
         self._words.value = (  # an image widget has no alt text: it stands here, for who listens
             f'<div role="status">{self._said}</div><div class="qrkd-alt">{described}</div>'
         )
-        self._fade(False)
-        self.later("still", _STILL, self.keep)
+        self._fade(sight.stale)
 
     def complain(self, error: Exception | str) -> None:
         """Say what is wrong; the pictures stay, faded, as they are not of this state."""
@@ -138,15 +171,49 @@ class Explorer:
         self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
         self._words.value = self._said
         self._fade(True)
-        self.later("still", _STILL, self.keep)
 
     def _look(self, function: Callable[[], Sight]) -> bool:
-        try:
-            self.show(function())
-        except Exception as error:  # whatever it is, the notebook goes on
-            self.complain(error)
-            return False
-        return True
+        with self.lock:
+            try:
+                self.show(function())
+            except Exception as error:  # whatever it is, the notebook goes on
+                self.complain(error)
+                return False
+            return True
+
+    def draw_in_background(self) -> None:
+        """From now on a thread of its own draws."""
+        if self._drawer is None:
+            self._rested.set()
+            self._drawer = threading.Thread(target=self._draw, daemon=True)
+            self._drawer.start()
+            atexit.register(self._end)
+
+    def _draw(self) -> None:
+        """Draw whenever something is wanted; when nothing is, what is slow, and the still."""
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._ended:
+                return
+            seen = self._look(self.see)
+            if self._wanted.wait(self.pace or _MORE):
+                time.sleep(self.pace)
+                continue
+            if seen:
+                self._look(self.see_more)
+            if self._wanted.wait(_STILL):
+                continue
+            self.keep()
+            self._rested.set()
+            while not self._wanted.wait(_IDLE) and self.idle():
+                pass
+
+    def _end(self) -> None:
+        """Python ends: no thread may be in the middle of a picture then."""
+        self._ended = True
+        self._wanted.set()
+        self._drawer.join(5)
 
     def _fade(self, faded: bool) -> None:
         for image in self._images.values():
@@ -158,24 +225,6 @@ class Explorer:
         if isinstance(parts, W.Widget):
             return parts
         return row(*(self.controls[part] if isinstance(part, str) else part for part in parts))
-
-    @property
-    def live(self) -> bool:
-        """Whether it is on a page with a running kernel, where things may come later."""
-        return self._loop is not None and self._loop.is_running()
-
-    def later(self, name: str, seconds: float, function: Callable[[], object]) -> None:
-        """Call it when nothing has asked for it again for so long; at once outside of Jupyter."""
-        if not self.live:
-            function()
-            return
-
-        def wait() -> None:
-            if name in self._timers:
-                self._timers[name].cancel()
-            self._timers[name] = self._loop.call_later(seconds, function)
-
-        self._loop.call_soon_threadsafe(wait)
 
     def keep(self) -> None:
         """Put what is shown now into the notebook, for when the controls are gone."""
@@ -189,14 +238,13 @@ class Explorer:
         from IPython.display import display
 
         self.refresh()  # at once and whole, so that a run without browser leaves everything
+        self.settle()
         data = self.view._repr_mimebundle_()
         data = data[0] if isinstance(data, tuple) else data
         display({**data, "text/plain": repr(self)}, raw=True)
         self._handle = display(self._still(), raw=True, display_id=True)
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:  # no event loop: plain IPython
-            self._loop = None
+        if _in_kernel():
+            self.draw_in_background()
 
     def __repr__(self) -> str:
         default = inspect.signature(type(self).__init__).parameters
@@ -206,3 +254,10 @@ class Explorer:
             if name not in default or default[name].default != value
         )
         return f"{type(self).__name__}({said})"
+
+
+def _in_kernel() -> bool:
+    """Whether this Python is the kernel of a notebook."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")

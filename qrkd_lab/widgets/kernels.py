@@ -36,7 +36,6 @@ COUNTS = (16, 32, 64, 96, 128)
 SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
 MOST_QUBITS, MOST_LAYERS = 12, 6
 READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
-_REST = 0.5  # seconds
 DRAWN = 20  # qubits times layers up to which the circuit is drawn
 
 
@@ -112,8 +111,8 @@ class KernelExplorer(Explorer):
         samples, note = self._chosen(), ""
         angles = self._angles(samples)
         if samples.features.shape[1] < angles.shape[1]:
-            d, q = samples.features.shape[1], angles.shape[1]
-            note = f" Each sample has {d} numbers only: they are repeated over {q} qubits."
+            d, wanted = samples.features.shape[1], angles.shape[1]
+            note = f" Each sample has {d} numbers only: they are repeated to give {wanted} angles."
         labels = samples.labels[: len(angles)]
         kernel = self._kernel()
         with torch.no_grad():
@@ -133,22 +132,19 @@ class KernelExplorer(Explorer):
     def see_more(self) -> Sight:
         kernel = self._kernel()
         key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
-        if self.live:
-            self.later("read", _REST, self._read_next)
         return Sight({"circuit": _circuit(*key)})
 
-    def _read_next(self) -> None:
-        """While nothing moves: read the circuit of another number of qubits, nearest first."""
+    def idle(self) -> bool:
+        """Read the circuit of another number of qubits, nearest first; a slider waits for less."""
         present = self._kernel()
         key = (present.feature_map, present.layers, present.entangle)
-        near = sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits))
-        for q in near:
+        for q in sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits)):
             if (*key, q) not in self._read:
                 self._read.add((*key, q))
                 ready = dataclasses.replace(present, qubits=q)
                 ready(torch.zeros(2, ready.features, dtype=torch.float64))
-                self.later("read", _REST, self._read_next)
-                return
+                return True
+        return False
 
     def calibrate(self) -> None:
         """Set the bandwidth to where the kernel's values spread most over pairs."""
@@ -202,6 +198,9 @@ class KernelExplorer(Explorer):
         if key not in self._panels:
             self._panels[key] = KernelPanel(labels, samples.classes)
         return self._panels[key]
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(f"data={OWN!r}", "data=(features, labels)")
 
     def refresh(self, *_: object) -> None:
         known = _options(self.state["feature_map"])

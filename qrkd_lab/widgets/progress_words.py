@@ -8,7 +8,9 @@ from qrkd_lab.live import Order, Track
 from qrkd_lab.settings import Settings
 from qrkd_lab.summary import units
 
-__all__ = ["progress", "ready"]
+__all__ = ["progress", "ready", "wrong"]
+
+_CELL = '<td style="padding: 0 0.7em">'
 
 
 def ready(order: Order, settings: Settings) -> str:
@@ -29,25 +31,34 @@ def progress(state: str, track: Track) -> str:
         "loading": "Starting: the process, the data, the teacher.",
         "training": f"Training {at}." + " The arms come after it." * track.of_teacher,
         "paused": f"Paused, {at}. Go on, or stop.",
-        "stopping": f"Stopping, {at}.",
-        "stopped": _stopped(track),
+        "stopping": "Stopping." if not track.epochs else f"Stopping, {at}.",
+        "stopped": _stopped(track, at),
         "done": "Done.",
         "failed": "Not everything came to its end.",
     }[state]
-    wrong = "".join(
-        f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>' for text in track.failures
-    )
-    return f"{_paragraph(said)}{wrong}{_table(track)}"
+    notes = "".join(map(_paragraph, track.notes)) + "".join(map(wrong, track.failures))
+    return f"{_paragraph(said)}{notes}{_table(track)}"
 
 
-def _stopped(track: Track) -> str:
+def wrong(text: str) -> str:
+    """Something that is wrong."""
+    return f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
+
+
+def _stopped(track: Track, at: str) -> str:
     """What stopping has left."""
     new = [run for run in track.runs if run.name not in track.reused]
-    if not new:
-        return "Stopped before a whole epoch was done: nothing new is recorded. Start goes on here."
-    epochs = len(new[0].history)
-    word = "epoch" if epochs == 1 else "epochs"
-    return f"Stopped: recorded as runs of {epochs} {word}. Start goes on from where it was."
+    if new:
+        epochs = len(new[0].history)
+        word = "epoch" if epochs == 1 else "epochs"
+        return f"Stopped: recorded as runs of {epochs} {word}. Start goes on from where it was."
+    if not track.epochs:
+        return "Stopped before anything was trained."
+    return (
+        f"Stopped, {at}: nothing new is recorded, as "
+        + ("a teacher counts when it is whole" if track.of_teacher else "no epoch was completed")
+        + ". Start goes on from where it was."
+    )
 
 
 def _table(track: Track) -> str:
@@ -61,10 +72,11 @@ def _table(track: Track) -> str:
         how = "was on disk" if run.name in track.reused else f"{run.seconds['train']:.1f} s"
         cells = [run.name, f"{len(run.history)}", f"{run.metrics[name] * factor:.2f}{unit}", how]
         cells.append("" if run.path is None else str(run.path))
-        rows.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
+        rows.append("".join(f"{_CELL}{html.escape(cell)}</td>" for cell in cells))
     metric = html.escape(track.runs[0].metric["name"].replace("_", " "))
     heads = "".join(
-        f'<th scope="col">{head}</th>' for head in ("run", "epochs", metric, "training", "record")
+        f'<th scope="col" style="padding: 0 0.7em">{head}</th>'
+        for head in ("run", "epochs", metric, "training", "record")
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"

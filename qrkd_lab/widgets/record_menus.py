@@ -66,7 +66,9 @@ class RecordMenus:
         benchmark = self._offer("benchmark", catalogue.benchmarks, newest.get("benchmark"))
         first = newest.get("scale") if benchmark == newest.get("benchmark") else "laptop"
         scale = self._offer("scale", catalogue.scales(benchmark), first)
-        variant = self._offer("variant", list(catalogue.variants(benchmark, scale)))
+        found = catalogue.variants(benchmark, scale)
+        fresh = next((name for name, one in found.items() if last in one.runs), None)
+        variant = self._offer("variant", list(found), fresh)
         runs = catalogue.runs(benchmark, scale, variant)
         arms = list(dict.fromkeys(run.settings["arm"] for run in runs))
         students = [arm for arm in arms if arm != TEACHER] or arms

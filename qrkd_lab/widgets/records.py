@@ -156,16 +156,16 @@ class StudyBrowser(Explorer):
 
     def refresh(self, *_: object) -> None:
         """Offer in each menu what there is, then look."""
-        if not self._held:
-            self._tell(saved="")
-            try:
+        if self._held:
+            return
+        self._tell(saved="")
+        try:
+            with self.lock:
                 self._fit()
-            except (OSError, RuntimeError) as error:  # ~nobody, a folder that may not be entered
-                self.complain(error)
-                return
-            super().refresh()
-            if self._to_draw is not None:  # the picture follows: see_more
-                self._fade(True)
+        except (OSError, RuntimeError) as error:  # ~nobody, a folder that may not be entered
+            self.complain(error)
+            return
+        super().refresh()
 
     def see(self) -> Sight:
         """The chosen picture, the table and the run; the disk is not read here."""
@@ -199,14 +199,15 @@ class StudyBrowser(Explorer):
         if key not in self._drawn:
             self._to_draw = (key, study, summary, studies)
             if state["view"] not in SLOW:
-                self._draw()
-        return Sight({"picture": self._drawn[key]} if key in self._drawn else {}, said)
+                self._make()
+        there = {"picture": self._drawn[key]} if key in self._drawn else {}
+        return Sight(there, said, stale=not there)  # what is not there follows: see_more
 
     def see_more(self) -> Sight:
         """The picture, where it takes longer."""
-        return Sight() if self._to_draw is None else Sight({"picture": self._draw()})
+        return Sight() if self._to_draw is None else Sight({"picture": self._make()})
 
-    def _draw(self) -> Picture:
+    def _make(self) -> Picture:
         """Draw what is to be drawn, and keep it."""
         (key, *shown), self._to_draw = self._to_draw, None
         state = self._shown_state

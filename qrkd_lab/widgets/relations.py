@@ -140,17 +140,17 @@ class RelationExplorer(Explorer):
         if not any(self._weights.values()):
             return self.refresh()  # which says that nothing pulls
         step = self.controls["step"].value
-        path, losses = pulls.downhill(self._student, self._teacher, self._weights, step, steps)
-        self._path += path[:-1]
-        self._losses = self._losses[:-1] + losses
-        self._student = self._rounded(path[-1])
-        with self._follow():
+        with self.lock, self._follow():
+            path, losses = pulls.downhill(self._student, self._teacher, self._weights, step, steps)
+            self._path += path[:-1]
+            self._losses = self._losses[:-1] + losses
+            self._student = self._rounded(path[-1])
             self.controls["preset"].value = OWN
         self.refresh()
 
     def back(self) -> None:
         """The teacher's points again, in their places."""
-        with self._follow():
+        with self.lock, self._follow():
             self.controls["preset"].value = "same"
             self._change()
         self.refresh()
@@ -160,7 +160,7 @@ class RelationExplorer(Explorer):
         names = [self._name(change) for change in changes]
         if self._following:
             return
-        with self._follow():
+        with self.lock, self._follow():
             for name in names:
                 self._answer(name)
         super().refresh()

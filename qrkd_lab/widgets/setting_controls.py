@@ -1,4 +1,8 @@
-"""A control for each setting of a distillation that one wants to turn by hand."""
+"""A control for each setting of a distillation that one wants to turn by hand.
+
+A browser counts the steps of a number field from its least value: from 0, so that 0.003 is followed
+by 0.004. What may not be 0 is refused by the settings, in words.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,8 @@ def setting_controls(start: Settings) -> dict[str, W.Widget]:
     """A control for each of the settings."""
     return {
         "epochs": number("Epochs", start.epochs, 1, 1000),
-        "learning_rate": number("Learning rate", start.learning_rate, 1e-9, 1e9, 1e-3),
-        "temperature": number("Temperature", start.temperature, 0.1, 100.0, 0.5),
+        "learning_rate": number("Learning rate", start.learning_rate, 0.0, 1e9, 1e-3),
+        "temperature": number("Temperature", start.temperature, 0.0, 100.0, 0.5),
         "kd_weight": number("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
         "distance_weight": number("of distances", start.distance_weight, 0.0, 1e6, 0.1),
         "angle_weight": number("of angles", start.angle_weight, 0.0, 1e6, 0.1),

@@ -26,11 +26,12 @@ def test_scores_and_terms_are_drawn_as_far_as_they_are_known():
     assert "loss terms total, task, kd" in chart.alt
     assert lines(chart, "")[0] == [[1, 50.0], [2, 75.0]]
     assert lines(chart, "kd loss")[0] == [[1, 1.0], [2, 0.5], [2.5, 0.3]]
-    assert chart.axes[0].get_xlim() == (0, 5)
+    assert chart.axes[0].get_xlim() == (0, 5.2)
 
 
 def test_before_the_first_epoch_it_shows_what_there_is():
     chart = arms_so_far({"qrkd": []}, 3, pulses={"qrkd": [(0.2, {"total": 2.0})]})
+    assert not list(chart.axes[0].get_yticks()), "no score yet, so no scale"
     assert "Epoch 0 of 3" in chart.alt and lines(chart, "total loss")[0] == [[0.2, 2.0]]
     arms_so_far({"teacher": []}, 3).canvas.draw()
     with pytest.raises(ValueError, match="at least one arm"):

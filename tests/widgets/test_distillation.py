@@ -46,6 +46,7 @@ def test_it_trains_what_a_study_trains_and_finds_it_again(explorer, tmp_path):
     assert study.notes[0].startswith("3 runs reused, 0 trained")
     explorer.start()
     assert explorer.wait(60) and explorer._said.count("was on disk") == 2
+    assert "Epoch 1 of 1" in explorer._shown["arms"].alt
 
 
 def test_pause_go_on_and_stop(explorer, tmp_path):
@@ -56,7 +57,11 @@ def test_pause_go_on_and_stop(explorer, tmp_path):
     until(lambda: explorer.training.state == "paused" and explorer._pause.description == "Go on")
     until(lambda: "Paused, kd, qrkd: epoch" in explorer._said)
     explorer.controls["seed"].value = 1
-    assert "The controls have changed since" in explorer._said
+    until(lambda: "The controls have changed since" in explorer._said)
+    explorer.controls["kernel_weight"].value = 0.0
+    until(lambda: "leave the arm out" in explorer._said)
+    assert "Paused" in explorer._said and "qrkd-faded" not in explorer._images["arms"]._dom_classes
+    explorer.controls["kernel_weight"].value = 1.0
     explorer.pause()
     until(lambda: explorer.training.state == "training")
     explorer.stop()

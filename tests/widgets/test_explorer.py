@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 
 import pytest
 
@@ -107,25 +107,48 @@ class Handle:
         self.stills.append(data)
 
 
-def test_in_a_running_loop_slow_pictures_and_still_come_once_the_controls_rest(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.widgets.explorer._MORE", 0.01)
-    monkeypatch.setattr("qrkd_lab.widgets.explorer._STILL", 0.01)
+def test_in_a_notebook_slow_pictures_and_still_come_once_the_controls_rest(monkeypatch):
+    monkeypatch.setattr("qrkd_lab.widgets.explorer._in_kernel", lambda: True)
     handle, calls = Handle(), []
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
-
-    async def move():
-        line = Line()
-        line._ipython_display_()
-        monkeypatch.setattr(line, "see_more", lambda: calls.append(1) or Sight())
-        for size in (1, 2, 3):
-            line.controls["size"].value = size
-        assert not calls
-        while not (calls and handle.stills):
-            await asyncio.sleep(0.01)
-        return line
-
-    asyncio.run(asyncio.wait_for(move(), 10))
+    line = Line()
+    line._ipython_display_()
+    monkeypatch.setattr(line, "see_more", lambda: calls.append(1) or Sight())
+    for size in (1, 2, 3):
+        line.controls["size"].value = size
+    assert line.settle(30)
     assert len(calls) == 1 and "size 3" in handle.stills[-1]["text/html"]
+    line._end()
+    assert not line._drawer.is_alive()
+
+
+def test_what_takes_long_does_not_queue_and_ends_at_the_last_state(monkeypatch):
+    line, free = Line(), threading.Event()
+    monkeypatch.setattr(line, "see", lambda: free.wait(30) and Line.see(line))
+    line.draw_in_background()
+    for size in (1, 2, 3, 4, 5, 2):  # each would take long
+        line.controls["size"].value = size
+    free.set()
+    assert line.settle(30) and "size 2" in line._said
+    assert line.looks <= 2
+    line._end()
+
+
+def test_when_nothing_moves_it_prepares_what_there_is_to_prepare(monkeypatch):
+    monkeypatch.setattr("qrkd_lab.widgets.explorer._IDLE", 0.01)
+    line, done, ready = Line(), [], threading.Event()
+
+    def idle():
+        done.append(len(done))
+        ready.set() if len(done) == 3 else None
+        return len(done) < 3
+
+    monkeypatch.setattr(line, "idle", idle)
+    line.draw_in_background()
+    line.refresh()
+    assert ready.wait(30)
+    line._end()
+    assert done == [0, 1, 2]
 
 
 def test_a_still_without_pictures_still_says_something():

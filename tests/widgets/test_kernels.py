@@ -80,7 +80,7 @@ def test_wrong_combinations_are_said_inside_and_leave_it_usable(explorer, tmp_pa
 def test_few_numbers_are_repeated_over_the_qubits_and_it_is_said():
     moons = KernelExplorer("two moons", n=16, qubits=4)
     moons.refresh()
-    assert "2 numbers only: they are repeated over 4 qubits" in moons._said
+    assert "2 numbers only: they are repeated to give 4 angles" in moons._said
 
 
 def test_the_bandwidth_begins_by_the_rule_and_can_go_back_to_it(explorer):
@@ -98,6 +98,8 @@ def test_a_readers_array_is_one_of_the_data():
     own = KernelExplorer((x, y), n=32, qubits=4)
     own.refresh()
     assert own.state["data"] == "your data" and "alert" not in own._words.value
+    features, labels = x, y
+    assert eval(repr(own)).state == own.state and features is x and labels is y
     own.controls["data"].value = "digits"
     own.controls["data"].value = "your data"
     assert "alert" not in own._words.value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
+import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -206,6 +207,14 @@ def test_your_own_newest_study_comes_first(tmp_path):
     assert (browser.state["benchmark"], browser.state["scale"]) == ("digits", "smoke")
 
 
+def test_your_newest_settings_come_first(tmp_path):
+    runs = [made_run(arm, 0, kernel_weight=w) for w in (3.0, 5.0) for arm in ("rkd", "qrkd")]
+    newest = replace(made_run("qrkd", 1, kernel_weight=3.0), finished="2026-02-01T00:00:00+00:00")
+    keep(tmp_path, *runs, newest)
+    browser = StudyBrowser(str(tmp_path), published=False)
+    assert "kernel_weight=3" in browser.controls["variant"].value
+
+
 # Choices that cannot be drawn
 
 
@@ -289,26 +298,31 @@ def test_it_leaves_a_still(browser, monkeypatch):
     assert repr(browser) in still["text/plain"]
 
 
-def test_a_slow_picture_follows_and_a_complaint_is_not_taken_back(browser):
-    async def use():
-        browser._loop = asyncio.get_running_loop()
-        old = browser._shown["picture"]
-        choose(browser, view="terms")
-        assert browser._shown["picture"] is old and "qrkd-faded" in faded()
-        await asyncio.sleep(0.5)
-        assert "Loss terms" in browser._shown["picture"].alt and "qrkd-faded" not in faded()
-        choose(browser, view="benchmarks")
-        choose(browser, arms=())
-        await asyncio.sleep(0.5)
-        assert "alert" in browser._words.value and "qrkd-faded" in faded()
-        choose(browser, arms=ARMS)
-        await asyncio.sleep(0.5)
-        assert "One line a benchmark" in browser._shown["picture"].alt
-
+def test_a_slow_picture_follows_and_a_complaint_is_not_taken_back(browser, monkeypatch):
     def faded():
-        return browser._images["picture"]._dom_classes
+        return "qrkd-faded" in browser._images["picture"]._dom_classes
 
-    asyncio.run(use())
+    def until(condition):
+        end = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < end, "took too long"
+            time.sleep(0.01)
+
+    old, gate, more = browser._shown["picture"], threading.Event(), browser.see_more
+    monkeypatch.setattr(browser, "see_more", lambda: gate.wait(30) and more())
+    browser.draw_in_background()
+    choose(browser, view="terms")
+    until(faded)
+    assert browser._shown["picture"] is old, "the words come first"
+    gate.set()
+    assert browser.settle() and not faded()
+    assert "Loss terms" in browser._shown["picture"].alt
+    choose(browser, view="benchmarks")
+    choose(browser, arms=())
+    assert browser.settle() and faded() and "alert" in browser._words.value
+    choose(browser, arms=ARMS)
+    assert browser.settle() and "One line a benchmark" in browser._shown["picture"].alt
+    browser._end()
 
 
 def test_a_menu_answers_at_once_among_many_records(tmp_path):
