@@ -134,7 +134,7 @@ class LiveRun:
         self.state, self.track, self._on_change = "ready", Track(), on_change
         self._process: Any = None
         self._pipe: Any = None
-        self._idle = threading.Event()
+        self._idle, self._lock = threading.Event(), threading.Lock()
         self._idle.set()
 
     @property
@@ -158,24 +158,28 @@ class LiveRun:
 
     def pause(self) -> None:
         """Wait after the present step, until :meth:`go_on`."""
-        self._say("pause", {"training"})
+        if self.state == "training":
+            self._send("pause")
 
     def go_on(self) -> None:
         """Go on after a pause."""
-        self._say("go on", {"paused"})
+        if self.state == "paused":
+            self._send("go on")
 
     def stop(self) -> None:
         """End after the present step; the last whole epoch is recorded."""
-        if self._say("stop", {"training", "paused", "loading"}):
+        with self._lock:  # its end may come at this very moment
+            if self.state not in ("training", "paused", "loading"):
+                return
             self.state = "stopping"
-            self._on_change()
+            self._send("stop")
+        self._on_change()
 
     def retire(self) -> None:
         """Stop, and end the process when the last whole epoch is recorded."""
         self.stop()
         if self._process is not None:
-            with suppress(OSError):
-                self._pipe.send("end")
+            self._send("end")
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the end of what is training; False if it takes longer."""
@@ -210,12 +214,9 @@ class LiveRun:
         if self.busy:
             self._end("stopped")
 
-    def _say(self, word: str, states: set[str]) -> bool:
-        if self.state not in states:
-            return False
+    def _send(self, word: str) -> None:
         with suppress(OSError):  # it has died: the listener says so
             self._pipe.send(word)
-        return True
 
     def _listen(self, pipe: Any) -> None:  # noqa: ANN401
         """Take what the process says, until it has nothing more to say."""
@@ -237,13 +238,15 @@ class LiveRun:
             if kind == "end":
                 self._end(rest[0])
                 continue
-            if kind == "paused":
-                self.state = "paused" if rest[0] else "training"
-            elif kind == "begin" and self.state == "loading":
-                self.state = "training"
+            with self._lock:
+                if kind == "paused" and self.state != "stopping":
+                    self.state = "paused" if rest[0] else "training"
+                elif kind == "begin" and self.state == "loading":
+                    self.state = "training"
             self._on_change()
 
     def _end(self, state: str) -> None:
-        self.state = state
+        with self._lock:
+            self.state = state
         self._idle.set()
         self._on_change()

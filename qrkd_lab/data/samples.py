@@ -83,19 +83,26 @@ def labelled_samples(
 def _own(source: tuple[ArrayLike, ArrayLike], seed: int) -> Samples:
     try:
         x, y = source
-        features = torch.as_tensor(x).detach().cpu().double()
-        labels = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+        rows, labels = (
+            np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for v in (x, y)
+        )
     except (TypeError, ValueError) as error:
+        raise ValueError(f"data: expected a pair (features, labels) of arrays: {error}") from None
+    if rows.dtype.kind not in "buif" or labels.dtype.kind not in "buifUS":
         raise ValueError(
-            f"data: expected a pair (features (m, d), labels (m,)) of numbers: {error}"
-        ) from None
-    if features.ndim != 2 or labels.shape != (len(features),) or len(features) < 3:
+            "data: expected features that are numbers, and labels that are numbers or words; got "
+            f"{rows.dtype} and {labels.dtype}"
+        )
+    if rows.ndim != 2 or not rows.shape[1] or labels.shape != (len(rows),) or len(rows) < 3:
         raise ValueError(
             "data: expected features (m, d) and labels (m,) with one m >= 3, got "
-            f"{tuple(features.shape)} and {tuple(labels.shape)}"
+            f"{rows.shape} and {labels.shape}"
         )
+    features = torch.from_numpy(np.array(rows, dtype=np.float64))  # a copy, whatever its strides
     if not features.isfinite().all():
         raise ValueError("data: the features hold values that are not finite; leave them out")
+    if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
+        raise ValueError("data: the labels are no classes, but numbers with fractions, or NaN")
     found, numbers = np.unique(labels, return_inverse=True)  # words too
     classes = [str(c) for c in found.tolist()]
     return _ordered("your data", features, torch.from_numpy(numbers), classes, seed)

@@ -109,6 +109,8 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     if family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
     wanted, x = check_matrix(kernel), _angles(x, len(kernel), at_least=3)
+    if family != "laplacian" and x.shape[1] > len(x):
+        x = _turned(x)
     if family == "cosine":
         best: Kernel = CosineKernel()
     else:
@@ -165,6 +167,12 @@ def _alignment(kernel: Tensor, matrix: Tensor) -> float:
         return centred_alignment(kernel, matrix)
     except NothingToAlign:
         return math.nan
+
+
+def _turned(x: Tensor) -> Tensor:
+    """The same n points in n coordinates: a rotation keeps all distances and inner products."""
+    left, size, _ = torch.linalg.svd(x, full_matrices=False)
+    return left * size
 
 
 def _gamma(kernel: Kernel) -> float:

@@ -150,7 +150,7 @@ class KernelPanel(RedrawnChart):
         if not math.isnan(fit.r_squared):
             explained = f"R² = {fit.r_squared:.2f}"
         return {
-            "kernel": f"{name}\nalignment with the classes {shown}",
+            "kernel": f"{name}\ncentred alignment with classes {shown}",
             "best RBF": f"bandwidth {fit.kernel.bandwidth:.3g}",
             "pair by pair": explained,
             "values": f"mean {pairs.mean:.2f}, standard deviation {math.sqrt(pairs.variance):.2f}",

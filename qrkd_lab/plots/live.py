@@ -68,7 +68,8 @@ def arms_so_far(
         axes.set_title(f"{term} loss", fontsize=10, color=INK)
         for arm in arms:
             _term(axes, arm, term, histories[arm], pulses.get(arm, ()), epochs)
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
     draw_legend(chart, legend)
     done = max((len(history) for history in histories.values()), default=0)
     said = ", ".join(legend.values())

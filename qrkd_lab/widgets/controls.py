@@ -17,7 +17,9 @@ _WIDE = "24em"
 def slider(label: str, value: float, low: float, high: float, step: float = 1) -> W.ValueWidget:
     """A slider over numbers; whole ones where value, ends and step are whole."""
     _between(label, value, low, high)
-    whole = all(isinstance(number, int) for number in (value, low, high, step))
+    whole = all(isinstance(number, int) for number in (low, high, step))
+    if whole and not isinstance(value, int):
+        raise ValueError(f"{label.lower()}: expected a whole number, got {value!r}")
     kind = W.IntSlider if whole else W.FloatSlider
     return kind(
         value, min=low, max=high, step=step, description=label, style=_STYLE, layout=_layout()
@@ -48,7 +50,7 @@ def several(label: str, values: Sequence[str], choices: Sequence[str]) -> W.Valu
     for value in values:
         _known(label, value, choices)
     return W.SelectMultiple(
-        options=list(choices), value=list(values), rows=min(7, len(choices)), description=label,
+        options=list(choices), value=list(values), rows=min(12, len(choices)), description=label,
         style=_STYLE, layout=_layout(),
     )  # fmt: skip
 
@@ -77,6 +79,8 @@ def menu(
 
 def switch(label: str, value: bool) -> W.ValueWidget:
     """A box to tick."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{label.lower()}: expected True or False, got {value!r}")
     return W.Checkbox(value, description=label, indent=False, layout=W.Layout(width="auto"))
 
 
@@ -99,7 +103,8 @@ def _known(label: str, value: object, values: Iterable[object]) -> None:
 
 
 def _between(label: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
         raise ValueError(f"{label.lower()}: expected {low:g} to {high:g}, got {value!r}")
 
 

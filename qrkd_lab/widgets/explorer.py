@@ -40,6 +40,7 @@ _CSS = (
 )
 # seconds without a change before the slow pictures, before the still, before what can be prepared
 _MORE, _STILL, _IDLE = 0.2, 0.5, 0.5
+_AT_LEAST = 3.0  # seconds after which the still is renewed, though nothing rests
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,9 @@ class Explorer:
         """Say what is wrong; the pictures stay, faded, as they are not of this state."""
         known = isinstance(error, (str, ValueError))
         text = str(error) if known else f"{type(error).__name__}: {error}"
-        self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
+        first, _, rest = text.partition("\n")
+        more = f"<pre>{html.escape(rest)}</pre>" if rest else ""
+        self._said = f'<p class="qrkd-wrong" role="alert">{html.escape(first)}</p>{more}'
         self._words.value = self._said
         self._fade(True)
 
@@ -191,12 +194,15 @@ class Explorer:
 
     def _draw(self) -> None:
         """Draw whenever something is wanted; when nothing is, what is slow, and the still."""
+        kept = 0.0
         while True:
             self._wanted.wait()
             self._wanted.clear()
             if self._ended:
                 return
             seen = self._look(self.see)
+            if time.monotonic() - kept > _AT_LEAST:  # somebody may save while it goes on
+                kept = self.keep()
             if self._wanted.wait(self.pace or _MORE):
                 time.sleep(self.pace)
                 continue
@@ -204,7 +210,7 @@ class Explorer:
                 self._look(self.see_more)
             if self._wanted.wait(_STILL):
                 continue
-            self.keep()
+            kept = self.keep()
             self._rested.set()
             while not self._wanted.wait(_IDLE) and self.idle():
                 pass
@@ -226,10 +232,11 @@ class Explorer:
             return parts
         return row(*(self.controls[part] if isinstance(part, str) else part for part in parts))
 
-    def keep(self) -> None:
-        """Put what is shown now into the notebook, for when the controls are gone."""
+    def keep(self) -> float:
+        """Put what is shown now into the notebook, for when the controls are gone; the time."""
         if self._handle is not None:
             self._handle.update(self._still(), raw=True)
+        return time.monotonic()
 
     def _still(self) -> dict[str, str]:
         return still(list(self._shown.values()), self._said, repr(self), self._key)

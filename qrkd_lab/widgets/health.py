@@ -86,7 +86,8 @@ class WidgetDoctor:
             f"<table><caption>Seen from the kernel</caption><tbody>{''.join(rows)}</tbody></table>"
             "<p>If no sentence that begins with <em>This page draws widgets</em> appears nearby "
             "within some seconds, what do you see in its place?</p>"
-            '<table><thead><tr><th scope="col">You see</th><th scope="col">It means, and do</th>'
+            '<table><thead><tr><th scope="col" style="text-align: left">You see</th>'
+            '<th scope="col" style="text-align: left">What it means, and what to do</th>'
             f"</tr></thead><tbody>{seen}</tbody></table>"
         )
 

@@ -33,6 +33,7 @@ OWN = "your data"
 KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
 SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
 COUNTS = (16, 32, 64, 96, 128)
+ENDS = BANDWIDTHS[0], BANDWIDTHS[-1]
 SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
 MOST_QUBITS, MOST_LAYERS = 12, 6
 READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
@@ -90,16 +91,16 @@ class KernelExplorer(Explorer):
             "feature_map": menu("Feature map", feature_map, FEATURE_MAPS.keys()),
             "qubits": slider("Qubits", qubits, 1, MOST_QUBITS),
             "layers": slider("Layers", layers, 1, MOST_LAYERS),
-            "bandwidth": log_slider("Bandwidth", bandwidth or 1.0, BANDWIDTHS[0], BANDWIDTHS[-1]),
+            "bandwidth": log_slider("Bandwidth", 1.0 if bandwidth is None else bandwidth, *ENDS),
             "shots": choice("Shots an entry", shots, SHOTS),
             "seed": slider("Seed", seed, 0, 20),
             "entangle": switch("Gates between qubits", entangle),
         }
-        rule = button("Bandwidth by the rule", self.calibrate, "Where the values spread most")
+        self._rule = button("Bandwidth by the rule", self.calibrate, "Where the values spread most")
         rows = [
             ["data", "n", "encoder"],
             ["feature_map", "qubits", "layers"],
-            ["bandwidth", rule, "entangle"],
+            ["bandwidth", self._rule, "entangle"],
             ["kernel", "shots", "seed"],
         ]
         super().__init__(controls, rows, pictures=("kernel", "circuit"))
@@ -112,7 +113,9 @@ class KernelExplorer(Explorer):
         angles = self._angles(samples)
         if samples.features.shape[1] < angles.shape[1]:
             d, wanted = samples.features.shape[1], angles.shape[1]
-            note = f" Each sample has {d} numbers only: they are repeated to give {wanted} angles."
+            numbers = "number" if d == 1 else "numbers"
+            note = f" Each sample has only {d} {numbers}, repeated to give {wanted} angles."
+        self.controls["encoder"].disabled = bool(note)  # there is nothing to choose from
         labels = samples.labels[: len(angles)]
         kernel = self._kernel()
         with torch.no_grad():
@@ -206,6 +209,8 @@ class KernelExplorer(Explorer):
         known = _options(self.state["feature_map"])
         for name in ("layers", "entangle"):
             self.controls[name].disabled = name not in known
+        scaleless = self.state["feature_map"] == "amplitude"  # a state of length 1 has no size
+        self.controls["bandwidth"].disabled = self._rule.disabled = scaleless
         super().refresh()
 
 

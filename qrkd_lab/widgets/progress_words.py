@@ -33,7 +33,9 @@ def progress(state: str, track: Track) -> str:
         "paused": f"Paused, {at}. Go on, or stop.",
         "stopping": "Stopping." if not track.epochs else f"Stopping, {at}.",
         "stopped": _stopped(track, at),
-        "done": "Done.",
+        "done": "Done."
+        + " Everything was on the disk: kernel matrices are drawn while arms train, so "
+        "choose another seed to watch them." * (len(track.runs) == len(track.reused)),
         "failed": "Not everything came to its end.",
     }[state]
     notes = "".join(map(_paragraph, track.notes)) + "".join(map(wrong, track.failures))
@@ -62,24 +64,26 @@ def _stopped(track: Track, at: str) -> str:
 
 
 def _table(track: Track) -> str:
-    """The recorded runs: score, seconds, and where they are."""
+    """The recorded runs: the score to choose by, seconds, and where they are."""
     if not track.runs:
         return ""
-    rows = []
+    rows, name = [], f"validation_{track.runs[0].metric['name'].removeprefix('test_')}"
+    factor, unit = units(name)
     for run in track.runs:
-        name = run.metric["name"]
-        factor, unit = units(name)
         how = "was on disk" if run.name in track.reused else f"{run.seconds['train']:.1f} s"
-        cells = [run.name, f"{len(run.history)}", f"{run.metrics[name] * factor:.2f}{unit}", how]
+        score = f"{run.history[-1][name] * factor:.2f}{unit}"
+        cells = [run.name, f"{len(run.history)}", score, how]
         cells.append("" if run.path is None else str(run.path))
         rows.append("".join(f"{_CELL}{html.escape(cell)}</td>" for cell in cells))
-    metric = html.escape(track.runs[0].metric["name"].replace("_", " "))
     heads = "".join(
         f'<th scope="col" style="padding: 0 0.7em">{head}</th>'
-        for head in ("run", "epochs", metric, "training", "record")
+        for head in ("run", "epochs", name.replace("_", " "), "training", "record")
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    said = _paragraph(
+        "Test scores are in the records: choose by validation, and look at them last."
+    )
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{said}"
 
 
 def _paragraph(text: str) -> str:

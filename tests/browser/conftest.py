@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -21,7 +20,7 @@ from nbformat import NotebookNode
 
 from tests.browser import chromium
 from tests.browser.dashboard import Dashboard, VoilaServer
-from tests.browser.lab import Lab, LabServer
+from tests.browser.lab import Lab, LabServer, copy_with_images
 from tests.browser.screen import PICTURES
 
 HERE = Path(__file__).parent
@@ -123,7 +122,7 @@ def voila(context, tmp_path):
         if isinstance(notebook, NotebookNode):
             nbformat.write(notebook, path)
         else:
-            shutil.copy(notebook, path)
+            copy_with_images(notebook, path.parent, path.name)
         server = servers.enter_context(VoilaServer(tmp_path, path))
         return Dashboard(server, context, seconds)
 

@@ -161,8 +161,15 @@ class Lab:
             return Notebook(self, name)
         source = Path(notebook).resolve()
         if source.parent != self.root.resolve():
-            shutil.copy(source, self.root)
+            copy_with_images(source, self.root)
         return Notebook(self, source.name)
+
+
+def copy_with_images(source: Path, folder: Path, name: str | None = None) -> None:
+    """A notebook into a folder, with the pictures that its text shows."""
+    shutil.copy(source, folder / (name or source.name))
+    if (images := source.parent / "images").is_dir():
+        shutil.copytree(images, folder / "images", dirs_exist_ok=True)
 
 
 def readable(error: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -34,13 +35,26 @@ def test_own_arrays_keep_their_rows_and_names():
     [
         (np.zeros(4), np.zeros(4), "one m >= 3"),
         (np.zeros((2, 2)), np.zeros(2), "one m >= 3"),
+        (np.zeros((4, 0)), np.zeros(4), "one m >= 3"),
         (np.full((4, 2), np.nan), np.zeros(4), "not finite"),
+        (np.zeros((4, 2)), np.array([0.0, 1.0, np.nan, 0.0]), "no classes"),
+        (np.zeros((4, 2)), np.linspace(0, 1, 4), "no classes"),
+        (np.zeros((4, 2)), None, "numbers or words"),
+        (np.zeros((4, 2), complex), np.zeros(4), "numbers"),
         ("abc", "abc", "numbers"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(x, y, said):
     with pytest.raises(ValueError, match=said):
         labelled_samples((x, y))
+
+
+def test_arrays_of_any_make_are_taken():
+    x, y = np.arange(12.0).reshape(6, 2)[::-1], ["a", "b"] * 3
+    for features in (x, torch.tensor(x.copy()), x.tolist(), x.astype(np.int8)):
+        assert labelled_samples((features, y)).classes == ("a", "b")
+    labels = pd.Series([1.0, 2.0] * 3, index=range(10, 16))
+    assert labelled_samples((pd.DataFrame(x), labels)).classes == ("1.0", "2.0")
 
 
 def test_names(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import laplacian_kernel, polynomial_kernel, rbf_kernel
 
-from qrkd_lab.kernels import CosineKernel, FidelityKernel
+from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
 from qrkd_lab.kernels.fits import best_fit
 
 X = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -73,3 +75,13 @@ def test_a_constant_matrix_has_nothing_to_fit():
 def test_wrong_input_is_told(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("family", ["rbf", "polynomial", "laplacian"])
+def test_many_more_angles_than_samples_give_the_same_fit(family):
+    x = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    wide = torch.cat([x, torch.zeros(12, 60, dtype=torch.float64)], 1)
+    matrix = RBFKernel(0.7)(x)
+    narrow, found = best_fit(matrix, x, family), best_fit(matrix, wide, family)
+    assert math.isclose(found.gamma, narrow.gamma, rel_tol=1e-5)
+    torch.testing.assert_close(found.matrix, narrow.matrix, atol=1e-5, rtol=0)

@@ -38,6 +38,7 @@ def test_it_trains_what_a_study_trains_and_finds_it_again(explorer, tmp_path):
     assert buttons(explorer) == ["Stop"]
     assert explorer.wait(60)
     assert "<p>Done.</p>" in explorer._said and "kd seed 0" in explorer._said
+    assert "validation accuracy" in explorer._said and "test accuracy" not in explorer._said
     assert "Epoch 1 of 1" in explorer._shown["arms"].alt
     assert "kernel matrices of qrkd" in explorer._shown["matrices"].alt
     assert explorer._view.options == ("qrkd",)
@@ -46,6 +47,7 @@ def test_it_trains_what_a_study_trains_and_finds_it_again(explorer, tmp_path):
     assert study.notes[0].startswith("3 runs reused, 0 trained")
     explorer.start()
     assert explorer.wait(60) and explorer._said.count("was on disk") == 2
+    assert "choose another seed" in explorer._said
     assert "Epoch 1 of 1" in explorer._shown["arms"].alt
 
 

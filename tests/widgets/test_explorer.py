@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -22,7 +23,7 @@ class Line(Explorer):
         self.looks += 1
         size = self.state["size"]
         if size == 5:
-            raise ValueError("size 5 is too much <here>")
+            raise ValueError("size 5 is too much <here>\nand a long story")
         if size == 4:
             raise RuntimeError("a mistake of ours")
         return Sight({"line": picture(size)}, f"<p>size {size}</p>")
@@ -53,6 +54,7 @@ def test_what_is_wrong_is_said_and_the_pictures_fade_until_it_is_right():
     before = line._images["line"].value
     line.controls["size"].value = 5
     assert 'role="alert">size 5 is too much &lt;here&gt;<' in line._words.value
+    assert "<pre>and a long story</pre>" in line._said
     assert line._images["line"].value == before
     assert "qrkd-faded" in line._images["line"]._dom_classes
     line.controls["size"].value = 4
@@ -149,6 +151,18 @@ def test_when_nothing_moves_it_prepares_what_there_is_to_prepare(monkeypatch):
     assert ready.wait(30)
     line._end()
     assert done == [0, 1, 2]
+
+
+def test_while_it_goes_on_and_on_the_still_is_renewed_now_and_then(monkeypatch):
+    monkeypatch.setattr("qrkd_lab.widgets.explorer._AT_LEAST", 0.0)
+    line, line_handle = Line(), Handle()
+    line._handle = line_handle
+    line.draw_in_background()
+    for size in (1, 2) * 3:
+        line.controls["size"].value = size
+        time.sleep(0.1)  # less than what the controls must rest
+    assert line_handle.stills
+    line._end()
 
 
 def test_a_still_without_pictures_still_says_something():

@@ -59,6 +59,7 @@ def test_the_circuit_is_drawn_and_follows_the_knobs_that_it_depends_on(explorer)
 def test_options_that_a_map_lacks_are_greyed_and_left_out(explorer):
     explorer.controls["feature_map"].value = "amplitude"
     assert explorer.controls["layers"].disabled and explorer.controls["entangle"].disabled
+    assert explorer.controls["bandwidth"].disabled and explorer._rule.disabled
     assert "alert" not in explorer._words.value
     explorer.controls["feature_map"].value = "zz"
     assert not explorer.controls["layers"].disabled
@@ -80,7 +81,10 @@ def test_wrong_combinations_are_said_inside_and_leave_it_usable(explorer, tmp_pa
 def test_few_numbers_are_repeated_over_the_qubits_and_it_is_said():
     moons = KernelExplorer("two moons", n=16, qubits=4)
     moons.refresh()
-    assert "2 numbers only: they are repeated to give 4 angles" in moons._said
+    assert "only 2 numbers, repeated to give 4 angles" in moons._said
+    assert moons.controls["encoder"].disabled
+    moons.controls["qubits"].value = 2
+    assert "repeated" not in moons._said and not moons.controls["encoder"].disabled
 
 
 def test_the_bandwidth_begins_by_the_rule_and_can_go_back_to_it(explorer):
@@ -117,3 +121,11 @@ def test_an_unknown_name_lists_the_choices():
         KernelExplorer(feature_map="zzz")
     with pytest.raises(ValueError, match="qubits.* 1 to 12"):
         KernelExplorer(qubits=40)
+    with pytest.raises(ValueError, match="bandwidth: expected 0.0078"):
+        KernelExplorer(bandwidth=0)
+    with pytest.raises(ValueError, match="qubits: expected 1 to 12, got '6'"):
+        KernelExplorer(qubits="6")
+    with pytest.raises(ValueError, match="seed: expected a whole number, got 1.5"):
+        KernelExplorer(seed=1.5)
+    with pytest.raises(ValueError, match="expected True or False, got 'yes'"):
+        KernelExplorer(entangle="yes")
