@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -107,6 +108,7 @@ def lab_server(tmp_path_factory):
 @pytest.fixture
 def lab(lab_server, context):
     """Opens notebooks: ``notebook = lab.open("notebooks/x.ipynb")``, ``notebook.run_all()``, ..."""
+    shutil.rmtree(lab_server.root.parent / "runs", ignore_errors=True)  # another test's
     yield Lab(lab_server, context)
     lab_server.stop_kernels()
 
