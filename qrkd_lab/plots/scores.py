@@ -158,6 +158,11 @@ def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
+def _listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _ranking(study: Summary, arms: Sequence[str]) -> str:
     """The verdicts in one line: what a forest plot's title says."""
     alone = study.frame.loc[arms]
@@ -171,7 +176,7 @@ def _ranking(study: Summary, arms: Sequence[str]) -> str:
     worse = [arm for arm in sure if arm not in better]
     parts = [("better", better), ("worse", worse)]
     said = [
-        f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {word} than {study.reference}"
+        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {word} than {study.reference}"
         for word, names in parts
         if names
     ]

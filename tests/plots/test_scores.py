@@ -189,6 +189,7 @@ def test_differences_say_who_is_better() -> None:
     none = [0.01, -0.01, 0.01, -0.01, 0.001]
     assert title(qrkd=up) == "qrkd is better than rkd"
     assert title(qrkd=up, kd=up) == "kd and qrkd are better than rkd"
+    assert title(qrkd=up, kd=up, scratch=up) == "scratch, kd and qrkd are better than rkd"
     assert title(qrkd=up, kd=down, rbf=none) == (
         "qrkd is better than rkd; kd is worse than rkd; for the others these seeds cannot tell"
     )

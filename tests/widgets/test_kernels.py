@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,19 @@ def test_an_unknown_name_lists_the_choices():
         KernelExplorer(seed=1.5)
     with pytest.raises(ValueError, match="expected True or False, got 'yes'"):
         KernelExplorer(entangle="yes")
+
+
+def test_cells_and_the_explorer_read_circuits_at_the_same_time(explorer):
+    def cell():
+        for q in range(2, 8):
+            ql.FidelityKernel("iqp", q, layers=3)(torch.zeros(2, q, dtype=torch.float64))
+
+    running = threading.Thread(target=cell, daemon=True)  # torch's tracer takes one at a time
+    explorer.draw_in_background()
+    running.start()
+    for q in range(2, 8):
+        explorer.controls["qubits"].value = q
+    running.join(60)
+    assert not running.is_alive() and explorer.settle(60)
+    assert "alert" not in explorer._words.value and "qubits=7" in explorer._said
+    explorer._end()
