@@ -6,7 +6,6 @@ has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at 
 
 from __future__ import annotations
 
-import atexit
 import subprocess
 import sys
 import threading
@@ -201,18 +200,19 @@ class LiveRun:
         )
         other.close()
         self._listener = threading.Thread(target=self._listen, args=(self._pipe,), daemon=True)
-        self._listener.start()
-        atexit.register(self.close)
+        self._listener.start()  # when this Python ends, the pipe does, and so does the process
 
     def close(self) -> None:
-        """End the process; what was recorded stays."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.terminate()
-            process.wait(10)
-            self._listener.join(10)
-        if self.busy:
-            self._end("stopped")
+        """Stop, and wait until the process has ended; one that does not is killed."""
+        process = self._process
+        if process is None:
+            return
+        self.retire()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self._listener.join(10)
 
     def _send(self, word: str) -> None:
         with suppress(OSError):  # it has died: the listener says so

@@ -191,18 +191,18 @@ class DistillationExplorer(Explorer):
     def _pictures(self, track: Track) -> dict[str, Picture]:
         """The arms so far, and the kernel matrices of the arm that the menu names."""
         arms = track.arms if track.of_teacher else track.order.arms
-        shown = {arm: track.histories[arm] for arm in arms if arm in track.histories}
+        shown = {arm: list(track.histories[arm]) for arm in arms if arm in track.histories}
         if not shown:
             return {}
         settings = benchmark_settings(track.order.benchmark, track.order.scale)
         metric = "validation_perplexity" if settings.vocabulary else "validation_accuracy"
         picture = Picture.quickly if self.training.busy else Picture.of
-        curves = arms_so_far(shown, track.epochs, metric, track.pulses)
+        curves = arms_so_far(shown, track.epochs, metric, dict(track.pulses))
         arm = self._view.value
         if arm not in track.matrices:
             return {"arms": picture(curves), "matrices": Picture()}
-        pair = track.matrices[arm]
-        matrices = matrices_so_far(*pair, arm, track.labels, track.alignments, track.epochs)
+        pair, seen = track.matrices[arm], dict(track.alignments)  # copies: more may come meanwhile
+        matrices = matrices_so_far(*pair, arm, track.labels, seen, track.epochs)
         return {"arms": picture(curves), "matrices": picture(matrices)}
 
     def __repr__(self) -> str:
