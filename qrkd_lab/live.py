@@ -78,14 +78,12 @@ class Track:
         self.histories |= {arm: list(history) for arm, history in histories.items()}
         self.pulses |= {arm: [] for arm in arms}
 
-    def _take_pulse(self, at: float, epoch: int, step: int, terms: Mapping[str, Any]) -> None:
+    def _take_pulse(self, at: float, terms: Mapping[str, Any]) -> None:
         self.at = at
         for arm, means in terms.items():
             self.pulses[arm].append((at, means))
 
-    def _take_epoch(
-        self, epoch: int, histories: Mapping[str, Mapping[str, float]], failures: list[str]
-    ) -> None:
+    def _take_epoch(self, epoch: int, histories: Mapping[str, Mapping[str, float]]) -> None:
         self.at = float(epoch)
         for arm, numbers in histories.items():
             self.histories[arm].append(numbers)

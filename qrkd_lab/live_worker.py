@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -82,17 +83,13 @@ def serve(pipe: Connection) -> None:
         return
 
 
-def _tell(pipe: Connection, *message: Any) -> bool:  # noqa: ANN401
-    """Send a message; whether somebody is still there to take it."""
-    try:
+def _tell(pipe: Connection, *message: Any) -> None:  # noqa: ANN401
+    """Send a message, if somebody is still there to take it."""
+    with suppress(OSError):
         pipe.send(message)
-    except OSError:
-        return False
-    return True
 
 
 def _carry_out(order: Order, pipe: Connection) -> None:
-    _tell(pipe, "loading", order.benchmark)
     benchmark = load_benchmark(
         order.benchmark, order.scale, order.data_dir, order.device, **order.settings
     )
@@ -147,7 +144,7 @@ class PipeWatch(Watch):
         if now - self._said >= PULSE:
             self._said = now
             terms = {le.settings.arm: le.means() for le in learners if le.failure is None}
-            _tell(self.pipe, "pulse", at, epoch, step, terms)
+            _tell(self.pipe, "pulse", at, terms)
         if now - self._looked >= LOOK:
             self._look(learners, at)
         try:
@@ -158,8 +155,7 @@ class PipeWatch(Watch):
 
     def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
         histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
-        failures = [str(le.failure) for le in learners if le.failure is not None]
-        _tell(self.pipe, "epoch", epoch, histories, failures)
+        _tell(self.pipe, "epoch", epoch, histories)
         if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
             self._look(learners, epoch)
 

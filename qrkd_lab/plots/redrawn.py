@@ -18,7 +18,7 @@ from qrkd_lab.plots.style import ARM_COLOURS, Chart
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
-__all__ = ["RedrawnChart"]
+__all__ = ["DPI", "RedrawnChart"]
 
 DPI = 96  # a pixel of the picture is a pixel of CSS
 

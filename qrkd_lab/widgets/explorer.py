@@ -26,6 +26,7 @@ from uuid import uuid4
 
 import ipywidgets as W
 
+from qrkd_lab.widgets.controls import row
 from qrkd_lab.widgets.pictures import Picture, still
 
 __all__ = ["Explorer", "Sight"]
@@ -226,8 +227,6 @@ class Explorer:
             (image.add_class if faded else image.remove_class)("qrkd-faded")
 
     def _row(self, parts: Sequence[str] | W.Widget) -> W.Widget:
-        from qrkd_lab.widgets.controls import row
-
         if isinstance(parts, W.Widget):
             return parts
         return row(*(self.controls[part] if isinstance(part, str) else part for part in parts))
@@ -246,9 +245,7 @@ class Explorer:
 
         self.refresh()  # at once and whole, so that a run without browser leaves everything
         self.settle()
-        data = self.view._repr_mimebundle_()
-        data = data[0] if isinstance(data, tuple) else data
-        display({**data, "text/plain": repr(self)}, raw=True)
+        display({**self.view._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
         self._handle = display(self._still(), raw=True, display_id=True)
         if _in_kernel():
             self.draw_in_background()

@@ -125,11 +125,11 @@ class KernelExplorer(Explorer):
         diagnosis = diagnose(matrix, labels, angles)
         panel = self._panel(samples, labels)
         panel.draw_kernel(matrix, diagnosis, state["feature_map"])
-        picture = Picture(panel.png(), panel.alt, round(panel.get_figwidth() * 96))
         verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
         words = f"<p>{html.escape(f'{verdict}.{note}')}</p>"
         return Sight(
-            {"kernel": picture}, f"{words}<p><code>{html.escape(_code(kernel))}</code></p>"
+            {"kernel": Picture.again(panel)},
+            f"{words}<p><code>{html.escape(_code(kernel))}</code></p>",
         )
 
     def see_more(self) -> Sight:
@@ -168,15 +168,9 @@ class KernelExplorer(Explorer):
         return self._samples[key]
 
     def _angles(self, samples: Samples) -> Tensor:
-        """Angles ``(n, q)`` of the first n samples; the encoder is fitted on all."""
-        state, (m, d) = self.state, samples.features.shape
-        q = self._kernel().features
-        shown = samples.features[: min(state["n"], m)]
-        if d < q:
-            every = torch.arange(q) % d
-            return Encoder(q, q, q, "truncate").teacher(shown[:, every])
-        kind = next(kind for kind, (side, _) in ENCODERS.items() if side == state["encoder"])
-        return Encoder(d, q, q, kind, state["seed"]).fit(samples.features).teacher(shown)
+        """Angles ``(n, q)`` of the first n samples."""
+        state, q = self.state, self._kernel().features
+        return _encoded(samples, state["n"], q, state["encoder"], state["seed"])
 
     def _kernel(self) -> QuantumKernel:
         """The kernel of the present controls; options that its feature map lacks stay out."""
@@ -217,6 +211,16 @@ class KernelExplorer(Explorer):
 def _options(feature_map: str) -> set[str]:
     """Which of layers and entangle a feature map has."""
     return {"layers", "entangle"} & set(inspect.signature(FEATURE_MAPS[feature_map]).parameters)
+
+
+@lru_cache(8)
+def _encoded(samples: Samples, n: int, q: int, side: str, seed: int) -> Tensor:
+    """Angles ``(n, q)`` of the first n samples; the encoder is fitted on all, and only once."""
+    d, shown = samples.features.shape[1], samples.features[:n]
+    if d < q:
+        return Encoder(q, q, q, "truncate").teacher(shown[:, torch.arange(q) % d])
+    kind = next(kind for kind, (name, _) in ENCODERS.items() if name == side)
+    return Encoder(d, q, q, kind, seed).fit(samples.features).teacher(shown)
 
 
 def _code(kernel: QuantumKernel) -> str:

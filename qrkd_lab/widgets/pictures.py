@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from qrkd_lab.plots.redrawn import DPI, RedrawnChart
 from qrkd_lab.plots.style import Chart
 
 __all__ = ["Picture", "still"]
@@ -38,6 +39,11 @@ class Picture:
         image = Image.frombytes("RGBA", (width, height), drawn.getvalue())
         image.convert("RGB").save(out, "png", compress_level=1)
         return cls(out.getvalue(), chart.alt, width)
+
+    @classmethod
+    def again(cls, chart: RedrawnChart) -> Picture:
+        """The picture of a figure that was drawn before, for another state."""
+        return cls(chart.png(), chart.alt, round(chart.get_figwidth() * DPI))
 
     @property
     def html(self) -> str:

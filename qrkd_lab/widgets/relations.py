@@ -105,8 +105,7 @@ class RelationExplorer(Explorer):
         found = pulls.pull(self._student, self._teacher, self._weights)
         points, point = (self._student, self._teacher), self.controls["point"].value
         panel = self._panel.draw_points(*points, found, self._path, self._losses, point)
-        picture = Picture(panel.png(), panel.alt, round(panel.get_figwidth() * 96))
-        return Sight({"picture": picture}, f"<p>{'<br>'.join(self._lines(found))}</p>")
+        return Sight({"picture": Picture.again(panel)}, f"<p>{'<br>'.join(self._lines(found))}</p>")
 
     @property
     def student(self) -> Tensor:
