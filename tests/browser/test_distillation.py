@@ -9,6 +9,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from qrkd_lab.runs import read_runs
+from tests.browser.controls import left_by
 from tests.browser.screen import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_distillation.ipynb"
@@ -104,11 +105,5 @@ def test_its_notebook_trains_says_what_is_wrong_and_keeps_its_picture(lab):
     still = notebook.page.locator(".qrkd-still")
     expect(still).to_contain_text("Done.")
     expect(still.locator("code").last).to_contain_text("kernel_weight=2.0")
-    notebook.save()
-    again = notebook.reopen()
-    left = again.page.locator(".qrkd-still")
-    expect(left).to_be_visible()
-    expect(left).to_contain_text("qrkd seed 0")
-    assert left.locator("img").first.evaluate("image => image.naturalWidth") > 500
-    expect(again.page.get_by_text("Error displaying widget")).to_be_hidden()
+    left_by(notebook, "qrkd seed 0")
     assert notebook.errors == []

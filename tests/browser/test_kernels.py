@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.browser.controls import changed, handle, left_by, menu, readout
 from tests.browser.screen import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_kernels.ipynb"
@@ -15,28 +16,21 @@ def picture(box, name="kernel"):
     return box.locator(f"img.qrkd-{name}")
 
 
-def changed(box, act, name="kernel"):
-    """Do something, and wait until the picture is another one, loaded and not faded."""
-    shown = picture(box, name)
-    before = shown.get_attribute("src")
-    act()
-    expect(shown).not_to_have_attribute("src", before)
-    expect(shown).to_have_js_property("complete", True)
-    assert shown.evaluate("image => image.naturalWidth") > 100
+def redrawn(box, act):
+    changed(box, act, "kernel", wide=100)
 
 
 def turn_every_kind_of_knob(page, box):
-    handle = box.locator(".widget-inline-hbox", has_text="Bandwidth").locator(".noUi-handle")
-    handle.focus()
-    changed(box, lambda: page.keyboard.press("ArrowRight"))
+    handle(box, "Bandwidth").focus()
+    redrawn(box, lambda: page.keyboard.press("ArrowRight"))
     expect(box).to_contain_text("bandwidth=0.03408")
-    changed(box, lambda: box.get_by_role("button", name="Bandwidth by the rule").click())
+    redrawn(box, lambda: box.get_by_role("button", name="Bandwidth by the rule").click())
     expect(box).to_contain_text("bandwidth=0.03125")
-    menu = box.locator(".widget-dropdown", has_text="Feature map").locator("select")
-    changed(box, lambda: menu.select_option("angle"))
+    maps = menu(box, "Feature map")
+    redrawn(box, lambda: maps.select_option("angle"))
     expect(box).to_contain_text("ql.FidelityKernel('angle', qubits=6, layers=2")
-    changed(box, lambda: menu.select_option("zz"))
-    changed(box, lambda: box.locator("input[type=checkbox]").click())
+    redrawn(box, lambda: maps.select_option("zz"))
+    redrawn(box, lambda: box.locator("input[type=checkbox]").click())
     expect(box).to_contain_text("entangle=False")
 
 
@@ -55,8 +49,7 @@ def test_what_cannot_be_is_said_inside_and_it_stays_usable(lab):
     notebook = lab.open(NOTEBOOK)
     notebook.run_all(seconds=120)
     box = notebook.explorer(BOX)
-    shots = box.locator(".widget-inline-hbox", has_text="Shots").locator(".noUi-handle")
-    kernels = box.locator(".widget-dropdown", has_text="Kernel").locator("select").first
+    shots, kernels = handle(box, "Shots"), menu(box, "Kernel").first
     kernels.select_option("projected")
     expect(box).to_contain_text("ql.ProjectedKernel")
     shots.focus()
@@ -64,7 +57,7 @@ def test_what_cannot_be_is_said_inside_and_it_stays_usable(lab):
     expect(box.get_by_role("alert")).to_contain_text("choose exact, or the fidelity kernel")
     expect(picture(box)).to_have_class(re.compile("qrkd-faded"))
     notebook.screenshot("explore_kernels_wrong", of=box)
-    changed(box, lambda: kernels.select_option("fidelity"))
+    redrawn(box, lambda: kernels.select_option("fidelity"))
     expect(box.get_by_role("alert")).to_have_count(0)
     assert notebook.kernel_errors() == []
 
@@ -73,15 +66,15 @@ def test_dragging_ends_at_the_last_value(lab):
     notebook = lab.open(NOTEBOOK)
     notebook.run_all(seconds=120)
     box, page = notebook.explorer(BOX), notebook.page
-    handle = box.locator(".widget-inline-hbox", has_text="Bandwidth").locator(".noUi-handle")
-    handle.scroll_into_view_if_needed()
-    place = handle.bounding_box()
+    bandwidth = handle(box, "Bandwidth")
+    bandwidth.scroll_into_view_if_needed()
+    place = bandwidth.bounding_box()
     page.mouse.move(place["x"] + 5, place["y"] + 5)
     page.mouse.down()
     for step in range(40):
         page.mouse.move(place["x"] + 5 + 2 * step, place["y"] + 5)
     page.mouse.up()
-    shown = box.locator(".widget-inline-hbox", has_text="Bandwidth").locator(".widget-readout")
+    shown = readout(box, "Bandwidth")
     expect(shown).not_to_have_text("0.0313")
     last = float(shown.inner_text())
     assert last > 0.1
@@ -95,16 +88,9 @@ def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(l
     box = notebook.explorer(BOX)
     still = notebook.page.locator(".qrkd-still")
     expect(still).to_be_hidden()  # while the explorer lives, it is not shown twice
-    menu = box.locator(".widget-dropdown", has_text="Feature map").locator("select")
-    changed(box, lambda: menu.select_option("iqp"))
+    redrawn(box, lambda: menu(box, "Feature map").select_option("iqp"))
     expect(still.locator("code").last).to_contain_text("feature_map='iqp'")
-    notebook.save()
-    again = notebook.reopen()
-    left = again.page.locator(".qrkd-still")
-    expect(left).to_be_visible()
-    assert left.locator("img").first.evaluate("image => image.naturalWidth") > 500
-    expect(left).to_contain_text("feature_map='iqp'")
-    expect(again.page.get_by_text("Error displaying widget")).to_be_hidden()
+    again, left = left_by(notebook, "feature_map='iqp'")
     again.screenshot("explore_kernels_reopened", of=left)
     again.run_all(seconds=120)
     expect(picture(again.explorer(BOX))).to_be_visible()

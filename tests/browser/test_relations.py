@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.browser.controls import changed, handle, left_by, menu, readout
 from tests.browser.screen import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_relations.ipynb"
@@ -18,28 +19,6 @@ def notebook(lab):
     opened = lab.open(NOTEBOOK)
     opened.run_all(seconds=120)
     return opened
-
-
-def handle(box, label):
-    return box.locator(".widget-inline-hbox", has_text=label).locator(".noUi-handle")
-
-
-def readout(box, label):
-    return box.locator(".widget-inline-hbox", has_text=label).locator(".widget-readout")
-
-
-def menu(box, label):
-    return box.locator(".widget-dropdown", has_text=label).locator("select")
-
-
-def changed(box, act):
-    """Do something, and wait until the picture is another one, loaded."""
-    shown = box.locator("img.qrkd-picture")
-    before = shown.get_attribute("src")
-    act()
-    expect(shown).not_to_have_attribute("src", before)
-    expect(shown).to_have_js_property("complete", True)
-    assert shown.evaluate("image => image.naturalWidth") > 1000
 
 
 def use_every_kind_of_control(page, box):
@@ -172,12 +151,7 @@ def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(n
     expect(still).to_be_hidden()
     changed(box, lambda: menu(box, "Change").select_option("rotation"))
     expect(still.locator("code").last).to_contain_text("preset='rotation'")
-    notebook.save()
-    again = notebook.reopen()
-    left = again.page.locator(".qrkd-still")
-    expect(left).to_be_visible()
-    expect(left).to_contain_text("RelationExplorer(preset='rotation')")
-    assert left.locator("img").first.evaluate("image => image.naturalWidth") > 1000
+    again, left = left_by(notebook, "RelationExplorer(preset='rotation')", wide=1000)
     assert "distances and angles are blind" in left.locator("img").first.get_attribute("alt")
     again.screenshot("explore_relations_reopened", of=left)
     again.run_all(seconds=120)
