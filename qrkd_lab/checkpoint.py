@@ -8,7 +8,6 @@ anew.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,8 +17,8 @@ from pathlib import Path
 import torch
 
 from qrkd_lab.learner import Learner
-from qrkd_lab.runs import versions
-from qrkd_lab.storage import RecordError, canonical_sha256
+from qrkd_lab.runs import record_folder, versions
+from qrkd_lab.storage import RecordError, canonical_sha256, replacing
 from qrkd_lab.watch import Watch
 
 __all__ = ["Checkpoint"]
@@ -34,10 +33,12 @@ class Checkpoint:
     Args:
         path: of the file.
         steps: save after so many batches; None: when a minute has passed.
+        records: names of the folders where the learners' runs will be recorded.
     """
 
     path: Path
     steps: int | None = None
+    records: Sequence[str] = ()
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
 
@@ -46,10 +47,11 @@ class Checkpoint:
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
         runs = [learner.settings.effective() for learner in learners]
+        records = [record_folder(run, data_sha256) for run in runs]
         key = canonical_sha256({"runs": runs, "data": data_sha256, "versions": versions()})[:16]
         name = f".checkpoint-seed{settings.seed}-{key}.pt"
         place = runs_dir / settings.benchmark / settings.scale / name
-        return cls(place, settings.checkpoint_steps)
+        return cls(place, settings.checkpoint_steps, records)
 
     def due(self, learners: Sequence[Learner], total: int) -> bool:
         """Whether it is time to save, ``total`` batches after the beginning of the training.
@@ -73,22 +75,18 @@ class Checkpoint:
             RecordError: the disk is full or read-only.
         """
         state = {"epoch": epoch, "step": step, "learners": [one.state() for one in learners]}
-        hidden = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        state["records"] = list(self.records)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with hidden.open("wb") as stream:
+            with replacing(self.path) as stream:
                 torch.save(state, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(hidden, self.path)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            why = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(why, OSError):  # torch hides the disk's error behind one of its own
+                raise
             raise RecordError(
-                f"the training could not be saved in {self.path.parent}: "
-                f"{error.strerror or error}. Make room or give a folder that can be written."
+                f"the training could not be saved in {self.path.parent}: {why.strerror or why}. "
+                "Make room or give a folder that can be written."
             ) from error
-        finally:
-            with suppress(OSError):
-                hidden.unlink(missing_ok=True)
 
     def restore(self, learners: Sequence[Learner], watch: Watch | None = None) -> tuple[int, int]:
         """Put the learners where they were; returns epoch and batches done in it, or (1, 0).
@@ -119,5 +117,15 @@ class Checkpoint:
         return epoch, step
 
     def remove(self) -> None:
-        """Delete the file: what it led to is recorded."""
+        """Delete the file: what it led to is recorded.
+
+        So are others that led to nothing else: a process killed between two records leaves one, for
+        what is missing then trains under another name.
+        """
         self.path.unlink(missing_ok=True)
+        folder = self.path.parent
+        for path in folder.glob(".checkpoint-*.pt"):
+            with suppress(Exception):  # damaged, of an older version, or another process was faster
+                records = torch.load(path, weights_only=True, mmap=True)["records"]
+                if records and all((folder / name).exists() for name in records):
+                    path.unlink()

@@ -92,7 +92,8 @@ class Progress:
         self.printed = now
         spent = now - self.started
         done = epoch / self.epochs
-        left = duration(spent / (done - self.before) * (1 - done))
+        batch = 1 / (self.epochs * self.batches)  # resumed after an epoch's last, there was none
+        left = duration(spent / max(done - self.before, batch) * (1 - done))
         said = ", ".join(f"{arm} {score}" for arm, score in scores.items())
         when = f"took {duration(spent)}" if last else f"{left} left"
         line = f"{self.what}: epoch {epoch}/{self.epochs}, {said}, {when}"

@@ -27,6 +27,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs", "run_key",
-    "save_run", "versions",
+    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs",
+    "record_folder", "run_key", "save_run", "versions",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -136,7 +137,7 @@ def versions() -> dict[str, str | None]:
 
     def version(name: str) -> str | None:
         try:
-            return metadata.version(name)
+            return _installed(name)
         except metadata.PackageNotFoundError:
             module = sys.modules.get(name.replace("-", "_"))  # a checkout that is not installed
             return getattr(module, "__version__", None)
@@ -144,6 +145,12 @@ def versions() -> dict[str, str | None]:
     libraries = {name: version(name) for name in LIBRARIES}
     system = {"python": platform.python_version(), "platform": platform.platform()}
     return {"qrkd_lab": version("qrkd-lab")} | libraries | system
+
+
+@cache
+def _installed(name: str) -> str:
+    """The version of a distribution, whose metadata are long to read."""
+    return metadata.version(name)
 
 
 def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[str]) -> Path:
@@ -258,6 +265,11 @@ def read_runs(
             warnings.warn(f"left out of the results: {error}", stacklevel=2)
     order = ("benchmark", "scale", "arm", "seed")
     return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
+
+
+def record_folder(settings: Mapping[str, Any], data_sha256: str) -> str:
+    """The name of the folder that holds the record of a run, once there is one."""
+    return _place({"settings": settings, "key": run_key(settings, data_sha256)})[-1]
 
 
 def is_record(path: Path) -> bool:

@@ -18,14 +18,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "RecordError", "canonical_sha256", "check_digests", "damaged", "file_sha256", "open_weights",
-    "pack_weights", "plain", "read_json", "read_weights", "write_folder", "wrong_types",
+    "pack_weights", "plain", "read_json", "read_weights", "replacing", "write_folder",
+    "wrong_types",
 ]  # fmt: skip
 
 STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
@@ -68,7 +69,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
         False if the folder was there already (another process was first) and was left alone.
 
     Raises:
-        OSError: the disk is full or read-only. Nothing is left behind then.
+        OSError: the disk is full or read-only. Nothing half is left behind then.
     """
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -84,6 +85,26 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
     finally:  # gone already when the rename succeeded
         shutil.rmtree(hidden, ignore_errors=True)
     return written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of ``path`` at the end of the block, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only. What was there before is there still.
+    """
+    hidden = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with hidden.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(hidden, path)
+    finally:
+        with suppress(OSError):
+            hidden.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -107,9 +128,9 @@ def _rename(hidden: Path, folder: Path) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left; an entry may vanish while we look."""
+    """Remove what killed processes left; an entry may vanish while we look, or be another's."""
     for path in folder.glob(".*.tmp"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
 

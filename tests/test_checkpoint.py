@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import Diverged, make_learner
 from qrkd_lab.storage import RecordError
+from tests.hazards import disk_that_ends
 
 CPU = torch.device("cpu")
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
@@ -158,6 +160,42 @@ def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
     checkpoint = Checkpoint(tmp_path / "file" / "state.pt")
     with pytest.raises(RecordError, match="could not be saved"):
         checkpoint.save(learners(benchmark, teacher, ("kd",)), 1, 1)
+
+
+def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
+    benchmark, teacher, tmp_path
+):
+    some, old = learners(benchmark, teacher, ("kd",)), (1, 1)
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    checkpoint.save(some, *old)
+    for after in count():
+        with disk_that_ends(after) as refused:
+            try:
+                checkpoint.save(some, 2, after)
+            except RecordError as error:
+                assert "could not be saved" in str(error)
+        assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+        found = checkpoint.restore(learners(benchmark, teacher, ("kd",)))
+        assert found == (old if refused else (2, after))
+        if not refused:
+            break
+    assert after > 5, "too few calls failed: the test proved little"
+
+
+def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teacher, tmp_path):
+    """A process killed between two records: what is missing then trains under another name."""
+    names = ("scratch", "kd"), ("kd",), ("rkd",)
+    all_, rest, other = (
+        Checkpoint.of(learners(benchmark, teacher, arms), "ab", tmp_path) for arms in names
+    )
+    for arms, checkpoint in zip(names, (all_, rest, other)):
+        checkpoint.save(learners(benchmark, teacher, arms), 1, 1)
+    (all_.path.parent / all_.records[0]).mkdir()
+    other.remove()
+    assert all_.path.exists() and rest.path.exists() and not other.path.exists()
+    (rest.path.parent / rest.records[0]).mkdir()
+    rest.remove()
+    assert not all_.path.exists() and not rest.path.exists()
 
 
 def test_other_runs_data_or_settings_have_another_checkpoint(benchmark, teacher, tmp_path):

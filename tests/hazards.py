@@ -1,0 +1,149 @@
+"""What can befall a study, for the tests: processes to kill at little cost, disks that fill up.
+
+A process here is a fork of one that has everything imported, so a hundred of them cost no hundred
+imports of torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.runs import Run
+
+SMALL = {
+    "scale": "smoke", "train_size": 128, "validation_size": 100, "batch_size": 16, "qubits": 2,
+    "epochs": 2, "checkpoint_steps": 1,
+}  # fmt: skip
+ARMS = ("scratch", "rkd", "qrkd")
+
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [__name__, "qrkd_lab.comparison", "qrkd_lab.kernels", "qrkd_lab.models.cnn", "pennylane",
+     "safetensors.torch", "sklearn.datasets", "torch._dynamo"]
+)  # fmt: skip
+
+
+def study(folder: Path, seeds: int = 6, **more: Any) -> ql.Study:
+    """The study of these tests: a teacher and three arms a seed, saved after every batch."""
+    options = SMALL | {"progress": False} | more
+    return ql.compare("digits", ARMS, seeds, runs_dir=folder, **options)
+
+
+def slow_study(folder: Path) -> None:
+    """The study on a disk so slow that a record is half written for a while."""
+
+    def write_bytes(path: Path, content: bytes) -> None:
+        with path.open("wb", buffering=0) as file:
+            half = file.write(content[: len(content) // 2])
+            time.sleep(0.01)
+            file.write(content[half:])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "write_bytes", write_bytes)
+        study(folder)
+
+
+def command(folder: Path, arms: Sequence[str], *more: str) -> list[str]:
+    """The same study for the command line."""
+    settings = [f"{name}={value}" for name, value in SMALL.items() if name != "scale"]
+    return [
+        "compare", "digits", "--arms", *arms, "--seeds", "6", "--scale", "smoke",
+        "--runs-dir", str(folder), *more, "--set", *settings,
+    ]  # fmt: skip
+
+
+def table(runs: ql.Study | list[Run]) -> dict[str, tuple[dict, list]]:
+    """What must not depend on what befell a study: every run's metrics and history."""
+    runs = runs.runs if isinstance(runs, ql.Study) else runs
+    named = {run.name: (dict(run.metrics), list(run.history)) for run in runs}
+    assert len(named) == len(runs), "a run is counted twice"
+    return named
+
+
+def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    """What the function returns, or raises, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=FORKS) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def remount(folder: Path, options: str, first: bool = False) -> None:
+    """A small disk of its own at this folder, which this process alone sees; or changes of it."""
+    libc, flags = ctypes.CDLL(None, use_errno=True), 0x20  # MS_REMOUNT
+    if first:
+        flags = 0
+        if libc.unshare(0x20000):  # CLONE_NEWNS: it goes with this process
+            raise OSError(ctypes.get_errno(), "no mount of one's own here")
+        libc.mount(None, b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+    if options == "ro":
+        flags, options = flags | 1, ""
+    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", flags, options.encode()):
+        raise OSError(ctypes.get_errno(), "no tmpfs here")
+
+
+class _Stream:
+    """An open file whose writing may strike the end of the disk."""
+
+    def __init__(self, stream: IO[bytes], strike: Callable[[], None]) -> None:
+        self._stream, self._strike = stream, strike
+
+    def write(self, data: bytes) -> int:
+        self._strike()
+        return self._stream.write(data)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+@contextmanager
+def disk_that_ends(after: int, code: int = errno.ENOSPC) -> Iterator[list[int]]:
+    """A disk that takes so many calls (make, open, write, sync, rename), then says it is full.
+
+    Yields:
+        A list with an entry for every call that was refused.
+    """
+    calls, refused = iter(range(after)), []
+
+    def strike() -> None:
+        if next(calls, None) is None:
+            refused.append(code)
+            raise OSError(code, os.strerror(code))
+
+    def striking(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            strike()
+            return call(*arguments, **named)
+
+        return run
+
+    real = io.open
+
+    def open_(path: Any, mode: str = "r", *more: Any, **named: Any) -> Any:  # noqa: ANN401
+        if mode[0] == "r":
+            return real(path, mode, *more, **named)
+        strike()
+        return _Stream(real(path, mode, *more, **named), strike)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("mkdir", "fsync", "rename", "replace"):
+            patched.setattr(os, name, striking(getattr(os, name)))
+        patched.setattr(io, "open", open_)
+        yield refused
