@@ -1,8 +1,9 @@
 """Comparisons: several arms on several seeds, each run once, recorded, and reused.
 
 A study is a set of runs. Those whose records are there already (for exactly these settings and
-data) are reused, the others are trained: a seed is one job, jobs run on this machine's cores
-through joblib. Killing a study loses at most the seeds in progress; starting it again goes on.
+data) are reused, the others are trained: a seed is one job, jobs run through joblib, on this
+machine's cores or on a Dask cluster. Killing a study loses at most the seeds in progress; starting
+it again goes on.
 """
 
 from __future__ import annotations
@@ -10,23 +11,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
-from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
 from qrkd_lab.devices import pick_device
-from qrkd_lab.job import find, run_seed
-from qrkd_lab.kernels.base import whole
+from qrkd_lab.errand import away, receive, train_away, train_here
+from qrkd_lab.job import find
 from qrkd_lab.learner import make_learner
+from qrkd_lab.parallel import ClusterError, each, processes, scheduler_address
 from qrkd_lab.progress import duration
 from qrkd_lab.published import published_seeds
+from qrkd_lab.recipe import Recipe, keep
 from qrkd_lab.runs import Run
+from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
 from qrkd_lab.storage import check_writable
 from qrkd_lab.study import Study, StudyError
@@ -45,6 +49,7 @@ def compare(
     device: str = "auto",
     progress: bool = True,
     published: bool = False,
+    scheduler: str | None = None,
     **overrides: Any,  # noqa: ANN401
 ) -> Study:
     """Train every arm on every seed, or find the run on disk, and return the study.
@@ -62,6 +67,9 @@ def compare(
         published: take seeds from the records that came with the kit, where all their runs are
             there (:mod:`qrkd_lab.published`); they need neither data nor training. The study's
             note says how many.
+        scheduler: address of a Dask scheduler, ``tcp://host:8786``, whose workers train in place
+            of this machine, each on the ``device`` that it has; the records come to ``runs_dir``.
+            None: ``$QRKD_SCHEDULER``, else this machine, as with ``""``.
         overrides: any field of :class:`~qrkd_lab.settings.Settings`, e.g. ``epochs=3``.
 
     Raises:
@@ -69,6 +77,7 @@ def compare(
         DataError: data that is missing or damaged.
         RecordError: a record that cannot be trusted, or cannot be written.
         StudyError: some runs failed; the others are recorded, the message says which and why.
+        ClusterError: the scheduler does not answer, or has no worker that can train.
 
     Example:
         >>> study = compare("digits", seeds=3, scale="smoke", progress=False)
@@ -80,10 +89,12 @@ def compare(
             raise ValueError(
                 f"{name} is not set as a setting; use the arguments benchmark, scale, arms, seeds"
             )
-    wanted, names = _seeds(seeds), _arms(arms)
+    wanted, names = which_seeds(seeds), _arms(arms)
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
         raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
-    place = pick_device(device)
+    cluster = scheduler_address(scheduler)
+    place = torch.device(device) if cluster and device != "auto" else device
+    place = place if cluster else pick_device(device)
     ready: dict[int, list[Run]] = {}
     if published and benchmark in BENCHMARKS:
         asked = benchmark_settings(benchmark, scale, **overrides)
@@ -92,8 +103,9 @@ def compare(
     notes = [f"{len(runs)} runs came with the kit, trained elsewhere"] if runs else []
     failures: list[str] = []
     if rest := [seed for seed in wanted if seed not in ready]:
-        recipe = _Recipe(str(benchmark), scale, data_dir, place, overrides)
-        own, failures, note = _own_runs(recipe, names, rest, Path(runs_dir), jobs, progress)
+        recipe = Recipe(str(benchmark), scale, data_dir, place, overrides)
+        folder = Path(runs_dir)
+        own, failures, note = _own_runs(recipe, names, rest, folder, jobs, cluster, progress)
         runs += own
         notes.append(f"{note}; records in {runs_dir}")
     order = {arm: place for place, arm in enumerate((TEACHER, *names))}
@@ -107,16 +119,17 @@ def compare(
 
 
 def _own_runs(
-    recipe: _Recipe,
+    recipe: Recipe,
     arms: Sequence[str],
     seeds: Sequence[int],
     runs_dir: Path,
     jobs: int,
+    scheduler: str | None,
     progress: bool,
 ) -> tuple[list[Run], list[str], str]:
     """The runs of these seeds, found or trained; what failed; and how many were which, in words."""
-    loaded = recipe.load()
-    recipe = replace(recipe, sha256=loaded.data.sha256)
+    loaded = (replace(recipe, device="cpu") if scheduler else recipe).load()
+    recipe = recipe.settled(loaded)
     chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *arms)]
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
@@ -131,9 +144,8 @@ def _own_runs(
     if missing:
         check_writable(runs_dir)
     started = time.monotonic()
-    _LOADED.clear()
-    _LOADED[recipe.key] = loaded
-    made, failures = _train_all(recipe, missing, runs_dir, jobs, progress)
+    keep(recipe, loaded)
+    made, failures = _train_all(recipe, missing, runs, runs_dir, jobs, scheduler, progress)
     note = f"{len(runs)} runs reused, {len(made)} trained"
     if made:
         note += f" in {duration(time.monotonic() - started)}"
@@ -148,91 +160,46 @@ def _try(benchmark: Benchmark, arms: Mapping[str, Settings]) -> None:
             make_learner(benchmark, settings, teacher)
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    """How to load a benchmark: it travels to worker processes, not the data; each loads once."""
-
-    benchmark: str
-    scale: str
-    data_dir: str | Path | None
-    device: torch.device
-    overrides: Mapping[str, Any]
-    sha256: str = ""  # of the data, once they are known
-
-    @property
-    def key(self) -> str:
-        return repr(self)
-
-    def load(self) -> Benchmark:
-        """The benchmark, read anew."""
-        return load_benchmark(
-            self.benchmark, self.scale, self.data_dir, self.device, **self.overrides
-        )
-
-
-_LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loaded
-
-
-def _loaded(recipe: _Recipe) -> Benchmark:
-    if recipe.key not in _LOADED:
-        _LOADED.clear()
-        _LOADED[recipe.key] = recipe.load()
-    return _LOADED[recipe.key]
-
-
 def _train_all(
-    recipe: _Recipe,
-    missing: dict[int, list[Settings]],
+    recipe: Recipe,
+    missing: Mapping[int, list[Settings]],
+    runs: Sequence[Run],
     runs_dir: Path,
     jobs: int,
+    scheduler: str | None,
     progress: bool,
 ) -> tuple[list[Run], list[str]]:
     """Train the missing runs, a job a seed; one seed's failure does not take the others down."""
+    if scheduler is None:
+        workers = processes(jobs, len(missing))
+        tasks = {
+            seed: (recipe, settings, runs_dir, progress, index % workers)
+            for index, (seed, settings) in enumerate(missing.items())
+        }
+        outcomes = each(train_here, tasks, jobs)
+    else:
+        tasks = away(recipe, missing, runs, runs_dir)
+        say = _say if progress else None
+        outcomes = each(train_away, tasks, scheduler=scheduler, check=recipe.check, say=say)
     made: list[Run] = []
     failures: list[str] = []
-    workers = min(joblib.effective_n_jobs(jobs), len(missing)) or 1
-    tasks = (
-        joblib.delayed(_job)(recipe, settings, runs_dir, progress, index % workers)
-        for index, settings in enumerate(missing.values())
-    )
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
-        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-        for count, (seed, runs, failed) in enumerate(parallel(tasks), 1):
-            made += runs
-            failures += failed
-            if progress and len(missing) > 1:
-                said = f"seed {seed} done, {count} of {len(missing)}"
-                print(f"{recipe.benchmark}: {said}", file=sys.stderr)
+    try:
+        with closing(outcomes):
+            for count, (seed, results, failed) in enumerate(outcomes, 1):
+                received, lost = receive(seed, results, runs_dir)
+                made += received
+                failures += failed + lost
+                if progress and len(missing) > 1:
+                    _say(f"{recipe.benchmark}: seed {seed} done, {count} of {len(missing)}")
+    except ClusterError as error:
+        if not made and not failures:
+            raise
+        failures.append(str(error))
     return made, failures
 
 
-def _job(
-    recipe: _Recipe, missing: list[Settings], runs_dir: Path, show: bool, position: int
-) -> tuple[int, list[Run], list[str]]:
-    """One seed in a worker process; an error becomes a sentence, so that other seeds go on."""
-    seed, made, failures = missing[0].seed, [], []
-    try:
-        for result in run_seed(_loaded(recipe), missing, runs_dir, show, position):
-            if isinstance(result, Run):
-                made.append(result)
-            else:
-                failures.append(str(result))
-    except Exception as error:
-        failures.append(f"seed {seed}: {type(error).__name__}: {error}")
-    return seed, made, failures
-
-
-def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    try:
-        chosen = list(seeds) if isinstance(seeds, Iterable) else range(whole("seeds", seeds, 1))
-        chosen = [whole("seeds", seed, 0) for seed in chosen]
-    except ValueError:
-        chosen = []
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(
-            f"seeds: expected a count >= 1, or different whole numbers >= 0, got {seeds!r}"
-        )
-    return chosen
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _arms(arms: Sequence[str]) -> list[str]:

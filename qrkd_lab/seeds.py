@@ -7,12 +7,36 @@ an arm's numbers do not depend on which arms it trains beside.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["derived_seed", "generator", "seeded"]
+from qrkd_lab.kernels.base import whole
+
+__all__ = ["derived_seed", "generator", "seeded", "which_seeds"]
+
+
+def which_seeds(seeds: int | Iterable[int]) -> list[int]:
+    """The seeds of a study: as many as a count says, from 0 on, or those that are listed.
+
+    Raises:
+        ValueError: no seed, one given twice, or one that is no whole number >= 0.
+
+    Example:
+        >>> which_seeds(3), which_seeds([4, 7])
+        ([0, 1, 2], [4, 7])
+    """
+    try:
+        chosen = list(seeds) if isinstance(seeds, Iterable) else range(whole("seeds", seeds, 1))
+        chosen = [whole("seeds", seed, 0) for seed in chosen]
+    except ValueError:
+        chosen = []
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"seeds: expected a count >= 1, or different whole numbers >= 0, got {seeds!r}"
+        )
+    return chosen
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from PIL import Image
 
 import qrkd_lab as ql
 from qrkd_lab.job import run_seed
-from qrkd_lab.runs import RecordError, read_runs
+from qrkd_lab.runs import read_runs
 from qrkd_lab.study import StudyError
 
 SMALL = {
@@ -60,41 +59,11 @@ def test_a_kernel_setting_makes_new_qrkd_runs_only(undisturbed):
     assert "4 runs reused, 1 trained" in other.notes[0]
 
 
-def test_two_jobs_give_the_same_bits_as_one(undisturbed, tmp_path):
-    parallel = ql.compare("digits", seeds=3, runs_dir=tmp_path, jobs=2, **SMALL)
-    assert table(parallel) == table(undisturbed)
-
-
 def test_an_arm_added_later_is_the_same_as_together(undisturbed, tmp_path):
     ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
     later = ql.compare("digits", ("scratch", "qrkd"), seeds=1, runs_dir=tmp_path, **SMALL)
     whole = table(undisturbed)
     assert table(later)["qrkd seed 0"] == whole["qrkd seed 0"]
-
-
-SCRIPT = """
-import qrkd_lab as ql
-ql.compare("digits", seeds=3, runs_dir={root!r}, **{settings!r})
-"""
-
-
-def test_kill_minus_nine_at_any_moment_loses_no_record(undisturbed, tmp_path):
-    script = SCRIPT.format(root=str(tmp_path), settings=SMALL)
-    moments = random.Random(0)
-    deadline = time.monotonic() + 120
-    for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", script])
-        started = time.monotonic()
-        while not any(tmp_path.rglob("record.json")) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        before = len(read_runs(tmp_path))
-        time.sleep(moments.uniform(0, 0.5 + 0.2 * (time.monotonic() - started)))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert len(read_runs(tmp_path)) >= before  # and none of them torn: read_runs would warn
-    final = ql.compare("digits", seeds=3, runs_dir=tmp_path, **SMALL)
-    assert table(final) == table(undisturbed)
 
 
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
@@ -177,14 +146,6 @@ def test_compare_stays_a_function_whatever_was_imported():
     import qrkd_lab.comparison  # noqa: F401
 
     assert callable(ql.compare)
-
-
-def test_a_damaged_record_is_refused_with_what_to_do(undisturbed, tmp_path):
-    ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
-    record = next(tmp_path.rglob("scratch*/record.json"))
-    record.write_text(record.read_text()[:100])
-    with pytest.raises(RecordError, match="Delete this folder and run again"):
-        ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
 
 
 def test_a_record_holds_all_that_a_sceptic_asks_for(undisturbed):

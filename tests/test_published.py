@@ -34,7 +34,7 @@ def forbid_loading(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("published records need no data")
 
-    monkeypatch.setattr("qrkd_lab.comparison.load_benchmark", refuse)
+    monkeypatch.setattr("qrkd_lab.recipe.load_benchmark", refuse)
 
 
 def test_a_published_study_needs_no_data_and_says_where_it_is_from(study, shelf, monkeypatch):

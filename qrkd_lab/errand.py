@@ -1,0 +1,148 @@
+"""The errand of one seed: train what is missing, on this machine or for a caller elsewhere."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qrkd_lab.arms import TEACHER
+from qrkd_lab.at_worker import CalledOff, own_folder
+from qrkd_lab.job import run_seed
+from qrkd_lab.learner import Diverged
+from qrkd_lab.recipe import Recipe, loaded
+from qrkd_lab.runs import Run, load_run
+from qrkd_lab.settings import Settings
+from qrkd_lab.storage import RecordError, canonical_sha256, write_folder
+
+__all__ = ["Parcel", "away", "pack", "receive", "train_away", "train_here", "unpack"]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A record as bytes, for machines that share no disk.
+
+    Args:
+        place: its folder, from the folder of all records on.
+        files: content by file name.
+    """
+
+    place: str
+    files: dict[str, bytes]
+
+
+def pack(run: Run) -> Parcel:
+    """The record of a run, as it lies on the disk."""
+    files = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    return Parcel("/".join(run.path.parts[-3:]), files)
+
+
+def unpack(parcel: Parcel, runs_dir: Path) -> Run:
+    """Write a record, unless it is there already, and read it: it is checked like any other.
+
+    Raises:
+        RecordError: it cannot be written, or was damaged on its way.
+    """
+    target = runs_dir / parcel.place
+    try:
+        write_folder(target, parcel.files)
+    except OSError as error:
+        raise RecordError(
+            f"a record that was trained elsewhere could not be written to {target}: "
+            f"{error.strerror or error}. Make room, and run it again."
+        ) from error
+    return load_run(target)
+
+
+def train_here(
+    recipe: Recipe, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
+) -> tuple[int, list[Run], list[str]]:
+    """Train what is missing of one seed; returns the seed, its runs, and what failed in words.
+
+    Args:
+        recipe: of the benchmark.
+        missing: settings of the runs, all of one seed.
+        runs_dir: folder of the records.
+        show, position: as for :func:`~qrkd_lab.job.run_seed`.
+    """
+
+    def results() -> Iterator[Run | Diverged]:
+        yield from run_seed(loaded(recipe), missing, runs_dir, show, position)
+
+    return _sorted(missing[0].seed, results())
+
+
+def away(
+    recipe: Recipe, missing: Mapping[int, list[Settings]], runs: Sequence[Run], runs_dir: Path
+) -> dict[int, tuple[Any, ...]]:
+    """The arguments of :func:`train_away` by seed; a teacher that is here already goes along.
+
+    Args:
+        recipe, missing: by seed, as for :func:`train_here`.
+        runs: those of the study that are here already.
+        runs_dir: folder of the records at the caller.
+    """
+    if recipe.data_dir is not None:
+        recipe = replace(recipe, data_dir=Path(recipe.data_dir).expanduser().absolute())
+    held = {run.settings["seed"]: [pack(run)] for run in runs if run.settings["arm"] == TEACHER}
+    caller = f"{platform.node()}:{runs_dir.resolve()}"
+    return {
+        seed: (recipe, settings, held.get(seed, []), caller) for seed, settings in missing.items()
+    }
+
+
+def train_away(
+    recipe: Recipe, missing: Sequence[Settings], held: Sequence[Parcel], caller: str
+) -> tuple[int, list[Parcel], list[str]]:
+    """The same in a worker of a cluster, in a folder of its own that is emptied at the end.
+
+    The folder is found again, with the checkpoint in it, by a worker that does the job anew on the
+    same machine.
+
+    Args:
+        recipe, missing: as for :func:`train_here`.
+        held: records of this seed that the caller has.
+        caller: its machine and folder; two callers do not share a folder.
+    """
+    about = [caller, recipe.sha256, [settings.effective() for settings in missing]]
+    folder = own_folder(canonical_sha256(about)[:16])
+
+    def results() -> Iterator[Parcel | Diverged]:
+        for parcel in held:
+            unpack(parcel, folder)
+        benchmark = loaded(recipe.elsewhere())
+        for result in run_seed(benchmark, missing, folder, show=False, watch=CalledOff()):
+            yield pack(result) if isinstance(result, Run) else result
+        shutil.rmtree(folder, ignore_errors=True)
+
+    return _sorted(missing[0].seed, results())
+
+
+def _sorted(seed: int, results: Iterator[Any]) -> tuple[int, list[Any], list[str]]:
+    """What was made, and what failed; an error becomes a sentence, so that other seeds go on."""
+    made, failures = [], []
+    try:
+        for result in results:
+            if isinstance(result, Diverged):
+                failures.append(str(result))
+            else:
+                made.append(result)
+    except Exception as error:
+        failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+    return seed, made, failures
+
+
+def receive(
+    seed: int, results: Sequence[Run | Parcel], runs_dir: Path
+) -> tuple[list[Run], list[str]]:
+    """The runs of an outcome, those from elsewhere written down; what could not be, in words."""
+    runs, lost = [], []
+    for result in results:
+        try:
+            runs.append(result if isinstance(result, Run) else unpack(result, runs_dir))
+        except RecordError as error:
+            lost.append(f"seed {seed}: {error}")
+    return runs, lost

@@ -1,0 +1,26 @@
+"""Where jobs run, as it was asked for; on a cluster: test_cluster.py, dying: test_workers.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from qrkd_lab.parallel import each, processes, scheduler_address
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_task_gets_its_arguments(jobs):
+    found = each(lambda seed, word: (seed, [word], []), {3: (3, "a"), 4: (4, "b")}, jobs)
+    assert sorted(found) == [(3, ["a"], []), (4, ["b"], [])]
+
+
+def test_no_more_processes_than_tasks():
+    assert (processes(4, 2), processes(2, 4), processes(1, 0)) == (2, 2, 1)
+
+
+def test_an_empty_address_is_this_machine_whatever_the_environment_says(monkeypatch):
+    monkeypatch.delenv("QRKD_SCHEDULER", raising=False)
+    assert scheduler_address(None) is None
+    monkeypatch.setenv("QRKD_SCHEDULER", "tcp://a:1")
+    assert scheduler_address(None) == "tcp://a:1"
+    assert scheduler_address("tcp://b:2") == "tcp://b:2"
+    assert scheduler_address("") is None
