@@ -37,6 +37,7 @@ _HOMES = {
     "relations": ("pairwise_distances", "triplet_angles"),
     "runs": ("load_run", "read_runs"),
     "study": ("Study",),
+    "tuning": ("tune",),
 }
 
 __version__ = "0.1.0"

@@ -16,12 +16,13 @@ from qrkd_lab.arms import TEACHER
 from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
+from qrkd_lab.kernel_numbers import kernel_numbers
 from qrkd_lab.learner import Diverged, Learner, make_learner, teacher_learner
 from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
 from qrkd_lab.settings import Settings
 from qrkd_lab.watch import Stopped, Watch
 
-__all__ = ["find", "run_seed"]
+__all__ = ["find", "run_seed", "teacher_run"]
 
 
 def run_seed(
@@ -51,16 +52,11 @@ def run_seed(
     Raises:
         Stopped: the watch said so; what could be recorded was yielded before.
     """
-    about_teacher = benchmark.settings.replace(arm=TEACHER, seed=missing[0].seed)
     with one_thread(benchmark.device):
-        run = find(benchmark, about_teacher, runs_dir)
-        if run is None:
-            learner = teacher_learner(benchmark, about_teacher)
-            epochs = about_teacher.teacher_epochs
-            (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position, watch)
-            if isinstance(run, Diverged):
-                yield run
-                return
+        run = teacher_run(benchmark, missing[0].seed, runs_dir, show, position, watch)
+        if isinstance(run, Diverged):
+            yield run
+            return
         if any(settings.arm == TEACHER for settings in missing):
             yield run
         teacher = benchmark.model(run)
@@ -77,6 +73,23 @@ def run_seed(
         learners = [make_learner(benchmark, settings, teacher) for settings in arms]
         epochs = arms[0].epochs_to_train
         yield from _trained(benchmark, learners, epochs, teacher, runs_dir, show, position, watch)
+
+
+def teacher_run(
+    benchmark: Benchmark,
+    seed: int,
+    runs_dir: Path,
+    show: bool = True,
+    position: int = 0,
+    watch: Watch | None = None,
+) -> Run | Diverged:
+    """The teacher of a seed, found or trained and recorded; arguments as for :func:`run_seed`."""
+    settings = benchmark.settings.replace(arm=TEACHER, seed=seed)
+    if (found := find(benchmark, settings, runs_dir)) is not None:
+        return found
+    learner, epochs = teacher_learner(benchmark, settings), settings.teacher_epochs
+    (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position, watch)
+    return run
 
 
 def _trained(
@@ -127,18 +140,19 @@ def _record(
     tested = benchmark.score(asked, benchmark.test, teacher)
     fitted = benchmark.score(models, benchmark.probe)
     seconds = (time.perf_counter() - before) / max(1, len(models))
-    numbers = zip(tested[: len(done)], fitted, strict=True)
+    kernels = kernel_numbers(benchmark, done, teacher)
+    numbers = zip(tested[: len(done)], fitted, kernels, strict=True)
     for learner in learners:
         if learner.failure is not None:
             yield learner.failure
             continue
-        at_test, at_training = next(numbers)
+        at_test, at_training, at_kernels = next(numbers)
         metrics = {f"test_{name}": value for name, value in at_test.items()}
         if teacher is not None:
             metrics[f"teacher_{benchmark.metric}"] = tested[-1][own]
         metrics[f"train_{own}"] = at_training[own]
         metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
-        yield _write(benchmark, learner, metrics, seconds, runs_dir)
+        yield _write(benchmark, learner, metrics | at_kernels, seconds, runs_dir)
 
 
 def _write(

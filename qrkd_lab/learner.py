@@ -210,14 +210,14 @@ def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -
     arm = get_arm(settings.arm)
     if settings.tap != "tokens":
         check_batch(arm.terms, min(settings.batch_size, benchmark.samples))
-    weights = {term: getattr(settings, f"{term}_weight") for term in arm.terms if term != "kernel"}
+    weights = {term: settings.weight(term) for term in arm.terms if term != "kernel"}
     student = benchmark.student(settings.seed)
     relation = None
     if "kernel" in arm.terms:
         relation = _kernel_relation(benchmark, settings, teacher, student)
     loss = DistillationLoss(
         **weights,
-        kernel=None if relation is None else (relation, settings.kernel_weight),
+        kernel=None if relation is None else (relation, settings.weight("kernel")),
         temperature=settings.temperature,
     )
     return _learner(benchmark, settings, student, loss, settings.epochs)

@@ -30,7 +30,8 @@ _AT_LEAST_ONE = (
     "checkpoint_steps", "qubits", "teacher_layers", "teacher_width", "student_layers",
     "student_width", "tap_tokens", "sequence_length", "test_size",
 )  # fmt: skip
-_NOT_IDENTITY = ("checkpoint_steps",)  # how often a run is saved on the way changes no number
+# How often a run is saved on the way changes no number; a weight is recorded as the one it was.
+_NOT_IDENTITY = ("checkpoint_steps", "kernel_weights")
 _WORDS = {
     "kernel": KERNELS,
     "encoder": ENCODERS,
@@ -96,7 +97,8 @@ class Settings:
     temperature: float = 4.0
     distance_weight: float = 1.0
     angle_weight: float = 2.0
-    kernel_weight: float = 1.0
+    kernel_weight: float | None = None  # None: the arm's own, by kernel_weights
+    kernel_weights: tuple[tuple[str, float], ...] = ()  # of arms, as they were tuned; else qrkd's
     # the kernel term
     kernel: str = "fidelity"
     feature_map: str = "zz"
@@ -109,6 +111,13 @@ class Settings:
     def epochs_to_train(self) -> int:
         """Of the student: those planned, or those after which it is stopped."""
         return self.epochs if self.stop_after is None else self.stop_after
+
+    def weight(self, term: str) -> float:
+        """The weight of a loss term; the kernel's is the arm's own where none is set for all."""
+        if term == "kernel" and self.kernel_weight is None:
+            own = dict(self.kernel_weights)
+            return own.get(self.arm, own.get("qrkd", 1.0))
+        return getattr(self, f"{term}_weight")
 
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
         """A copy with some fields changed, checked by name and type.
@@ -158,7 +167,7 @@ class Settings:
         arm = get_arm(self.arm)
         check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else self.batch_size)
         for term in arm.terms:
-            weight = getattr(self, f"{term}_weight")
+            weight = self.weight(term)
             if not 0 < weight < float("inf"):
                 raise ValueError(
                     f"{term}_weight is {weight}: arm {self.arm!r} needs it finite and > 0; with 0 "
@@ -203,6 +212,7 @@ class Settings:
                 unused -= {"tap"} if self.tap != "tokens" else set(_TAP)
             if "kernel" in arm.terms:
                 values["kernel"] = arm.kernel or self.kernel
+                values["kernel_weight"] = self.weight("kernel")
                 if values["kernel"] in ("fidelity", "projected"):
                     unused -= set(_CIRCUIT)
                     values["layers"] = build_kernel(self).depth
@@ -248,6 +258,8 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
 
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """The value as the field's type: NumPy's numbers count, lists become tuples; else an error."""
+    if name == "kernel_weights":
+        return _weights(value)
     expected = _types()[name]
     kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
     if value is None and type(None) in kinds:
@@ -269,6 +281,19 @@ def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
             "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
         )
     raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+
+
+def _weights(value: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401
+    """Weights by arm, from a mapping or from pairs."""
+    try:
+        pairs = {arm: float(weight) for arm, weight in dict(value).items()}
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"kernel_weights: expected weights by arm, got {value!r}") from error
+    for arm in pairs:
+        get_arm(arm)
+    if bad := [weight for weight in pairs.values() if not 0 < weight < float("inf")]:
+        raise ValueError(f"kernel_weights: expected finite weights > 0, got {bad[0]}")
+    return tuple(sorted(pairs.items()))
 
 
 @cache

@@ -79,7 +79,7 @@ def test_the_recorded_total_is_the_weighted_sum(together, benchmark):
         + s.kd_weight * entry["kd"]
         + s.distance_weight * entry["distance"]
         + s.angle_weight * entry["angle"]
-        + s.kernel_weight * entry["kernel"]
+        + s.weight("kernel") * entry["kernel"]
     )
     assert entry["total"] == pytest.approx(expected, rel=1e-5)
 

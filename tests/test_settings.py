@@ -35,6 +35,7 @@ OTHER = {
     "distance_weight": 0.5,
     "angle_weight": 0.5,
     "kernel_weight": 0.5,
+    "kernel_weights": {"qrkd": 0.7},
     "kernel": "projected",
     "feature_map": "angle",
     "qubits": 3,
@@ -139,6 +140,22 @@ def test_fields_that_an_arm_does_not_use_do_not_make_another_run(arm, unused):
     base = BASE.replace(arm=arm)
     for name in unused:
         assert base.replace(**{name: OTHER[name]}).effective() == base.effective()
+
+
+def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
+    tuned = BASE.replace(kernel_weights={"rbf": 3, "qrkd": 0.3})
+    own = {arm: tuned.replace(arm=arm).weight("kernel") for arm in ("qrkd", "rbf", "detached")}
+    assert own == {"qrkd": 0.3, "rbf": 3.0, "detached": 0.3}
+    assert tuned.replace(arm="rbf").effective()["kernel_weight"] == 3.0
+    assert "kernel_weights" not in tuned.effective()
+    assert tuned.replace(arm="rbf", kernel_weight=5.0).weight("kernel") == 5.0
+    assert BASE.weight("kernel") == 1.0 and tuned.weight("kd") == BASE.kd_weight
+    with pytest.raises(ValueError, match="unknown arm 'rfb'"):
+        BASE.replace(kernel_weights={"rfb": 1.0})
+    with pytest.raises(ValueError, match="finite weights > 0, got 0"):
+        BASE.replace(kernel_weights={"rbf": 0.0})
+    with pytest.raises(TypeError, match="expected weights by arm, got 3"):
+        BASE.replace(kernel_weights=3)
 
 
 def test_effective_settings_are_plain_json():

@@ -38,7 +38,8 @@ class DistillationExplorer(Explorer):
         seed: of the runs.
         epochs, learning_rate, temperature, kd_weight, distance_weight, angle_weight,
             kernel_weight, kernel, feature_map, qubits, layers, bandwidth, encoder: fields of
-            :class:`~qrkd_lab.settings.Settings`; None takes the benchmark's own.
+            :class:`~qrkd_lab.settings.Settings`; None takes the benchmark's own. The field of the
+            kernel's weight begins at qrkd's; as long as it stays there, each arm has its own.
         runs_dir: folder of the records.
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
@@ -66,6 +67,7 @@ class DistillationExplorer(Explorer):
         given = {name: value for name, value in settings.items() if value is not None}
         start = benchmark_settings(benchmark, scale).replace(**given)
         own = () if benchmark in BENCHMARKS else (benchmark,)
+        self._own_weight = benchmark_settings(benchmark, scale).weight("kernel")
         controls: dict[str, W.Widget] = {
             "benchmark": menu("Benchmark", benchmark, (*BENCHMARKS, *own)),
             "scale": menu("Scale", scale, SCALES),
@@ -96,7 +98,10 @@ class DistillationExplorer(Explorer):
     @property
     def state(self) -> dict[str, Any]:
         values = super().state
-        return values | {name: None for name, word in OPEN.items() if values[name] == word}
+        values |= {name: None for name, word in OPEN.items() if values[name] == word}
+        if values["kernel_weight"] == self._own_weight:
+            values["kernel_weight"] = None  # left as it was: each arm's own
+        return values
 
     def see(self) -> Sight:
         track, asked = self.training.track, self._order()
@@ -164,9 +169,10 @@ class DistillationExplorer(Explorer):
     def _defaults(self, *_: object) -> None:
         """Another benchmark or scale: its own settings."""
         settings = benchmark_settings(self.state["benchmark"], self.state["scale"])
+        self._own_weight = settings.weight("kernel")
         with self.together():
             for name in FIELDS:
-                value = getattr(settings, name)
+                value = self._own_weight if name == "kernel_weight" else getattr(settings, name)
                 self.controls[name].value = OPEN[name] if value is None else value
 
     def refresh(self, *_: object) -> None:

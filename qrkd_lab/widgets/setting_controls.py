@@ -35,7 +35,7 @@ def setting_controls(start: Settings) -> dict[str, W.Widget]:
         "kd_weight": number("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
         "distance_weight": number("of distances", start.distance_weight, 0.0, 1e6, 0.1),
         "angle_weight": number("of angles", start.angle_weight, 0.0, 1e6, 0.1),
-        "kernel_weight": number("of the kernel", start.kernel_weight, 0.0, 1e6, 0.1),
+        "kernel_weight": number("of the kernel", start.weight("kernel"), 0.0, 1e6, 0.1),
         "kernel": menu("Kernel", start.kernel, tuple(KERNELS)),
         "feature_map": menu("Feature map", start.feature_map, tuple(FEATURE_MAPS)),
         "qubits": slider("Qubits", start.qubits, 1, 12),

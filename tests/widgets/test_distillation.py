@@ -119,7 +119,8 @@ def test_another_benchmark_brings_its_own_settings(explorer):
     explorer.controls["scale"].value = "laptop"
     assert explorer.state["epochs"] == 30
     explorer.controls["benchmark"].value = "ptb"
-    assert (explorer.state["kernel_weight"], explorer.state["temperature"]) == (0.3, 1.0)
+    assert (explorer.controls["kernel_weight"].value, explorer.state["temperature"]) == (0.3, 1.0)
+    assert explorer.state["kernel_weight"] is None, "each arm's own"
 
 
 def test_its_repr_makes_it_again(explorer):

@@ -1,0 +1,213 @@
+"""A trace: every trial of a tuning, and what was chosen by it.
+
+It is a file of strict JSON with a digest, ``<root>/<benchmark>/<scale>/tuning.json``, so that a
+choice can be checked long after it was made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qrkd_lab.storage import RecordError, canonical_sha256, plain, read_json, replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FILE", "Trace", "Trial", "best_weights", "read_trace", "weight_settings"]
+
+FILE, DIGEST = "tuning.json", "trace_sha256"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate on one seed.
+
+    Attributes:
+        stage: ``kd``, ``rkd`` or ``kernel``: what was being chosen.
+        arm, weight, seed: who. In the stage ``kernel`` the arm ``rkd``, with the weight it has
+            by then, is there for comparison; nothing is chosen for it.
+        score: the validation metric after the last epoch; None: it diverged.
+        seconds: of its own training steps.
+    """
+
+    stage: str
+    arm: str
+    weight: float
+    seed: int
+    score: float | None
+    seconds: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether its arm's weight is chosen by it."""
+        return self.stage == "kernel" and self.arm != "rkd" or self.stage == self.arm
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was tried, on what, and what was chosen.
+
+    Attributes:
+        benchmark, scale: whose settings were tuned.
+        metric: of the validation part; ``higher_is_better`` says which way it goes.
+        weights: the candidates of every arm.
+        epochs: of a candidate's training; ``full_epochs``: of a study's.
+        trials: all of them.
+        data, versions, device: as in a record.
+    """
+
+    benchmark: str
+    scale: str
+    metric: str
+    higher_is_better: bool
+    weights: tuple[float, ...]
+    epochs: int
+    full_epochs: int
+    trials: tuple[Trial, ...]
+    data: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+    device: str
+
+    @cached_property
+    def chosen(self) -> dict[str, float]:
+        """The weight of each arm: the best mean score over seeds, of equals the smallest."""
+        return best_weights(self.trials, self.higher_is_better)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The choice as settings, for ``ql.compare(..., **trace.settings)``."""
+        return weight_settings(self.chosen)
+
+    def as_options(self) -> str:
+        """The same as arguments of ``python -m qrkd_lab compare ... --set``.
+
+        Example:
+            >>> trace.as_options()                                    # doctest: +SKIP
+            "kd_weight=0.3 distance_weight=1 angle_weight=2 'kernel_weights={qrkd: 1, rbf: 0.1}'"
+        """
+        words = []
+        for name, value in self.settings.items():
+            if isinstance(value, Mapping):
+                inside = ", ".join(f"{arm}: {weight:g}" for arm, weight in value.items())
+                words.append(f"{name}={{{inside}}}")
+            else:
+                words.append(f"{name}={value:g}")
+        return shlex.join(words)
+
+    @property
+    def at_edge(self) -> tuple[str, ...]:
+        """Arms whose choice is the least or the largest candidate: the best may lie beyond."""
+        ends = (min(self.weights), max(self.weights))
+        return tuple(arm for arm, weight in self.chosen.items() if weight in ends)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row a candidate: ``stage``, ``arm``, ``weight``, mean ``score``, ``low`` and ``high``
+        over ``seeds`` seeds, mean ``seconds``, ``diverged`` (how many did), ``chosen``."""
+        import pandas as pd
+
+        rows = pd.DataFrame([asdict(trial) for trial in self.trials])
+        rows["score"] = rows["score"].astype(float)
+        grouped = rows.groupby(["stage", "arm", "weight"], sort=False)
+        table = grouped.agg(
+            score=("score", lambda scores: scores.mean(skipna=False)),
+            low=("score", "min"),
+            high=("score", "max"),
+            seeds=("seed", "nunique"),
+            seconds=("seconds", "mean"),
+            diverged=("score", lambda scores: int(scores.isna().sum())),
+        ).reset_index()
+        own = (table["stage"] == table["arm"]) | (table["stage"] == "kernel")
+        counted = own & ~((table["stage"] == "kernel") & (table["arm"] == "rkd"))
+        table["chosen"] = counted & (table["weight"] == table["arm"].map(self.chosen))
+        return table
+
+    def save(self, root: str | os.PathLike[str]) -> Path:
+        """Write the trace under a folder of records; returns the file.
+
+        Raises:
+            RecordError: the disk is full or read-only.
+        """
+        path = Path(root, self.benchmark, self.scale, FILE)
+        trace = plain({"format": 1} | asdict(self), "trace")
+        trace[DIGEST] = canonical_sha256(trace)
+        try:
+            with replacing(path) as stream:
+                stream.write((json.dumps(trace, indent=1, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise RecordError(
+                f"the trace could not be saved in {path.parent}: {error.strerror or error}. Make "
+                "room or give a folder that can be written."
+            ) from error
+        return path
+
+    def __str__(self) -> str:
+        table = self.table.assign(chosen=self.table["chosen"].map({True: "<-", False: ""}))
+        shown = table.drop(columns=["seconds"]).to_string(index=False, float_format="{:.5g}".format)
+        edge = (
+            f"\nAt the edge of the candidates: {', '.join(self.at_edge)}." if self.at_edge else ""
+        )
+        return (
+            f"{self.benchmark} {self.scale}: {self.metric} after {self.epochs} of "
+            f"{self.full_epochs} epochs\n{shown}{edge}"
+        )
+
+    __repr__ = __str__
+
+
+def read_trace(path: str | os.PathLike[str]) -> Trace:
+    """The trace in a file, or in the folder ``<root>/<benchmark>/<scale>`` that holds it.
+
+    Raises:
+        RecordError: it is missing, cut or edited.
+    """
+    path = Path(path)
+    path = path / FILE if path.is_dir() else path
+    held = read_json(path)
+    digest = held.pop(DIGEST, None)
+    if held.pop("format", None) != 1 or digest != canonical_sha256({"format": 1} | held):
+        raise RecordError(f"{path} was edited, or written by another version: tune again.")
+    trials = tuple(Trial(**trial) for trial in held.pop("trials"))
+    return Trace(**held | {"weights": tuple(held["weights"]), "trials": trials})
+
+
+def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:
+    """Each arm's best weight by its mean score; of equals the smallest; no seed may be missing."""
+    scores: dict[str, dict[float, list[float]]] = {}
+    for trial in trials:
+        if trial.counts:
+            value = math.nan if trial.score is None else trial.score
+            scores.setdefault(trial.arm, {}).setdefault(trial.weight, []).append(value)
+    return {arm: _best(tried, higher_is_better, arm) for arm, tried in scores.items()}
+
+
+def _best(tried: Mapping[float, Sequence[float]], higher_is_better: bool, arm: str) -> float:
+    sign = -1.0 if higher_is_better else 1.0
+    means = {weight: sign * sum(found) / len(found) for weight, found in tried.items()}
+    finite = {weight: mean for weight, mean in means.items() if math.isfinite(mean)}
+    if not finite:
+        raise ValueError(
+            f"{arm} diverged with every weight of {sorted(tried)}: lower learning_rate, or give "
+            "smaller weights"
+        )
+    return min(finite, key=lambda weight: (finite[weight], weight))
+
+
+def weight_settings(chosen: Mapping[str, float]) -> dict[str, Any]:
+    """Weights by arm as settings: what is ``kd``'s, ``rkd``'s, and the arms' with a kernel."""
+    settings: dict[str, Any] = {}
+    if "kd" in chosen:
+        settings["kd_weight"] = chosen["kd"]
+    if "rkd" in chosen:
+        settings |= {"distance_weight": chosen["rkd"], "angle_weight": 2 * chosen["rkd"]}
+    if own := {arm: weight for arm, weight in chosen.items() if arm not in ("kd", "rkd")}:
+        settings["kernel_weights"] = own
+    return settings

@@ -1,0 +1,242 @@
+r"""Tuning: the weight of each arm's own term, chosen on validation data, with one budget for all.
+
+An arm has one weight of its own: ``kd`` that of the outputs' term, ``rkd`` that of the distances
+(the angles' is twice as large, as in Park et al. 2019), ``qrkd`` and every control that of the
+kernel. They are chosen in three stages, each on top of what the one before chose, so that two
+neighbouring arms still differ in one term only:
+
+.. math:: w_\text{kd} \to (w_d, w_a = 2 w_d) \to w_k \text{ of each arm with a kernel}.
+
+Every arm has the same candidates, the same seeds and the same number of epochs: none wins by being
+tuned harder. The candidates of a stage and seed train in lockstep, like the arms of a study; their
+score is the validation metric after the last epoch, and the test part is not read. The whole trace
+is recorded (:class:`~qrkd_lab.trace.Trace`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qrkd_lab.arms import ARMS
+from qrkd_lab.benchmarks import Benchmark
+from qrkd_lab.benchmarks.registry import benchmark_settings
+from qrkd_lab.checkpoint import Checkpoint
+from qrkd_lab.distill import one_thread, train
+from qrkd_lab.job import teacher_run
+from qrkd_lab.kernels.base import whole
+from qrkd_lab.learner import Diverged, make_learner
+from qrkd_lab.parallel import each
+from qrkd_lab.recipe import Recipe, keep, loaded
+from qrkd_lab.runs import versions
+from qrkd_lab.seeds import which_seeds
+from qrkd_lab.settings import Settings
+from qrkd_lab.storage import canonical_sha256, check_writable, plain, read_json, write_folder
+from qrkd_lab.trace import Trace, Trial, best_weights, weight_settings
+
+__all__ = ["TUNED", "TuningError", "tune"]
+
+# ``detached`` is left out: its term has no gradient, so that no weight of it changes anything.
+TUNED = tuple(
+    name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
+)
+WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+QUARTER = 0.25  # of a study's epochs
+TRIALS = "trials.json"
+
+
+class TuningError(RuntimeError):
+    """A stage could not be finished on some seeds; what was finished will be found again."""
+
+    def __init__(self, stage: str, failures: Sequence[str]) -> None:
+        listed = "\n  ".join(failures)
+        super().__init__(
+            f"tuning stopped at the stage {stage!r}; what is done is kept, and the same call goes "
+            f"on:\n  {listed}"
+        )
+
+
+Candidate = tuple[str, float, Settings]  # arm, weight, and the settings with it
+
+
+def tune(
+    benchmark: str,
+    arms: Sequence[str] = TUNED,
+    seeds: int | Iterable[int] = 2,
+    scale: str = "laptop",
+    weights: Sequence[float] = WEIGHTS,
+    epochs: int | None = None,
+    jobs: int = 1,
+    runs_dir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **overrides: Any,  # noqa: ANN401
+) -> Trace:
+    """Choose the weights of ``kd``, ``rkd`` and the arms with a kernel on the validation part.
+
+    What was interrupted goes on; a stage and seed that is on the disk is not trained again. The
+    trace is written to ``<runs_dir>/<benchmark>/<scale>/tuning.json``.
+
+    Args:
+        benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
+            :func:`~qrkd_lab.compare`.
+        arms: with a kernel term; ``kd`` and ``rkd`` are always tuned, as the others build on them.
+        seeds: how many (0, 1, ...), or which; a weight's score is its mean over them.
+        weights: the candidates of every arm.
+        epochs: of a candidate's training; None: a quarter of the scale's, rounded up.
+        overrides: any other field of :class:`~qrkd_lab.settings.Settings`.
+
+    Returns:
+        The trace: every trial, and what was chosen. ``ql.compare(..., **trace.settings)`` trains
+        the study with it.
+
+    Raises:
+        ValueError: an arm that has no kernel to weigh, no candidates, or a weight out of range.
+        DataError, RecordError: as :func:`~qrkd_lab.compare`.
+        TuningError: a stage failed on some seeds; says which, and why.
+
+    Example:
+        >>> trace = tune("digits", ["qrkd", "rbf"], scale="smoke", progress=False)  # doctest: +SKIP
+        >>> trace.chosen                                                            # doctest: +SKIP
+        {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
+    """
+    wanted, drawn, grid = _arms(arms), which_seeds(seeds), _grid(weights)
+    full = benchmark_settings(benchmark, scale).epochs
+    short = math.ceil(QUARTER * full) if epochs is None else whole("epochs", epochs, 1)
+    recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
+    keep(recipe, there := recipe.load())
+    folder, higher = Path(runs_dir), there.higher_is_better
+    check_writable(folder)
+    trials: list[Trial] = []
+    failures: list[str] = []
+    for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", wanted)):
+        settled = there.settings.replace(**weight_settings(best_weights(trials, higher)))
+        candidates = _candidates(settled, stage, of_stage, grid)
+        tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
+        ended: dict[int, list[Trial]] = {}
+        for done, (seed, found, failed) in enumerate(each(_job, tasks, jobs), 1):
+            ended[seed] = found
+            failures += failed
+            if progress:
+                said = f"tuning {', '.join(of_stage)}: seed {seed} done, {done} of {len(drawn)}"
+                print(f"{benchmark}: {said}", file=sys.stderr)
+        if failures:
+            raise TuningError(stage, failures)
+        trials += [trial for seed in drawn for trial in ended[seed]]
+    trace = _trace(there, full, grid, trials)
+    trace.save(folder)
+    return trace
+
+
+def _candidates(
+    settled: Settings, stage: str, arms: Sequence[str], grid: Sequence[float]
+) -> list[Candidate]:
+    """A candidate an arm and weight; beside those of kernels ``rkd``, on which they build."""
+    found = [
+        (arm, weight, settled.replace(arm=arm, **weight_settings({arm: weight})))
+        for arm in arms
+        for weight in grid
+    ]
+    if stage == "kernel":
+        found.append(("rkd", settled.distance_weight, settled.replace(arm="rkd")))
+    return found
+
+
+def _job(
+    recipe: Recipe,
+    stage: str,
+    candidates: Sequence[Candidate],
+    runs_dir: Path,
+    show: bool,
+    seed: int,
+) -> tuple[int, list[Trial], list[str]]:
+    """A stage on one seed; an error becomes a sentence, so that other seeds are finished."""
+    try:
+        return seed, _trials(loaded(recipe), stage, candidates, runs_dir, show, seed), []
+    except Exception as error:
+        return seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+
+
+def _trials(
+    benchmark: Benchmark,
+    stage: str,
+    candidates: Sequence[Candidate],
+    runs_dir: Path,
+    show: bool,
+    seed: int,
+) -> list[Trial]:
+    """All candidates of a stage on one seed, found on the disk or trained in lockstep."""
+    seeded = [settings.replace(seed=seed) for _, _, settings in candidates]
+    home = runs_dir / benchmark.settings.benchmark / benchmark.settings.scale / "tuning"
+    runs = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
+    place = home / f"{stage}-seed{seed}-{canonical_sha256(runs)[:16]}"
+    if not place.exists():
+        scores = _scores(benchmark, seeded, runs_dir, show)
+        trials = [
+            {"stage": stage, "arm": arm, "weight": weight, "seed": seed}
+            | {"score": score, "seconds": seconds}
+            for (arm, weight, _), (score, seconds) in zip(candidates, scores, strict=True)
+        ]
+        write_folder(place, {TRIALS: json.dumps(plain({"trials": trials}, "trials")).encode()})
+    return [Trial(**trial) for trial in read_json(place / TRIALS)["trials"]]
+
+
+def _scores(
+    benchmark: Benchmark, candidates: Sequence[Settings], runs_dir: Path, show: bool
+) -> list[tuple[float | None, float]]:
+    """Train candidates of one seed in lockstep; validation score (None: diverged) and seconds."""
+    with one_thread(benchmark.device):
+        run = teacher_run(benchmark, candidates[0].seed, runs_dir, show)
+        if isinstance(run, Diverged):
+            raise run
+        teacher = benchmark.model(run)
+        learners = [make_learner(benchmark, settings, teacher) for settings in candidates]
+        checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
+        epochs = candidates[0].epochs_to_train
+        for _ in train(benchmark, learners, epochs, teacher, show, checkpoint=checkpoint):
+            pass
+    checkpoint.remove()
+    name = f"validation_{benchmark.metric.removeprefix('test_')}"
+    return [
+        (None if one.failure is not None else one.history[-1][name], one.seconds)
+        for one in learners
+    ]
+
+
+def _trace(
+    benchmark: Benchmark, full: int, grid: Sequence[float], trials: Sequence[Trial]
+) -> Trace:
+    data, settings = benchmark.data, benchmark.settings
+    return Trace(
+        benchmark=settings.benchmark,
+        scale=settings.scale,
+        metric=f"validation_{benchmark.metric.removeprefix('test_')}",
+        higher_is_better=benchmark.higher_is_better,
+        weights=tuple(grid),
+        epochs=settings.epochs,
+        full_epochs=full,
+        trials=tuple(trials),
+        data={"name": data.name, "source": data.source, "sha256": data.sha256},
+        versions=versions(),
+        device=str(benchmark.device),
+    )
+
+
+def _arms(arms: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys([arms] if isinstance(arms, str) else arms))
+    if not chosen or (odd := [arm for arm in chosen if arm not in TUNED]):
+        got = odd[0] if chosen else "none"
+        raise ValueError(f"arms: expected some of {', '.join(TUNED)}, got {got}")
+    return chosen
+
+
+def _grid(weights: Sequence[float]) -> tuple[float, ...]:
+    grid = tuple(sorted({float(weight) for weight in weights}))
+    if not grid or not 0 < grid[0] <= grid[-1] < math.inf:
+        raise ValueError(f"weights: expected finite numbers > 0, got {weights!r}")
+    return grid

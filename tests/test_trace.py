@@ -1,0 +1,89 @@
+"""Traces: saved and read whole, the choice is the best mean, ties and edges are said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+
+import pytest
+
+from qrkd_lab.notebook_parameters import parse_parameters
+from qrkd_lab.storage import RecordError
+from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
+
+
+def trial(arm, weight, seed, score, stage="kernel"):
+    return Trial(stage, arm, weight, seed, score, 1.0)
+
+
+TRIALS = (
+    trial("kd", 0.1, 0, 0.90, "kd"), trial("kd", 1.0, 0, 0.80, "kd"),
+    trial("kd", 0.1, 1, 0.70, "kd"), trial("kd", 1.0, 1, 0.85, "kd"),
+    trial("rkd", 0.1, 0, 0.5, "rkd"), trial("rkd", 1.0, 0, 0.5, "rkd"),
+    trial("qrkd", 0.1, 0, None), trial("qrkd", 1.0, 0, 0.2),
+    trial("rkd", 0.1, 0, 0.99),
+)  # fmt: skip
+
+
+@pytest.fixture
+def trace():
+    data = {"name": "digits", "source": "here", "sha256": "ab"}
+    asked = ("digits", "smoke", "validation_accuracy", True, (0.1, 0.3, 1.0), 1, 4)
+    return Trace(*asked, TRIALS, data, {"torch": "2"}, "cpu")
+
+
+def test_the_best_mean_is_chosen_of_equals_the_smallest_and_none_that_diverged():
+    assert best_weights(TRIALS, True) == {"kd": 1.0, "rkd": 0.1, "qrkd": 1.0}
+    assert best_weights(TRIALS, False) == {"kd": 0.1, "rkd": 0.1, "qrkd": 1.0}
+
+
+def test_a_choice_as_settings(trace):
+    assert trace.settings == {
+        "kd_weight": 1.0, "distance_weight": 0.1, "angle_weight": 0.2,
+        "kernel_weights": {"qrkd": 1.0},
+    }  # fmt: skip
+    assert weight_settings({}) == {}
+    assert parse_parameters(shlex.split(trace.as_options())) == trace.settings
+
+
+def test_a_choice_at_the_edge_is_said(trace):
+    assert trace.at_edge == ("kd", "rkd", "qrkd")
+    inside = dataclasses.replace(trace, weights=(0.01, 0.1, 1.0, 10.0))
+    assert inside.at_edge == () and "edge" not in str(inside) and "edge" in str(trace)
+
+
+def test_the_table_has_a_row_a_candidate(trace):
+    table = trace.table.set_index(["stage", "arm", "weight"])
+    assert table.loc[("kd", "kd", 0.1), "score"] == pytest.approx(0.8)
+    assert tuple(table.loc[("kd", "kd", 0.1), ["low", "high", "seeds"]]) == (0.7, 0.9, 2)
+    assert table.loc[("kernel", "qrkd", 0.1), "diverged"] == 1
+    assert list(table.index[table["chosen"]]) == [
+        ("kd", "kd", 1.0), ("rkd", "rkd", 0.1), ("kernel", "qrkd", 1.0),
+    ]  # fmt: skip
+
+
+def test_what_was_saved_is_read_again(trace, tmp_path):
+    path = trace.save(tmp_path)
+    assert path == tmp_path / "digits" / "smoke" / "tuning.json"
+    assert read_trace(path) == read_trace(path.parent) == trace
+
+
+def test_what_was_edited_or_cut_is_refused(trace, tmp_path):
+    path = trace.save(tmp_path)
+    held = json.loads(path.read_text())
+    held["trials"][0]["score"] = 1.0
+    path.write_text(json.dumps(held))
+    with pytest.raises(RecordError, match="was edited"):
+        read_trace(path)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_trace(path)
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_trace(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(trace, tmp_path):
+    (tmp_path / "digits").write_text("a file")
+    with pytest.raises(RecordError, match="could not be saved"):
+        trace.save(tmp_path)

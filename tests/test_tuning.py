@@ -1,0 +1,141 @@
+"""Tuning: equal budgets, later stages on earlier choices, validation data only, resumable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab import tuning
+from qrkd_lab.__main__ import main
+from qrkd_lab.benchmarks.images import ImageBenchmark
+from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
+from qrkd_lab.published import PUBLISHED
+from qrkd_lab.trace import read_trace
+from qrkd_lab.tuning import TUNED, tune
+
+SMALL = {
+    "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
+}  # fmt: skip
+ARMS, WEIGHTS = ("qrkd", "shuffled"), (0.3, 3.0)
+
+
+def tuned(root, **changes):
+    return tune("digits", **{"arms": ARMS, "seeds": 2, "weights": WEIGHTS} | SMALL | changes,
+                runs_dir=root)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trace(root):
+    return tuned(root)
+
+
+def test_every_arm_has_the_same_budget(trace):
+    counts = trace.table[trace.table["arm"] != "rkd"].groupby("arm")["weight"].apply(list)
+    assert counts.map(tuple).to_dict() == {arm: WEIGHTS for arm in ("kd", *ARMS)}
+    assert set(trace.table["seeds"]) == {2}
+    (beside,) = [t for t in trace.trials if (t.stage, t.arm, t.seed) == ("kernel", "rkd", 0)]
+    assert beside.weight == trace.chosen["rkd"]
+    assert set(trace.chosen) == {"kd", "rkd", *ARMS}
+
+
+def test_a_trial_is_the_run_of_its_settings_on_top_of_earlier_choices(trace, root):
+    base = {name: trace.settings[name] for name in ("kd_weight", "distance_weight", "angle_weight")}
+    for trial in trace.trials:
+        if trial.stage == "kernel" and trial.arm == "shuffled":
+            runs = ql.compare("digits", [trial.arm], [trial.seed], runs_dir=root, **SMALL, **base,
+                              kernel_weight=trial.weight).runs  # fmt: skip
+            assert runs[-1].metrics["validation_accuracy"] == trial.score
+
+
+def test_its_choice_is_what_a_study_then_trains(trace, root):
+    study = ql.compare("digits", ARMS, seeds=1, runs_dir=root, **SMALL, **trace.settings)
+    weights = {r.settings["arm"]: r.settings.get("kernel_weight") for r in study.runs}
+    assert weights == {"teacher": None} | {arm: trace.chosen[arm] for arm in ARMS}
+    assert {r.settings.get("angle_weight") for r in study.runs[1:]} == {2 * trace.chosen["rkd"]}
+
+
+def test_the_test_part_is_not_read(trace, root, tmp_path, monkeypatch):
+    ql.compare("digits", ["scratch"], seeds=2, runs_dir=tmp_path, **SMALL)  # the teachers
+
+    def refuse(self):
+        raise AssertionError("tuning reads no test data")
+
+    monkeypatch.setattr(ImageBenchmark, "test", property(refuse))
+    assert tuned(tmp_path).trials[0].score == trace.trials[0].score
+
+
+def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
+    asked = []
+    train = tuning.train
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    assert tuned(root) == trace and not asked
+    assert read_trace(root / "digits" / "smoke") == trace
+    tuned(root, arms=("qrkd",))
+    assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
+
+
+def test_two_jobs_find_the_same(trace, tmp_path):
+    found = tuned(tmp_path, jobs=2).trials
+    assert [replace(trial, seconds=0.0) for trial in found] == [
+        replace(trial, seconds=0.0) for trial in trace.trials
+    ]
+
+
+def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
+    trace = tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0, 3e38))
+    assert trace.chosen["kd"] == 1.0
+    assert [t.score is None for t in trace.trials if t.stage == "kd"] == [False, True]
+    with pytest.raises(ValueError, match="kd diverged with every weight .*lower learning_rate"):
+        tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(3e38,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ("detached",)}, "expected some of qrkd, rbf, .*got detached"),
+        ({"arms": ()}, "got none"),
+        ({"weights": ()}, "finite numbers > 0"),
+        ({"weights": (0.0, 1.0)}, "finite numbers > 0"),
+        ({"epochs": 0}, "epochs"),
+        ({"seeds": 0}, "seeds"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(changes, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        tuned(tmp_path, **changes)
+
+
+def test_a_quarter_of_the_epochs_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.setitem(BENCHMARKS["digits"]["smoke"], "epochs", 5)
+    trace = tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,))
+    assert (trace.epochs, trace.full_epochs) == (2, 5)
+
+
+def test_every_arm_with_a_kernel_that_has_a_gradient_can_be_tuned():
+    kernels = {name for name, arm in ql.ARMS.items() if "kernel" in arm.terms}
+    assert set(TUNED) == kernels - {"detached"}
+
+
+def test_tune_on_the_command_line(root, trace, capsys, tmp_path):
+    small = ["--set", "train_size=128", "validation_size=100", "qubits=2"]
+    asked = ["tune", "digits", "--arms", *ARMS, "--weights", "0.3", "3", "--scale", "smoke", *small]
+    assert main([*asked, "--runs-dir", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert str(trace) in said and f"--set {trace.as_options()}" in said
+    publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(root)]
+    assert main([*publish, "--out", str(tmp_path)]) == 0
+    assert read_trace(tmp_path / "digits" / "smoke") == trace
+
+
+def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
+    for path in PUBLISHED.glob("*/*/tuning.json"):
+        kept = read_trace(path)
+        asked = benchmark_settings(kept.benchmark, kept.scale)
+        assert asked == asked.replace(**kept.settings), path
