@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from qrkd_lab.plots.style import need
-from qrkd_lab.statistics import holm
+from qrkd_lab.statistics import holm, win_interval, win_probability
 from qrkd_lab.summary import Summary, units
 
 if TYPE_CHECKING:
     from qrkd_lab.study import Study
 
-__all__ = ["improvement_table", "seed_improvements"]
+__all__ = ["improvement_table", "paired_gains", "seed_improvements"]
 
 COLUMNS = {"improvement": "difference", "low": "difference_low", "high": "difference_high"}
 
@@ -43,8 +43,10 @@ def improvement_table(
         A row a benchmark: ``metric``, ``seeds``, ``reference`` (the reference's mean), in the
         metric's own unit ``difference``; in per cent of that mean, better is positive,
         ``improvement`` with its 95 % t-interval from ``low`` to ``high`` (the mean it is divided by
-        is taken as known); ``p`` of the paired t-test and ``p_adjusted`` (Holm, over benchmarks).
-        NaN where a study has fewer than three seeds.
+        is taken as known); ``won``, the number of seeds in which the arm is ahead, and ``p_win``,
+        the chance that it is on a new one, with its interval from ``win_low`` to ``win_high``
+        (see :func:`~qrkd_lab.statistics.win_probability`); ``p`` of the paired t-test and
+        ``p_adjusted`` (Holm, over benchmarks). NaN where a study has fewer than three seeds.
 
     Raises:
         ValueError: no study, or one without both arms.
@@ -60,12 +62,18 @@ def improvement_table(
         ends = {to: found[of] * factor for to, of in COLUMNS.items()}
         if factor < 0:  # the better end of a perplexity's interval is its lower one
             ends |= {"low": ends["high"], "high": ends["low"]}
+        gains = paired_gains(summary, arm)
+        win_low, win_high = win_interval(gains.to_numpy())
         rows[name] = {
             "metric": summary.metric,
             "seeds": int(found["pairs"]),
             "reference": summary.frame.loc[reference, "mean"],
             "difference": found["difference"],
             **ends,
+            "won": int((gains > 0).sum()),
+            "p_win": win_probability(gains.to_numpy()),
+            "win_low": win_low,
+            "win_high": win_high,
             "p": found["p"],
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("benchmark")
@@ -79,10 +87,18 @@ def seed_improvements(
     found = {}
     for name, study in studies.items():
         summary = _summary(name, study, arm, reference)
-        scores = summary.results.pivot(index="seed", columns="arm", values=summary.metric)
-        difference = (scores[arm] - scores[reference]).dropna()
-        found[name] = difference.astype(float) * _factor(summary)
+        found[name] = paired_gains(summary, arm) * abs(_factor(summary))
     return found
+
+
+def paired_gains(summary: Summary, arm: str) -> pd.Series:
+    """By how much an arm is better than the summary's reference, in the metric's unit.
+
+    Positive is better. The seeds are the index; those that lack one of the two are left out.
+    """
+    scores = summary.results.pivot(index="seed", columns="arm", values=summary.metric)
+    sign = 1 if summary.higher_is_better else -1
+    return sign * (scores[arm] - scores[summary.reference]).dropna().astype(float)
 
 
 def in_own_unit(row: pd.Series) -> str:

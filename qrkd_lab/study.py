@@ -60,6 +60,16 @@ class Study:
         Raises:
             ValueError: the reference is not among the arms (lists them).
         """
+        asked = (reference, confidence)
+        if asked not in self._summaries:
+            self._summaries[asked] = self._summary(*asked)
+        return self._summaries[asked]
+
+    @cached_property
+    def _summaries(self) -> dict[tuple[str | None, float], Summary]:
+        return {}
+
+    def _summary(self, reference: str | None, confidence: float) -> Summary:
         from qrkd_lab.report import summary
 
         present = set(self.results["arm"])

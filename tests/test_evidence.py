@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qrkd_lab.evidence import improvement_table, seed_improvements
+from qrkd_lab.evidence import improvement_table, paired_gains, seed_improvements
 from qrkd_lab.runs import Run, run_key
+from qrkd_lab.statistics import win_interval, win_probability
 from qrkd_lab.study import Study
 
 QRKD = [0.91, 0.94, 0.92, 0.96]
@@ -68,10 +69,22 @@ def test_seeds_stay_paired_and_have_the_mean_of_the_table() -> None:
     )
 
 
+def test_wins_are_counted_the_way_in_which_better_is_positive() -> None:
+    table = improvement_table({"mnist": IMAGES, "ptb": TEXT})
+    assert list(table["won"]) == [3, 3]
+    gains = np.array([5.0, 6, 4])
+    assert list(paired_gains(TEXT.summary("rkd"), "qrkd")) == pytest.approx(list(gains))
+    row = table.loc["ptb"]
+    assert row["p_win"] == pytest.approx(win_probability(gains))
+    assert (row["win_low"], row["win_high"]) == pytest.approx(win_interval(gains))
+    assert row["win_low"] > 0.5 and row["p"] < 0.05
+
+
 def test_two_seeds_have_no_interval() -> None:
     short = make_study("imdb", "test_accuracy", True, {"rkd": RKD[:2], "qrkd": QRKD[:2]})
     row = improvement_table({"imdb": short}).loc["imdb"]
     assert math.isnan(row["low"]) and math.isnan(row["p_adjusted"]) and row["improvement"] > 0
+    assert math.isnan(row["p_win"]) and math.isnan(row["win_low"]) and row["won"] == 2
 
 
 def test_errors_say_what_is_missing() -> None:

@@ -7,8 +7,18 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from qrkd_lab.statistics import holm, interval, p_in_words, power_of, seeds_needed, variance_shares
+from qrkd_lab.statistics import (
+    holm,
+    interval,
+    p_in_words,
+    power_of,
+    seeds_needed,
+    variance_shares,
+    win_interval,
+    win_probability,
+)
 
 T_975 = {4: 2.776445, 8: 2.306004, 9: 2.262157}  # a printed table's
 
@@ -55,6 +65,41 @@ def test_power_by_simulation() -> None:
     assert power_of(-0.8, 1.0, 5) == pytest.approx((np.abs(t) > T_975[4]).mean(), abs=0.005)
     assert power_of(0.0, 1.0, 5) == pytest.approx(0.025)  # one side of the level
     assert power_of(1.0, 0.0, 2) == pytest.approx(1.0)
+
+
+def test_chance_of_a_win_by_drawing_what_the_seeds_leave_open() -> None:
+    d, rng = np.array([0.4, -0.1, 0.3, 0.5]), np.random.default_rng(0)
+    variance = 3 * d.var(ddof=1) / rng.chisquare(3, 400_000)
+    mean = rng.normal(d.mean(), np.sqrt(variance / 4))
+    new = rng.normal(mean, np.sqrt(variance))
+    assert win_probability(d) == pytest.approx((new > 0).mean(), abs=0.003)
+    assert win_probability(-d) == pytest.approx(1 - win_probability(d))
+    assert 0.5 < win_probability(d[:3]) < win_probability(np.tile(d[:3], 5))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_interval_of_a_win_covers_the_true_chance(shift: float) -> None:
+    draws = np.random.default_rng(2).normal(shift, 1.0, (1000, 4))
+    ends = np.array([win_interval(d, confidence=0.8) for d in draws])
+    true = stats.norm.cdf(shift)
+    assert (ends[:, 0] > true).mean() == pytest.approx(0.1, abs=0.03)
+    assert (ends[:, 1] < true).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_interval_of_a_win_excludes_one_half_where_the_t_test_rejects() -> None:
+    for mean in np.linspace(-3, 3, 25):
+        d = mean + np.array([0.9, -1.2, 0.1, 0.2])
+        low, high = win_interval(d)
+        assert (low > 0.5 or high < 0.5) == (stats.ttest_1samp(d, 0).pvalue < 0.05)
+        assert 0 <= low < win_probability(d) < high <= 1
+
+
+def test_chance_of_a_win_where_there_is_nothing_to_estimate_from() -> None:
+    for d in (np.array([0.1, 0.2]), np.zeros(5), np.full(5, 0.1)):
+        assert all(map(math.isnan, (win_probability(d), *win_interval(d))))
+    sure = np.array([1.0, 1.0001, 0.9999])
+    assert win_interval(sure) == pytest.approx((1, 1), abs=0.01)
+    assert win_interval(-sure) == pytest.approx((0, 0), abs=0.01)
 
 
 def test_shares_of_variance_by_loops() -> None:

@@ -35,6 +35,7 @@ _HOMES = {
         "kernel_film",
         "kernel_pca_maps",
     ),
+    "panels": ("differences_by_arm",),
     "relation_panels": ("relation_panel",),
     "relations": ("forces", "relation_scatter", "soft_targets", "what_relations_see"),
     "scores": ("paired_differences", "scores_by_arm"),

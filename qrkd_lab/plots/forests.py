@@ -35,7 +35,8 @@ def improvements(
 
     Right is better on every line, whatever the metric; the axis is in per cent of the reference's
     mean score (see :mod:`~qrkd_lab.evidence`), the numbers at the right edge are in the metric's
-    own unit. p is corrected for the number of benchmarks (Holm).
+    own unit. p is corrected for the number of benchmarks (Holm); the chance is that to be ahead on
+    a new seed (:func:`~qrkd_lab.statistics.win_probability`).
 
     Args:
         studies: name of a benchmark to its study; each has both arms.
@@ -53,15 +54,12 @@ def improvements(
     labels = [f"{name}\n{_metric(row)}, {_seeds(row)}" for name, row in table.iterrows()]
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
     _draw(axes, labels, list(seeds.values()), means, arm)
-    notes = [
-        f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
-        for _, row in table.iterrows()
-    ]
+    notes = [_note(row) for _, row in table.iterrows()]
     _beside(axes, "difference, p (Holm)", notes)
     said = "; ".join(
         f"{name} {row['improvement']:+.2f} % ({_range(row['low'], row['high'])}; {note})"
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
-    )
+    ).replace("\n", " ")
     return chart.finish(
         title or _message(table, arm, reference),
         f"One line a benchmark: by how many per cent of {reference}'s mean score {arm} is better, "
@@ -133,6 +131,13 @@ def _beside(axes: Axes, head: str, notes: Sequence[str]) -> None:
     for y, note in enumerate(notes):
         where = axes.get_yaxis_transform()
         axes.text(1.03, y, note, transform=where, va="center", fontsize=10, color=INK)
+
+
+def _note(row: pd.Series) -> str:
+    said = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
+    if math.isnan(row["p_win"]):
+        return said
+    return f"{said},\nchance to win a new seed {row['p_win']:.2f}"
 
 
 def _metric(row: pd.Series) -> str:

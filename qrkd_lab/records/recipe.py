@@ -14,7 +14,7 @@ from qrkd_lab.benchmarks.registry import BENCHMARKS
 from qrkd_lab.records.changes import changes_of, settings_with
 from qrkd_lab.runs import Run, run_key
 
-__all__ = ["Recipe", "reproduce"]
+__all__ = ["Recipe", "reproduce", "set_words"]
 
 AGAIN = "runs_again"  # not where the record lies, which would be found and nothing trained
 
@@ -73,14 +73,24 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
     place = (folder or f"path/to/{asked['benchmark']}") if own else asked["benchmark"]
     arms = ["scratch" if arm == TEACHER else arm]
     given = {"arms": arms, "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
-    words = [shlex.quote(f"{name}={_bare(value)}") for name, value in changes.items()]
     shell = [
         f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arms[0]} --seed {seed}",
         f"--scale {scale}",
-        *(["--set", *words] if words else []),
+        *set_words(changes),
         f"--runs-dir {shlex.quote(runs_dir)}",
     ]
     return Recipe(_call(place, given), " ".join(shell), tuple(_notes(run, own and not folder)))
+
+
+def set_words(changes: Mapping[str, Any]) -> list[str]:
+    """Settings as the command line takes them; no word at all where there are none.
+
+    Example:
+        >>> set_words({"epochs": 3, "student_widths": (5, 2, 31)})
+        ['--set', 'epochs=3', "'student_widths=[5, 2, 31]'"]
+    """
+    words = [shlex.quote(f"{name}={_bare(value)}") for name, value in changes.items()]
+    return ["--set", *words] if words else []
 
 
 def _impossible(run: Run, error: ValueError) -> str:

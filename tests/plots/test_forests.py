@@ -33,6 +33,7 @@ def test_a_line_a_benchmark_with_the_numbers_of_the_table() -> None:
     assert labels == ["mnist\naccuracy, 4 seeds", "ptb\nperplexity, 3 seeds"]
     said = " ".join(text.get_text() for text in axes.texts)
     assert "+1.25 points" in said and "-5.00 ppl" in said and "better →" in said
+    assert f"chance to win a new seed {table.loc['ptb', 'p_win']:.2f}" in said
     assert axes.containers[0].lines[0].get_color() == ARM_COLOURS["qrkd"]
     assert "mnist +1.36 %" in chart.alt
 
@@ -53,7 +54,7 @@ def test_two_seeds_are_drawn_without_an_interval() -> None:
         "imdb", "test_accuracy", True, {"rkd": made.RKD[:2], "qrkd": made.QRKD[:2]}
     )
     chart = improvements({"imdb": short})
-    assert "no interval" in chart.alt and "nan" not in chart.alt
+    assert "no interval" in chart.alt and "nan" not in chart.alt and "chance" not in chart.alt
     assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
 
 

@@ -1,0 +1,72 @@
+"""What the report's words mean, and what it cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qrkd_lab.arms import ARMS
+from qrkd_lab.report import order_arms
+from qrkd_lab.reporting.markdown import bullets, count, listed, table
+from qrkd_lab.reporting.studies import Studies
+from qrkd_lab.trace import Trace
+
+__all__ = ["limits", "words"]
+
+
+def words(studies: Studies) -> list[str]:
+    """A few words that the rest needs, and what each arm is."""
+    arms = order_arms(arm for study in studies.values() for arm in study.results["arm"])
+    rows = [[f"`{arm}`", ARMS[arm].meaning] for arm in arms if arm in ARMS]
+    return [
+        "## Words",
+        bullets([
+            "A large network, the **teacher**, helps to train a small one, the **student**. An "
+            "**arm** is one way to do that; a **control** is an arm that changes one thing in "
+            "`qrkd`.",
+            "A **seed** fixes everything that is random: the teacher, the student's start, the "
+            "order of the batches. All arms of a seed have the same, so they are compared seed by "
+            "seed (**paired**), and what one teacher or start does to all arms cancels.",
+            "A **95 % interval** is computed by a rule that catches the true mean in 95 of 100 "
+            "such studies. **p** is how often chance alone would make a difference at least as "
+            "large; **Holm** makes it larger where several questions are asked at once. Below "
+            "0.05 this report says better or worse.",
+            "Otherwise it says **no difference that these seeds could show**. That is not the "
+            "same as no difference: more seeds might show one.",
+            "**Points** are per cent of accuracy. **Perplexity** (ppl) is among how many tokens a "
+            "language model is, in effect, undecided when it predicts the next; less is better.",
+        ]),
+        table(["arm", "the student ..."], rows),
+    ]  # fmt: skip
+
+
+def limits(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
+    """What these records cannot say, as far as it can be read off them."""
+    runs = [run for study in studies.values() for run in study.runs]
+    seeds = {name: study.results["seed"].nunique() for name, study in studies.items()}
+    scales = sorted({run.settings["scale"] for run in runs})
+    largest = max(run.parameters for run in runs)
+    tuned = {trace.benchmark for trace in tunings}
+    untuned = [name for name in studies if name not in tuned]
+    few = ", ".join(f"{name} {number}" for name, number in seeds.items())
+    said = [
+        f"Seeds: {few}. With so few, only effects that are large beside the spread from seed to "
+        "seed can be seen, and the t-test takes the differences as normal, which so few cannot "
+        "check.",
+        f"Scale: {listed(scales)}. The largest network here has {count(largest, 'weight')}. What "
+        "holds for networks of this size need not hold for larger ones.",
+        "The circuits are simulated exactly: no shots, no noise of a device.",
+        "Circuits, sizes and weights are the kit's own; no number here is the paper's.",
+        "The test part was scored once a run, after the last epoch; no epoch was picked.",
+    ]
+    if untuned:
+        said.append(
+            f"No tuning is recorded for {listed(untuned)}: with other weights an arm might do "
+            "better."
+        )
+    edge = [f"{t.benchmark} ({', '.join(t.at_edge)})" for t in tunings if t.at_edge]
+    if edge:
+        said.append(
+            f"Some weights lie at the edge of what was tried: {listed(edge)}; the best may lie "
+            "beyond."
+        )
+    return ["## Limits", bullets(said)]

@@ -1,0 +1,69 @@
+"""Verdicts: what a paired comparison says, in the words that the whole report uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from qrkd_lab.equivalence import detectable_difference
+from qrkd_lab.reporting.markdown import ranged
+from qrkd_lab.reporting.studies import gain_unit
+from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.summary import MANY
+
+__all__ = [
+    "BETTER", "LEVEL", "NONE", "SHORT", "UNKNOWN", "WORSE", "chance", "enough_seeds", "excluded",
+    "smallest_seen", "verdict",
+]  # fmt: skip
+
+LEVEL = 0.05
+BETTER, WORSE = "better", "worse"
+NONE = "no difference that these seeds could show"
+UNKNOWN = "cannot be told from these seeds"
+# In tables.
+SHORT = {BETTER: "**better**", WORSE: "**worse**", NONE: "none shown", UNKNOWN: "unknown"}
+
+
+def verdict(gain: float, p: float) -> str:
+    """One of four: ``better``, ``worse``, no difference that could be shown, or unknown.
+
+    Args:
+        gain: by how much the arm is better, on average.
+        p: of the paired test, after correction; NaN where there is none.
+    """
+    if math.isnan(p):
+        return UNKNOWN
+    if p >= LEVEL:
+        return NONE
+    return BETTER if gain > 0 else WORSE
+
+
+def chance(row: Mapping[str, float]) -> str:
+    """The chance to be ahead on a new seed and its interval, or nothing."""
+    if math.isnan(row["p_win"]):
+        return ""
+    return f"{row['p_win']:.2f} {ranged(row['win_low'], row['win_high'], plus=False)}"
+
+
+def enough_seeds(differences: pd.Series) -> str:
+    """How many seeds a test needs to see the mean of these differences as a difference."""
+    spread = differences.std()
+    if len(differences) < 2 or not spread > 0:
+        return ""
+    seeds = seeds_needed(differences.mean(), spread)
+    return f"more than {MANY:,}" if seeds is None or seeds > MANY else f"{seeds}"
+
+
+def smallest_seen(differences: pd.Series) -> float:
+    """The true difference that as many seeds would have shown in four studies of five; or NaN."""
+    spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
+    return detectable_difference(spread, len(differences)) if spread > 0 else math.nan
+
+
+def excluded(row: pd.Series) -> str:
+    """The improvement that a row of ``improvement_table`` leaves possible, in the metric's unit."""
+    factor, unit = gain_unit(row["metric"])
+    return f"{row['high'] * row['reference'] / 100 * factor:.2f} {unit}".strip()

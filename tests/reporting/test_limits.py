@@ -1,0 +1,23 @@
+"""Limits are read off the records; words explain the arms that there are."""
+
+from __future__ import annotations
+
+from qrkd_lab.reporting.limits import limits, words
+from qrkd_lab.reporting.studies import sort_runs
+from tests.reporting.made_studies import RKD, made_runs
+from tests.reporting.test_tuned import made_trace
+
+STUDIES = sort_runs(made_runs(rkd=RKD, qrkd=RKD) + made_runs("ptb", rkd=RKD[:3]))
+
+
+def test_limits_name_seeds_scale_and_what_was_not_tuned():
+    found = "\n".join(limits(STUDIES, [made_trace()]))
+    assert "Seeds: mnist 4, ptb 3." in found and "Scale: smoke." in found
+    assert "No tuning is recorded for ptb:" in found
+    assert "at the edge of what was tried: mnist (qrkd)" in found
+    assert "edge" not in "\n".join(limits(STUDIES, []))
+
+
+def test_only_arms_that_are_there_are_explained():
+    found = "\n".join(words(STUDIES))
+    assert "| `qrkd` | rkd + quantum kernel |" in found and "`shuffled`" not in found

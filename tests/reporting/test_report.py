@@ -1,0 +1,67 @@
+"""The report as a whole: written, the same again, and the committed one is that of the records."""
+
+from __future__ import annotations
+
+import pytest
+
+import qrkd_lab.reporting.report as module
+from qrkd_lab.__main__ import main
+from qrkd_lab.published import PUBLISHED
+from qrkd_lab.reporting import compose, report_on, write_report
+from qrkd_lab.storage import RecordError
+from tests.records.made_runs import keep
+from tests.reporting.made_studies import BETTER, RKD, SAME, made_runs
+from tests.reporting.test_tuned import made_trace
+
+
+def test_the_committed_report_is_that_of_the_committed_records():
+    text = (PUBLISHED / "report.md").read_text(encoding="utf-8")
+    found = report_on()
+    assert found.markdown == text, "make it again by python -m qrkd_lab report"
+    drawn = {path.stem for path in (PUBLISHED / "figures").glob("*.png")}
+    assert drawn == set(found.figures)
+    files = [PUBLISHED / "report.html", *(PUBLISHED / "figures").iterdir()]
+    assert sum(path.stat().st_size for path in files) < 400_000
+
+
+def test_a_report_is_written_whole_and_the_same_again(tmp_path):
+    runs = made_runs(shuffled=SAME, rbf=RKD, rkd=RKD, qrkd=BETTER)
+    runs += made_runs("ptb", rkd=RKD, qrkd=SAME)
+    path = write_report(runs, tmp_path / "new", "make all", [made_trace()])
+    assert path == tmp_path / "new" / "report.md"
+    text = path.read_text(encoding="utf-8")
+    assert text == compose(reversed(runs), "make all", [made_trace()]).markdown
+    assert "nan" not in text and "    make all" in text
+    page = (path.parent / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == text.count("](figures/") == 2
+    drawn = sorted(each.name for each in (path.parent / "figures").iterdir())
+    assert drawn == ["improvements.png", "kernel_arms.png"]
+
+
+def test_records_and_tunings_are_found_by_the_command(tmp_path, capsys):
+    keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME), *made_runs("ptb", rkd=RKD))
+    made_trace().save(tmp_path)
+    asked = ["report", "mnist", "--runs-dir", str(tmp_path), "--scale", "smoke"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.md")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "ptb" not in text and "### Weights tried on mnist" in text
+    assert f"python -m qrkd_lab report mnist --runs-dir {tmp_path} --scale smoke" in text
+
+
+def test_what_is_not_there_or_damaged_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no records of any benchmark at scale laptop"):
+        report_on(tmp_path)
+    keep(tmp_path, *made_runs(rkd=RKD))
+    with pytest.raises(ValueError, match="no records of ptb at scale smoke"):
+        report_on(tmp_path, ["mnist", "ptb"], "smoke")
+    trace = made_trace().save(tmp_path)
+    trace.write_text(trace.read_text().replace("here", "there"))
+    with pytest.raises(RecordError):
+        report_on(tmp_path, scale="smoke")
+
+
+def test_two_runs_of_one_arm_and_seed_are_refused():
+    runs = made_runs(rkd=RKD, qrkd=SAME)
+    with pytest.raises(ValueError, match="expected one run of rkd seed 0, got 2"):
+        module.compose([*runs, runs[0]], "make all")
