@@ -6,9 +6,10 @@ BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
 JOBS ?= 2
+SCALE ?= laptop
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks test test-browser lab dashboard bench doctor clean broken
+.PHONY: help install demo notebooks reproduce test test-browser lab dashboard bench doctor clean broken
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +28,12 @@ demo: $(STAMP) ## run the first notebook without a browser (more: DEMO_ARGS="...
 
 notebooks: $(STAMP) ## run all notebooks at laptop scale and write the outputs back into them
 	$(BIN)/python -m qrkd_lab notebook notebooks/*.ipynb --in-place --jobs $(JOBS)
+
+# One word in SEEDS says how many, several say which.
+reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
+	$(BIN)/python -m qrkd_lab reproduce $(BENCHMARK) --scale $(SCALE) --jobs $(JOBS) \
+	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(RETRY),--retry) \
+	    $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(REPRODUCE_ARGS)
 
 test: $(STAMP) ## run the tests (more: PYTEST_ARGS="-k losses")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qrkd_lab.data import DataError
+from qrkd_lab.seeds import which_seeds
 
 if TYPE_CHECKING:
     from qrkd_lab.benchmarks.images import ImageBenchmark
@@ -93,7 +94,7 @@ def study_at_hand(benchmark: str, **choices: Any) -> Study | Missing:  # noqa: A
 
     Args:
         benchmark: one of images.
-        choices: arguments of :func:`~qrkd_lab.comparison.compare` by name; ``seeds`` is a number.
+        choices: arguments of :func:`~qrkd_lab.comparison.compare` by name.
 
     Example:
         >>> study = study_at_hand("mnist", published=True)                 # doctest: +SKIP
@@ -105,7 +106,7 @@ def study_at_hand(benchmark: str, **choices: Any) -> Study | Missing:  # noqa: A
     images = images_at_hand(benchmark, scale, choices.get("data_dir"))
     if isinstance(images, Missing):
         held = published_runs(benchmark, scale) if choices.get("published") else []
-        if len({run.settings["seed"] for run in held}) < choices.get("seeds", 5):
+        if set(which_seeds(choices.get("seeds", 5))) - {run.settings["seed"] for run in held}:
             return images
     return compare(benchmark, **choices)
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -183,6 +184,8 @@ def _run(
     from papermill.exceptions import PapermillExecutionError
 
     _mend_output_widget()
+    # It takes a name for unknown where it cannot read its type (int | list); ours were checked.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, output)]
     try:
         papermill.execute_notebook(

@@ -14,22 +14,28 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
 
 import pennylane as qp
 import torch
 import torch.nn.functional as F
+from joblib.externals.loky import get_reusable_executor
 from torch import Tensor, nn
 
 import qrkd_lab as ql
 from qrkd_lab.data import DataError, Images
-from qrkd_lab.distill import _ask
+from qrkd_lab.distill import _ask, train
 from qrkd_lab.learner import Learner, make_learner
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.relations import triplet_angles
+
+STUDY_EPOCHS = 60  # so that a run takes ten seconds and more: two workers start once a study
 
 
 @dataclass(frozen=True)
@@ -340,6 +346,50 @@ def language_rows() -> list[Row]:
     return rows
 
 
+def study(seeds: int, jobs: int, folder: str | None = None) -> ql.Study:
+    """Equal runs of a few seconds each, and their short teachers; in an empty folder or a given."""
+    with TemporaryDirectory() as empty:
+        return ql.compare(
+            "digits", ("rkd",), seeds, jobs=jobs, runs_dir=folder or empty, progress=False,
+            teacher_epochs=1, epochs=STUDY_EPOCHS,
+        )  # fmt: skip
+
+
+def study_rows() -> list[Row]:
+    """A study on two processes against one, and what it takes beside training and evaluation."""
+
+    def two() -> None:
+        get_reusable_executor().shutdown()  # so that the start of the workers is counted
+        study(8, 2)
+
+    rows = [Row("a study of 8 equal runs, 2 jobs with their start, against 1 job",
+                *alternate(two, lambda: study(8, 1), 3, warm=0), 1.8)]  # fmt: skip
+    spent = 0.0
+
+    def timed(*arguments: Any, **named: Any) -> Iterator[int]:  # noqa: ANN401
+        nonlocal spent
+        epochs, epoch = train(*arguments, **named), 0
+        while epoch is not None:
+            started = time.perf_counter()
+            epoch = next(epochs, None)
+            spent += time.perf_counter() - started
+            if epoch is not None:
+                yield epoch
+
+    with TemporaryDirectory() as folder:
+        with mock.patch("qrkd_lab.job.train", timed):
+            started = time.perf_counter()
+            runs = study(3, 1, folder).runs
+            wall = time.perf_counter() - started
+        spent += sum(run.seconds["evaluate"] for run in runs)
+        found, _ = alternate(lambda: study(3, 1, folder), lambda: None, 7)
+    rows.append(Row("a study's time beside training and evaluation, against all of it",
+                    wall - spent, wall, 0.02, at_most=True))  # fmt: skip
+    rows.append(Row("a study that is recorded already, against making it", found, wall, 0.02,
+                    at_most=True))  # fmt: skip
+    return rows
+
+
 def import_row() -> Row:
     def imported(module: str) -> Callable[[], object]:
         return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
@@ -394,6 +444,7 @@ def main() -> None:
         "angle": angle_rows,
         "epoch": lambda: [epoch_row(benchmark, teacher)],
         "language": language_rows,
+        "study": study_rows,
         "import": lambda: [import_row()],
         "browser": browser_rows,
     }

@@ -55,6 +55,8 @@ def test_records_that_came_with_the_kit_need_no_images(
     monkeypatch.setattr("qrkd_lab.comparison.compare", lambda *a, **k: asked.append((a, k)) or "it")
     assert study_at_hand("mnist", seeds=1, data_dir=tmp_path, published=True) == "it"
     assert asked == [(("mnist",), {"seeds": 1, "data_dir": tmp_path, "published": True})]
+    assert study_at_hand("mnist", seeds=[0], data_dir=tmp_path, published=True) == "it"
+    assert isinstance(study_at_hand("mnist", seeds=[1], data_dir=tmp_path, published=True), Missing)
     assert isinstance(study_at_hand("mnist", seeds=2, data_dir=tmp_path, published=True), Missing)
     assert isinstance(study_at_hand("mnist", seeds=1, data_dir=tmp_path), Missing)
     assert Missing("no <file>.")._repr_html_().endswith("no &lt;file&gt;.</p>")

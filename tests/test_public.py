@@ -123,6 +123,14 @@ def test_without_a_terminal_progress_is_plain_lines():
     assert "digits seed 0: epoch 2/2, kd 91.0%, qrkd 92.0%, took" in log.getvalue()
 
 
+def test_progress_that_goes_on_after_an_epochs_last_batch_says_how_it_ended():
+    log = io.StringIO()
+    progress = Progress("digits seed 0", epochs=2, batches=3, stream=log)
+    progress.resume(6)
+    progress.epoch(2, {"kd": "91.0%"})
+    assert "digits seed 0: epoch 2/2, kd 91.0%, took" in log.getvalue()
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

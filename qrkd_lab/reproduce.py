@@ -1,0 +1,259 @@
+"""The study, reproduced: every benchmark's notebook executed for every seed, then the report.
+
+    python -m qrkd_lab reproduce mnist --seeds 5
+
+Whatever stops it, the same command goes on: finished notebooks are not run again, recorded runs are
+not trained again, an interrupted training continues from its checkpoint. What fails is named at the
+end and takes nothing else down.
+"""
+
+from __future__ import annotations
+
+import ast
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from qrkd_lab.arms import TEACHER, get_arm
+from qrkd_lab.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.benchmarks.registry import benchmark_settings
+from qrkd_lab.data import DataError
+from qrkd_lab.job import find
+from qrkd_lab.kernels.base import whole
+from qrkd_lab.notebook_parameters import read_parameters
+from qrkd_lab.progress import duration
+from qrkd_lab.published import PUBLISHED
+from qrkd_lab.runs import Run
+from qrkd_lab.seed_groups import SeedGroup, alone, split_seeds
+from qrkd_lab.seeds import which_seeds
+from qrkd_lab.storage import RecordError, check_writable
+from qrkd_lab.trace import FILE, Trace, read_trace
+
+__all__ = ["NOTEBOOKS", "SEEDS", "Reproduced", "reproduce"]
+
+FOLDER = Path(__file__).parents[1] / "notebooks"  # of a checkout; an installed wheel has none
+NOTEBOOKS: dict[str, Path] = {
+    "mnist": FOLDER / "06_mnist.ipynb",
+    "cifar10": FOLDER / "07_cifar10.ipynb",
+    "wikitext2": FOLDER / "08_wikitext2.ipynb",
+    "ptb": FOLDER / "09_penn_treebank.ipynb",
+    "imdb": FOLDER / "10_imdb.ipynb",
+}
+SEEDS: Mapping[str, int] = {"mnist": 5, "cifar10": 5, "wikitext2": 3, "ptb": 3, "imdb": 3}
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What :func:`reproduce` left.
+
+    Attributes:
+        report: the file; None where no run is recorded.
+        failures: a sentence each; none if all of the study is there.
+    """
+
+    report: Path | None
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the study asks of one benchmark."""
+
+    benchmark: str
+    scale: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    runs_dir: Path
+
+    def load(self) -> Benchmark:
+        return load_benchmark(self.benchmark, self.scale)
+
+    def groups(self, size: int, out: Path) -> list[SeedGroup]:
+        shared = {
+            "scale": self.scale, "arms": list(self.arms), "published": False,
+            "runs_dir": str(self.runs_dir),
+        }  # fmt: skip
+        return [
+            SeedGroup(self.benchmark, NOTEBOOKS[self.benchmark], shared | {"seeds": seeds}, out)
+            for seeds in split_seeds(self.seeds, size)
+        ]
+
+    def recorded(self, loaded: Benchmark, seeds: Iterable[int]) -> list[Run]:
+        """The whole records of these seeds, and no other run that lies there."""
+        runs = []
+        for seed in seeds:
+            for arm in (TEACHER, *self.arms):
+                with suppress(RecordError):  # the notebook stops at a damaged one, and says why
+                    settings = loaded.settings.replace(arm=arm, seed=seed)
+                    if (run := find(loaded, settings, self.runs_dir)) is not None:
+                        runs.append(run)
+        return runs
+
+    def complete(self, loaded: Benchmark, seeds: Sequence[int]) -> bool:
+        return len(self.recorded(loaded, seeds)) == len(seeds) * (1 + len(self.arms))
+
+
+def reproduce(
+    benchmarks: Sequence[str] = (),
+    seeds: int | Iterable[int] | None = None,
+    scale: str = "laptop",
+    jobs: int = 2,
+    runs_dir: str | Path = "runs",
+    out: str | Path = "runs/reproduce",
+    *,
+    arms: Sequence[str] | None = None,
+    group_size: int = 5,
+    retry: bool = False,
+) -> Reproduced:
+    """Execute the benchmarks' notebooks for all seeds, group by group, and write the report.
+
+    Args:
+        benchmarks: of :data:`NOTEBOOKS`; none: all of them.
+        seeds: how many, or which; None: each benchmark's own number (:data:`SEEDS`).
+        scale: ``smoke``, ``laptop`` or ``paper``.
+        jobs: processes that train.
+        runs_dir: folder of the records; what is there already is not trained again.
+        out: folder of the executed notebooks, their states and ``report.md``.
+        arms: None: those that the notebook names.
+        group_size: seeds a notebook, at least. With fewer than three its intervals are empty, and
+            the notebook on CIFAR-10, which shares out the variance, needs two.
+        retry: try again what failed before; else it is only named.
+
+    Raises:
+        ValueError: unknown names (lists the choices), seeds or a size that cannot be.
+        RecordError: a folder that cannot be written.
+        RuntimeError: another process reproduces into the same folder.
+
+    Example:
+        >>> reproduce(["mnist"], seeds=3, scale="smoke").failures           # doctest: +SKIP
+        ()
+    """
+    folder, records = Path(out).absolute(), Path(runs_dir).absolute()
+    whole("group_size", group_size, 1)
+    names = list(dict.fromkeys(benchmarks or NOTEBOOKS))
+    parts = [_part(name, scale, arms, seeds, records) for name in names]
+    check_writable(folder)
+    check_writable(records)
+    with alone(folder):
+        parts, failures = _with_data(parts)
+        runs, failed = _all_groups(parts, group_size, folder, jobs, retry)
+        failures += failed
+        report = None
+        if runs:
+            from qrkd_lab.reporting import write_report
+
+            command = _command(benchmarks, scale, seeds, arms)
+            report = write_report(runs, folder, command, _tunings(runs, records))
+    return Reproduced(report, tuple(failures))
+
+
+def _part(
+    name: str,
+    scale: str,
+    arms: Sequence[str] | None,
+    seeds: int | Iterable[int] | None,
+    runs_dir: Path,
+) -> _Part:
+    """What is asked of a benchmark, once every word in it is known."""
+    if name not in NOTEBOOKS:
+        raise ValueError(f"unknown benchmark {name!r}; choose from {', '.join(NOTEBOOKS)}")
+    notebook = NOTEBOOKS[name]
+    if not notebook.exists():
+        raise ValueError(f"no notebook at {notebook}: it comes with a checkout of the repository")
+    if arms is None:
+        offered = read_parameters(notebook.name, nbformat.read(notebook, as_version=4))
+        arms = ast.literal_eval(offered["arms"].default)
+    for arm in arms:
+        get_arm(arm)
+    benchmark_settings(name, scale)
+    wanted = which_seeds(SEEDS[name] if seeds is None else seeds)
+    return _Part(name, scale, tuple(dict.fromkeys(arms)), tuple(wanted), runs_dir)
+
+
+def _with_data(parts: Sequence[_Part]) -> tuple[list[_Part], list[str]]:
+    """The benchmarks whose data are at hand, or could be fetched; and what is wrong with others."""
+    ready, failures = [], []
+    for part in parts:
+        try:
+            part.load()
+        except DataError as error:
+            failures.append(
+                f"{part.benchmark}: no data, so it is left out: {error}\n"
+                f"  Get them with python -m qrkd_lab data {part.benchmark}, and run this again."
+            )
+            _say(failures[-1])
+        else:
+            ready.append(part)
+    return ready, failures
+
+
+def _all_groups(
+    parts: Sequence[_Part], size: int, folder: Path, jobs: int, retry: bool
+) -> tuple[list[Run], list[str]]:
+    """Every group of every benchmark, one after the other: the study's runs, and what failed."""
+    groups = {part: part.groups(size, folder) for part in parts}
+    total, count = sum(map(len, groups.values())), 0
+    runs: list[Run] = []
+    failures: list[str] = []
+    for part in parts:
+        loaded = part.load()  # again: the data of one benchmark at a time stay in memory
+        for group in groups[part]:
+            count += 1
+            cause = _one_group(part, group, loaded, jobs, retry, f"[{count} of {total}]")
+            failures += [f"{group.name}: {cause}"] if cause else []
+        runs += part.recorded(loaded, part.seeds)
+    return runs, failures
+
+
+def _one_group(
+    part: _Part, group: SeedGroup, loaded: Benchmark, jobs: int, retry: bool, place: str
+) -> str:
+    """Execute a group if it has to be; returns why it failed, or ""."""
+    seeds, known = group.parameters["seeds"], group.outcome()
+    if known and not known.cause and part.complete(loaded, seeds):
+        _say(f"{place} {group.name}: finished before, in {group.copy}")
+        return ""
+    if known and known.cause and not retry:
+        _say(f"{place} {group.name}: failed before, and is not tried again")
+        return f"{known.cause}\n  To try it again: --retry (make reproduce RETRY=1)."
+    _say(f"{place} {group.name}: executing {group.notebook.name}")
+    done = group.run(jobs, progress=sys.stderr.isatty())
+    if not (cause := done.cause) and not part.complete(loaded, seeds):
+        cause = "the notebook is through, but not all of its runs are recorded"
+    said = "failed after" if cause else "done in"
+    _say(f"{place} {group.name}: {said} {duration(done.seconds)}")
+    return cause
+
+
+def _tunings(runs: Iterable[Run], runs_dir: Path) -> list[Trace]:
+    """The searches that chose the kernel's weights: the kit's own, else those made here."""
+    kinds = dict.fromkeys((run.settings["benchmark"], run.settings["scale"]) for run in runs)
+    places = ([Path(root, *kind) for root in (PUBLISHED, runs_dir)] for kind in kinds)
+    found = ([place for place in pair if (place / FILE).exists()][:1] for pair in places)
+    return [read_trace(place) for one in found for place in one]
+
+
+def _command(
+    benchmarks: Sequence[str],
+    scale: str,
+    seeds: int | Iterable[int] | None,
+    arms: Sequence[str] | None,
+) -> str:
+    """The command that leads to the same numbers; where and how fast is the reader's own."""
+    words: list[Any] = ["python", "-m", "qrkd_lab", "reproduce", *benchmarks, "--scale", scale]
+    if isinstance(seeds, int):
+        words += ["--seeds", seeds]
+    elif seeds is not None:
+        words += ["--seed", *which_seeds(seeds)]
+    words += ["--arms", *arms] if arms else []
+    return shlex.join(map(str, words))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
