@@ -143,7 +143,7 @@ def test_cells_and_the_explorer_read_circuits_at_the_same_time(explorer):
     running.start()
     for q in range(2, 8):
         explorer.controls["qubits"].value = q
-    running.join(60)
-    assert not running.is_alive() and explorer.settle(60)
+    running.join(180)
+    assert not running.is_alive() and explorer.settle(180)
     assert "alert" not in explorer._words.value and "qubits=7" in explorer._said
     explorer._end()
