@@ -111,10 +111,11 @@ class Trace:
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row a candidate: ``stage``, ``arm``, ``weight``, mean ``score``, ``low`` and ``high``
-        over ``seeds`` seeds, mean ``seconds``, ``diverged`` (how many did), ``chosen``."""
+        over ``seeds`` seeds, mean ``seconds``, ``diverged`` (how many did), ``counts`` (see
+        :class:`Trial`), ``chosen``."""
         import pandas as pd
 
-        rows = pd.DataFrame([asdict(trial) for trial in self.trials])
+        rows = pd.DataFrame([asdict(trial) | {"counts": trial.counts} for trial in self.trials])
         rows["score"] = rows["score"].astype(float)
         grouped = rows.groupby(["stage", "arm", "weight"], sort=False)
         table = grouped.agg(
@@ -124,10 +125,9 @@ class Trace:
             seeds=("seed", "nunique"),
             seconds=("seconds", "mean"),
             diverged=("score", lambda scores: int(scores.isna().sum())),
+            counts=("counts", "first"),
         ).reset_index()
-        own = (table["stage"] == table["arm"]) | (table["stage"] == "kernel")
-        counted = own & ~((table["stage"] == "kernel") & (table["arm"] == "rkd"))
-        table["chosen"] = counted & (table["weight"] == table["arm"].map(self.chosen))
+        table["chosen"] = table["counts"] & (table["weight"] == table["arm"].map(self.chosen))
         return table
 
     def save(self, root: str | os.PathLike[str]) -> Path:
@@ -151,7 +151,9 @@ class Trace:
 
     def __str__(self) -> str:
         table = self.table.assign(chosen=self.table["chosen"].map({True: "<-", False: ""}))
-        shown = table.drop(columns=["seconds"]).to_string(index=False, float_format="{:.5g}".format)
+        shown = table.drop(columns=["seconds", "counts"]).to_string(
+            index=False, float_format="{:.5g}".format
+        )
         edge = (
             f"\nAt the edge of the candidates: {', '.join(self.at_edge)}." if self.at_edge else ""
         )

@@ -43,7 +43,7 @@ def weights_used(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
 def _searched(trace: Trace) -> list[str]:
     """Every candidate's mean validation score, the chosen one bold."""
     found = trace.table
-    tried = found[~_beside(found)]
+    tried = found[found["counts"]]
     factor, unit = units(trace.metric)
     rows = [
         [arm, *(_score(of_arm, weight, factor) for weight in trace.weights)]
@@ -103,16 +103,11 @@ def _remarks(trace: Trace, found: pd.DataFrame, factor: float, unit: str) -> lis
             f"At the edge of the candidates: {listed(trace.at_edge)}. A better weight may lie "
             "beyond it."
         )
-    beside = found[_beside(found)]
+    beside = found[~found["counts"]]
     if len(beside):
         score = beside.iloc[0]["score"] * factor
         said.append(f"Beside the kernels, `rkd` without one reached {score:.2f}{unit}.")
     return [" ".join(said)] if said else []
-
-
-def _beside(found: pd.DataFrame) -> pd.Series:
-    """The rows of ``rkd`` that were trained for comparison: nothing was chosen by them."""
-    return (found["stage"] == "kernel") & (found["arm"] == "rkd")
 
 
 def _used(studies: Studies, traces: Mapping[str, Trace]) -> list[str]:
