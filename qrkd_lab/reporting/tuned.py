@@ -11,6 +11,7 @@ import pandas as pd
 from qrkd_lab.report import order_arms
 from qrkd_lab.reporting.markdown import count, listed, seed_options, table
 from qrkd_lab.reporting.studies import Studies
+from qrkd_lab.study import Study
 from qrkd_lab.summary import units
 from qrkd_lab.trace import Trace
 
@@ -28,8 +29,13 @@ READING = (
 def weights_used(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
     """What was tried, benchmark by benchmark, and the weights that the records have."""
     traces = {trace.benchmark: trace for trace in tunings if trace.benchmark in studies}
-    untuned = [name for name in studies if name not in traces]
+    elsewhere, untuned = _without_a_trace(studies, traces)
     parts = ["## The weights that were tuned", READING]
+    for trace, names in elsewhere.items():
+        parts.append(
+            f"The records of {listed(names)} have the weights that were chosen on {trace}; no "
+            "search of their own is recorded."
+        )
     if untuned:
         parts.append(
             f"No tuning is recorded beside the records of {listed(untuned)}: their weights are "
@@ -38,6 +44,38 @@ def weights_used(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
     for name, trace in traces.items():
         parts += [f"### Weights tried on {name}", *_searched(trace)]
     return [*parts, *_used(studies, traces)]
+
+
+def _without_a_trace(
+    studies: Studies, traces: Mapping[str, Trace]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Benchmarks whose records have just the weights that were chosen on another, by that one; and
+    the benchmarks that have weights of another origin."""
+    elsewhere: dict[str, list[str]] = {}
+    untuned = []
+    for name, study in studies.items():
+        if name not in traces:
+            used = _weights(study)
+            same = [
+                other
+                for other, trace in traces.items()
+                if all([trace.chosen.get(arm)] == used[arm] for arm in used if arm != "detached")
+            ]
+            if same:
+                elsewhere.setdefault(same[0], []).append(name)
+            else:
+                untuned.append(name)
+    return elsewhere, untuned
+
+
+def _weights(study: Study) -> dict[str, list[float]]:
+    """The values that each arm's own weight has in the records; without arms that have none."""
+    found = {}
+    for arm, runs in study.results.groupby("arm", sort=False)["run"]:
+        key = OWN.get(str(arm), "kernel_weight")
+        if values := sorted({run.settings[key] for run in runs if key in run.settings}):
+            found[str(arm)] = values
+    return found
 
 
 def _searched(trace: Trace) -> list[str]:
@@ -114,13 +152,11 @@ def _used(studies: Studies, traces: Mapping[str, Trace]) -> list[str]:
     """A row an arm, a column a benchmark: the weight in the records, bold where not the chosen."""
     held: dict[str, dict[str, str]] = {}
     for name, study in studies.items():
-        for arm, runs in study.results.groupby("arm", sort=False)["run"]:
-            key = OWN.get(str(arm), "kernel_weight")
-            if values := sorted({run.settings[key] for run in runs if key in run.settings}):
-                said = " and ".join(f"{value:g}" for value in values)
-                chosen = traces[name].chosen.get(str(arm)) if name in traces else None
-                odd = chosen is not None and values != [chosen]
-                held.setdefault(str(arm), {})[name] = f"**{said}**" if odd else said
+        for arm, values in _weights(study).items():
+            said = " and ".join(f"{value:g}" for value in values)
+            chosen = traces[name].chosen.get(arm) if name in traces else None
+            odd = chosen is not None and values != [chosen]
+            held.setdefault(arm, {})[name] = f"**{said}**" if odd else said
     rows = [
         [arm, OWN.get(arm, "kernel_weight"), *(held[arm].get(name, "") for name in studies)]
         for arm in order_arms(held)

@@ -36,6 +36,21 @@ def test_without_a_trace_that_is_said_and_the_weights_are_shown():
     assert "| kd | kd_weight | 0.3 |" in found and "Bold" not in found
 
 
+def test_weights_that_were_chosen_on_another_benchmark_are_said_to_be():
+    runs = made_runs(kd=RKD, rkd=RKD, qrkd=RKD)
+    other = [replace(run, settings=dict(run.settings) | {"benchmark": "digits"}) for run in runs]
+    studies = sort_runs([*runs, *other])
+    chosen = {"kd": (0.9, 0.7, 0.6), "rkd": (0.5, 0.7, 0.6), "qrkd": (0.6, 0.8, 0.7)}
+    trace = replace(made_trace(chosen), weights=(0.3, 1.0, 10.0))
+    trials = tuple(replace(t, weight=0.3) if t.weight == 0.1 else t for t in trace.trials)
+    found = "\n".join(weights_used(studies, [replace(trace, trials=trials)]))
+    assert "The records of digits have the weights that were chosen on mnist" in found
+    assert "No tuning is recorded" not in found
+    assert "No tuning is recorded beside the records of digits" in "\n".join(
+        weights_used(studies, [made_trace()])
+    )
+
+
 def test_every_candidate_is_shown_the_chosen_one_bold():
     found = said(made_trace())
     assert "No tuning" not in found
