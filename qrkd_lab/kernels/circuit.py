@@ -8,7 +8,6 @@ parameters and, for gates that are no simple rotation, whole matrices) from the 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from qrkd_lab.kernels.one_at_a_time import one_at_a_time
 from qrkd_lab.kernels.vectorise import stack_graph
 
 __all__ = ["Circuit", "CircuitError", "Gate", "read"]
@@ -63,9 +63,6 @@ class Circuit:
     prepares: bool
 
 
-_ONE_AT_A_TIME = threading.RLock()  # torch's tracer cannot run in two threads at once
-
-
 def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit:
     """Read ``circuit(angles, wires)`` for angles of this shape, dtype and device.
 
@@ -78,7 +75,7 @@ def read(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Circuit
         CircuitError: the function measures, uses a wire out of range, has a gate without a matrix,
             branches on the values of the angles, or has trainable tensors of its own.
     """
-    with _ONE_AT_A_TIME, torch.inference_mode(False), torch.enable_grad():
+    with one_at_a_time(), torch.inference_mode(False), torch.enable_grad():
         first, second = (_like(angles, seed) for seed in (1, 2))
         result = _traced(circuit, qubits, first)
         _verify(circuit, qubits, result, second)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.classical import squared_distances
+from qrkd_lab.kernels.one_at_a_time import one_at_a_time
 
 if TYPE_CHECKING:
     from qrkd_lab.kernels.quantum import QuantumKernel
@@ -79,7 +80,7 @@ class DeviceKernel:
         y = None if y is None else y.detach().cpu()
         from qrkd_lab.kernels.quantum import ProjectedKernel
 
-        with torch.no_grad():
+        with one_at_a_time(), torch.no_grad():
             if isinstance(self.kernel, ProjectedKernel):
                 u = self._bloch(x)
                 v = u if y is None else self._bloch(y)

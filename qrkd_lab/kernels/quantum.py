@@ -136,15 +136,17 @@ class QuantumKernel(Kernel):
         import pennylane as qp
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+        from qrkd_lab.kernels.one_at_a_time import one_at_a_time
         from qrkd_lab.plots.style import Chart
 
         example = torch.arange(1.0, self.features + 1) / (self.features + 1)
-        gates = qp.tape.make_qscript(self.circuit)(example).operations
-        count = Counter(gate.name for gate in gates)
         chart = Chart(6.0, 3.0)
         chart.set_layout_engine("none")  # PennyLane's drawer sets size and axes itself,
         FigureCanvasAgg(chart)  # and measures its labels on a canvas
-        qp.draw_mpl(self.circuit, style="pennylane", fig=chart)(example, range(self.qubits))
+        with one_at_a_time():
+            gates = qp.tape.make_qscript(self.circuit)(example).operations
+            qp.draw_mpl(self.circuit, style="pennylane", fig=chart)(example, range(self.qubits))
+        count = Counter(gate.name for gate in gates)
         listed = ", ".join(f"{number} {name}" for name, number in count.items())
         chart.alt = (
             f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "
