@@ -35,8 +35,8 @@ reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb"
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(RETRY),--retry) \
 	    $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(REPRODUCE_ARGS)
 
-test: $(STAMP) ## run the tests (more: PYTEST_ARGS="-k losses")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(STAMP) ## run the tests, JOBS files at a time (more: PYTEST_ARGS="-k losses")
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Whether there is a browser is asked first, of any Python that is at hand: nothing is installed in vain.
 test-browser: ## run the tests in a real Chromium or Chrome, which must be there (more: PYTEST_ARGS)

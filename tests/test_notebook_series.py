@@ -6,10 +6,9 @@ import ast
 import os
 import re
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import nbformat
 import pytest
@@ -18,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from qrkd_lab.notebook_parameters import read_parameters
 from qrkd_lab.notebook_series import run_series
-from qrkd_lab.notebooks import NotebookError, is_fresh
+from qrkd_lab.notebooks import NotebookError, execute, is_fresh
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -166,7 +165,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def headless(request, folders, tmp_path_factory):
-    """Name -> a future of the finished process that ran the notebook, and its folder.
+    """Name -> a future of the executed notebook, with its folder.
 
     Those that this call of pytest asks for start at once, two at a time.
     """
@@ -183,16 +182,11 @@ def headless(request, folders, tmp_path_factory):
         if path.stem in folders and not real:
             wanted["benchmark"] = str(folders[path.stem])
         known = read_parameters(path.name, read(path))
-        pairs = [f"{name}={value}" for name, value in wanted.items() if name in known]
-        command = [sys.executable, "-m", "qrkd_lab", "notebook", str(path), "--out", str(place)]
-        limits = ["--timeout", "300", "--set", *pairs]
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        return place, subprocess.run(
-            [*command, *limits],
-            env=os.environ | threads, capture_output=True, text=True, timeout=900,
-        )  # fmt: skip
+        values = {name: value for name, value in wanted.items() if name in known}
+        return execute(path, place, values, timeout=300, progress=False, cwd=path.parent)
 
-    with ThreadPoolExecutor(2) as pool:
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with mock.patch.dict(os.environ, one_thread), ThreadPoolExecutor(2) as pool:
         asked = [path for path in NOTEBOOKS if path.stem in chosen]
         waiting = {path.stem: pool.submit(run, path, False) for path in asked}
         if DATA:
@@ -204,20 +198,17 @@ def headless(request, folders, tmp_path_factory):
 
 @each
 def test_it_runs_headlessly(path, headless):
-    place, done = headless[path.stem].result()
-    assert done.returncode == 0, done.stderr
-    check_outputs(place / path.name)
+    executed = headless[path.stem].result()
+    check_outputs(executed)
     if path.stem == "00_quickstart":
-        written = {file.name for file in (place / "out").iterdir()}
+        written = {file.name for file in (executed.parent / "out").iterdir()}
         assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written
 
 
 @pytest.mark.skipif(not DATA, reason="set QRKD_DATA_DIR to run this on the real data")
 @pytest.mark.parametrize("name", [*IMAGES, *TEXTS], ids=lambda name: f"{name} real")
 def test_it_runs_headlessly_on_the_real_data(name, headless):
-    place, done = headless[f"{name} real"].result()
-    assert done.returncode == 0, done.stderr
-    check_outputs(place / f"{name}.ipynb")
+    check_outputs(headless[f"{name} real"].result())
 
 
 # Many notebooks in one call

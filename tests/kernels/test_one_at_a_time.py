@@ -1,4 +1,4 @@
-"""Circuits made, drawn and run in several threads at once: none is lost, and none waits for ever."""
+"""Circuits made, drawn and run in several threads at once: none gets lost, none waits for ever."""
 
 from __future__ import annotations
 
