@@ -42,7 +42,9 @@ _LEAST = dict.fromkeys(_KERNELS, 0.1) | {"cosine": 1.0}
 _MNIST = _GREY | {
     "kd_weight": 0.1, "distance_weight": 0.1, "angle_weight": 0.2, "kernel_weights": _LEAST,
 }  # fmt: skip
-_CIFAR10 = _COLOUR
+_CIFAR10 = _COLOUR | {
+    "kd_weight": 0.1, "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weights": _LEAST,
+}  # fmt: skip
 _SHORT = {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1}
 
 _TEXT = {
