@@ -56,7 +56,8 @@ class Chart(Figure):
         # A bare Figure shows as text unless pyplot is set up; and only HTML carries alt text there.
         drawn, packed = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png", dpi=144)
-        Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE).save(packed, "png")
+        few = Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE)
+        few.save(packed, "png", optimize=True)
         png = base64.b64encode(packed.getvalue()).decode()  # 256 colours: a third of the size
         width, height = (round(inches * 96) for inches in self.get_size_inches())  # CSS pixels
         alt = html.escape(self.alt, quote=True)
