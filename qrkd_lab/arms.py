@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ARMS", "DEFAULT_ARMS", "TEACHER", "Arm", "get_arm"]
+__all__ = ["ARMS", "CANDIDATES", "DEFAULT_ARMS", "TEACHER", "TUNED", "Arm", "get_arm"]
 
 TEACHER = "teacher"  # trained before the arms, on the task alone; a run like any other
 
@@ -55,6 +55,13 @@ ARMS: dict[str, Arm] = {
 }
 
 DEFAULT_ARMS = ("scratch", "kd", "rkd", "qrkd")
+
+# Whose kernel weight `tune` chooses, and from what. ``detached`` is left out: its term has no
+# gradient, so that no weight of it changes anything.
+TUNED = tuple(
+    name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
+)
+CANDIDATES = (0.1, 1.0, 10.0, 100.0)  # decades: the noise of a short training hides finer steps
 
 
 def get_arm(name: str) -> Arm:

@@ -12,7 +12,7 @@ from typing import Any
 from qrkd_lab.learner import Learner
 from qrkd_lab.runs import versions
 from qrkd_lab.watch import Watch
-from qrkd_lab.workers import Outcome
+from qrkd_lab.workers import Outcome, failure
 
 __all__ = ["CalledOff", "call", "differences", "examine", "own_folder"]
 
@@ -92,7 +92,7 @@ def call(task: tuple[int, Callable[..., Outcome], tuple[Any, ...]]) -> Outcome:
         try:
             return function(*arguments)
         except Exception as error:
-            return seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+            return seed, [], [failure(seed, error)]
 
 
 def own_folder(name: str) -> Path:

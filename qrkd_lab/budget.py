@@ -54,13 +54,9 @@ def shifted_circuits(kernel: QuantumKernel) -> int:
     """
     import pennylane as qp
 
-    from qrkd_lab.kernels.one_at_a_time import one_at_a_time
-
     example = torch.linspace(0.1, 1.0, kernel.features, requires_grad=True)
-    with one_at_a_time():
-        gates = qp.tape.make_qscript(kernel.circuit)(example).operations
     count = 0
-    for gate in gates:
+    for gate in kernel.gates(example):
         depends = [getattr(value, "requires_grad", False) for value in gate.parameters]
         if not any(depends):
             continue

@@ -26,7 +26,7 @@ from joblib._dask import DaskDistributedBackend
 from qrkd_lab.at_worker import call, examine
 from qrkd_lab.parallel import ClusterError
 from qrkd_lab.runs import versions
-from qrkd_lab.workers import Outcome
+from qrkd_lab.workers import Outcome, failure
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -222,4 +222,4 @@ def _sentence(seed: int, error: BaseException) -> str:
             f"last was {error.last_worker.address}. Was there too little memory? Their logs may "
             "say more."
         )
-    return f"seed {seed}: {type(error).__name__}: {error}"
+    return failure(seed, error)

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS, TEACHER, get_arm
-from qrkd_lab.benchmarks import Benchmark
-from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
+from qrkd_lab.benchmarks import BENCHMARKS, Benchmark, benchmark_settings
 from qrkd_lab.devices import pick_device
 from qrkd_lab.errand import away, receive, train_away, train_here
 from qrkd_lab.job import find

@@ -17,6 +17,7 @@ from qrkd_lab.recipe import Recipe, loaded
 from qrkd_lab.runs import Run, load_run
 from qrkd_lab.settings import Settings
 from qrkd_lab.storage import RecordError, canonical_sha256, write_folder
+from qrkd_lab.workers import failure
 
 __all__ = ["Parcel", "away", "pack", "receive", "train_away", "train_here", "unpack"]
 
@@ -131,7 +132,7 @@ def _sorted(seed: int, results: Iterator[Any]) -> tuple[int, list[Any], list[str
             else:
                 made.append(result)
     except Exception as error:
-        failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+        failures.append(failure(seed, error))
     return seed, made, failures
 
 

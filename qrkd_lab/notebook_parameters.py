@@ -129,7 +129,7 @@ def _check_choices(
 ) -> None:
     """What the package would refuse in the middle of a run: arms, devices, scales, settings."""
     from qrkd_lab.arms import get_arm
-    from qrkd_lab.benchmarks.registry import benchmark_settings
+    from qrkd_lab.benchmarks import benchmark_settings
     from qrkd_lab.devices import pick_device
 
     def chosen(key: str, otherwise: str) -> str:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, load_run, read_runs
-from qrkd_lab.settings import Settings
 from qrkd_lab.storage import write_folder
+
+if TYPE_CHECKING:
+    from qrkd_lab.settings import Settings
 
 __all__ = ["PUBLISHED", "has_weights", "publish", "published_runs", "published_seeds"]
 

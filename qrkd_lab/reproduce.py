@@ -21,8 +21,7 @@ from typing import Any
 import nbformat
 
 from qrkd_lab.arms import TEACHER, get_arm
-from qrkd_lab.benchmarks import Benchmark, load_benchmark
-from qrkd_lab.benchmarks.registry import benchmark_settings
+from qrkd_lab.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.data import DataError
 from qrkd_lab.job import find
 from qrkd_lab.kernels.base import whole

@@ -22,9 +22,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qrkd_lab.arms import ARMS
-from qrkd_lab.benchmarks import Benchmark
-from qrkd_lab.benchmarks.registry import benchmark_settings
+from qrkd_lab.arms import CANDIDATES, TUNED
+from qrkd_lab.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.job import teacher_run
@@ -37,14 +36,10 @@ from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
 from qrkd_lab.storage import canonical_sha256, check_writable, plain, read_json, write_folder
 from qrkd_lab.trace import Trace, Trial, best_weights, weight_settings
+from qrkd_lab.workers import failure
 
-__all__ = ["TUNED", "TuningError", "tune"]
+__all__ = ["TuningError", "tune"]
 
-# ``detached`` is left out: its term has no gradient, so that no weight of it changes anything.
-TUNED = tuple(
-    name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
-)
-WEIGHTS = (0.1, 1.0, 10.0, 100.0)  # decades: the noise of a quarter's training hides finer steps
 QUARTER = 0.25  # of a study's epochs
 TRIALS = "trials.json"
 
@@ -68,7 +63,7 @@ def tune(
     arms: Sequence[str] = TUNED,
     seeds: int | Iterable[int] = 2,
     scale: str = "laptop",
-    weights: Sequence[float] = WEIGHTS,
+    weights: Sequence[float] = CANDIDATES,
     epochs: int | None = None,
     jobs: int = 1,
     runs_dir: str | Path = "runs",
@@ -159,7 +154,7 @@ def _job(
     try:
         return seed, _trials(loaded(recipe), stage, candidates, runs_dir, show, seed), []
     except Exception as error:
-        return seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+        return seed, [], [failure(seed, error)]
 
 
 def _trials(

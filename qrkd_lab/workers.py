@@ -16,7 +16,7 @@ import joblib
 
 from qrkd_lab.orphans import watched
 
-__all__ = ["outcomes"]
+__all__ = ["failure", "outcomes"]
 
 Outcome = tuple[int, list[Any], list[str]]  # seed, runs, failures
 Job = tuple[Callable[..., Outcome], tuple[Any, ...], dict[str, Any]]
@@ -52,6 +52,11 @@ def outcomes(jobs: Mapping[int, Job], workers: int) -> Iterator[Outcome]:
                 "alone. Was there too little memory? Make the batches or the models smaller."
             )
             yield seed, [], [said]
+
+
+def failure(seed: int, error: BaseException) -> str:
+    """An error as an outcome's failure in words."""
+    return f"seed {seed}: {type(error).__name__}: {error}"
 
 
 def _parallel(workers: int, jobs: list[Job]) -> Iterator[Outcome]:

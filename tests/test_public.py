@@ -28,11 +28,15 @@ def test_an_unknown_name_lists_the_names():
         ql.FidelityKernal  # noqa: B018
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    heavy = ("pennylane", "transformers", "torchvision", "ipywidgets", "matplotlib", "pandas")
-    code = f"import sys, qrkd_lab; print([m for m in {heavy} if m in sys.modules])"
+@pytest.mark.parametrize("command", ["import qrkd_lab", "main(['-h'])", "main(['tune', '-h'])"])
+def test_neither_the_package_nor_the_command_line_s_help_imports_anything_heavy(command):
+    heavy = ("torch", "pennylane", "transformers", "ipywidgets", "matplotlib", "pandas")
+    code = (
+        "import atexit, sys; from qrkd_lab.__main__ import main;"
+        f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules])); {command}"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert out.stdout.splitlines()[-1] == "[]"
 
 
 def test_losses_and_relations_need_no_pennylane():

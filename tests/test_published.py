@@ -8,7 +8,7 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab import published
-from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
+from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.published import has_weights, publish, published_runs, published_seeds
 from qrkd_lab.runs import RecordError, load_run
 

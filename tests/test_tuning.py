@@ -9,8 +9,8 @@ import pytest
 import qrkd_lab as ql
 from qrkd_lab import tuning
 from qrkd_lab.__main__ import main
+from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.benchmarks.images import ImageBenchmark
-from qrkd_lab.benchmarks.registry import BENCHMARKS, benchmark_settings
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.trace import read_trace
 from qrkd_lab.tuning import TUNED, tune

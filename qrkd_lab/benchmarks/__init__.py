@@ -7,15 +7,12 @@ Images and language each fill it in; neither is a special case of the other.
 
 from __future__ import annotations
 
-from qrkd_lab.benchmarks.base import Benchmark
-from qrkd_lab.benchmarks.registry import (
-    BENCHMARKS,
-    SCALES,
-    benchmark_of,
-    benchmark_settings,
-    load_benchmark,
-)
+from qrkd_lab.faces import face
 
-__all__ = [
-    "BENCHMARKS", "SCALES", "Benchmark", "benchmark_of", "benchmark_settings", "load_benchmark",
-]  # fmt: skip
+_HOMES = {
+    "base": ("Benchmark",),
+    "registry": ("benchmark_of", "benchmark_settings", "load_benchmark"),
+    "scales": ("BENCHMARKS", "SCALES"),
+}
+
+__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605

@@ -105,15 +105,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
-    from qrkd_lab.tuning import TUNED, WEIGHTS
+    from qrkd_lab.arms import CANDIDATES, TUNED
 
-    grid = " ".join(f"{weight:g}" for weight in WEIGHTS)
+    grid = " ".join(f"{weight:g}" for weight in CANDIDATES)
     add = parser.add_argument
     add("benchmark", help="as in compare")
     add("--arms", nargs="+", default=TUNED, metavar="ARM", help=f"default {' '.join(TUNED)}")
     _add_seeds(parser, 2, "how many (default 2)")
     add("--scale", default="laptop", help="as in compare")
-    add("--weights", type=float, nargs="+", default=WEIGHTS, metavar="WEIGHT",
+    add("--weights", type=float, nargs="+", default=CANDIDATES, metavar="WEIGHT",
         help=f"candidates of every arm (default {grid})")  # fmt: skip
     add("--epochs", type=int, help="of a candidate (default: a quarter of the scale's)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")

@@ -119,9 +119,8 @@ class DeviceKernel:
 
     def _gates(self, angles: Tensor) -> list[qp.operation.Operator]:
         """The circuit for one sample, state preparations taken apart so that they can be undone."""
-        script = qp.tape.make_qscript(self.kernel.circuit)(angles)
         gates: list[qp.operation.Operator] = []
-        for op in script.operations:
+        for op in self.kernel.gates(angles):
             prepares = isinstance(op, qp.operation.StatePrepBase)
             gates.extend(op.decomposition() if prepares else [op])
         return gates

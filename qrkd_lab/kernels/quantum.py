@@ -22,6 +22,8 @@ from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.relations import no_second_derivative
 
 if TYPE_CHECKING:
+    import pennylane as qp
+
     from qrkd_lab.kernels.device import DeviceKernel
     from qrkd_lab.kernels.statevector import StateVector
     from qrkd_lab.plots.style import Chart
@@ -131,6 +133,15 @@ class QuantumKernel(Kernel):
         self.check(x)
         return self.statevector(self.bandwidth * x)
 
+    def gates(self, angles: Tensor) -> list[qp.operation.Operator]:
+        """The circuit of one sample of angles ``(features,)``, as PennyLane's operators."""
+        import pennylane as qp
+
+        from qrkd_lab.kernels.one_at_a_time import one_at_a_time
+
+        with one_at_a_time():
+            return qp.tape.make_qscript(self.circuit)(angles).operations
+
     def draw(self) -> Chart:
         """The circuit as a figure: a line a qubit, time from left to right."""
         import pennylane as qp
@@ -144,9 +155,8 @@ class QuantumKernel(Kernel):
         chart.set_layout_engine("none")  # PennyLane's drawer sets size and axes itself,
         FigureCanvasAgg(chart)  # and measures its labels on a canvas
         with one_at_a_time():
-            gates = qp.tape.make_qscript(self.circuit)(example).operations
             qp.draw_mpl(self.circuit, style="pennylane", fig=chart)(example, range(self.qubits))
-        count = Counter(gate.name for gate in gates)
+        count = Counter(gate.name for gate in self.gates(example))
         listed = ", ".join(f"{number} {name}" for name, number in count.items())
         chart.alt = (
             f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "

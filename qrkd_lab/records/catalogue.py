@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES
+from qrkd_lab.benchmarks import BENCHMARKS, SCALES
 from qrkd_lab.records.variants import DEFAULT, Variant, one_home_a_seed, variants
 from qrkd_lab.report import order_arms
 from qrkd_lab.runs import Run

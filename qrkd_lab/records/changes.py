@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from qrkd_lab.arms import ARMS, TEACHER
-from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.settings import Settings
 
 __all__ = ["Frozen", "changes_of", "freeze", "in_words", "settings_with"]
@@ -35,7 +35,7 @@ def changes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
             does not know, or one that it has and the record lacks.
 
     Example:
-        >>> from qrkd_lab.benchmarks.registry import benchmark_settings
+        >>> from qrkd_lab.benchmarks import benchmark_settings
         >>> changes_of(benchmark_settings("mnist", epochs=3).effective())
         {'epochs': 3}
     """

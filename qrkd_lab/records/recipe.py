@@ -10,7 +10,7 @@ from textwrap import fill
 from typing import Any
 
 from qrkd_lab.arms import TEACHER
-from qrkd_lab.benchmarks.registry import BENCHMARKS
+from qrkd_lab.benchmarks import BENCHMARKS
 from qrkd_lab.records.changes import changes_of, settings_with
 from qrkd_lab.runs import Run, run_key
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from qrkd_lab.arms import ARMS, TEACHER
-from qrkd_lab.benchmarks.registry import BENCHMARKS
+from qrkd_lab.benchmarks import BENCHMARKS
 from qrkd_lab.evidence import paired_gains
 from qrkd_lab.report import order_arms
 from qrkd_lab.runs import Run

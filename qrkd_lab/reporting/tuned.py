@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from qrkd_lab.arms import TUNED
 from qrkd_lab.report import order_arms
 from qrkd_lab.reporting.markdown import count, listed, seed_options, table
 from qrkd_lab.reporting.studies import Studies
@@ -55,11 +56,11 @@ def _without_a_trace(
     untuned = []
     for name, study in studies.items():
         if name not in traces:
-            used = _weights(study)
+            used = {arm: held for arm, held in _weights(study).items() if arm in (*OWN, *TUNED)}
             same = [
                 other
                 for other, trace in traces.items()
-                if all([trace.chosen.get(arm)] == used[arm] for arm in used if arm != "detached")
+                if all([trace.chosen.get(arm)] == used[arm] for arm in used)
             ]
             if same:
                 elsewhere.setdefault(same[0], []).append(name)

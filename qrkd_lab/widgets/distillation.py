@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets as W
 
 from qrkd_lab.arms import ARMS, DEFAULT_ARMS
-from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.live import LiveRun, Order, Track
 from qrkd_lab.plots import arm_grid, arms_so_far, matrices_so_far
 from qrkd_lab.settings import Settings

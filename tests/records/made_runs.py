@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from qrkd_lab.arms import TEACHER
-from qrkd_lab.benchmarks.registry import benchmark_settings
+from qrkd_lab.benchmarks import benchmark_settings
 from qrkd_lab.runs import Run, run_key, save_run
 
 SHA = "ab" * 32

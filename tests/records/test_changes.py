@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qrkd_lab.arms import ARMS, TEACHER
-from qrkd_lab.benchmarks.registry import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.records.changes import changes_of, freeze, in_words, settings_with
 
 
