@@ -122,6 +122,9 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
         """A copy with some fields changed, checked by name and type.
 
+        ``kernel_weights`` of the arms take the place of one ``kernel_weight`` for all, unless both
+        are given.
+
         Raises:
             ValueError: an unknown field (lists them) or a value out of range.
             TypeError: a value of another type than the field's.
@@ -132,6 +135,8 @@ class Settings:
                 raise ValueError(
                     f"unknown setting {name!r}; choose from {', '.join(sorted(known))}"
                 )
+        if "kernel_weights" in changes:
+            changes = {"kernel_weight": None} | changes
         settings = dataclasses.replace(
             self, **{name: _typed(name, value) for name, value in changes.items()}
         )

@@ -148,6 +148,9 @@ def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
     assert own == {"qrkd": 0.3, "rbf": 3.0, "detached": 0.3}
     assert tuned.replace(arm="rbf").effective()["kernel_weight"] == 3.0
     assert "kernel_weights" not in tuned.effective()
+    one = BASE.replace(arm="rbf", kernel_weight=2.0)
+    assert one.replace(kernel_weights={"rbf": 3}).weight("kernel") == 3.0  # the later word
+    assert one.replace(kernel_weight=5.0, kernel_weights={"rbf": 3}).weight("kernel") == 5.0
     assert tuned.replace(arm="rbf", kernel_weight=5.0).weight("kernel") == 5.0
     assert BASE.weight("kernel") == 1.0 and tuned.weight("kd") == BASE.kd_weight
     with pytest.raises(ValueError, match="unknown arm 'rfb'"):

@@ -118,6 +118,15 @@ def test_a_quarter_of_the_epochs_is_the_default(tmp_path, monkeypatch):
     assert (trace.epochs, trace.full_epochs) == (2, 5)
 
 
+def test_one_weight_for_all_arms_does_not_hide_the_candidates(tmp_path):
+    found = tuned(
+        tmp_path, seeds=1, arms=("qrkd",), weights=(0.01, 1000.0), kernel_weight=1.0,
+        train_size=256, epochs=4,
+    )  # fmt: skip
+    least, most = (t.score for t in found.trials if t.arm == "qrkd")
+    assert least != most
+
+
 def test_every_arm_with_a_kernel_that_has_a_gradient_can_be_tuned():
     kernels = {name for name, arm in ql.ARMS.items() if "kernel" in arm.terms}
     assert set(TUNED) == kernels - {"detached"}
