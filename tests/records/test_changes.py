@@ -54,7 +54,7 @@ def test_what_an_arm_does_not_use_is_no_change_of_its():
 def test_a_folder_need_not_be_there():
     images = benchmark_settings("cifar10", "smoke", epochs=2).replace(benchmark="pictures")
     assert changes_of(images.effective()) == {"epochs": 2}
-    text = benchmark_settings("imdb", "laptop", test_size=None).replace(benchmark="stories")
+    text = benchmark_settings("ptb", "laptop").replace(benchmark="stories")
     assert changes_of(text.effective()) == {}
 
 
