@@ -30,7 +30,9 @@ def test_an_unknown_name_lists_the_names():
 
 @pytest.mark.parametrize("command", ["import qrkd_lab", "main(['-h'])", "main(['tune', '-h'])"])
 def test_neither_the_package_nor_the_command_line_s_help_imports_anything_heavy(command):
-    heavy = ("torch", "pennylane", "transformers", "ipywidgets", "matplotlib", "pandas")
+    heavy = (
+        "torch", "torchvision", "pennylane", "transformers", "ipywidgets", "matplotlib", "pandas",
+    )  # fmt: skip
     code = (
         "import atexit, sys; from qrkd_lab.__main__ import main;"
         f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules])); {command}"

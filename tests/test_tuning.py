@@ -9,11 +9,12 @@ import pytest
 import qrkd_lab as ql
 from qrkd_lab import tuning
 from qrkd_lab.__main__ import main
+from qrkd_lab.arms import TUNED
 from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.benchmarks.images import ImageBenchmark
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.trace import read_trace
-from qrkd_lab.tuning import TUNED, tune
+from qrkd_lab.tuning import tune
 
 SMALL = {  # and long enough for the candidates to differ
     "scale": "smoke", "train_size": 256, "validation_size": 100, "epochs": 4, "qubits": 2,

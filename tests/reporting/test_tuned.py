@@ -13,7 +13,7 @@ SCORES = {"kd": (0.5, 0.7, 0.6), "rkd": (0.5, 0.7, 0.6), "qrkd": (0.6, 0.7, 0.8)
 GRID = (0.1, 1.0, 10.0)
 
 
-def made_trace(scores=None, seeds=(0, 1), benchmark="mnist"):
+def made_trace(scores=None, seeds=(0, 1)):
     trials = [
         Trial("kernel" if arm == "qrkd" else arm, arm, weight, seed, score, 1.0)
         for arm, row in (scores or SCORES).items()
@@ -21,8 +21,8 @@ def made_trace(scores=None, seeds=(0, 1), benchmark="mnist"):
         for seed in seeds
     ]
     trials += [Trial("kernel", "rkd", 1.0, seed, 0.65, 1.0) for seed in seeds]
-    data = {"name": benchmark, "source": "here", "sha256": "ab"}
-    asked = (benchmark, "smoke", "validation_accuracy", True, GRID, 1, 4)
+    data = {"name": "digits", "source": "here", "sha256": "ab"}
+    asked = ("digits", "smoke", "validation_accuracy", True, GRID, 1, 4)
     return Trace(*asked, tuple(trials), data, {"torch": "2"}, "cpu")
 
 
@@ -43,18 +43,18 @@ def test_weights_that_were_chosen_on_another_benchmark_are_said_to_be():
     other = [replace(run, settings=dict(run.settings) | {"benchmark": "mnist"}) for run in runs]
     studies = sort_runs([*runs, *other])
     chosen = {"kd": (0.9, 0.7, 0.6), "rkd": (0.5, 0.7, 0.6), "qrkd": (0.6, 0.8, 0.7)}
-    trace = replace(made_trace(chosen, benchmark="digits"), weights=(0.3, 1.0, 10.0))
+    trace = replace(made_trace(chosen), weights=(0.3, 1.0, 10.0))
     trials = tuple(replace(t, weight=0.3) if t.weight == 0.1 else t for t in trace.trials)
     found = "\n".join(weights_used(studies, [replace(trace, trials=trials)]))
     assert "The records of mnist have the weights that were chosen on digits" in found
     assert "No tuning is recorded" not in found
     assert "No tuning is recorded beside the records of mnist" in "\n".join(
-        weights_used(studies, [made_trace(benchmark="digits")])
+        weights_used(studies, [made_trace()])
     )
 
 
 def test_every_candidate_is_shown_the_chosen_one_bold():
-    found = said(made_trace(benchmark="digits"))
+    found = said(made_trace())
     assert "No tuning" not in found
     assert "Every arm had 3 candidates, each on 2 seeds." in found
     assert "| qrkd | 60.00 | 70.00 | **80.00** |" in found
@@ -66,15 +66,15 @@ def test_every_candidate_is_shown_the_chosen_one_bold():
 
 
 def test_weights_that_were_not_chosen_are_bold():
-    found = said(made_trace(benchmark="digits"))
+    found = said(made_trace())
     assert "| qrkd | kernel_weight | **1** |" in found and "| rkd | distance_weight | 1 |" in found
     assert "Bold: **not** the weight that the tuning chose." in found
 
 
 def test_an_unequal_budget_and_a_divergence_are_said():
-    found = said(made_trace(SCORES | {"qrkd": (0.6,)}, benchmark="digits"))
+    found = said(made_trace(SCORES | {"qrkd": (0.6,)}))
     assert "**not** have the same number of candidates: kd 3 on 2 seeds, rkd 3" in found
     assert "| qrkd | **60.00** |  |  |" in found
-    trace = made_trace(benchmark="digits")
+    trace = made_trace()
     lost = [replace(t, score=None) if t.weight == 0.1 else t for t in trace.trials]
     assert "| qrkd | diverged |" in said(replace(trace, trials=tuple(lost)))
