@@ -11,7 +11,7 @@ STUDIES = sort_runs(made_runs(rkd=RKD, qrkd=RKD) + made_runs("ptb", rkd=RKD[:3])
 
 
 def test_limits_name_seeds_scale_and_what_was_not_tuned():
-    found = "\n".join(limits(STUDIES, [made_trace()]))
+    found = "\n".join(limits(STUDIES, [made_trace(benchmark="mnist")]))
     assert "Seeds: mnist 4, ptb 3." in found and "Scale: smoke." in found
     assert "No tuning is recorded for ptb:" in found
     assert "at the edge of what was tried: mnist (qrkd)" in found

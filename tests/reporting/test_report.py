@@ -27,10 +27,10 @@ def test_the_committed_report_is_that_of_the_committed_records():
 def test_a_report_is_written_whole_and_the_same_again(tmp_path):
     runs = made_runs(shuffled=SAME, rbf=RKD, rkd=RKD, qrkd=BETTER)
     runs += made_runs("ptb", rkd=RKD, qrkd=SAME)
-    path = write_report(runs, tmp_path / "new", "make all", [made_trace()])
+    path = write_report(runs, tmp_path / "new", "make all", [made_trace(benchmark="mnist")])
     assert path == tmp_path / "new" / "report.md"
     text = path.read_text(encoding="utf-8")
-    assert text == compose(reversed(runs), "make all", [made_trace()]).markdown
+    assert text == compose(reversed(runs), "make all", [made_trace(benchmark="mnist")]).markdown
     assert "nan" not in text and "    make all" in text
     page = (path.parent / "report.html").read_text(encoding="utf-8")
     assert page.count("<img ") == text.count("](figures/") == 2
@@ -40,7 +40,7 @@ def test_a_report_is_written_whole_and_the_same_again(tmp_path):
 
 def test_records_and_tunings_are_found_by_the_command(tmp_path, capsys):
     keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME), *made_runs("ptb", rkd=RKD))
-    made_trace().save(tmp_path)
+    made_trace(benchmark="mnist").save(tmp_path)
     asked = ["report", "mnist", "--runs-dir", str(tmp_path), "--scale", "smoke"]
     assert main([*asked, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.md")
@@ -55,7 +55,7 @@ def test_what_is_not_there_or_damaged_is_said(tmp_path):
     keep(tmp_path, *made_runs(rkd=RKD))
     with pytest.raises(ValueError, match="no records of ptb at scale smoke"):
         report_on(tmp_path, ["mnist", "ptb"], "smoke")
-    trace = made_trace().save(tmp_path)
+    trace = made_trace(benchmark="mnist").save(tmp_path)
     trace.write_text(trace.read_text().replace("here", "there"))
     with pytest.raises(RecordError):
         report_on(tmp_path, scale="smoke")

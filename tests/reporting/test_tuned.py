@@ -13,7 +13,7 @@ SCORES = {"kd": (0.5, 0.7, 0.6), "rkd": (0.5, 0.7, 0.6), "qrkd": (0.6, 0.7, 0.8)
 GRID = (0.1, 1.0, 10.0)
 
 
-def made_trace(scores=None, seeds=(0, 1)):
+def made_trace(scores=None, seeds=(0, 1), benchmark="digits"):
     trials = [
         Trial("kernel" if arm == "qrkd" else arm, arm, weight, seed, score, 1.0)
         for arm, row in (scores or SCORES).items()
@@ -21,8 +21,8 @@ def made_trace(scores=None, seeds=(0, 1)):
         for seed in seeds
     ]
     trials += [Trial("kernel", "rkd", 1.0, seed, 0.65, 1.0) for seed in seeds]
-    data = {"name": "digits", "source": "here", "sha256": "ab"}
-    asked = ("digits", "smoke", "validation_accuracy", True, GRID, 1, 4)
+    data = {"name": benchmark, "source": "here", "sha256": "ab"}
+    asked = (benchmark, "smoke", "validation_accuracy", True, GRID, 1, 4)
     return Trace(*asked, tuple(trials), data, {"torch": "2"}, "cpu")
 
 

@@ -85,7 +85,7 @@ def test_pause_go_on_and_stop(explorer, tmp_path):
 def test_wrong_settings_are_said_at_once(explorer, name, value, said):
     explorer.controls[name].value = value
     if said is None:
-        assert "on imdb" in explorer._said and explorer.controls["kd_weight"].value == 10.0
+        assert "on imdb" in explorer._said and explorer.controls["kd_weight"].value == 100.0
         return
     assert "alert" in explorer._words.value and said in explorer._said
     explorer.start()
@@ -119,7 +119,7 @@ def test_another_benchmark_brings_its_own_settings(explorer):
     explorer.controls["scale"].value = "laptop"
     assert explorer.state["epochs"] == 30
     explorer.controls["benchmark"].value = "ptb"
-    assert (explorer.controls["kernel_weight"].value, explorer.state["temperature"]) == (0.3, 1.0)
+    assert (explorer.controls["kd_weight"].value, explorer.state["temperature"]) == (100.0, 1.0)
     assert explorer.state["kernel_weight"] is None, "each arm's own"
 
 
