@@ -7,6 +7,7 @@ does meets both sides alike. One thread, unless a line says otherwise. Nothing h
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import platform
@@ -14,8 +15,10 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -189,8 +192,6 @@ def mnist() -> ql.Benchmark:
     try:
         return ql.load_benchmark("mnist", train_size=6400)
     except DataError:
-        from dataclasses import replace
-
         digits = ql.load_benchmark("digits", "smoke")
         shape = (6400, 1, 28, 28)
         part = Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(6400) % 10)
@@ -252,9 +253,6 @@ class PerSample(torch.utils.data.Dataset):
 
 def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
     """An epoch's time of one arm, the mean over the four, both ways."""
-    import copy
-    import warnings
-
     warnings.filterwarnings("ignore", message=".*mode.*parameter", category=DeprecationWarning)
     names = ("scratch", "kd", "rkd", "qrkd")
     batches = len(benchmark.train) // 64
@@ -286,6 +284,47 @@ def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
     scale = 60_000 / (64 * batches * len(names))
     return Row("an MNIST epoch of one arm in a lockstep of 4, against a DataLoader's",
                ours * scale, theirs * scale, 4)  # fmt: skip
+
+
+def batched_row(benchmark: ql.Benchmark) -> Row:
+    """The students of 7 arms and 5 seeds as one computation: worth building from a ratio of 3 on.
+
+    The task loss alone, on the device that ``auto`` picks. It is the part that batches best: the
+    terms of distillation add work that differs from arm to arm.
+    """
+    count, device = 35, benchmark.device
+    batches = list(benchmark.batches(0, 1, 64))[:4]
+    students = [benchmark.student(seed) for seed in range(count)]
+    stacked, buffers = torch.func.stack_module_state(students)
+    adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+    together, apart = adam(stacked.values()), [adam(each.parameters()) for each in students]
+    skeleton = copy.deepcopy(students[0]).to("meta")
+
+    def loss(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        logits = torch.func.functional_call(skeleton, (parameters, buffers), inputs)
+        return F.cross_entropy(logits, targets)
+
+    losses = torch.func.vmap(loss, in_dims=(0, None, None))
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+
+    def batched() -> None:
+        for inputs, targets in batches:
+            losses(stacked, inputs, targets).sum().backward()
+            together.step()
+            together.zero_grad()
+        wait()
+
+    def one_after_the_other() -> None:
+        for inputs, targets in batches:
+            for student, optimizer in zip(students, apart, strict=True):
+                F.cross_entropy(student(inputs), targets).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        wait()
+
+    pair = alternate(batched, one_after_the_other, 7)
+    name = f"{count} CNNs' steps as one computation, {device.type}, against one after the other"
+    return Row(name, *pair, 3)
 
 
 def ptb() -> ql.Benchmark:
@@ -443,6 +482,7 @@ def main() -> None:
         "step": lambda: [step_row(benchmark, teacher)],
         "angle": angle_rows,
         "epoch": lambda: [epoch_row(benchmark, teacher)],
+        "batched": lambda: [batched_row(benchmark)],
         "language": language_rows,
         "study": study_rows,
         "import": lambda: [import_row()],
