@@ -26,6 +26,7 @@ from qrkd_lab.data import DataError
 from qrkd_lab.job import find
 from qrkd_lab.kernels.base import whole
 from qrkd_lab.notebook_parameters import read_parameters
+from qrkd_lab.parallel import scheduler_address
 from qrkd_lab.progress import duration
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.runs import Run
@@ -71,7 +72,9 @@ class _Part:
     runs_dir: Path
 
     def load(self) -> Benchmark:
-        return load_benchmark(self.benchmark, self.scale)
+        """As the notebook loads it: the precision of text, and so its runs, go by the device."""
+        device = "cpu" if scheduler_address(None) else "auto"
+        return load_benchmark(self.benchmark, self.scale, device=device)
 
     def groups(self, size: int, out: Path) -> list[SeedGroup]:
         shared = {

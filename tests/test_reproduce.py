@@ -74,7 +74,7 @@ def kernels(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "NOTEBOOKS", notebooks)
     monkeypatch.setattr(module, "SEEDS", {"digits": 2, "mnist": 1})
     monkeypatch.setattr(
-        module, "load_benchmark", lambda _, scale: ql.load_benchmark("digits", scale)
+        module, "load_benchmark", lambda _, scale, **__: ql.load_benchmark("digits", scale)
     )
     ran = []
 
@@ -152,7 +152,7 @@ def test_a_notebook_that_leaves_no_records_has_failed(kernels, reports, monkeypa
 
 
 def test_missing_data_are_said_before_anything_runs(kernels, reports, monkeypatch, capsys):
-    def load(name, scale):
+    def load(name, scale, **_):
         if name == "mnist":
             raise DataError("no images here.")
         assert not kernels or name == "digits"
@@ -198,6 +198,23 @@ def test_two_at_once_in_one_folder_are_told_apart(kernels, reports, tmp_path, ca
         assert main(["reproduce", "digits", "--scale", "smoke"]) == 1
     assert "another process reproduces into" in capsys.readouterr().err
     assert not kernels
+
+
+@pytest.mark.parametrize("scheduler, device", [("", "auto"), ("tcp://127.0.0.1:1", "cpu")])
+def test_runs_are_looked_for_as_the_notebook_trains_them(
+    monkeypatch, tmp_path, scheduler, device
+):
+    """On a GPU text has a precision of its own, and with it other runs."""
+    seen = []
+
+    def load(_, scale, device="cpu"):
+        seen.append(device)
+        return ql.load_benchmark("digits", scale)
+
+    monkeypatch.setenv("QRKD_SCHEDULER", scheduler)
+    monkeypatch.setattr(module, "load_benchmark", load)
+    module._part("mnist", "smoke", ARMS, 1, tmp_path).load()
+    assert seen == [device]
 
 
 def test_the_scheduler_reaches_the_kernels(kernels, reports, monkeypatch):
