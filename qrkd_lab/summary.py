@@ -49,6 +49,11 @@ class Summary:
     higher_is_better: bool
     results: pd.DataFrame = field(repr=False)
 
+    @property
+    def at_once(self) -> int:
+        """How many arms are compared with the reference at once: Holm's factor for the least p."""
+        return int(self.frame["p_adjusted"].notna().sum())
+
     def verdict(self, arm: str) -> str:
         """One sentence: is the arm better or worse than the reference, and how sure is that?"""
         if arm not in self.frame.index:
@@ -84,7 +89,14 @@ class Summary:
         seeds = seeds_needed(row["difference"], spread, self.confidence)
         many = seeds is None or seeds > MANY
         enough = f"more than {MANY:,} seeds" if many else f"about {seeds} seeds"
-        return f"To see one of this size with 80 % power takes {enough} (an estimate)."
+        alone = (
+            f" for this comparison alone at {_percent(1 - self.confidence)}; beside the other "
+            "arms, with Holm's correction, it takes more"
+        )
+        return (
+            f"To see one of this size with 80 % power takes {enough} "
+            f"(an estimate{alone if self.at_once > 1 else ''})."
+        )
 
     def _points(self) -> str:
         return " points" if units(self.metric)[1] else ""

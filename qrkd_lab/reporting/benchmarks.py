@@ -43,8 +43,11 @@ READING = (
     "learnt alone. **Agreement** is the per cent of predictions that are the teacher's.",
     "The second says what that means: the verdict, the seeds won and the chance to win a new one "
     "(as above; its interval knows nothing of the other arms, p does). **Seeds to see it**: how "
-    "many seeds a test would need to see a difference of the observed size with 80 % power, if it "
-    "is real. **Sd**: the standard deviation of the arm's own "
+    "many seeds a test of this comparison alone, at 5 %, would need to see a difference of the "
+    "observed size with 80 % power, if it is real. Beside other arms, whose number raises p "
+    "(Holm), it takes more: in brackets, the seeds for the smallest p of all arms, the first that "
+    "Holm's method asks, at 5 % divided by the number of arms. **Sd**: the standard deviation of "
+    "the arm's own "
     f"scores over seeds. **Time**: seconds of training relative to `{REFERENCE}`'s of the same "
     "seed. Where a machine does other work beside, its seconds are upper bounds, and their ratios "
     "rough.",
@@ -91,7 +94,7 @@ def _meaning(study: Study, summary: Summary) -> str:
                 SHORT[verdict(found.mean(), row["p_adjusted"])],
                 f"{int((found > 0).sum())} of {len(found)}",
                 chance({"p_win": win_probability(found.to_numpy()), **ends}),
-                enough_seeds(found),
+                enough_seeds(found, max(1, summary.at_once)),
             ]
         sd = "" if math.isnan(spread[arm]) else f"{spread[arm]:.2f}"
         time = f"{times[arm]:.2f} x" if arm in times else ""
@@ -127,8 +130,15 @@ def _spread(summary: Summary) -> list[str]:
         pairs = count(len(paired_gains(summary, ARM)), "seed")
         said.append(
             f"A true difference between `{ARM}` and `{REFERENCE}` of {least:.2f} {unit} is what "
-            f"{pairs} with this spread show in four studies of five.".replace("  ", " ")
+            f"{pairs} with this spread show in four studies of five, to a test of this comparison "
+            "alone at 5 %.".replace("  ", " ")
         )
+        if summary.at_once > 1:
+            more = f"{smallest_seen(gains(summary, ARM), summary.at_once):.2f} {unit}".strip()
+            said.append(
+                f"Beside the other arms it takes more: {more} for the smallest p of "
+                f"{summary.at_once} (Holm)."
+            )
     return [" ".join(said)] if said else []
 
 

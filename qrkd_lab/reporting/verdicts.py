@@ -48,19 +48,38 @@ def chance(row: Mapping[str, float]) -> str:
     return f"{row['p_win']:.2f} {ranged(row['win_low'], row['win_high'], plus=False)}"
 
 
-def enough_seeds(differences: pd.Series) -> str:
-    """How many seeds a test needs to see the mean of these differences as a difference."""
+def enough_seeds(differences: pd.Series, arms: int = 1) -> str:
+    """How many seeds a test needs to see the mean of these differences as a difference.
+
+    Args:
+        differences: of one arm, one a seed.
+        arms: that are compared at once. From two on, the number in brackets is that for Holm's
+            first step, at the level 5 % / ``arms``.
+    """
     spread = differences.std()
     if len(differences) < 2 or not spread > 0:
         return ""
-    seeds = seeds_needed(differences.mean(), spread)
+    alone, beside = (
+        seeds_needed(differences.mean(), spread, 1 - LEVEL / among) for among in (1, arms)
+    )
+    if arms == 1 or alone is None or alone > MANY:
+        return _many(alone)
+    return f"{_many(alone)} ({_many(beside)})"
+
+
+def _many(seeds: int | None) -> str:
     return f"more than {MANY:,}" if seeds is None or seeds > MANY else f"{seeds}"
 
 
-def smallest_seen(differences: pd.Series) -> float:
-    """The true difference that as many seeds would have shown in four studies of five; or NaN."""
+def smallest_seen(differences: pd.Series, arms: int = 1) -> float:
+    """The true difference that as many seeds would have shown in four studies of five; or NaN.
+
+    ``arms`` as for :func:`enough_seeds`: the difference that passes Holm's first step.
+    """
     spread = float(np.std(differences, ddof=1)) if len(differences) > 1 else 0.0
-    return detectable_difference(spread, len(differences)) if spread > 0 else math.nan
+    if not spread > 0:
+        return math.nan
+    return detectable_difference(spread, len(differences), 1 - LEVEL / arms)
 
 
 def excluded(row: pd.Series) -> str:

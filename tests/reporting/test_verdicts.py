@@ -30,6 +30,8 @@ def test_a_verdict_needs_a_small_p_and_takes_its_direction_from_the_gain():
 def test_seeds_that_would_do():
     assert enough_seeds(pd.Series([-0.5, 0.5, 1.5])) == "34"  # a published table's, for 0.5 sd
     assert enough_seeds(pd.Series([1.0, -1.0, 1.001, -1.0])) == "more than 1,000"
+    assert enough_seeds(pd.Series([-0.5, 0.5, 1.5]), arms=5) == "34 (51)"  # published: for 1 %
+    assert enough_seeds(pd.Series([1.0, -1.0, 1.001, -1.0]), arms=5) == "more than 1,000"
     assert enough_seeds(pd.Series([1.0, 1.0])) == enough_seeds(pd.Series([1.0])) == ""
 
 
@@ -37,6 +39,8 @@ def test_the_smallest_difference_that_would_have_been_seen():
     gains = pd.Series([0.1, 0.4, -0.2, 0.3, 0.0])
     least = smallest_seen(gains)
     assert power_of(least, np.std(gains, ddof=1), 5) == pytest.approx(0.8)
+    beside = smallest_seen(gains, arms=2)
+    assert power_of(beside, np.std(gains, ddof=1), 5, confidence=0.975) == pytest.approx(0.8)
     assert math.isnan(smallest_seen(gains[:1])) and math.isnan(smallest_seen(gains * 0))
 
 
