@@ -38,7 +38,8 @@ def answer(studies: Studies) -> list[str]:
         f"`{REFERENCE}`. They differ in one thing, the quantum kernel term in the loss of `{ARM}`.",
     ]
     if not asked:
-        return [*claim, f"**No answer**: no benchmark has both `{ARM}` and `{REFERENCE}`."]
+        lack = f"no benchmark has both `{ARM}` and `{REFERENCE}`, on one seed at least"
+        return [*claim, f"**No answer**: {lack}."]
     found = improvement_table(asked)
     words = [verdict(*pair) for pair in zip(found["improvement"], found["p_adjusted"], strict=True)]
     missing = [name for name in studies if name not in asked]
@@ -46,7 +47,7 @@ def answer(studies: Studies) -> list[str]:
         *claim,
         f"**{_conclusion(words)}**",
         bullets(_line(*item) for item in zip(found.index, words, found.iloc, strict=True)),
-        *([f"Not asked, for lack of one of the two arms: {listed(missing)}."] if missing else []),
+        *([f"Not asked, as no seed has both arms: {listed(missing)}."] if missing else []),
         *_possible(found, words),
         *_controls(studies),
     ]
@@ -66,7 +67,7 @@ def _conclusion(words: Sequence[str]) -> str:
             words.count(NONE),
             f"these seeds could show no difference between `{ARM}` and `{REFERENCE}`",
         ),
-        (words.count(UNKNOWN), "there are too few seeds to tell"),
+        (words.count(UNKNOWN), "these seeds cannot tell"),
     ]
     of = f"of {count(len(words), 'benchmark')}"
     said = [f"on {number} {of} {what}" for number, what in parts if number]

@@ -18,6 +18,7 @@ from qrkd_lab.reporting.studies import (
     gain_unit,
     gains,
     kernel_arms,
+    share_seed,
 )
 from qrkd_lab.reporting.verdicts import (
     BETTER,
@@ -165,7 +166,11 @@ def _figure(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
         summary = study.summary(REFERENCE)
         scale = 100 / summary.frame.loc[REFERENCE, "mean"]
         arms = kernel_arms(summary.frame.index)
-        found[name] = {arm: paired_gains(summary, arm) * scale for arm in arms}
+        found[name] = {
+            arm: paired_gains(summary, arm) * scale
+            for arm in arms
+            if share_seed(study.results, arm)
+        }
         for arm, values in found[name].items():
             word = verdict(values.mean(), summary.frame.loc[arm, "p_adjusted"])
             sure += [f"{arm} is {word} on {name}"] if word in (BETTER, WORSE) else []

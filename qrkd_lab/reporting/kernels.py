@@ -12,7 +12,7 @@ from qrkd_lab.evidence import improvement_table, paired_gains
 from qrkd_lab.plots import Chart, differences_by_arm
 from qrkd_lab.report import summary
 from qrkd_lab.reporting.markdown import figure, listed, ranged, signed, table
-from qrkd_lab.reporting.studies import ARM, REFERENCE, Studies, kernel_arms
+from qrkd_lab.reporting.studies import ARM, REFERENCE, Studies, answerable, kernel_arms, share_seed
 from qrkd_lab.reporting.verdicts import BETTER, LEVEL, NONE, UNKNOWN, WORSE, verdict
 from qrkd_lab.runs import Run
 from qrkd_lab.statistics import holm, p_in_words
@@ -73,9 +73,7 @@ def what_kernels_did(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
         if SEEN in study.results and study.results[SEEN].notna().any()
     }
     asked = {
-        name: study
-        for name, study in held.items()
-        if {ARM, REFERENCE} <= set(study.results.dropna(subset=SEEN)["arm"])
+        name: study for name, study in held.items() if share_seed(study.results.dropna(subset=SEEN))
     }
     found = {name: summary(study.results, REFERENCE, SEEN) for name, study in asked.items()}
     drawn, figures = _figure(found)
@@ -85,7 +83,7 @@ def what_kernels_did(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
         *READING,
         *([_not_recorded(missing)] if missing else []),
         *drawn,
-        *_sentences(asked, found),
+        *_sentences(studies, found),
         *(part for item in studies.items() for part in _section(*item)),
     ], figures
 
@@ -98,10 +96,10 @@ def _not_recorded(names: Sequence[str]) -> str:
 
 
 def _sentences(studies: Studies, found: Mapping[str, Summary]) -> list[str]:
-    """Did the term do its own work, and did that help? A paragraph a benchmark."""
+    """Did the term do its own work, and did that help? A paragraph a benchmark that has both."""
     if not found:
         return []
-    scores = improvement_table(studies)
+    scores = improvement_table(answerable(studies))  # of all, as on the first page: one Holm
     rows = [aligned.frame.loc[ARM] for aligned in found.values()]
     adjusted = holm(np.array([row["p"] for row in rows]))
     said = []
@@ -117,7 +115,11 @@ def _sentences(studies: Studies, found: Mapping[str, Summary]) -> list[str]:
             f"({numbers}), and its score {_SCORE[better]}. "
             f"{_MEANING.get((closer, better), '')}".strip()
         )
-    return [*said, "In these lines p is corrected for the number of benchmarks (Holm)."]
+    return [
+        *said,
+        "In these lines p is that of the alignment, corrected for the number of benchmarks that "
+        "have it (Holm); what is said of the score is the first page's verdict.",
+    ]
 
 
 _CLOSER = {
@@ -167,7 +169,7 @@ def _figure(found: dict[str, Summary]) -> tuple[list[str], dict[str, Chart]]:
         name: {
             arm: paired_gains(aligned, arm)
             for arm in aligned.frame.index
-            if arm not in (REFERENCE, "teacher")
+            if arm not in (REFERENCE, "teacher") and share_seed(aligned.results, arm)
         }
         for name, aligned in found.items()
     }

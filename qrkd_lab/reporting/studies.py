@@ -16,7 +16,7 @@ from qrkd_lab.summary import Summary, units
 
 __all__ = [
     "ARM", "REFERENCE", "Studies", "answerable", "controls", "gain_unit", "gains", "kernel_arms",
-    "sort_runs",
+    "share_seed", "sort_runs",
 ]  # fmt: skip
 
 ARM, REFERENCE = "qrkd", "rkd"  # the claim is about these two
@@ -53,9 +53,14 @@ def _place(run: Run) -> tuple[int, str, int, str]:
 
 
 def answerable(studies: Studies, arm: str = ARM, reference: str = REFERENCE) -> dict[str, Study]:
-    """Those that have both arms."""
-    wanted = {arm, reference}
-    return {n: study for n, study in studies.items() if wanted <= set(study.results["arm"])}
+    """Those that have both arms, and at least one seed of both."""
+    return {n: study for n, study in studies.items() if share_seed(study.results, arm, reference)}
+
+
+def share_seed(results: pd.DataFrame, arm: str = ARM, reference: str = REFERENCE) -> bool:
+    """Whether two arms can be compared at all: whether some seed has both."""
+    first, second = (set(results.loc[results["arm"] == of, "seed"]) for of in (arm, reference))
+    return bool(first & second)
 
 
 def kernel_arms(arms: Iterable[str]) -> list[str]:

@@ -60,7 +60,7 @@ def _without_a_trace(
             same = [
                 other
                 for other, trace in traces.items()
-                if all([trace.chosen.get(arm)] == used[arm] for arm in used)
+                if used and all([trace.chosen.get(arm)] == used[arm] for arm in used)
             ]
             if same:
                 elsewhere.setdefault(same[0], []).append(name)

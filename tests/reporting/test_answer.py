@@ -32,7 +32,7 @@ def text(benchmark, qrkd):
                         "better than `rkd` and on 1 of 2 benchmarks `qrkd` is worse than `rkd`."),
         (SAME, SAME, "The claim is not confirmed by these runs: on 2 of 2 benchmarks these seeds "
                      "could show no difference between `qrkd` and `rkd`."),
-        (SAME, RKD[:2], "on 1 of 2 benchmarks there are too few seeds to tell."),
+        (SAME, RKD[:2], "on 1 of 2 benchmarks these seeds cannot tell."),
     ],
 )  # fmt: skip
 def test_the_conclusion_counts_the_verdicts(first, second, conclusion):
@@ -60,7 +60,19 @@ def test_without_both_arms_there_is_no_answer():
     found = said(made_runs(kd=RKD, rkd=RKD))
     assert "**No answer**" in found and glance(sort_runs(made_runs(kd=RKD))) == ([], {})
     found = said(study("mnist", SAME), made_runs("ptb", kd=RKD))
-    assert "Not asked, for lack of one of the two arms: ptb." in found
+    assert "Not asked, as no seed has both arms: ptb." in found
+
+
+def test_arms_without_a_common_seed_are_no_answer():
+    apart = [*made_runs(rkd=RKD[:2]), *made_runs(qrkd=SAME)[2:]]
+    assert "**No answer**" in said(apart) and glance(sort_runs(apart)) == ([], {})
+    found = said(study("cifar10", SAME), apart)
+    assert "Not asked, as no seed has both arms: mnist." in found and "nan" not in found
+
+
+def test_differences_without_spread_are_not_laid_to_the_number_of_seeds():
+    found = said(study("mnist", tuple(score + 0.01 for score in RKD)))
+    assert "on 1 of 1 benchmark these seeds cannot tell." in found and "few seeds" not in found
 
 
 def test_the_glance_has_the_figure_and_a_row_a_benchmark():

@@ -50,6 +50,13 @@ def test_seeds_that_would_do_beside_other_arms_are_more_and_said_to_be():
     assert "Beside the other arms it takes more: 4.30 points for the smallest p of 3" in beside
 
 
+def test_arms_without_a_common_seed_are_not_ranked():
+    found, figures = said([*made_runs(rkd=RKD[:2], kd=RKD), *made_runs(qrkd=SAME, rbf=SAME)[2:]])
+    assert "cannot be ranked by 0 shared seeds" in found and "nan" not in found and not figures
+    _, figures = said([*made_runs(rkd=RKD[:2], qrkd=SAME), *made_runs(rbf=SAME)[2:]])
+    assert "nan" not in figures["kernel_arms"].alt and "rbf" not in figures["kernel_arms"].alt
+
+
 @pytest.mark.parametrize("arms", [{"scratch": RKD}, {"rkd": RKD[:1], "qrkd": SAME[:1]}])
 def test_little_is_said_of_little(arms):
     found, _ = said(made_runs(**arms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qrkd_lab.reporting.answer import answer
 from qrkd_lab.reporting.kernels import what_kernels_did
 from qrkd_lab.reporting.studies import sort_runs
 from tests.reporting.made_studies import BETTER, RKD, SAME, WORSE, made_runs
@@ -37,6 +38,25 @@ def test_benchmarks_with_and_without_alignment_stand_side_by_side():
     assert "records of cifar10 were" in found and "**cifar10**" not in found
     assert "is farther from the teacher's than that of `rkd`" in found
     assert figures["alignment"].alt.startswith("No arm's kernel came nearer")
+
+
+def test_the_verdict_on_a_score_is_that_of_the_first_page():
+    """Corrected for all benchmarks, of which one alone has alignment."""
+    near = tuple(a + d for a, d in zip(RKD, (0.02, 0.03, 0.005, 0.022), strict=True))
+    seen = {"rkd": RKD, "qrkd": BETTER}
+    runs = [made_runs(alignments=seen, rkd=RKD, qrkd=near), made_runs("ptb", rkd=RKD, qrkd=SAME)]
+    assert "- **mnist**: no difference" in "\n".join(answer(sort_runs(sum(runs, []))))
+    assert "and its score shows no difference" in said(*runs)[0]
+    assert "and its score is better" in said(runs[0])[0]
+
+
+def test_alignment_that_no_seed_has_of_both_is_not_compared():
+    runs = made_runs(alignments={"rkd": RKD, "qrkd": BETTER}, rkd=RKD, qrkd=SAME)
+    for run in runs:
+        if (run.settings["arm"] == "rkd") == (run.settings["seed"] < 2):
+            del run.metrics["kernel_alignment"]
+    found, figures = said(runs)
+    assert not figures and "the kernel of `qrkd` is" not in found
 
 
 def test_an_arm_that_is_missing_is_not_spoken_of():

@@ -37,6 +37,8 @@ def test_which_arms_are_what():
     studies = sort_runs(made_runs(rkd=RKD, kd=RKD, rbf=RKD, qrkd=RKD) + made_runs("ptb", kd=RKD))
     assert list(answerable(studies)) == ["mnist"]
     assert list(answerable(studies, "kd", "rkd")) == ["mnist"]
+    apart = made_runs("imdb", rkd=RKD[:2]) + made_runs("imdb", qrkd=RKD)[2:]
+    assert not answerable(sort_runs(apart))
     assert controls(studies) == ["rbf"]
     assert kernel_arms(["rbf", "kd", "qrkd", "mine"]) == ["qrkd", "rbf"]
 

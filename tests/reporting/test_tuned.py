@@ -53,6 +53,13 @@ def test_weights_that_were_chosen_on_another_benchmark_are_said_to_be():
     )
 
 
+def test_a_benchmark_without_weights_that_are_tuned_has_those_of_no_other():
+    runs = made_runs("digits", kd=RKD, rkd=RKD, qrkd=RKD) + made_runs(scratch=RKD, detached=RKD)
+    found = "\n".join(weights_used(sort_runs(runs), [made_trace()]))
+    assert "were chosen on" not in found
+    assert "No tuning is recorded beside the records of mnist" in found
+
+
 def test_every_candidate_is_shown_the_chosen_one_bold():
     found = said(made_trace())
     assert "No tuning" not in found
