@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RecordError", "canonical_sha256", "check_digests", "damaged", "file_sha256", "open_weights",
-    "pack_weights", "plain", "read_json", "read_weights", "replacing", "write_folder",
-    "wrong_types",
+    "pack_weights", "plain", "read_json", "read_weights", "replacing", "strict_json",
+    "write_folder", "wrong_types",
 ]  # fmt: skip
 
+ROOM = 1 << 16  # bytes; a full disk often takes an empty file
 STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
 
 
@@ -41,20 +42,26 @@ def damaged(folder: Path, what: str) -> RecordError:
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "runs_dir") -> None:
     """Make the folder if it is missing, and write into it, before anything long is begun.
 
+    Args:
+        folder: the folder.
+        option: by which it was given.
+
     Raises:
-        RecordError: it cannot be made or written.
+        RecordError: it cannot be made or written, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(ROOM))
+            stream.flush()
+            os.fsync(stream.fileno())
     except OSError as error:
         raise RecordError(
-            f"records cannot be written to {folder}: {error.strerror or error}. Make room, or give "
-            "a folder that can be written (runs_dir)."
+            f"{folder} cannot be written: {error.strerror or error}. Make room, or give "
+            f"a folder that can be written ({option})."
         ) from error
 
 
@@ -71,7 +78,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
     Raises:
         OSError: the disk is full or read-only. Nothing half is left behind then.
     """
-    hidden = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    hidden = _hidden(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
@@ -94,7 +101,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full or read-only. What was there before is there still.
     """
-    hidden = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
+    hidden = _hidden(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with hidden.open("wb") as stream:
@@ -105,6 +112,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             hidden.unlink()
+
+
+def _hidden(place: Path) -> Path:
+    """A name beside a place that no other process has, on this machine or another."""
+    return place.with_name(f".{place.name.lstrip('.')}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
 def _sync(path: Path) -> None:
@@ -164,12 +176,24 @@ def read_json(path: Path) -> dict[str, Any]:
         RecordError: the file is missing, cut or holds something else: its folder is damaged.
     """
     try:
-        record = plain(json.loads(path.read_bytes()), "record")
+        return strict_json(path)
+    except ValueError as error:
+        raise damaged(path.parent, f"{path.name} {error}") from error
+
+
+def strict_json(path: Path) -> dict[str, Any]:
+    """The same where more than this file lies in the folder.
+
+    Raises:
+        ValueError: what is wrong with the file, in words that follow its name.
+    """
+    try:
+        held = plain(json.loads(path.read_bytes()), "record")
     except (OSError, ValueError, RecursionError, RecordError) as error:
-        raise damaged(path.parent, f"{path.name} cannot be read ({error})") from error
-    if not isinstance(record, dict):
-        raise damaged(path.parent, f"{path.name} holds no dictionary")
-    return record
+        raise ValueError(f"cannot be read ({error})") from error
+    if not isinstance(held, dict):
+        raise ValueError("holds no dictionary")
+    return held
 
 
 def canonical_sha256(value: Any) -> str:  # noqa: ANN401

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrkd_lab.storage import RecordError, canonical_sha256, plain, read_json, replacing
+from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,10 +173,14 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     """
     path = Path(path)
     path = path / FILE if path.is_dir() else path
-    held = read_json(path)
+    again = "Delete this file and tune again; the records beside it stay as they are."
+    try:
+        held = strict_json(path)
+    except ValueError as error:
+        raise RecordError(f"{path} {error}. {again}") from error
     digest = held.pop(DIGEST, None)
     if held.pop("format", None) != 1 or digest != canonical_sha256({"format": 1} | held):
-        raise RecordError(f"{path} was edited, or written by another version: tune again.")
+        raise RecordError(f"{path} was edited, or written by another version. {again}")
     trials = tuple(Trial(**trial) for trial in held.pop("trials"))
     return Trace(**held | {"weights": tuple(held["weights"]), "trials": trials})
 

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 
 from qrkd_lab import storage
 from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
-from qrkd_lab.storage import check_writable, plain, read_json, write_folder
+from qrkd_lab.storage import check_writable, plain, read_json, replacing, write_folder
 from tests.hazards import disk_that_ends
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
@@ -100,17 +102,33 @@ def test_a_disk_that_fails_at_any_moment(tmp_path: Path, code: int) -> None:
     assert left and after > 10, "too few calls failed: the test proved little"
 
 
-def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises(RecordError, match="could not be saved"):
-            save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, old)
+
+
+def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
+    with no_file_longer_than(100_000), pytest.raises(RecordError, match="could not be saved"):
+        save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
     assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
+def test_two_that_replace_a_file_at_once_do_not_meet(tmp_path: Path) -> None:
+    """A process number is no name: on a shared disk another machine's process may have it too."""
+    path = tmp_path / "file"
+    with replacing(path) as slow:
+        slow.write(b"slow")
+        with replacing(path) as quick:
+            quick.write(b"quick")
+        assert path.read_bytes() == b"quick"
+    assert path.read_bytes() == b"slow" and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,5 +205,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_long_begins(tm
     check_writable(tmp_path / "new" / "runs")
     assert list((tmp_path / "new" / "runs").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="cannot be written to .*file.*runs_dir"):
+    with pytest.raises(RecordError, match="file cannot be written: .*runs_dir"):
         check_writable(tmp_path / "file")
+    with no_file_longer_than(10_000), pytest.raises(RecordError, match=r"Make room, .*\(out\)"):
+        check_writable(tmp_path / "new", "out")
