@@ -119,8 +119,8 @@ def effect_sizes(
 ) -> Chart:
     """How large is each step from arm to arm? Sizes in per cent of the reference, on a log scale.
 
-    A filled marker is a mean that is better than the reference, a hollow one is worse; small points
-    are seeds. On a log scale a size has no sign: the text at the right has it.
+    A filled marker is better than the reference, a hollow one is worse; large ones are means, small
+    ones seeds. On a log scale a size has no sign: the text at the right has it.
 
     Args:
         study: with all arms of the steps.
@@ -161,18 +161,16 @@ def effect_sizes(
 
 
 def _draw_size(axes: Axes, y: int, arm: str, seeds: np.ndarray) -> None:
-    """A stick up to the mean's size, hollow if it is worse; seeds as points; the number beside."""
+    """A stick up to the mean's size, the seeds below it, hollow what is worse; the number beside."""
     style, mean = arm_style(arm), seeds.mean()
     text = axes.get_yaxis_transform()
     axes.text(1.02, y, f"{mean:+.2f} %", transform=text, va="center", fontsize=10, color=INK)
     if mean == 0:
         return
     axes.plot([axes.get_xlim()[0], abs(mean)], [y, y], color=style["color"], lw=2, zorder=1)
-    axes.scatter(
-        np.abs(seeds[seeds != 0]), [y + 0.2] * int((seeds != 0).sum()), s=20, alpha=0.75, lw=0,
-        zorder=2, **style,
-    )  # fmt: skip
-    look = marker(style, 9) if mean > 0 else marker(style, 9) | {
-        "mfc": "white", "mec": style["color"], "mew": 1.6
-    }  # fmt: skip
+    hollow = {"mfc": "white", "mec": style["color"]}
+    for seed in seeds[seeds != 0]:
+        look = marker(style, 4.5) | ({"mew": 0} if seed > 0 else hollow | {"mew": 1})
+        axes.plot(abs(seed), y + 0.2, ls="", alpha=0.75, zorder=2, **look)
+    look = marker(style, 9) | ({} if mean > 0 else hollow | {"mew": 1.6})
     axes.plot(abs(mean), y, ls="", zorder=3, **look)
