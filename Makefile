@@ -39,10 +39,10 @@ test: $(STAMP) ## run the tests, JOBS files at a time (more: PYTEST_ARGS="-k los
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Whether there is a browser is asked first, of any Python that is at hand: nothing is installed in vain.
-test-browser: ## run the tests in a real Chromium or Chrome, which must be there (more: PYTEST_ARGS)
+test-browser: ## run the tests in a real Chromium or Chrome, JOBS files at a time (more: PYTEST_ARGS)
 	@$(firstword $(wildcard $(BIN)/python) $(PYTHON)) tests/browser/chromium.py
 	@$(MAKE) --no-print-directory $(VENV)/.installed-browser $(VENV)/.installed-dashboard
-	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/browser -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lab: $(STAMP) ## open the notebooks in JupyterLab, for this machine only (more: LAB_ARGS="--no-browser")
 	cd notebooks && PATH="$(BIN):$$PATH" $(BIN)/python -m jupyterlab --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
