@@ -26,7 +26,7 @@ from qrkd_lab.data import DataError
 from qrkd_lab.job import find
 from qrkd_lab.kernels.base import whole
 from qrkd_lab.notebook_parameters import read_parameters
-from qrkd_lab.parallel import scheduler_address
+from qrkd_lab.parallel import check_jobs, scheduler_address
 from qrkd_lab.progress import duration
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.runs import Run
@@ -46,6 +46,7 @@ NOTEBOOKS: dict[str, Path] = {
     "imdb": FOLDER / "10_imdb.ipynb",
 }
 SEEDS: Mapping[str, int] = {"mnist": 5, "cifar10": 5, "wikitext2": 3, "ptb": 3, "imdb": 3}
+RETRY = "  To try it again: --retry (make reproduce RETRY=1)."
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Reproduced:
     """What :func:`reproduce` left.
 
     Attributes:
-        report: the file; None where no run is recorded.
+        report: the file; None where no run is recorded, or it could not be written.
         failures: a sentence each; none if all of the study is there.
     """
 
@@ -119,7 +120,7 @@ def reproduce(
         benchmarks: of :data:`NOTEBOOKS`; none: all of them.
         seeds: how many, or which; None: each benchmark's own number (:data:`SEEDS`).
         scale: ``smoke``, ``laptop`` or ``paper``.
-        jobs: processes that train.
+        jobs: processes that train; -1: one a core.
         runs_dir: folder of the records; what is there already is not trained again.
         out: folder of the executed notebooks, their states and ``report.md``.
         arms: None: those that the notebook names.
@@ -128,7 +129,7 @@ def reproduce(
         retry: try again what failed before; else it is only named.
 
     Raises:
-        ValueError: unknown names (lists the choices), seeds or a size that cannot be.
+        ValueError: unknown names (lists the choices), seeds, jobs or a size that cannot be.
         RecordError: a folder that cannot be written.
         RuntimeError: another process reproduces into the same folder.
 
@@ -138,9 +139,10 @@ def reproduce(
     """
     folder, records = Path(out).absolute(), Path(runs_dir).absolute()
     whole("group_size", group_size, 1)
+    check_jobs(jobs)
     names = list(dict.fromkeys(benchmarks or NOTEBOOKS))
     parts = [_part(name, scale, arms, seeds, records) for name in names]
-    check_writable(folder)
+    check_writable(folder, "out")
     check_writable(records)
     with alone(folder):
         parts, failures = _with_data(parts)
@@ -151,7 +153,12 @@ def reproduce(
             from qrkd_lab.reporting import write_report
 
             command = _command(benchmarks, scale, seeds, arms)
-            report = write_report(runs, folder, command, _tunings(runs, records))
+            tunings, failed = _tunings(runs, records)
+            failures += failed
+            try:
+                report = write_report(runs, folder, command, tunings)
+            except RecordError as error:
+                failures.append(str(error))
     return Reproduced(report, tuple(failures))
 
 
@@ -223,22 +230,30 @@ def _one_group(
         return ""
     if known and known.cause and not retry:
         _say(f"{place} {group.name}: failed before, and is not tried again")
-        return f"{known.cause}\n  To try it again: --retry (make reproduce RETRY=1)."
+        return f"{known.cause}\n{RETRY}"
     _say(f"{place} {group.name}: executing {group.notebook.name}")
     done = group.run(jobs, progress=sys.stderr.isatty())
     if not (cause := done.cause) and not part.complete(loaded, seeds):
         cause = "the notebook is through, but not all of its runs are recorded"
     said = "failed after" if cause else "done in"
     _say(f"{place} {group.name}: {said} {duration(done.seconds)}")
-    return cause
+    kept = group.outcome()
+    return f"{cause}\n{RETRY}" if kept and kept.cause else cause
 
 
-def _tunings(runs: Iterable[Run], runs_dir: Path) -> list[Trace]:
-    """The searches that chose the kernel's weights: the kit's own, else those made here."""
+def _tunings(runs: Iterable[Run], runs_dir: Path) -> tuple[list[Trace], list[str]]:
+    """The searches that chose the kernel's weights, the kit's own, else those made here; and what
+    is wrong with others."""
     kinds = dict.fromkeys((run.settings["benchmark"], run.settings["scale"]) for run in runs)
     places = ([Path(root, *kind) for root in (PUBLISHED, runs_dir)] for kind in kinds)
     found = ([place for place in pair if (place / FILE).exists()][:1] for pair in places)
-    return [read_trace(place) for one in found for place in one]
+    traces, failures = [], []
+    for place in (place for one in found for place in one):
+        try:
+            traces.append(read_trace(place))
+        except RecordError as error:
+            failures.append(f"The report is without a search of weights: {error}")
+    return traces, failures
 
 
 def _command(

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,10 @@ class SeedGroup:
             progress: show papermill's bar of cells.
         """
         asked, started, cause = self._asked(), time.monotonic(), ""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / STATE).unlink(missing_ok=True)
         parameters, home = {**self.parameters, "jobs": jobs}, self.notebook.parent
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / STATE).unlink(missing_ok=True)
             execute(self.notebook, self.folder, parameters, progress=progress, cwd=home)
         except Exception as error:  # whatever it is, the other groups go on
             known = isinstance(error, NotebookError)
@@ -110,8 +110,12 @@ class SeedGroup:
         outcome = Outcome(cause, round(time.monotonic() - started, 1))
         digest = None if cause else file_sha256(self.copy)
         state = {"asked": asked, **vars(outcome), "copy_sha256": digest}
-        with replacing(self.folder / STATE) as stream:
-            stream.write(json.dumps(state, indent=1).encode())
+        try:
+            with replacing(self.folder / STATE) as stream:
+                stream.write(json.dumps(state, indent=1).encode())
+        except OSError as error:  # the next time it is executed again
+            untold = f"{self.folder} cannot be written: {error.strerror or error}. Make room."
+            return replace(outcome, cause=f"{cause}\n{untold}" if cause else untold)
         return outcome
 
     def _range(self) -> tuple[int, int, list[int]]:

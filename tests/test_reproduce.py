@@ -25,6 +25,7 @@ from qrkd_lab.notebooks import NotebookError
 from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
 from qrkd_lab.runs import read_runs
 from qrkd_lab.seed_groups import alone
+from qrkd_lab.storage import RecordError
 from qrkd_lab.trace import FILE
 from tests.test_orphans import alive, wait_until
 
@@ -114,6 +115,28 @@ def test_the_report_gets_the_search_that_chose_the_weights(kernels, reports, mon
         assert reports[-1].tunings == [place], "the kit's own comes first"
 
 
+def test_a_damaged_search_is_named_and_left_out(kernels, reports, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "PUBLISHED", tmp_path / "results")
+    place = tmp_path / "runs" / "digits" / "smoke"
+    place.mkdir(parents=True)
+    (place / FILE).write_text("{")
+    done = reproduce(["digits"], 1, scale="smoke", jobs=1)
+    assert done.report and reports[-1].tunings == [] and len(reports[-1].runs) == 3
+    (failure,) = done.failures
+    assert f"{place / FILE} cannot be read" in failure
+
+
+def test_a_report_that_cannot_be_written_is_a_failure_like_others(kernels, reports, monkeypatch):
+    def write_report(*_):
+        raise RecordError("the report could not be written. Make room.")
+
+    monkeypatch.setattr(sys.modules["qrkd_lab.reporting"], "write_report", write_report)
+    Path("broken").write_text("mnist")
+    done = reproduce(scale="smoke", jobs=1)
+    assert done.report is None and "Make room" in done.failures[-1]
+    assert "stopped in cell 2" in done.failures[0]
+
+
 def test_what_is_finished_is_not_run_again_and_more_seeds_run_alone(kernels, reports, capsys):
     reproduce(["digits"], scale="smoke", jobs=1, group_size=1)
     reproduce(["digits"], 3, scale="smoke", jobs=1, group_size=1)
@@ -131,12 +154,14 @@ def test_a_failure_is_named_takes_nothing_down_and_is_retried_on_demand(kernels,
     command = ["reproduce", "digits", "mnist", "--scale", "smoke", "--jobs", "1"]
     Path("broken").write_text("digits")
     assert main(command) == 1
-    assert "digits, seeds 0, 1: digits.ipynb stopped in cell 2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "digits, seeds 0, 1: digits.ipynb stopped in cell 2" in said
+    assert said.count("make reproduce RETRY=1") == 1
     assert kernels == [("digits", [0, 1]), ("mnist", [0])]
     Path("broken").unlink()
     assert main(command) == 1
     said = capsys.readouterr().err
-    assert "stopped in cell 2" in said and "make reproduce RETRY=1" in said
+    assert "stopped in cell 2" in said and said.count("make reproduce RETRY=1") == 1
     assert len(kernels) == 2
     assert main([*command, "--retry"]) == 0
     assert kernels[2:] == [("digits", [0, 1])]
@@ -148,6 +173,7 @@ def test_a_notebook_that_leaves_no_records_has_failed(kernels, reports, monkeypa
         folder, notebook.name).write_text("executed"))  # fmt: skip
     done = reproduce(["digits"], scale="smoke")
     assert "not all of its runs are recorded" in done.failures[0]
+    assert "--retry" not in done.failures[0], "the same command tries it again"
     assert done.report is None and not reports
 
 
@@ -183,6 +209,7 @@ def test_a_damaged_record_does_not_count(kernels, reports):
         ({"arms": ["qrdk"]}, "unknown arm 'qrdk'"),
         ({"seeds": 0}, "seeds: expected a count"),
         ({"group_size": 0}, "group_size"),
+        ({"jobs": 0}, "jobs: expected a whole number >= 1"),
     ],
 )
 def test_what_cannot_be_stops_before_anything_is_made(tmp_path, monkeypatch, wrong, said):
@@ -201,9 +228,7 @@ def test_two_at_once_in_one_folder_are_told_apart(kernels, reports, tmp_path, ca
 
 
 @pytest.mark.parametrize("scheduler, device", [("", "auto"), ("tcp://127.0.0.1:1", "cpu")])
-def test_runs_are_looked_for_as_the_notebook_trains_them(
-    monkeypatch, tmp_path, scheduler, device
-):
+def test_runs_are_looked_for_as_the_notebook_trains_them(monkeypatch, tmp_path, scheduler, device):
     """On a GPU text has a precision of its own, and with it other runs."""
     seen = []
 

@@ -14,6 +14,7 @@ import pytest
 from qrkd_lab import seed_groups
 from qrkd_lab.notebooks import NotebookError
 from qrkd_lab.seed_groups import SeedGroup, alone, split_seeds
+from tests.hazards import disk_that_ends
 from tests.test_orphans import alive, wait_until
 
 PARAMETERS = "scale = 'laptop'\nseeds: int | list[int] = 5\njobs = 1"
@@ -94,6 +95,22 @@ def test_a_failure_is_kept_with_its_cause(kernels, tmp_path, monkeypatch, error,
     group = group_of(tmp_path)
     failed = group.run()
     assert failed.cause == said and group.outcome() == failed
+
+
+@pytest.mark.parametrize("error", [None, NotebookError("cell 3")])
+def test_on_a_full_disk_the_cause_is_told_nevertheless(kernels, tmp_path, monkeypatch, error):
+    def execute(*_, **__):
+        if error:
+            raise error
+
+    group = group_of(tmp_path)
+    group.run()
+    monkeypatch.setattr(seed_groups, "execute", execute)
+    with disk_that_ends(1):  # the folder is there
+        failed = group.run()
+    assert "No space left on device. Make room" in failed.cause
+    assert failed.cause.startswith("cell 3") == bool(error)
+    assert group.outcome() is None, "it is tried again"
 
 
 def test_a_run_that_is_interrupted_leaves_no_state_behind(kernels, tmp_path, monkeypatch):

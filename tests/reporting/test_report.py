@@ -9,6 +9,7 @@ from qrkd_lab.__main__ import main
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.reporting import compose, report_on, write_report
 from qrkd_lab.storage import RecordError
+from tests.hazards import disk_that_ends
 from tests.records.made_runs import keep
 from tests.reporting.made_studies import BETTER, RKD, SAME, made_runs
 from tests.reporting.test_tuned import made_trace
@@ -59,6 +60,12 @@ def test_what_is_not_there_or_damaged_is_said(tmp_path):
     trace.write_text(trace.read_text().replace("here", "there"))
     with pytest.raises(RecordError):
         report_on(tmp_path, scale="smoke")
+
+
+def test_a_report_that_cannot_be_written_says_what_to_do(tmp_path):
+    report = compose(made_runs(rkd=RKD), "make all")
+    with disk_that_ends(0), pytest.raises(RecordError, match="No space left on device. Make room"):
+        report.save(tmp_path / "out")
 
 
 def test_two_runs_of_one_arm_and_seed_are_refused():
