@@ -141,6 +141,9 @@ class _Backend(DaskDistributedBackend):
         hopeful = time.monotonic()
         try:
             while self._attending:
+                if self.client.status == "closed":
+                    self._give_up(ClusterError(self._gone()))
+                    return
                 await self._look()
                 self._release()
                 if self.fit or self.examined or not self.jobs:
@@ -155,7 +158,7 @@ class _Backend(DaskDistributedBackend):
         """Who is there; who is new is examined."""
         try:
             there = (await self.client.scheduler.identity())["workers"]
-        except OSError:  # the client goes on trying to reach its scheduler
+        except OSError:  # the client goes on trying to reach its scheduler for a while
             there = {}
         self.fit = {name for name, about in there.items() if about["resources"].get(self.mark)}
         self.refused = {name: why for name, why in self.refused.items() if name in there}
@@ -193,6 +196,9 @@ class _Backend(DaskDistributedBackend):
     def _done(self, job: _Job, result: Any) -> None:  # noqa: ANN401
         """Tell joblib, once."""
         if job in self.jobs:
+            if isinstance(result, BaseException) and self.client.status != "running":
+                self._give_up(ClusterError(self._gone()))  # with the connection goes every job
+                return
             self.jobs.remove(job)
             if isinstance(result, BaseException):
                 result = [(job.seed, [], [_sentence(job.seed, result)])]
@@ -200,12 +206,20 @@ class _Backend(DaskDistributedBackend):
             self._release()
 
     def _give_up(self, why: ClusterError) -> None:
-        self.given_up = why
+        self.given_up, self.fit = why, set()
         for job in list(self.jobs):
             self._done(job, [None])
 
+    def _gone(self) -> str:
+        return (
+            f"the scheduler at {self.address} does not answer any more. Was it stopped? Start it "
+            "and its workers again, and run the study again: what is recorded is reused."
+        )
+
     def _nobody(self) -> str:
         """Why no job gets done, and what to do."""
+        if self.client.status != "running":
+            return self._gone()
         if not self.refused:
             start = f"dask worker {self.address} --nthreads 1"
             return f"there is no worker at {self.address}. Start some (`{start}`), and try again."

@@ -24,7 +24,7 @@ from qrkd_lab.devices import pick_device
 from qrkd_lab.errand import away, receive, train_away, train_here
 from qrkd_lab.job import find
 from qrkd_lab.learner import make_learner
-from qrkd_lab.parallel import ClusterError, each, processes, scheduler_address
+from qrkd_lab.parallel import ClusterError, check_jobs, each, processes, scheduler_address
 from qrkd_lab.progress import duration
 from qrkd_lab.published import published_seeds
 from qrkd_lab.recipe import Recipe, keep
@@ -89,8 +89,7 @@ def compare(
                 f"{name} is not set as a setting; use the arguments benchmark, scale, arms, seeds"
             )
     wanted, names = which_seeds(seeds), _arms(arms)
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
-        raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
+    check_jobs(jobs)
     cluster = scheduler_address(scheduler)
     place = torch.device(device) if cluster and device != "auto" else device
     place = place if cluster else pick_device(device)

@@ -10,7 +10,7 @@ import joblib
 
 from qrkd_lab.workers import Outcome, outcomes
 
-__all__ = ["ClusterError", "each", "processes", "scheduler_address"]
+__all__ = ["ClusterError", "check_jobs", "each", "processes", "scheduler_address"]
 
 
 class ClusterError(RuntimeError):
@@ -44,6 +44,8 @@ def each(
         ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
             done has been yielded.
     """
+    if not tasks:  # nobody is asked for
+        return
     if scheduler is None:
         delayed = {seed: joblib.delayed(function)(*of) for seed, of in tasks.items()}
         with joblib.parallel_config("loky", inner_max_num_threads=1):
@@ -52,6 +54,12 @@ def each(
     from qrkd_lab.cluster import cluster_outcomes  # it imports distributed, where that is installed
 
     yield from cluster_outcomes(function, tasks, scheduler, check, say or (lambda _: None))
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise ValueError if it is no number of processes."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs == 0:
+        raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
 
 
 def processes(jobs: int, count: int) -> int:

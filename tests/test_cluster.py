@@ -202,6 +202,40 @@ def test_no_worker_and_no_scheduler_are_said(cluster, tmp_path, impatient, monke
     assert not read_runs(tmp_path)
 
 
+def test_a_study_that_is_recorded_needs_no_scheduler(tmp_path):
+    ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, **SMALL)
+    gone = "tcp://127.0.0.1:9"
+    study = ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, scheduler=gone, **SMALL)
+    assert "2 runs reused, 0 trained" in study.notes[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_scheduler_that_is_lost_is_named_once(workers, tmp_path, beside, monkeypatch):
+    monkeypatch.setattr("qrkd_lab.cluster.CONNECT", 2.0)
+    cluster = Cluster(tmp_path)
+
+    def callers(dask_scheduler):
+        return sum(name.startswith("Client-") for name in dask_scheduler.clients)
+
+    def lose():
+        if workers:
+            cluster.held(0)
+        else:
+            with Client(cluster.address, set_as_default=False) as client:
+                wait_for(lambda: client.run_on_scheduler(callers) > 1)
+        cluster.scheduler.kill()
+
+    try:
+        cluster.have(workers)
+        cluster.order("hold-0")
+        losing = beside(lose)
+        with pytest.raises(ClusterError, match=f"{cluster.address} does not answer any more"):
+            cluster.compare(tmp_path / "runs", 2)
+        losing.result()
+    finally:
+        cluster.close()
+
+
 def test_an_address_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected an address like tcp://host:8786, got 'host'"):
         ql.compare("digits", seeds=1, runs_dir=tmp_path, scheduler="host", **SMALL)

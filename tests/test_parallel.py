@@ -13,6 +13,11 @@ def test_every_task_gets_its_arguments(jobs):
     assert sorted(found) == [(3, ["a"], []), (4, ["b"], [])]
 
 
+@pytest.mark.parametrize("scheduler", [None, "tcp://127.0.0.1:9"])
+def test_nothing_to_do_needs_nobody(scheduler):
+    assert list(each(None, {}, scheduler=scheduler)) == []
+
+
 def test_no_more_processes_than_tasks():
     assert (processes(4, 2), processes(2, 4), processes(1, 0)) == (2, 2, 1)
 
