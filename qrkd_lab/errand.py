@@ -88,7 +88,8 @@ def away(
     """
     if recipe.data_dir is not None:
         recipe = replace(recipe, data_dir=Path(recipe.data_dir).expanduser().absolute())
-    held = {run.settings["seed"]: [pack(run)] for run in runs if run.settings["arm"] == TEACHER}
+    teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
+    held = {seed: [pack(run)] for seed, run in teachers.items() if seed in missing}
     caller = f"{platform.node()}:{runs_dir.resolve()}"
     return {
         seed: (recipe, settings, held.get(seed, []), caller) for seed, settings in missing.items()

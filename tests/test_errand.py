@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -42,4 +43,6 @@ def test_a_teacher_that_is_here_goes_along_with_its_seed_only(run, tmp_path):
     recipe = Recipe("digits", "smoke", "data", "auto", {})
     tasks = away(recipe, {3: ["settings"], 4: ["others"]}, [run], tmp_path)
     assert {seed: held for seed, (_, _, held, _) in tasks.items()} == {3: [pack(run)], 4: []}
+    shutil.rmtree(run.path)
+    away(recipe, {4: ["others"]}, [run], tmp_path)  # what no seed needs is not read
     assert all(sent.data_dir.is_absolute() for sent, *_ in tasks.values())
