@@ -11,7 +11,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,8 @@ class Trace:
         epochs: of a candidate's training; ``full_epochs``: of a study's.
         trials: all of them.
         data, versions, device: as in a record.
+        overrides: settings of all candidates that are not their benchmark's own. A trace of an
+            earlier version does not say, and has none.
     """
 
     benchmark: str
@@ -75,6 +77,7 @@ class Trace:
     data: Mapping[str, Any]
     versions: Mapping[str, str | None]
     device: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def chosen(self) -> dict[str, float]:
@@ -130,14 +133,20 @@ class Trace:
         table["chosen"] = table["counts"] & (table["weight"] == table["arm"].map(self.chosen))
         return table
 
+    def path(self, root: str | os.PathLike[str]) -> Path:
+        """The file that holds the trace under a folder of records."""
+        return Path(root, self.benchmark, self.scale, FILE)
+
     def save(self, root: str | os.PathLike[str]) -> Path:
         """Write the trace under a folder of records; returns the file.
 
         Raises:
             RecordError: the disk is full or read-only.
         """
-        path = Path(root, self.benchmark, self.scale, FILE)
+        path = self.path(root)
         trace = plain({"format": 1} | asdict(self), "trace")
+        if not self.overrides:  # as in every trace before there were any, byte for byte
+            del trace["overrides"]
         trace[DIGEST] = canonical_sha256(trace)
         try:
             with replacing(path) as stream:

@@ -9,8 +9,9 @@ neighbouring arms still differ in one term only:
 
 Every arm has the same candidates, the same seeds and the same number of epochs: none wins by being
 tuned harder. The candidates of a stage and seed train in lockstep, like the arms of a study; their
-score is the validation metric after the last epoch, and the test part is not read. The whole trace
-is recorded (:class:`~qrkd_lab.trace.Trace`).
+score is the validation metric after the last epoch, and no candidate is scored on the test part
+(the teacher is: its record is that of a study). The whole trace is recorded
+(:class:`~qrkd_lab.trace.Trace`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,12 @@ from qrkd_lab.kernels.base import whole
 from qrkd_lab.learner import Diverged, make_learner
 from qrkd_lab.parallel import each
 from qrkd_lab.recipe import Recipe, keep, loaded
+from qrkd_lab.records.recipe import set_words
 from qrkd_lab.runs import versions
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
 from qrkd_lab.storage import canonical_sha256, check_writable, plain, read_json, write_folder
-from qrkd_lab.trace import Trace, Trial, best_weights, weight_settings
+from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
 from qrkd_lab.workers import failure
 
 __all__ = ["TuningError", "tune"]
@@ -74,8 +77,10 @@ def tune(
 ) -> Trace:
     """Choose the weights of ``kd``, ``rkd`` and the arms with a kernel on the validation part.
 
-    What was interrupted goes on; a stage and seed that is on the disk is not trained again. The
-    trace is written to ``<runs_dir>/<benchmark>/<scale>/tuning.json``.
+    What was interrupted goes on; a stage and seed that is on the disk is not trained again, if the
+    same versions trained it on the same device. The trace is written to
+    ``<runs_dir>/<benchmark>/<scale>/tuning.json``; one that is there already is replaced only by
+    one that has all that it has.
 
     Args:
         benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
@@ -91,7 +96,8 @@ def tune(
         the study with it.
 
     Raises:
-        ValueError: an arm that has no kernel to weigh, no candidates, or a weight out of range.
+        ValueError: an arm that has no kernel to weigh, no candidates, or a weight out of range; or
+            the trace that is there has other settings, or more arms, weights or seeds.
         DataError, RecordError: as :func:`~qrkd_lab.compare`.
         TuningError: a stage failed on some seeds; says which, and why.
 
@@ -101,12 +107,16 @@ def tune(
         {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
     """
     wanted, drawn, grid = _arms(arms), which_seeds(seeds), _grid(weights)
-    full = benchmark_settings(benchmark, scale).epochs
-    short = math.ceil(QUARTER * full) if epochs is None else whole("epochs", epochs, 1)
+    own = benchmark_settings(benchmark, scale)
+    short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
     keep(recipe, there := recipe.load())
     folder, higher = Path(runs_dir), there.higher_is_better
     check_writable(folder)
+    changed = {name: getattr(there.settings, name) for name in overrides}
+    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
+    empty = _trace(there, own.epochs, grid, plain(changed, "overrides"))
+    _check_replaceable(folder, empty, wanted, drawn)
     trials: list[Trial] = []
     failures: list[str] = []
     for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", wanted)):
@@ -123,7 +133,7 @@ def tune(
         if failures:
             raise TuningError(stage, failures)
         trials += [trial for seed in drawn for trial in ended[seed]]
-    trace = _trace(there, full, grid, trials)
+    trace = replace(empty, trials=tuple(trials))
     trace.save(folder)
     return trace
 
@@ -168,8 +178,12 @@ def _trials(
     """All candidates of a stage on one seed, found on the disk or trained in lockstep."""
     seeded = [settings.replace(seed=seed) for _, _, settings in candidates]
     home = runs_dir / benchmark.settings.benchmark / benchmark.settings.scale / "tuning"
-    runs = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
-    place = home / f"{stage}-seed{seed}-{canonical_sha256(runs)[:16]}"
+    # The trace names versions and device once for all trials. An update of the system alone, whose
+    # number is part of the platform's name, is no reason to train again.
+    by = {name: number for name, number in versions().items() if name != "platform"}
+    trained = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
+    trained |= {"versions": by, "device": str(benchmark.device)}
+    place = home / f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
     if not place.exists():
         scores = _scores(benchmark, seeded, runs_dir, show)
         trials = [
@@ -204,8 +218,9 @@ def _scores(
 
 
 def _trace(
-    benchmark: Benchmark, full: int, grid: Sequence[float], trials: Sequence[Trial]
+    benchmark: Benchmark, full: int, grid: Sequence[float], overrides: Mapping[str, Any]
 ) -> Trace:
+    """The trace, without any trial yet."""
     data, settings = benchmark.data, benchmark.settings
     return Trace(
         benchmark=settings.benchmark,
@@ -215,11 +230,42 @@ def _trace(
         weights=tuple(grid),
         epochs=settings.epochs,
         full_epochs=full,
-        trials=tuple(trials),
+        trials=(),
         data={"name": data.name, "source": data.source, "sha256": data.sha256},
         versions=versions(),
         device=str(benchmark.device),
+        overrides=overrides,
     )
+
+
+def _check_replaceable(
+    folder: Path, planned: Trace, arms: Sequence[str], seeds: Sequence[int]
+) -> None:
+    """Refuse to begin what would end in the loss of another trace."""
+    path = planned.path(folder)
+    if not path.exists():
+        return
+    there = read_trace(path)
+    odd = []
+    if there.data["sha256"] != planned.data["sha256"]:
+        odd.append(f"the data {there.data['name']}, sha256 {there.data['sha256'][:12]}")
+    if there.epochs != planned.epochs:
+        odd.append(f"--epochs {there.epochs}")
+    if there.overrides != planned.overrides:
+        odd.append(" ".join(set_words(there.overrides)) or "no --set")
+    tried = {trial.seed for trial in there.trials}
+    for what, lacks in (
+        ("arms", [arm for arm in there.chosen if arm not in ("kd", "rkd", *arms)]),
+        ("weights", [f"{weight:g}" for weight in there.weights if weight not in planned.weights]),
+        ("seeds", [str(seed) for seed in sorted(tried - set(seeds))]),
+    ):
+        odd += [f"the {what} {', '.join(lacks)}"] if lacks else []
+    if odd:
+        raise ValueError(
+            f"{path} is the trace of another tuning, and would be replaced. It has "
+            f"{'; '.join(odd)}: this one does not. Ask for the same and more, give another "
+            "runs_dir, or delete that file first."
+        )
 
 
 def _arms(arms: Sequence[str]) -> tuple[str, ...]:

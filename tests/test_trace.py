@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 from qrkd_lab.notebook_parameters import parse_parameters
+from qrkd_lab.published import PUBLISHED
 from qrkd_lab.storage import RecordError
 from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
 
@@ -67,6 +68,18 @@ def test_what_was_saved_is_read_again(trace, tmp_path):
     path = trace.save(tmp_path)
     assert path == tmp_path / "digits" / "smoke" / "tuning.json"
     assert read_trace(path) == read_trace(path.parent) == trace
+
+
+def test_settings_of_all_candidates_are_kept(trace, tmp_path):
+    changed = dataclasses.replace(trace, overrides={"qubits": 2, "student_widths": [5, 2, 31]})
+    assert read_trace(changed.save(tmp_path)) == changed != trace
+
+
+def test_the_kits_own_traces_are_saved_as_they_were_byte_for_byte(tmp_path):
+    """They are of a time when settings of all candidates were not kept; they had none."""
+    for path in PUBLISHED.glob("*/*/tuning.json"):
+        kept = read_trace(path)
+        assert kept.overrides == {} and kept.save(tmp_path).read_bytes() == path.read_bytes()
 
 
 def test_what_was_edited_or_cut_is_refused(trace, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,11 @@ import pytest
 import qrkd_lab as ql
 from qrkd_lab import tuning
 from qrkd_lab.__main__ import main
-from qrkd_lab.arms import TUNED
+from qrkd_lab.arms import TEACHER, TUNED
 from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.benchmarks.images import ImageBenchmark
 from qrkd_lab.published import PUBLISHED
+from qrkd_lab.runs import read_runs
 from qrkd_lab.trace import read_trace
 from qrkd_lab.tuning import tune
 
@@ -64,14 +66,30 @@ def test_its_choice_is_what_a_study_then_trains(trace, root):
     assert {r.settings.get("angle_weight") for r in study.runs[1:]} == {2 * trace.chosen["rkd"]}
 
 
-def test_the_test_part_is_not_read(trace, root, tmp_path, monkeypatch):
-    ql.compare("digits", ["scratch"], seeds=2, runs_dir=tmp_path, **SMALL)  # the teachers
+def test_the_test_part_is_not_read(trace, tmp_path, monkeypatch):
+    """But for the record of each teacher, which is that of a study."""
+    teachers = []
 
-    def refuse(self):
-        raise AssertionError("tuning reads no test data")
+    @contextmanager
+    def at_work():
+        teachers.append("at work")
+        yield
+        teachers[-1] = "done"
 
-    monkeypatch.setattr(ImageBenchmark, "test", property(refuse))
+    def teacher_run(*args):
+        with at_work():
+            return make(*args)
+
+    def read(self):
+        assert "at work" in teachers, "no candidate is scored on the test part"
+        return self.data.test
+
+    make = tuning.teacher_run
+    monkeypatch.setattr(tuning, "teacher_run", teacher_run)
+    monkeypatch.setattr(ImageBenchmark, "test", property(read))
     assert tuned(tmp_path).trials[0].score == trace.trials[0].score
+    assert {run.settings["arm"] for run in read_runs(tmp_path)} == {TEACHER}
+    assert set(teachers) == {"done"}
 
 
 def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
@@ -80,8 +98,54 @@ def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
     monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
     assert tuned(root) == trace and not asked
     assert read_trace(root / "digits" / "smoke") == trace
+    (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
     tuned(root, arms=("qrkd",))
     assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
+    assert tuned(root) == trace
+
+
+def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch):
+    few = {"seeds": 1, "arms": ("qrkd",), "weights": (1.0,)}
+    tuned(tmp_path, **few)
+    asked = []
+    train = tuning.train
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    old = tuning.versions()
+    monkeypatch.setattr(tuning, "versions", lambda: old | {"platform": "after an update"})
+    assert tuned(tmp_path, **few).versions["platform"] == "after an update" and not asked
+    monkeypatch.setattr(tuning, "versions", lambda: old | {"torch": "0.1"})
+    assert tuned(tmp_path, **few).versions["torch"] == "0.1" and len(asked) == 3
+
+
+def test_settings_that_are_not_the_benchmarks_own_are_in_the_trace(trace):
+    assert trace.overrides == {"validation_size": 100, "qubits": 2}, "256 images are its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ("qrkd",)}, "It has the arms shuffled: this one does not"),
+        ({"weights": (0.3, 1.0)}, "the weights 3:"),
+        ({"seeds": [0]}, "the seeds 1:"),
+        ({"epochs": 2}, "--epochs 4:"),
+        ({"qubits": 3}, "--set validation_size=100 qubits=2:"),
+        ({"epochs": 2, "arms": ("rbf",)}, "--epochs 4; the arms qrkd, shuffled: .*delete that"),
+    ],
+)
+def test_a_trace_that_would_be_lost_is_kept(changes, said, trace, root, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("nothing is trained")
+
+    monkeypatch.setattr(tuning, "each", refuse)
+    with pytest.raises(ValueError, match=said):
+        tuned(root, **changes)
+    assert read_trace(root / "digits" / "smoke") == trace
+
+
+def test_a_trace_is_replaced_by_a_fuller_one(tmp_path):
+    tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,))
+    full = tuned(tmp_path, seeds=1, arms=ARMS, weights=WEIGHTS + (1.0,))
+    assert read_trace(tmp_path / "digits" / "smoke") == full
 
 
 def test_two_jobs_find_the_same(trace, tmp_path):
@@ -96,7 +160,7 @@ def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
     assert trace.chosen["kd"] == 1.0
     assert [t.score is None for t in trace.trials if t.stage == "kd"] == [False, True]
     with pytest.raises(ValueError, match="kd diverged with every weight .*lower learning_rate"):
-        tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(3e38,))
+        tuned(tmp_path / "alone", seeds=1, arms=("qrkd",), weights=(3e38,))
 
 
 @pytest.mark.parametrize(

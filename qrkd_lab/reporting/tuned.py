@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from qrkd_lab.arms import TUNED
+from qrkd_lab.records.recipe import set_words
 from qrkd_lab.report import order_arms
 from qrkd_lab.reporting.markdown import count, listed, seed_options, table
 from qrkd_lab.reporting.studies import Studies
@@ -23,7 +24,7 @@ READING = (
     "Each arm has one weight of its own: `kd` that of the teacher's outputs, `rkd` that of the "
     "distances (that of the angles is twice as large), `qrkd` and each control that of the kernel. "
     "An arm can win by being tuned harder than the others, so what matters is that all had the "
-    "same candidates, seeds and epochs, and that the test part was not looked at."
+    "same candidates, seeds and epochs, and that no candidate was scored on the test part."
 )
 
 
@@ -102,14 +103,15 @@ def _searched(trace: Trace) -> list[str]:
 
 
 def _command(trace: Trace) -> str:
-    """The call that searched; settings that were changed beside the weights are not in a trace."""
+    """The call that searched."""
     arms = [arm for arm in trace.chosen if arm not in OWN]
     seeds = sorted({trial.seed for trial in trace.trials})
     weights = [f"{weight:g}" for weight in trace.weights]
-    return shlex.join([
+    asked = shlex.join([
         "python", "-m", "qrkd_lab", "tune", trace.benchmark, "--arms", *arms, *seed_options(seeds),
         "--scale", trace.scale, "--weights", *weights, "--epochs", str(trace.epochs),
     ])  # fmt: skip
+    return " ".join([asked, *set_words(trace.overrides)])
 
 
 def _budget(tried: pd.DataFrame) -> str:

@@ -72,6 +72,12 @@ def test_every_candidate_is_shown_the_chosen_one_bold():
     assert "tune digits --arms qrkd --seeds 2 --scale smoke --weights 0.1 1 10 --epochs 1`" in found
 
 
+def test_settings_of_the_search_are_part_of_its_command():
+    changed = {"train_size": 256, "student_widths": [5, 2, 31]}
+    found = said(replace(made_trace(), overrides=changed))
+    assert "--epochs 1 --set train_size=256 'student_widths=[5, 2, 31]'`. Every arm" in found
+
+
 def test_weights_that_were_not_chosen_are_bold():
     found = said(made_trace())
     assert "| qrkd | kernel_weight | **1** |" in found and "| rkd | distance_weight | 1 |" in found
