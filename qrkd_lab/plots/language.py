@@ -161,7 +161,7 @@ def effect_sizes(
 
 
 def _draw_size(axes: Axes, y: int, arm: str, seeds: np.ndarray) -> None:
-    """A stick up to the mean's size, the seeds below it, hollow what is worse; the number beside."""
+    """A stick up to the mean, the seeds below it, hollow what is worse; the number beside."""
     style, mean = arm_style(arm), seeds.mean()
     text = axes.get_yaxis_transform()
     axes.text(1.02, y, f"{mean:+.2f} %", transform=text, va="center", fontsize=10, color=INK)
