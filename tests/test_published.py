@@ -8,9 +8,11 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab import published
+from qrkd_lab.__main__ import main
 from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.published import has_weights, publish, published_runs, published_seeds
 from qrkd_lab.runs import RecordError, load_run
+from tests.records.made_runs import keep, made_run
 
 SMALL = {"scale": "smoke", "train_size": 128, "validation_size": 100, "progress": False}
 ARMS = ("scratch", "rkd")
@@ -83,6 +85,16 @@ def test_what_was_edited_is_not_read(study, tmp_path):
     file.write_text(json.dumps(record))
     with pytest.warns(UserWarning, match="was edited"):
         assert published_runs(folder=tmp_path) == []
+
+
+def test_what_is_published_from_a_folder_of_two_kinds_has_the_default_settings(tmp_path, capsys):
+    own = [made_run(arm, seed) for arm in ("rkd", "qrkd") for seed in (0, 1)]
+    keep(tmp_path / "runs", *own, made_run("qrkd", 0, kernel_weight=10.0))
+    asked = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    assert "4 of 4 records copied" in (said := capsys.readouterr().out)
+    assert "1 of other than the default settings left out" in said
+    assert {run.key for run in published_runs(folder=tmp_path / "out")} == {r.key for r in own}
 
 
 def test_publishing_twice_keeps_what_is_there(study, tmp_path):

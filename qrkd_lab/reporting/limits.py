@@ -8,6 +8,7 @@ from qrkd_lab.arms import ARMS
 from qrkd_lab.report import order_arms
 from qrkd_lab.reporting.markdown import bullets, count, listed, table
 from qrkd_lab.reporting.studies import Studies
+from qrkd_lab.runs import Run
 from qrkd_lab.trace import Trace
 
 __all__ = ["limits", "words"]
@@ -39,7 +40,7 @@ def words(studies: Studies) -> list[str]:
     ]  # fmt: skip
 
 
-def limits(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
+def limits(studies: Studies, tunings: Sequence[Trace], left_out: Sequence[Run] = ()) -> list[str]:
     """What these records cannot say, as far as it can be read off them."""
     runs = [run for study in studies.values() for run in study.runs]
     seeds = {name: study.results["seed"].nunique() for name, study in studies.items()}
@@ -68,5 +69,11 @@ def limits(studies: Studies, tunings: Sequence[Trace]) -> list[str]:
         said.append(
             f"Some weights lie at the edge of what was tried: {listed(edge)}; the best may lie "
             "beyond."
+        )
+    if left_out:
+        names = dict.fromkeys(run.settings["benchmark"] for run in left_out)
+        said.append(
+            f"Left out: {count(len(left_out), 'record')} on {listed(list(names))} that lie beside "
+            "these and are not of the benchmark's default settings."
         )
     return ["## Limits", bullets(said)]

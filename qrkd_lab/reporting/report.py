@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qrkd_lab.plots.style import Chart
 from qrkd_lab.published import PUBLISHED
+from qrkd_lab.records.kinds import one_kind
 from qrkd_lab.reporting.answer import answer, glance
 from qrkd_lab.reporting.benchmarks import by_benchmark
 from qrkd_lab.reporting.kernels import what_kernels_did
@@ -68,13 +69,19 @@ class Report:
         return text
 
 
-def compose(runs: Iterable[Run], command: str, tunings: Sequence[Trace] = ()) -> Report:
+def compose(
+    runs: Iterable[Run],
+    command: str,
+    tunings: Sequence[Trace] = (),
+    left_out: Sequence[Run] = (),
+) -> Report:
     """The report on some records.
 
     Args:
         runs: of any benchmarks, arms and seeds; an arm and seed once.
         command: that wrote the report, as it is typed.
         tunings: traces of the benchmarks whose weights were tuned.
+        left_out: runs that lie beside them and are of other settings; they are counted.
 
     Raises:
         ValueError: no runs, several scales of a benchmark, or two runs of one arm and seed.
@@ -96,7 +103,7 @@ def compose(runs: Iterable[Run], command: str, tunings: Sequence[Trace] = ()) ->
         *kernels,
         *weights_used(studies, tunings),
         *what_ran(studies, command),
-        *limits(studies, tunings),
+        *limits(studies, tunings, left_out),
     ]
     return Report("\n\n".join(parts) + "\n", figures | more | drawn)
 
@@ -123,13 +130,17 @@ def report_on(
 ) -> Report:
     """The report on the records and tunings of one scale under a folder, weights unread.
 
+    Where a benchmark has several records of an arm and seed, its own settings decide which count,
+    and the report says how many were left out; see :func:`~qrkd_lab.records.kinds.one_kind`.
+
     Args:
         root: of the records.
         benchmarks: names; none: all there are.
         scale: of the records.
 
     Raises:
-        ValueError: there are no records of one of them; see also :func:`compose`.
+        ValueError: there are no records of one of them, or several of one arm and seed of which
+            not just one has the benchmark's own settings.
         RecordError: a tuning was cut or edited.
     """
     runs = [run for name in benchmarks or (None,) for run in read_runs(root, name, scale, False)]
@@ -146,4 +157,5 @@ def report_on(
     options = [] if Path(root) == PUBLISHED else ["--runs-dir", os.fspath(root)]
     options += [] if scale == "laptop" else ["--scale", scale]
     command = shlex.join(["python", "-m", "qrkd_lab", "report", *benchmarks, *options])
-    return compose(runs, command, tunings)
+    kept, left_out = one_kind(runs)
+    return compose(kept, command, tunings, left_out)

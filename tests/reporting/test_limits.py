@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qrkd_lab.reporting.limits import limits, words
 from qrkd_lab.reporting.studies import sort_runs
+from tests.records.made_runs import made_run
 from tests.reporting.made_studies import RKD, made_runs
 from tests.reporting.test_tuned import made_trace
 
@@ -15,7 +16,9 @@ def test_limits_name_seeds_scale_and_what_was_not_tuned():
     assert "Seeds: mnist 4, ptb 3." in found and "Scale: smoke." in found
     assert "No tuning is recorded for ptb:" in found
     assert "at the edge of what was tried: mnist (qrkd)" in found
-    assert "edge" not in "\n".join(limits(STUDIES, []))
+    assert "edge" not in "\n".join(limits(STUDIES, [])) and "Left out" not in found
+    others = [made_run("qrkd", 0, "ptb"), made_run("qrkd", 0, "mnist")]
+    assert "Left out: 2 records on ptb and mnist" in "\n".join(limits(STUDIES, [], others))
 
 
 def test_only_arms_that_are_there_are_explained():

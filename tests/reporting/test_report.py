@@ -10,7 +10,7 @@ from qrkd_lab.published import PUBLISHED
 from qrkd_lab.reporting import compose, report_on, write_report
 from qrkd_lab.storage import RecordError
 from tests.hazards import disk_that_ends
-from tests.records.made_runs import keep
+from tests.records.made_runs import keep, made_run
 from tests.reporting.made_studies import BETTER, RKD, SAME, made_runs
 from tests.reporting.test_tuned import made_trace
 
@@ -48,6 +48,20 @@ def test_records_and_tunings_are_found_by_the_command(tmp_path, capsys):
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "ptb" not in text and "### Weights tried on mnist" in text
     assert f"python -m qrkd_lab report mnist --runs-dir {tmp_path} --scale smoke" in text
+
+
+def test_an_exercise_in_the_same_folder_is_left_out_and_counted(tmp_path):
+    runs = made_runs(rkd=RKD, qrkd=SAME)
+    keep(tmp_path, *runs, *[made_run("qrkd", s, "mnist", kernel_weight=10.0) for s in (0, 7)])
+    text = report_on(tmp_path, ["mnist"], "smoke").markdown
+    said = "- Left out: 2 records on mnist that lie beside these and are not of the benchmark's"
+    assert said in text and "An account of 8 training runs" in text
+    assert (
+        text.split("## Limits")[0]
+        == (
+            compose(runs, f"python -m qrkd_lab report mnist --runs-dir {tmp_path} --scale smoke")
+        ).markdown.split("## Limits")[0]
+    )
 
 
 def test_what_is_not_there_or_damaged_is_said(tmp_path):
