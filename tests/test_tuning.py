@@ -17,6 +17,7 @@ from qrkd_lab.published import PUBLISHED
 from qrkd_lab.runs import read_runs
 from qrkd_lab.trace import read_trace
 from qrkd_lab.tuning import tune
+from tests.records.made_runs import keep, made_run
 
 SMALL = {  # and long enough for the candidates to differ
     "scale": "smoke", "train_size": 256, "validation_size": 100, "epochs": 4, "qubits": 2,
@@ -196,15 +197,20 @@ def test_every_arm_with_a_kernel_that_has_a_gradient_can_be_tuned():
     assert set(TUNED) == kernels - {"detached"}
 
 
-def test_tune_on_the_command_line(root, trace, capsys, tmp_path):
+def test_tune_on_the_command_line(root, trace, capsys):
     small = ["--epochs", "4", "--set", "train_size=256", "validation_size=100", "qubits=2"]
     asked = ["tune", "digits", "--arms", *ARMS, "--weights", "0.3", "3", "--scale", "smoke", *small]
     assert main([*asked, "--runs-dir", str(root)]) == 0
     said = capsys.readouterr().out
     assert str(trace) in said and f"--set {trace.as_options()}" in said
-    publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(root)]
-    assert main([*publish, "--out", str(tmp_path)]) == 0
-    assert read_trace(tmp_path / "digits" / "smoke") == trace
+
+
+def test_a_trace_is_published_with_the_records_beside_it(trace, tmp_path):
+    keep(tmp_path / "runs", made_run("rkd"))
+    trace.save(tmp_path / "runs")
+    publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*publish, "--out", str(tmp_path / "out")]) == 0
+    assert read_trace(tmp_path / "out" / "digits" / "smoke") == trace
 
 
 def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
