@@ -72,6 +72,8 @@ def test_compare_on_the_command_line(tmp_path, capsys):
         (["compare", "digits", "--arms", "nothing"], "choose from scratch"),
         (["compare", "digits", "--set", "epochs=many"], "epochs: expected a whole number"),
         (["compare", "digits", "--set", "epochs"], "name=value"),
+        (["compare", "digits", "--set", "jobs=2"], "jobs is no setting"),
+        (["tune", "digits", "--set", "epochs=3"], "epochs is no setting; see the arguments"),
         (["data", "nothing"], "nothing"),
         (["notebook", "nothing.ipynb"], "nothing.ipynb"),
     ],

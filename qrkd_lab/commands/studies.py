@@ -33,15 +33,12 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from qrkd_lab.comparison import compare
-    from qrkd_lab.notebook_parameters import parse_parameters
 
     if arguments.reference not in (None, *arguments.arms):
         raise ValueError(
             f"reference {arguments.reference!r} is not among the arms {', '.join(arguments.arms)}"
         )
-    overrides = parse_parameters(arguments.set)
-    if reserved := {"benchmark", "scale", "arm", "arms", "seed", "seeds"} & set(overrides):
-        raise ValueError(f"{min(reserved)} is not set with --set; use the options --scale, ...")
+    overrides = _settings(arguments)
     study = compare(
         arguments.benchmark,
         arguments.arms,
@@ -125,7 +122,6 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.notebook_parameters import parse_parameters
     from qrkd_lab.tuning import tune
 
     trace = tune(
@@ -139,10 +135,20 @@ def _tune(arguments: argparse.Namespace) -> None:
         arguments.runs_dir,
         arguments.data_dir,
         arguments.device,
-        **parse_parameters(arguments.set),
+        **_settings(arguments),
     )
     print(trace)
     print("A study with it: compare ... --set", trace.as_options())
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Those of ``--set``; what has an option of its own is refused."""
+    from qrkd_lab.notebook_parameters import parse_parameters
+
+    found = parse_parameters(arguments.set)
+    if reserved := {*vars(arguments), "arm"} & set(found):
+        raise ValueError(f"{min(reserved)} is no setting; see the arguments and options of -h")
+    return found
 
 
 def _add_seeds(parser: argparse.ArgumentParser, default: int | None, help: str) -> None:
