@@ -4,6 +4,7 @@ Plain ``pytest`` does not enter this folder: ``norecursedirs`` in pyproject.toml
 
 Fixtures:
     lab: opens notebooks in a real JupyterLab (``tests.browser.lab.Lab``).
+    notebook: the module's ``NOTEBOOK``, executed, in a page that its tests share.
     voila: shows one notebook as a dashboard (``tests.browser.dashboard.Dashboard``).
 """
 
@@ -61,7 +62,7 @@ def pytest_runtest_makereport(item, call):
     if report.when == "setup":
         for old in [*PICTURES.glob(f"{name}.png"), *PICTURES.glob(f"{name}-[0-9].png")]:
             old.unlink(missing_ok=True)
-    context = item.funcargs.get("context")
+    context = item.funcargs.get("shared_context")
     if report.failed and context:
         for number, page in enumerate(context.pages):
             path = PICTURES / f"{name}{f'-{number + 1}' if number else ''}.png"
@@ -111,6 +112,19 @@ def lab(lab_server, context):
     shutil.rmtree(lab_server.root.parent / "runs", ignore_errors=True)  # another test's
     yield Lab(lab_server, context)
     lab_server.stop_kernels()
+
+
+@pytest.fixture(scope="module")
+def opened(request, lab_server, shared_context):
+    """``NOTEBOOK`` of the module, in one page and kernel: to start them takes the longest."""
+    return Lab(lab_server, shared_context).open(request.module.NOTEBOOK)
+
+
+@pytest.fixture
+def notebook(opened):
+    """The same, with an explorer that no test has touched yet. Comes before tests with ``lab``."""
+    opened.run_all(seconds=120)
+    return opened
 
 
 @pytest.fixture

@@ -43,7 +43,8 @@ def test_start_pause_go_on_stop_and_the_record_is_there(lab, runs):
     expect(box.locator("img.qrkd-matrices")).to_be_visible()
     before = box.locator("img.qrkd-arms").get_attribute("src")
     expect(box.locator("img.qrkd-arms")).not_to_have_attribute("src", before)
-    expect(box.get_by_role("status")).to_contain_text(re.compile(r"epoch \d\d\."))
+    expect(box.get_by_role("status")).to_contain_text(re.compile(r"epoch \d\d\."),
+                                                      timeout=90_000)  # fmt: skip
     notebook.screenshot("explore_distillation", of=box)
     press(box, "Pause")
     expect(box.get_by_role("status")).to_contain_text("Paused, scratch, kd, rkd, qrkd: epoch")

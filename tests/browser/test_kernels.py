@@ -34,9 +34,7 @@ def turn_every_kind_of_knob(page, box):
     expect(box).to_contain_text("entangle=False")
 
 
-def test_it_follows_every_kind_of_knob(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all(seconds=120)
+def test_it_follows_every_kind_of_knob(notebook):
     box = notebook.explorer(BOX)
     expect(picture(box)).to_be_visible()
     expect(picture(box, "circuit")).to_be_visible()
@@ -45,9 +43,7 @@ def test_it_follows_every_kind_of_knob(lab):
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
 
 
-def test_what_cannot_be_is_said_inside_and_it_stays_usable(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all(seconds=120)
+def test_what_cannot_be_is_said_inside_and_it_stays_usable(notebook):
     box = notebook.explorer(BOX)
     shots, kernels = handle(box, "Shots"), menu(box, "Kernel").first
     kernels.select_option("projected")
@@ -62,9 +58,7 @@ def test_what_cannot_be_is_said_inside_and_it_stays_usable(lab):
     assert notebook.kernel_errors() == []
 
 
-def test_dragging_ends_at_the_last_value(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all(seconds=120)
+def test_dragging_ends_at_the_last_value(notebook):
     box, page = notebook.explorer(BOX), notebook.page
     bandwidth = handle(box, "Bandwidth")
     bandwidth.scroll_into_view_if_needed()
@@ -82,9 +76,7 @@ def test_dragging_ends_at_the_last_value(lab):
     expect(box.locator("code").first).to_have_text(said)
 
 
-def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all(seconds=120)
+def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(notebook):
     box = notebook.explorer(BOX)
     still = notebook.page.locator(".qrkd-still")
     expect(still).to_be_hidden()  # while the explorer lives, it is not shown twice

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.browser.controls import changed, handle, left_by, menu, readout
@@ -12,13 +11,6 @@ from tests.browser.screen import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_relations.ipynb"
 BOX = "qrkd-RelationExplorer"
-
-
-@pytest.fixture
-def notebook(lab):
-    opened = lab.open(NOTEBOOK)
-    opened.run_all(seconds=120)
-    return opened
 
 
 def use_every_kind_of_control(page, box):
@@ -109,24 +101,6 @@ def test_what_pulls_nothing_is_said(notebook):
     assert notebook.kernel_errors() == []
 
 
-def test_points_of_your_own_and_points_that_are_none(lab):
-    sources = [
-        "from qrkd_lab.widgets import RelationExplorer",
-        "try:\n    RelationExplorer(points=[[0, 0], [1, 1]])\n"
-        "except ValueError as error:\n    print(error)",
-        "RelationExplorer(points=[[0, 0], [100, 0], [300, 0], [400, 50]], preset='line')",
-    ]
-    notebook = lab.open(new_notebook(cells=[*map(new_code_cell, sources)]), name="own.ipynb")
-    notebook.run_all(seconds=120)
-    assert "points: expected 3 to 20 points" in notebook.outputs()[1][0]["text"]
-    box = notebook.explorer(BOX)
-    handle(box, "x").first.focus()
-    changed(box, lambda: notebook.page.keyboard.press("ArrowRight"))
-    expect(box).to_contain_text("(moved by hand or downhill)")
-    expect(box.get_by_text("Points", exact=True)).to_have_count(0)
-    notebook.screenshot("explore_relations_own", of=box)
-
-
 def test_the_tab_key_goes_through_the_rows(notebook):
     box, page = notebook.explorer(BOX), notebook.page
     menu(box, "Change").focus()
@@ -157,6 +131,24 @@ def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(n
     again.run_all(seconds=120)
     expect(again.explorer(BOX)).to_contain_text("(sheared by 0.80)")
     expect(again.page.locator(".qrkd-still")).to_be_hidden()
+
+
+def test_points_of_your_own_and_points_that_are_none(lab):
+    sources = [
+        "from qrkd_lab.widgets import RelationExplorer",
+        "try:\n    RelationExplorer(points=[[0, 0], [1, 1]])\n"
+        "except ValueError as error:\n    print(error)",
+        "RelationExplorer(points=[[0, 0], [100, 0], [300, 0], [400, 50]], preset='line')",
+    ]
+    notebook = lab.open(new_notebook(cells=[*map(new_code_cell, sources)]), name="own.ipynb")
+    notebook.run_all(seconds=120)
+    assert "points: expected 3 to 20 points" in notebook.outputs()[1][0]["text"]
+    box = notebook.explorer(BOX)
+    handle(box, "x").first.focus()
+    changed(box, lambda: notebook.page.keyboard.press("ArrowRight"))
+    expect(box).to_contain_text("(moved by hand or downhill)")
+    expect(box.get_by_text("Points", exact=True)).to_have_count(0)
+    notebook.screenshot("explore_relations_own", of=box)
 
 
 def test_the_same_notebook_is_a_dashboard(voila):
