@@ -35,8 +35,9 @@ reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb"
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(RETRY),--retry) \
 	    $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(REPRODUCE_ARGS)
 
+# One thread a process: threads of several that wait for each other's cores take up to fifty times as long.
 test: $(STAMP) ## run the tests, JOBS files at a time (more: PYTEST_ARGS="-k losses")
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 # Whether there is a browser is asked first, of any Python that is at hand: nothing is installed in vain.
 test-browser: ## run the tests in a real Chromium or Chrome, JOBS files at a time (more: PYTEST_ARGS)
