@@ -113,8 +113,8 @@ def tune(
     keep(recipe, there := recipe.load())
     folder, higher = Path(runs_dir), there.higher_is_better
     check_writable(folder)
-    changed = {name: getattr(there.settings, name) for name in overrides}
-    changed = {name: value for name, value in changed.items() if value != getattr(own, name)}
+    asked = {name: getattr(there.settings, name) for name in overrides}
+    changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
     empty = _trace(there, own.epochs, grid, plain(changed, "overrides"))
     _check_replaceable(folder, empty, wanted, drawn)
     trials: list[Trial] = []

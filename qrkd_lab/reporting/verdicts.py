@@ -56,15 +56,13 @@ def enough_seeds(differences: pd.Series, arms: int = 1) -> str:
         arms: that are compared at once. From two on, the number in brackets is that for Holm's
             first step, at the level 5 % / ``arms``.
     """
-    spread = differences.std()
+    mean, spread = differences.mean(), differences.std()
     if len(differences) < 2 or not spread > 0:
         return ""
-    alone, beside = (
-        seeds_needed(differences.mean(), spread, 1 - LEVEL / among) for among in (1, arms)
-    )
+    alone = seeds_needed(mean, spread)
     if arms == 1 or alone is None or alone > MANY:
         return _many(alone)
-    return f"{_many(alone)} ({_many(beside)})"
+    return f"{_many(alone)} ({_many(seeds_needed(mean, spread, 1 - LEVEL / arms))})"
 
 
 def _many(seeds: int | None) -> str:
