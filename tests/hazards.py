@@ -27,7 +27,7 @@ SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "batch_size": 16, "qubits": 2,
     "epochs": 2, "checkpoint_steps": 1,
 }  # fmt: skip
-ARMS = ("scratch", "rkd", "qrkd")
+ARMS = ("scratch", "rkd", "shuffled")  # one has a random stream of its own
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(

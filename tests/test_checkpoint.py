@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from itertools import count
-from pathlib import Path
 
 import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.arms import ARMS, TEACHER
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import Diverged, make_learner
@@ -211,47 +205,3 @@ def test_other_runs_data_or_settings_have_another_checkpoint(benchmark, teacher,
 def test_finished_runs_leave_no_checkpoint(tmp_path):
     ql.compare("digits", ("kd",), 1, "smoke", runs_dir=tmp_path, progress=False, checkpoint_steps=1)
     assert not list(tmp_path.rglob("*.pt*"))
-
-
-STUDY = """
-import sys
-import qrkd_lab as ql
-ql.compare("digits", ("scratch", "rkd", "shuffled"), 1, "smoke", runs_dir=sys.argv[1],
-           progress=False, checkpoint_steps=1, epochs=40, teacher_epochs=1, qubits=3)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
-def test_a_study_killed_twice_in_the_middle_ends_as_one_that_never_was(tmp_path):
-    """Real processes, kill -9 while the students train."""
-    root = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": str(root)}
-
-    def study(folder: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", STUDY, str(folder)], env=environment)
-
-    killed = tmp_path / "killed"
-    for _ in range(2):
-        process, before = study(killed), newest(killed)
-        while process.poll() is None and not newest(killed) > before:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
-    assert list(killed.rglob("*.pt")), "nothing was saved on the way"
-    for folder in (killed, tmp_path / "calm"):
-        assert study(folder).wait() == 0
-    found, expected = (ql.read_runs(f) for f in (killed, tmp_path / "calm"))
-    assert len(found) == len(expected) == 4
-    for mine, calm in zip(found, expected):
-        assert mine.metrics == calm.metrics and mine.history == calm.history
-        assert mine.settings["arm"] in (TEACHER, *ARMS)
-        weights = calm.weights()
-        assert all(torch.equal(w, weights[name]) for name, w in mine.weights().items())
-
-
-def newest(folder: Path) -> float:
-    """When the students' checkpoint was last written: the teacher's is gone by then."""
-    if not list(folder.rglob("teacher-*")):
-        return 0.0
-    times = [path.stat().st_mtime for path in folder.rglob(".checkpoint-*.pt") if path.exists()]
-    return max(times, default=0.0)

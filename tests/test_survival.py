@@ -19,6 +19,7 @@ from joblib.externals.loky import get_reusable_executor
 
 import qrkd_lab as ql
 from qrkd_lab.__main__ import main
+from qrkd_lab.arms import TEACHER
 from qrkd_lab.runs import Run
 from qrkd_lab.storage import RecordError
 from qrkd_lab.study import StudyError
@@ -40,6 +41,14 @@ def whole(folder: Path) -> list[Run]:
 def contents(folder: Path) -> dict[Path, bytes]:
     """Every file of every record."""
     return {path: path.read_bytes() for path in folder.glob("digits/smoke/[!.]*/*")}
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """Every weights file, by the name of its record."""
+    return {
+        path.parent.name: path.read_bytes()
+        for path in folder.glob("digits/smoke/[!.]*/*.safetensors")
+    }
 
 
 def hidden(folder: Path) -> dict[Path, int]:
@@ -101,6 +110,7 @@ def test_a_hundred_kills_change_no_bit_and_lose_no_record(calm, tmp_path):
         assert len(whole(folder)) * 2 == len(now)
         if process.exitcode != -signal.SIGKILL:
             assert process.exitcode == 0 and table(whole(folder)) == table(whole(calm))
+            assert weights(folder) == weights(calm)
             folder, now = tmp_path / str(found.total()), {}
         else:
             found[phase(before, hidden(folder), len(now) - len(kept))] += 1
@@ -110,6 +120,7 @@ def test_a_hundred_kills_change_no_bit_and_lose_no_record(calm, tmp_path):
     assert all(found[name] for name in ("starting", "training", "saving", "recording"))
     final = in_fork(study, folder)
     assert table(final) == table(whole(folder)) == table(whole(calm))
+    assert weights(folder) == weights(calm)
     for path in hidden(folder):  # a day later
         os.utime(path, (time.time() - 90_000,) * 2)
     in_fork(study, folder, 7)
@@ -146,7 +157,7 @@ def test_workers_may_be_killed_with_their_parent_and_without(calm, tmp_path):
     workers[0].kill()
     process.join()
     assert process.exitcode == 0 and before.items() <= contents(tmp_path).items()
-    expected = [run for run in whole(calm) if run.settings["arm"] != "qrkd"]
+    expected = [run for run in whole(calm) if run.settings["arm"] in (TEACHER, *FEW)]
     assert table(whole(tmp_path)) == table(expected)
 
 
