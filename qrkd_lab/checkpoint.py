@@ -18,7 +18,7 @@ import torch
 
 from qrkd_lab.learner import Learner
 from qrkd_lab.runs import record_folder, versions
-from qrkd_lab.storage import RecordError, canonical_sha256, replacing
+from qrkd_lab.storage import RecordError, canonical_sha256, replacing, writing
 from qrkd_lab.watch import Watch
 
 __all__ = ["Checkpoint"]
@@ -76,17 +76,14 @@ class Checkpoint:
         """
         state = {"epoch": epoch, "step": step, "learners": [one.state() for one in learners]}
         state["records"] = list(self.records)
-        try:
-            with replacing(self.path) as stream:
-                torch.save(state, stream)
-        except (OSError, RuntimeError) as error:
-            why = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(why, OSError):  # torch hides the disk's error behind one of its own
+        with writing(f"the state of the training in {self.path.parent}"):
+            try:
+                with replacing(self.path) as stream:
+                    torch.save(state, stream)
+            except RuntimeError as error:  # torch hides the disk's error behind one of its own
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
                 raise
-            raise RecordError(
-                f"the training could not be saved in {self.path.parent}: {why.strerror or why}. "
-                "Make room or give a folder that can be written."
-            ) from error
 
     def restore(self, learners: Sequence[Learner], watch: Watch | None = None) -> tuple[int, int]:
         """Put the learners where they were; returns epoch and batches done in it, or (1, 0).

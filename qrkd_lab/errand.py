@@ -16,7 +16,7 @@ from qrkd_lab.learner import Diverged
 from qrkd_lab.recipe import Recipe, loaded
 from qrkd_lab.runs import Run, load_run
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import RecordError, canonical_sha256, write_folder
+from qrkd_lab.storage import RecordError, canonical_sha256, write_folder, writing
 from qrkd_lab.workers import failure
 
 __all__ = ["Parcel", "away", "pack", "receive", "train_away", "train_here", "unpack"]
@@ -48,13 +48,8 @@ def unpack(parcel: Parcel, runs_dir: Path) -> Run:
         RecordError: it cannot be written, or was damaged on its way.
     """
     target = runs_dir / parcel.place
-    try:
+    with writing(f"a record that was trained elsewhere, in {target},"):
         write_folder(target, parcel.files)
-    except OSError as error:
-        raise RecordError(
-            f"a record that was trained elsewhere could not be written to {target}: "
-            f"{error.strerror or error}. Make room, and run it again."
-        ) from error
     return load_run(target)
 
 

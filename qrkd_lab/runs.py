@@ -37,14 +37,13 @@ from qrkd_lab.storage import (
     canonical_sha256,
     check_digests,
     damaged,
-    open_weights,
-    pack_weights,
     plain,
     read_json,
-    read_weights,
     write_folder,
+    writing,
     wrong_types,
 )
+from qrkd_lab.weights import open_weights, pack_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,15 +177,9 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
     record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
     record["record_sha256"] = canonical_sha256(record)
     text = json.dumps(record, indent=1, allow_nan=False)
-    try:
-        files = {WEIGHTS: packed, RECORD: text.encode()}
-        if not write_folder(target, files):
+    with writing(f"{run.name} in {target}"):
+        if not write_folder(target, {WEIGHTS: packed, RECORD: text.encode()}):
             load_run(target)  # another process was first: keep its record, if it is whole
-    except OSError as error:
-        raise RecordError(
-            f"{run.name} could not be saved in {target}: {error.strerror or error}. "
-            "Make room or give a folder that can be written, and run it again."
-        ) from error
     return target
 
 

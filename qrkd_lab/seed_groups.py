@@ -21,7 +21,14 @@ import numpy as np
 
 from qrkd_lab.notebooks import NotebookError, execute, source_digest
 from qrkd_lab.runs import versions
-from qrkd_lab.storage import RecordError, canonical_sha256, file_sha256, read_json, replacing
+from qrkd_lab.storage import (
+    RecordError,
+    canonical_sha256,
+    file_sha256,
+    read_json,
+    replacing,
+    writing,
+)
 
 __all__ = ["Outcome", "SeedGroup", "alone", "split_seeds"]
 
@@ -111,11 +118,10 @@ class SeedGroup:
         digest = None if cause else file_sha256(self.copy)
         state = {"asked": asked, **vars(outcome), "copy_sha256": digest}
         try:
-            with replacing(self.folder / STATE) as stream:
+            with writing(str(self.folder), "out"), replacing(self.folder / STATE) as stream:
                 stream.write(json.dumps(state, indent=1).encode())
-        except OSError as error:  # the next time it is executed again
-            untold = f"{self.folder} cannot be written: {error.strerror or error}. Make room."
-            return replace(outcome, cause=f"{cause}\n{untold}" if cause else untold)
+        except RecordError as untold:  # the next time it is executed again
+            return replace(outcome, cause=f"{cause}\n{untold}" if cause else str(untold))
         return outcome
 
     def _range(self) -> tuple[int, int, list[int]]:

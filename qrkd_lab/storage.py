@@ -1,4 +1,4 @@
-"""Folders that are either whole or not there, and the strict JSON and weights that lie in them.
+"""Folders that are either whole or not there, and the strict JSON that lies in them.
 
 A folder is written under a hidden name beside its final place, forced to the disk, and only then
 renamed. So a killed process, a full disk or a second process that writes the same folder never
@@ -18,15 +18,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any, BinaryIO
 
 __all__ = [
-    "RecordError", "canonical_sha256", "check_digests", "damaged", "file_sha256", "open_weights",
-    "pack_weights", "plain", "read_json", "read_weights", "replacing", "strict_json",
-    "write_folder", "wrong_types",
+    "RecordError", "canonical_sha256", "check_digests", "check_writable", "damaged", "file_sha256",
+    "plain", "read_json", "replacing", "strict_json", "write_folder", "writing", "wrong_types",
 ]  # fmt: skip
 
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
@@ -42,6 +38,23 @@ def damaged(folder: Path, what: str) -> RecordError:
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
+@contextmanager
+def writing(what: str, option: str = "runs_dir") -> Iterator[None]:
+    """Inside the block, a disk that fails is a RecordError: what, why, and what to do.
+
+    Args:
+        what: cannot be written, in words: a folder, or a thing and its folder.
+        option: by which the folder was given.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"{what} cannot be written: {error.strerror or error}. Make room, or give a folder "
+            f"that can be written ({option})."
+        ) from error
+
+
 def check_writable(folder: Path, option: str = "runs_dir") -> None:
     """Make the folder if it is missing, and write into it, before anything long is begun.
 
@@ -52,17 +65,12 @@ def check_writable(folder: Path, option: str = "runs_dir") -> None:
     Raises:
         RecordError: it cannot be made or written, or the disk is full.
     """
-    try:
+    with writing(str(folder), option):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(bytes(ROOM))
             stream.flush()
             os.fsync(stream.fileno())
-    except OSError as error:
-        raise RecordError(
-            f"{folder} cannot be written: {error.strerror or error}. Make room, or give "
-            f"a folder that can be written ({option})."
-        ) from error
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
@@ -218,46 +226,6 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise damaged(path.parent, f"{path.name} cannot be read ({error})") from error
-
-
-def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
-    """Weights as the content of a safetensors file; tied ones are stored once, with an alias."""
-    from safetensors.torch import save
-
-    first: dict[Any, str] = {}  # where a tensor lies -> its first name
-    aliases: dict[str, str] = {}  # safetensors' own custom: a tied name -> the name that is stored
-    for name, tensor in weights.items():
-        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
-        if tensor.numel() and (owner := first.setdefault(memory, name)) != name:
-            aliases[name] = owner
-    kept = {name: weights[name].detach().cpu() for name in weights if name not in aliases}
-    return save({n: t.clone().contiguous() for n, t in kept.items()}, metadata=aliases or None)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice."""
-    with open_weights(path, "pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}
-        aliases = file.metadata() or {}
-    if lost := sorted(set(aliases.values()) - found.keys()):
-        raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
-    return found | {alias: found[name] for alias, name in aliases.items()}
-
-
-@contextmanager
-def open_weights(path: Path, framework: str) -> Iterator[Any]:
-    """The open weights; opening checks that the header is whole and covers the file's length.
-
-    Raises:
-        RecordError: the file is missing or cut: its folder is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework=framework) as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
 
 
 KINDS: dict[str, type] = {

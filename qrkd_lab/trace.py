@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json
+from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,14 +148,8 @@ class Trace:
         if not self.overrides:  # as in every trace before there were any, byte for byte
             del trace["overrides"]
         trace[DIGEST] = canonical_sha256(trace)
-        try:
-            with replacing(path) as stream:
-                stream.write((json.dumps(trace, indent=1, allow_nan=False) + "\n").encode())
-        except OSError as error:
-            raise RecordError(
-                f"the trace could not be saved in {path.parent}: {error.strerror or error}. Make "
-                "room or give a folder that can be written."
-            ) from error
+        with writing(f"the trace in {path.parent}"), replacing(path) as stream:
+            stream.write((json.dumps(trace, indent=1, allow_nan=False) + "\n").encode())
         return path
 
     def __str__(self) -> str:

@@ -152,7 +152,7 @@ def test_a_file_that_would_run_code_is_not_loaded(benchmark, teacher, tmp_path, 
 def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoint = Checkpoint(tmp_path / "file" / "state.pt")
-    with pytest.raises(RecordError, match="could not be saved"):
+    with pytest.raises(RecordError, match="cannot be written"):
         checkpoint.save(learners(benchmark, teacher, ("kd",)), 1, 1)
 
 
@@ -167,7 +167,7 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
             try:
                 checkpoint.save(some, 2, after)
             except RecordError as error:
-                assert "could not be saved" in str(error)
+                assert "cannot be written" in str(error)
         assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
         found = checkpoint.restore(learners(benchmark, teacher, ("kd",)))
         assert found == (old if refused else (2, after))

@@ -98,5 +98,5 @@ def test_what_was_edited_or_cut_is_refused(trace, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_said(trace, tmp_path):
     (tmp_path / "digits").write_text("a file")
-    with pytest.raises(RecordError, match="could not be saved"):
+    with pytest.raises(RecordError, match="cannot be written"):
         trace.save(tmp_path)

@@ -21,7 +21,7 @@ from qrkd_lab.reporting.provenance import what_ran
 from qrkd_lab.reporting.studies import sort_runs
 from qrkd_lab.reporting.tuned import weights_used
 from qrkd_lab.runs import Run, read_runs
-from qrkd_lab.storage import RecordError
+from qrkd_lab.storage import writing
 from qrkd_lab.trace import FILE, Trace, read_trace
 
 __all__ = ["Report", "compose", "report_on", "write_report"]
@@ -55,17 +55,12 @@ class Report:
         """
         place = Path(folder)
         text = place / f"{NAME}.md"
-        try:
+        with writing(f"the report in {place}", "out"):
             (place / "figures").mkdir(parents=True, exist_ok=True)
             for name, chart in self.figures.items():
                 (place / "figures" / f"{name}.png").write_bytes(packed(chart))
             (place / f"{NAME}.html").write_text(self.html, encoding="utf-8")
             text.write_text(self.markdown, encoding="utf-8")
-        except OSError as error:
-            raise RecordError(
-                f"the report could not be written to {place}: {error.strerror or error}. Make "
-                "room, or give a folder that can be written (out)."
-            ) from error
         return text
 
 
