@@ -31,7 +31,7 @@ from qrkd_lab.distill import one_thread, train
 from qrkd_lab.job import teacher_run
 from qrkd_lab.kernels.base import whole
 from qrkd_lab.learner import Diverged, make_learner
-from qrkd_lab.parallel import each
+from qrkd_lab.parallel import check_jobs, each
 from qrkd_lab.recipe import Recipe, keep, loaded
 from qrkd_lab.records.recipe import set_words
 from qrkd_lab.runs import versions
@@ -106,6 +106,7 @@ def tune(
         >>> trace.chosen                                                            # doctest: +SKIP
         {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
     """
+    check_jobs(jobs)
     wanted, drawn, grid = _arms(arms), which_seeds(seeds), _grid(weights)
     own = benchmark_settings(benchmark, scale)
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)

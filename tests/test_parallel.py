@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qrkd_lab.parallel import each, processes, scheduler_address
+from qrkd_lab.parallel import check_jobs, each, processes, scheduler_address
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -16,6 +16,13 @@ def test_every_task_gets_its_arguments(jobs):
 @pytest.mark.parametrize("scheduler", [None, "tcp://127.0.0.1:9"])
 def test_nothing_to_do_needs_nobody(scheduler):
     assert list(each(None, {}, scheduler=scheduler)) == []
+
+
+@pytest.mark.parametrize("jobs", [0, -2, 1.5, True, "2", None])
+def test_what_is_no_number_of_processes_is_refused(jobs):
+    check_jobs(1), check_jobs(-1), check_jobs(200)
+    with pytest.raises(ValueError, match="jobs: expected a whole number >= 1, or -1 for one a core"):
+        check_jobs(jobs)
 
 
 def test_no_more_processes_than_tasks():

@@ -167,6 +167,7 @@ def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"jobs": -2}, "jobs: expected a whole number >= 1"),
         ({"arms": ("detached",)}, "expected some of qrkd, rbf, .*got detached"),
         ({"arms": ()}, "got none"),
         ({"weights": ()}, "finite numbers > 0"),
