@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from qrkd_lab.published import published_runs
 from tests.browser.screen import expect
 from tests.records.made_runs import keep, made_run
 
@@ -42,7 +43,9 @@ def test_the_notebook_opens_with_it_and_its_menus_answer(lab):
     notebook = lab.open(NOTEBOOK)
     notebook.run_all()
     box = notebook.explorer(BOX)
-    expect(box).to_contain_text("mnist at scale laptop, default settings: 40 runs of 8 arms")
+    runs = published_runs("mnist", "laptop")
+    kinds = f"{len(runs)} runs of {len({run.settings['arm'] for run in runs})} arms"
+    expect(box).to_contain_text(f"mnist at scale laptop, default settings: {kinds}")
     expect(box).to_contain_text('ql.compare("mnist", arms=["qrkd"], seeds=[0], scale="laptop"')
     notebook.screenshot("explore_records_differences", of=box)
     picture = box.locator("img").get_attribute("src")
