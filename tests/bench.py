@@ -385,9 +385,10 @@ def language_rows() -> list[Row]:
     return rows
 
 
-def study(folder: str) -> ql.Study:
-    """Three equal runs in this process."""
-    return ql.compare("digits", ("rkd",), 3, runs_dir=folder, progress=False, **STUDY)
+def study(folder: str, seeds: int = 3, **changes: int) -> ql.Study:
+    """Equal runs in this process."""
+    options = STUDY | changes
+    return ql.compare("digits", ("rkd",), seeds, runs_dir=folder, progress=False, **options)
 
 
 def commands(jobs: int, *groups: range) -> Callable[[], None]:
@@ -435,6 +436,7 @@ def study_rows() -> list[Row]:
                 yield epoch
 
     with TemporaryDirectory() as folder:
+        study(folder, 1, epochs=1)  # what is imported once a process is in the rows above
         with mock.patch("qrkd_lab.job.train", timed):
             started = time.perf_counter()
             runs = study(folder).runs
