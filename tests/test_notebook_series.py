@@ -12,6 +12,7 @@ from unittest import mock
 
 import nbformat
 import pytest
+from jupyter_core.utils import ensure_event_loop
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -184,7 +185,10 @@ def headless(request, folders, tmp_path_factory):
             wanted["benchmark"] = str(folders[path.stem])
         known = read_parameters(path.name, read(path))
         values = {name: value for name, value in wanted.items() if name in known}
-        return execute(path, place, values, timeout=300, progress=False, cwd=path.parent)
+        try:
+            return execute(path, place, values, timeout=300, progress=False, cwd=path.parent)
+        finally:  # else it is found open when the thread has gone, in the midst of another test
+            ensure_event_loop().close()
 
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with mock.patch.dict(os.environ, one_thread), ThreadPoolExecutor(2) as pool:
