@@ -53,7 +53,7 @@ def test_the_series_is_whole():
 @each
 def test_outputs_belong_to_the_present_cells(path):
     assert is_fresh(path), f"{path.name} is stale: python -m qrkd_lab notebook {path} --in-place"
-    assert path.stat().st_size < 1 << 20
+    assert path.stat().st_size < 1_000_000
 
 
 @each

@@ -111,6 +111,7 @@ def test_pytest_enters_the_browser_tests_only_when_told_to():
     few = "--ignore-glob=tests/[!b]*"  # the other folders only take time
     assert not collects("tests", few)
     assert collects("tests", few, "-o", "norecursedirs=none")
+    assert collects("tests/browser")
 
 
 class TestChromium:

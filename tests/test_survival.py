@@ -45,10 +45,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def weights(folder: Path) -> dict[str, bytes]:
     """Every weights file, by the name of its record."""
-    return {
-        path.parent.name: path.read_bytes()
-        for path in folder.glob("digits/smoke/[!.]*/*.safetensors")
-    }
+    held = contents(folder).items()
+    return {path.parent.name: content for path, content in held if path.suffix == ".safetensors"}
 
 
 def hidden(folder: Path) -> dict[Path, int]:
