@@ -195,7 +195,9 @@ def test_the_project_file_lies_where_the_doctor_looks():
 
 
 def test_a_server_of_another_python_is_named(monkeypatch):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+    code, pipe = "print('started', flush=True); input()", subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as server:
+        server.stdout.readline()  # a process that only just begins has no command line yet
         monkeypatch.setenv("JPY_PARENT_PID", str(server.pid))
         if not Path(f"/proc/{server.pid}/cmdline").exists():
             server.stdin.close()
