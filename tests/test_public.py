@@ -72,10 +72,18 @@ def test_compare_on_the_command_line(tmp_path, capsys):
         (["compare", "digits", "--arms", "nothing"], "choose from scratch"),
         (["compare", "digits", "--set", "epochs=many"], "epochs: expected a whole number"),
         (["compare", "digits", "--set", "epochs"], "name=value"),
+        (
+            ["compare", "digits", "--set", "epochs=many", "--set", "train_size=128"],
+            "epochs: expected",
+        ),
+        (["compare", "digits", "--arms", "nothing", "--arms", "rkd"], "choose from scratch"),
+        (["compare", "digits", "--seed", "-1", "--seed", "1"], "seed"),
+        (["tune", "digits", "--weights", "-1", "--weights", "1"], "-1"),
         (["compare", "digits", "--set", "jobs=2"], "jobs is no setting"),
         (["tune", "digits", "--set", "epochs=3"], "epochs is no setting; see the arguments"),
         (["data", "nothing"], "nothing"),
         (["notebook", "nothing.ipynb"], "nothing.ipynb"),
+        (["notebook", "nothing.ipynb", "-p", "scale", "-p", "seed=1"], "name=value"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line_of_advice(arguments, says, capsys):

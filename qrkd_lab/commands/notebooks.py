@@ -11,7 +11,9 @@ __all__ = ["add_notebook"]
 def add_notebook(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("notebooks", nargs="+", type=Path, metavar="notebook")
     parser.add_argument("--out", default="runs", help="folder for the executed copy (default runs)")
-    parser.add_argument("-p", "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="set")
+    parser.add_argument(
+        "-p", "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", dest="set"
+    )
     parser.add_argument("--timeout", type=int, help="seconds a cell may take")
     parser.add_argument("--jobs", type=int, default=1, help="notebooks at a time (default 1)")
     parser.add_argument(

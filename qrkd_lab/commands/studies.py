@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["add_compare", "add_reproduce", "add_tune"]
 
+# One or more values; an option that is given twice has the values of both.
+_MANY: Mapping[str, Any] = {"nargs": "+", "action": "extend"}
+
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    from qrkd_lab.arms import ARMS, DEFAULT_ARMS
+    from qrkd_lab.arms import ARMS
     from qrkd_lab.benchmarks import BENCHMARKS, SCALES
 
     arms = "; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items())
     add = parser.add_argument
     add("benchmark", help=f"{', '.join(BENCHMARKS)}, or a folder of images or text")
-    add("--arms", nargs="+", default=DEFAULT_ARMS, metavar="ARM", help=arms.replace("%", "%%"))
+    add("--arms", **_MANY, metavar="ARM", help=arms.replace("%", "%%"))
     _add_seeds(parser, 5, "how many seeds (default 5)")
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
@@ -24,7 +29,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     add("--runs-dir", default="runs", help="folder of the records (default runs)")
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
+    add("--set", **_MANY, default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
     add("--published", action="store_true", help="take the records that came with the kit")
     _add_scheduler(parser)
     add("--out", help="folder for results.csv, summary.md and figures (default: not written)")
@@ -32,16 +37,18 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.arms import DEFAULT_ARMS
     from qrkd_lab.comparison import compare
 
-    if arguments.reference not in (None, *arguments.arms):
+    arms = arguments.arms or DEFAULT_ARMS
+    if arguments.reference not in (None, *arms):
         raise ValueError(
-            f"reference {arguments.reference!r} is not among the arms {', '.join(arguments.arms)}"
+            f"reference {arguments.reference!r} is not among the arms {', '.join(arms)}"
         )
     overrides = _settings(arguments)
     study = compare(
         arguments.benchmark,
-        arguments.arms,
+        arms,
         arguments.seed or arguments.seeds,
         arguments.scale,
         arguments.jobs,
@@ -65,7 +72,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         help="mnist, cifar10, wikitext2, ptb, imdb (default all)")  # fmt: skip
     _add_seeds(parser, None, "how many seeds (default 5 on images, 3 on text)")
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
-    add("--arms", nargs="+", metavar="ARM", help="as in compare (default: the notebook's)")
+    add("--arms", **_MANY, metavar="ARM", help="as in compare (default: the notebook's)")
     add("--jobs", type=int, default=2, help="processes; -1: one a core (default 2)")
     add("--group-size", type=int, default=5, metavar="K",
         help="seeds that a notebook shows, at least (default 5)")  # fmt: skip
@@ -107,29 +114,30 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     grid = " ".join(f"{weight:g}" for weight in CANDIDATES)
     add = parser.add_argument
     add("benchmark", help="as in compare")
-    add("--arms", nargs="+", default=TUNED, metavar="ARM", help=f"default {' '.join(TUNED)}")
+    add("--arms", **_MANY, metavar="ARM", help=f"default {' '.join(TUNED)}")
     _add_seeds(parser, 2, "how many (default 2)")
     add("--scale", default="laptop", help="as in compare")
-    add("--weights", type=float, nargs="+", default=CANDIDATES, metavar="WEIGHT",
+    add("--weights", type=float, **_MANY, metavar="WEIGHT",
         help=f"candidates of every arm (default {grid})")  # fmt: skip
     add("--epochs", type=int, help="of a candidate (default: a quarter of the scale's)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
     add("--runs-dir", default="runs", help="folder of the trace and the teachers (default runs)")
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
-    add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings, as in compare")
+    add("--set", **_MANY, default=[], metavar="NAME=VALUE", help="settings, as in compare")
     parser.set_defaults(command=_tune)
 
 
 def _tune(arguments: argparse.Namespace) -> None:
+    from qrkd_lab.arms import CANDIDATES, TUNED
     from qrkd_lab.tuning import tune
 
     trace = tune(
         arguments.benchmark,
-        arguments.arms,
+        arguments.arms or TUNED,
         arguments.seed or arguments.seeds,
         arguments.scale,
-        arguments.weights,
+        arguments.weights or CANDIDATES,
         arguments.epochs,
         arguments.jobs,
         arguments.runs_dir,
@@ -154,9 +162,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, object]:
 def _add_seeds(parser: argparse.ArgumentParser, default: int | None, help: str) -> None:
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seeds", type=int, default=default, metavar="N", help=help)
-    seeds.add_argument(
-        "--seed", type=int, nargs="+", metavar="SEED", help="these seeds and no other"
-    )
+    seeds.add_argument("--seed", type=int, **_MANY, metavar="SEED", help="these seeds and no other")
 
 
 def _add_scheduler(parser: argparse.ArgumentParser) -> None:
