@@ -2,7 +2,8 @@
 
 Each arm differs from its neighbour in exactly one thing, so that a difference between two arms says
 what that thing does. ``qrkd`` adds one term to ``rkd``; every control below changes one thing in
-``qrkd``.
+``qrkd``. The weight of a term and the scale of a kernel's angles are chosen for every arm by one
+rule, so two arms may have other values of these.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ ARMS: dict[str, Arm] = {
 
 DEFAULT_ARMS = ("scratch", "kd", "rkd", "qrkd")
 
-# Whose kernel weight `tune` chooses, and from what. ``detached`` is left out: its term has no
-# gradient, so that no weight of it changes anything.
+# Whose kernel can teach, so that `tune` chooses its weight, and from what. ``detached`` is left
+# out: its term has no gradient, no weight changes anything, and its student is that of ``rkd``.
 TUNED = tuple(
     name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
 )
-CANDIDATES = (0.1, 1.0, 10.0, 100.0)  # decades: the noise of a short training hides finer steps
+CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0)  # decades: a short training's noise hides finer steps
 
 
 def get_arm(name: str) -> Arm:

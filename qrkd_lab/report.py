@@ -6,7 +6,8 @@ seed. With d_s = metric(arm, seed s) - metric(reference, seed s) over S seeds,
 
     difference = mean(d)        interval = mean(d) +- t_{S-1} * sd(d) / sqrt(S)
 
-and p is the paired t-test's, adjusted by Holm's method because several arms are compared at once.
+and p is the paired t-test's, adjusted by Holm's method because several arms are compared at once;
+arms that are the same in every seed count once, and not at all if they are the reference.
 The answer is a :class:`~qrkd_lab.summary.Summary`.
 """
 
@@ -21,7 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from qrkd_lab.statistics import FEWEST, holm, interval
-from qrkd_lab.summary import GAPS, Summary
+from qrkd_lab.summary import GAPS, Summary, questions
 
 if TYPE_CHECKING:
     from qrkd_lab.runs import Run
@@ -190,7 +191,9 @@ def _compare(
         stated[arm] |= dict.fromkeys(PAIRED, math.nan) | paired
     frame = pd.DataFrame.from_dict(stated, orient="index").rename_axis("arm")
     tested = [arm for arm in table if arm not in (reference, "teacher")]
-    frame.loc[tested, "p_adjusted"] = holm(frame.loc[tested, "p"].to_numpy())
+    asked = questions(frame.loc[tested])["p"].to_numpy()
+    adjusted = dict(zip(asked, holm(asked), strict=True))  # equal p, equal adjusted p
+    frame.loc[tested, "p_adjusted"] = [adjusted.get(p, p) for p in frame.loc[tested, "p"]]
     return frame
 
 

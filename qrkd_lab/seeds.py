@@ -17,8 +17,8 @@ from qrkd_lab.kernels.base import whole
 __all__ = ["derived_seed", "generator", "seeded", "which_seeds"]
 
 
-def which_seeds(seeds: int | Iterable[int]) -> list[int]:
-    """The seeds of a study: as many as a count says, from 0 on, or those that are listed.
+def which_seeds(seeds: int | Iterable[int], first: int = 0) -> list[int]:
+    """The seeds of a study: as many as a count says, from ``first`` on, or those that are listed.
 
     Raises:
         ValueError: no seed, one given twice, or one that is no whole number >= 0.
@@ -28,8 +28,10 @@ def which_seeds(seeds: int | Iterable[int]) -> list[int]:
         ([0, 1, 2], [4, 7])
     """
     try:
-        chosen = list(seeds) if isinstance(seeds, Iterable) else range(whole("seeds", seeds, 1))
-        chosen = [whole("seeds", seed, 0) for seed in chosen]
+        if isinstance(seeds, Iterable):
+            chosen = [whole("seeds", seed, 0) for seed in seeds]
+        else:
+            chosen = list(range(first, first + whole("seeds", seeds, 1)))
     except ValueError:
         chosen = []
     if not chosen or len(set(chosen)) < len(chosen):

@@ -16,7 +16,7 @@ from scipy import stats
 
 from qrkd_lab.statistics import p_in_words, seeds_needed
 
-__all__ = ["GAPS", "Summary", "units"]
+__all__ = ["GAPS", "Summary", "questions", "units"]
 
 GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
 MANY = 1000  # seeds: beyond, the estimate is an estimate of noise, and nobody runs as many
@@ -27,6 +27,18 @@ def units(metric: str) -> tuple[float, str]:
     """Factor and unit to print a metric with: fractions as percent, all else as it is."""
     percent = metric.endswith(("accuracy", "agreement"))
     return (100.0, " %") if percent else (1.0, "")
+
+
+def questions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose difference chance could have made, each difference once.
+
+    An arm that is the reference in every seed asks nothing, and two arms that are each other in
+    every seed ask the same: ``detached``, whose term has no gradient, is ``rkd``.
+    """
+    open_ones = frame[frame["difference_low"] < frame["difference_high"]]
+    return open_ones.drop_duplicates(
+        ["mean", "difference", "difference_low", "difference_high", "p"]
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -52,7 +64,7 @@ class Summary:
     @property
     def at_once(self) -> int:
         """How many arms are compared with the reference at once: Holm's factor for the least p."""
-        return int(self.frame["p_adjusted"].notna().sum())
+        return len(questions(self.frame[self.frame["p_adjusted"].notna()]))
 
     def verdict(self, arm: str) -> str:
         """One sentence: is the arm better or worse than the reference, and how sure is that?"""

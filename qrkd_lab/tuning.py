@@ -8,10 +8,10 @@ neighbouring arms still differ in one term only:
 .. math:: w_\text{kd} \to (w_d, w_a = 2 w_d) \to w_k \text{ of each arm with a kernel}.
 
 Every arm has the same candidates, the same seeds and the same number of epochs: none wins by being
-tuned harder. The candidates of a stage and seed train in lockstep, like the arms of a study; their
-score is the validation metric after the last epoch, and no candidate is scored on the test part
-(the teacher is: its record is that of a study). The whole trace is recorded
-(:class:`~qrkd_lab.trace.Trace`).
+tuned harder. The seeds are others than a study's. The candidates of a stage and seed train in
+lockstep, like the arms of a study; their score is the validation metric after the last epoch, and
+no candidate is scored on the test part (the teacher is, like every run of the kit). The whole trace
+is recorded (:class:`~qrkd_lab.trace.Trace`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from qrkd_lab.workers import failure
 __all__ = ["TuningError", "tune"]
 
 QUARTER = 0.25  # of a study's epochs
+FIRST_SEED = 1000  # beyond those of a study, which count from 0
 TRIALS = "trials.json"
 
 
@@ -86,7 +87,8 @@ def tune(
         benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
             :func:`~qrkd_lab.compare`.
         arms: with a kernel term; ``kd`` and ``rkd`` are always tuned, as the others build on them.
-        seeds: how many (0, 1, ...), or which; a weight's score is its mean over them.
+        seeds: how many, or which; a weight's score is its mean over them. A number counts from
+            :data:`FIRST_SEED` on, so that no seed of a study has chosen its own weights.
         weights: the candidates of every arm.
         epochs: of a candidate's training; None: a quarter of the scale's, rounded up.
         overrides: any other field of :class:`~qrkd_lab.settings.Settings`.
@@ -107,7 +109,7 @@ def tune(
         {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
     """
     check_jobs(jobs)
-    wanted, drawn, grid = _arms(arms), which_seeds(seeds), _grid(weights)
+    wanted, drawn, grid = _arms(arms), which_seeds(seeds, FIRST_SEED), _grid(weights)
     own = benchmark_settings(benchmark, scale)
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})

@@ -219,6 +219,20 @@ def test_identical_in_every_seed() -> None:
     assert found.verdict("qrkd").endswith("They are identical in every seed.")
 
 
+def test_arms_that_are_the_same_in_every_seed_are_one_question() -> None:
+    """Neither the reference once more, nor an arm once more, makes the others' p larger."""
+    kd = [0.91, 0.90, 0.93, 0.92, 0.95]
+    alone = summary(table(rkd=RKD, qrkd=QRKD, kd=kd))
+    found = summary(table(rkd=RKD, qrkd=QRKD, kd=kd, detached=RKD, again=QRKD))
+    assert alone.at_once == found.at_once == 2
+    shared = ["qrkd", "kd"]
+    assert list(found.frame.loc[shared, "p_adjusted"]) == list(
+        alone.frame.loc[shared, "p_adjusted"]
+    )
+    assert found.frame.loc["again", "p_adjusted"] == found.frame.loc["qrkd", "p_adjusted"]
+    assert found.frame.loc["detached", "p_adjusted"] == 1
+
+
 def test_the_same_difference_in_every_seed_has_no_spread() -> None:
     found = summary(table(rkd=[0.9, 0.8, 0.7], qrkd=[0.91, 0.81, 0.71]))
     row = found.frame.loc["qrkd"]

@@ -31,6 +31,10 @@ def tuned(root, **changes):
                 runs_dir=root)  # fmt: skip
 
 
+def test_its_seeds_are_none_of_a_studys(trace):
+    assert {trial.seed for trial in trace.trials} == {1000, 1001}
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
@@ -45,7 +49,7 @@ def test_every_arm_has_the_same_budget(trace):
     counts = trace.table[trace.table["arm"] != "rkd"].groupby("arm")["weight"].apply(list)
     assert counts.map(tuple).to_dict() == {arm: WEIGHTS for arm in ("kd", *ARMS)}
     assert set(trace.table["seeds"]) == {2}
-    (beside,) = [t for t in trace.trials if (t.stage, t.arm, t.seed) == ("kernel", "rkd", 0)]
+    (beside,) = [t for t in trace.trials if (t.stage, t.arm, t.seed) == ("kernel", "rkd", 1000)]
     assert beside.weight == trace.chosen["rkd"]
     assert set(trace.chosen) == {"kd", "rkd", *ARMS}
 
@@ -127,7 +131,7 @@ def test_settings_that_are_not_the_benchmarks_own_are_in_the_trace(trace):
     [
         ({"arms": ("qrkd",)}, "It has the arms shuffled: this one does not"),
         ({"weights": (0.3, 1.0)}, "the weights 3:"),
-        ({"seeds": [0]}, "the seeds 1:"),
+        ({"seeds": [1000]}, "the seeds 1001:"),
         ({"epochs": 2}, "--epochs 4:"),
         ({"qubits": 3}, "--set validation_size=100 qubits=2:"),
         ({"epochs": 2, "arms": ("rbf",)}, "--epochs 4; the arms qrkd, shuffled: .*delete that"),

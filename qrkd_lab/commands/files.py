@@ -53,11 +53,11 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
 
 def _publish(arguments: argparse.Namespace) -> None:
     from qrkd_lab.published import publish
-    from qrkd_lab.records.kinds import one_kind
+    from qrkd_lab.records.kinds import one_kind, taught
     from qrkd_lab.runs import read_runs
     from qrkd_lab.trace import FILE, read_trace
 
-    runs = read_runs(arguments.runs_dir, arguments.benchmark, arguments.scale)
+    runs = taught(read_runs(arguments.runs_dir, arguments.benchmark, arguments.scale))
     if not runs:
         raise ValueError(
             f"no runs of {arguments.benchmark} at scale {arguments.scale} in {arguments.runs_dir}"

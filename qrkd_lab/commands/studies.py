@@ -115,7 +115,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("benchmark", help="as in compare")
     add("--arms", **_MANY, metavar="ARM", help=f"default {' '.join(TUNED)}")
-    _add_seeds(parser, 2, "how many (default 2)")
+    _add_seeds(parser, 2, "how many, others than a study's: 1000, 1001, ... (default 2)")
     add("--scale", default="laptop", help="as in compare")
     add("--weights", type=float, **_MANY, metavar="WEIGHT",
         help=f"candidates of every arm (default {grid})")  # fmt: skip

@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from qrkd_lab.arms import TEACHER
 from qrkd_lab.records.changes import changes_of, in_words
 from qrkd_lab.runs import Run
 
-__all__ = ["has_own_settings", "one_kind"]
+__all__ = ["has_own_settings", "one_kind", "taught"]
 
 
 def has_own_settings(run: Run) -> bool:
     """Whether a run has the default settings of its benchmark and scale."""
     return _said(run) == ""
+
+
+def taught(runs: Iterable[Run]) -> list[Run]:
+    """Runs without the teachers that have no student among them, as ``tune`` leaves some."""
+    runs = list(runs)
+    learnt = {_lesson(run) for run in runs if run.settings["arm"] != TEACHER}
+    return [run for run in runs if _lesson(run) in learnt]
+
+
+def _lesson(run: Run) -> tuple[str, str, int]:
+    return run.settings["benchmark"], run.settings["scale"], run.settings["seed"]
 
 
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qrkd_lab.evidence import improvement_table, in_own_unit
+from qrkd_lab.evidence import improvement_table, in_own_unit, paired_gains
 from qrkd_lab.plots import Chart, improvements
 from qrkd_lab.reporting.markdown import bullets, count, figure, listed, ranged, signed, table
-from qrkd_lab.reporting.studies import ARM, REFERENCE, Studies, answerable, controls
+from qrkd_lab.reporting.studies import ARM, CHECK, REFERENCE, Studies, answerable, controls
 from qrkd_lab.reporting.verdicts import (
     BETTER,
     NONE,
@@ -126,13 +126,30 @@ def _controls(studies: Studies) -> list[str]:
                    if kind in pairs])  # fmt: skip
     return [
         f"A gain over `{REFERENCE}` could come from any kernel. The controls each change one thing "
-        f"in `{ARM}`, so only a gain over *them* speaks for what they take away. Of "
+        f"in `{ARM}` (and have the weight and the scale of angles that the same rules choose for "
+        "them), so only a gain over *them* speaks for what they take away. Of "
         f"{count(len(pairs), 'comparison')} of `{ARM}` with a control, it {said}:",
         table([f"{ARM} against", *asked], rows),
         'In a cell: better, worse, or "none shown" (no difference that these seeds could show); '
         "and by how many per cent of the other arm's mean it is better on average. p is corrected "
         "for the number of benchmarks (Holm), a column at a time; the more columns, the more "
         "chances for a false alarm.",
+        *_without_gradient(studies),
+    ]
+
+
+def _without_gradient(studies: Studies) -> list[str]:
+    """Whether ``detached`` is the reference, as it must be; nothing where it was not trained."""
+    held = answerable(studies, CHECK, REFERENCE).values()
+    gains = [paired_gains(study.summary(REFERENCE), CHECK) for study in held]
+    if not gains:
+        return []
+    found = pd.concat(gains)
+    same = int((found == 0).sum())
+    return [
+        f"`{CHECK}` checks the kit and not the method: its kernel term has no gradient, so it must "
+        f"end where `{REFERENCE}` does, and did in {same} of {count(len(found), 'run')}. It is no "
+        "control here."
     ]
 
 

@@ -12,7 +12,15 @@ from qrkd_lab.evidence import improvement_table, paired_gains
 from qrkd_lab.plots import Chart, differences_by_arm
 from qrkd_lab.report import summary
 from qrkd_lab.reporting.markdown import figure, listed, ranged, signed, table
-from qrkd_lab.reporting.studies import ARM, REFERENCE, Studies, answerable, kernel_arms, share_seed
+from qrkd_lab.reporting.studies import (
+    ARM,
+    CHECK,
+    REFERENCE,
+    Studies,
+    answerable,
+    kernel_arms,
+    share_seed,
+)
 from qrkd_lab.reporting.verdicts import BETTER, LEVEL, NONE, UNKNOWN, WORSE, verdict
 from qrkd_lab.runs import Run
 from qrkd_lab.statistics import holm, p_in_words
@@ -169,7 +177,7 @@ def _figure(found: dict[str, Summary]) -> tuple[list[str], dict[str, Chart]]:
         name: {
             arm: paired_gains(aligned, arm)
             for arm in aligned.frame.index
-            if arm not in (REFERENCE, "teacher") and share_seed(aligned.results, arm)
+            if arm not in (REFERENCE, CHECK, "teacher") and share_seed(aligned.results, arm)
         }
         for name, aligned in found.items()
     }

@@ -9,6 +9,7 @@ from qrkd_lab.report import order_arms
 from qrkd_lab.reporting.markdown import bullets, count, listed, table
 from qrkd_lab.reporting.studies import Studies
 from qrkd_lab.runs import Run
+from qrkd_lab.study import Study
 from qrkd_lab.trace import Trace
 
 __all__ = ["limits", "words"]
@@ -23,7 +24,7 @@ def words(studies: Studies) -> list[str]:
         bullets([
             "A large network, the **teacher**, helps to train a small one, the **student**. An "
             "**arm** is one way to do that; a **control** is an arm that changes one thing in "
-            "`qrkd`.",
+            "`qrkd`, with a weight of its own.",
             "A **seed** fixes everything that is random: the teacher, the student's start, the "
             "order of the batches. All arms of a seed have the same, so they are compared seed by "
             "seed (**paired**), and what one teacher or start does to all arms cancels.",
@@ -55,10 +56,19 @@ def limits(studies: Studies, tunings: Sequence[Trace], left_out: Sequence[Run] =
         "check.",
         f"Scale: {listed(scales)}. The largest network here has {count(largest, 'weight')}. What "
         "holds for networks of this size need not hold for larger ones.",
+        "A seed repeats the training, not the data: each benchmark has one test part and one "
+        "division into training and validation part. An interval says what other seeds would do on "
+        "these data. Which data they are, and whether the official ones, is said under *What ran*.",
+        "All arms are set against the same runs of `rkd`: a seed in which `rkd` did badly lifts "
+        "all differences at once.",
         "The circuits are simulated exactly: no shots, no noise of a device.",
         "Circuits, sizes and weights are the kit's own; no number here is the paper's.",
         "The test part was scored once a run, after the last epoch; no epoch was picked.",
+        "`scratch` has no weight to tune, and all arms of a benchmark share one learning rate, "
+        "which may suit some better than others.",
     ]
+    chose = (_chose(t, studies[t.benchmark]) for t in tunings if t.benchmark in studies)
+    said += [sentence for sentence in chose if sentence]
     if untuned:
         said.append(
             f"No tuning is recorded for {listed(untuned)}: with other weights an arm might do "
@@ -77,3 +87,15 @@ def limits(studies: Studies, tunings: Sequence[Trace], left_out: Sequence[Run] =
             "these and are not of the benchmark's default settings."
         )
     return ["## Limits", bullets(said)]
+
+
+def _chose(trace: Trace, study: Study) -> str:
+    """Whether seeds that chose the weights are among those that the answer rests on."""
+    both = sorted({trial.seed for trial in trace.trials} & set(study.results["seed"]))
+    if not both:
+        return ""
+    return (
+        f"On {trace.benchmark} the weights were chosen by validation scores of "
+        f"{'seed' if len(both) == 1 else 'seeds'} {listed([str(seed) for seed in both])}, which "
+        "are among the seeds of the study."
+    )

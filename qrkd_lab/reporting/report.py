@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qrkd_lab.plots.style import Chart
 from qrkd_lab.published import PUBLISHED
-from qrkd_lab.records.kinds import one_kind
+from qrkd_lab.records.kinds import one_kind, taught
 from qrkd_lab.reporting.answer import answer, glance
 from qrkd_lab.reporting.benchmarks import by_benchmark
 from qrkd_lab.reporting.kernels import what_kernels_did
@@ -138,7 +138,8 @@ def report_on(
             not just one has the benchmark's own settings.
         RecordError: a tuning was cut or edited.
     """
-    runs = [run for name in benchmarks or (None,) for run in read_runs(root, name, scale, False)]
+    names = benchmarks or (None,)
+    runs = taught(run for name in names for run in read_runs(root, name, scale, False))
     found = dict.fromkeys(run.settings["benchmark"] for run in runs)
     lacking = [name for name in benchmarks if name not in found]
     if lacking or not runs:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from qrkd_lab.arms import ARMS, TEACHER
+from qrkd_lab.arms import ARMS, TEACHER, TUNED
 from qrkd_lab.benchmarks import BENCHMARKS
 from qrkd_lab.evidence import paired_gains
 from qrkd_lab.report import order_arms
@@ -15,11 +15,12 @@ from qrkd_lab.study import Study
 from qrkd_lab.summary import Summary, units
 
 __all__ = [
-    "ARM", "REFERENCE", "Studies", "answerable", "controls", "gain_unit", "gains", "kernel_arms",
-    "share_seed", "sort_runs",
+    "ARM", "CHECK", "REFERENCE", "Studies", "answerable", "controls", "gain_unit", "gains",
+    "kernel_arms", "share_seed", "sort_runs",
 ]  # fmt: skip
 
 ARM, REFERENCE = "qrkd", "rkd"  # the claim is about these two
+CHECK = "detached"  # must be the reference, bit for bit
 Studies = Mapping[str, Study]
 
 
@@ -64,8 +65,11 @@ def share_seed(results: pd.DataFrame, arm: str = ARM, reference: str = REFERENCE
 
 
 def kernel_arms(arms: Iterable[str]) -> list[str]:
-    """Those of the arms that add a kernel to ``rkd``, in the order of the kit."""
-    return [arm for arm in order_arms(arms) if arm in ARMS and "kernel" in ARMS[arm].terms]
+    """Those of the arms that add a kernel to ``rkd`` which can teach, in the order of the kit.
+
+    ``detached`` is none: it is ``rkd`` to the last bit, and would be counted as one more try.
+    """
+    return [arm for arm in order_arms(arms) if arm in TUNED]
 
 
 def controls(studies: Studies) -> list[str]:

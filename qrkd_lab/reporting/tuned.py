@@ -24,7 +24,10 @@ READING = (
     "Each arm has one weight of its own: `kd` that of the teacher's outputs, `rkd` that of the "
     "distances (that of the angles is twice as large), `qrkd` and each control that of the kernel. "
     "An arm can win by being tuned harder than the others, so what matters is that all had the "
-    "same candidates, seeds and epochs, and that no candidate was scored on the test part."
+    "same candidates, seeds and epochs, and that no candidate was scored on the test part. The "
+    "search goes in stages: `rkd` builds on the choice for `kd`, and the kernels on that for "
+    "`rkd`. So `qrkd` and its controls have had equal searches, `rkd` one stage fewer, `kd` two, "
+    "and `scratch` none; `rkd_only` and `detached` have the weights of `rkd` and `qrkd`."
 )
 
 

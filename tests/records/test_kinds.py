@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qrkd_lab.records.kinds import has_own_settings, one_kind
+from qrkd_lab.records.kinds import has_own_settings, one_kind, taught
 from tests.records.made_runs import keep, made_run, own_run
 
 OWN = [made_run(arm, seed) for arm in ("rkd", "qrkd") for seed in (0, 1)]
@@ -14,6 +14,12 @@ def test_own_settings_are_the_benchmarks_defaults():
     assert all(map(has_own_settings, OWN))
     assert not has_own_settings(made_run(kernel_weight=10.0))
     assert not has_own_settings(own_run(dict(OWN[0].settings) | {"magic": 1}))
+
+
+def test_a_teacher_without_students_is_no_part_of_a_study():
+    lonely = [made_run("teacher", seed) for seed in (1, 7)]
+    elsewhere = made_run("teacher", 0, "mnist")
+    assert taught([*lonely, *OWN, elsewhere]) == [lonely[0], *OWN]
 
 
 def test_where_an_arm_and_seed_is_there_twice_the_defaults_are_kept():

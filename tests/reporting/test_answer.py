@@ -56,6 +56,14 @@ def test_controls_are_asked_one_by_one():
     assert "| cifar10 | none shown, 0.00 % | none shown, 0.00 % |  |" in found
 
 
+def test_detached_is_a_check_and_no_control():
+    found = said(study("mnist", BETTER, rbf=BETTER, detached=RKD))
+    assert "Of 1 comparison of" in found and "| qrkd against | rkd | rbf |\n" in found
+    assert "must end where `rkd` does, and did in 4 of 4 runs." in found
+    assert "did in 3 of 4 runs." in said(study("mnist", BETTER, rbf=RKD, detached=(0.5, *RKD[1:])))
+    assert "`detached` checks" not in said(study("mnist", BETTER, rbf=RKD))
+
+
 def test_without_both_arms_there_is_no_answer():
     found = said(made_runs(kd=RKD, rkd=RKD))
     assert "**No answer**" in found and glance(sort_runs(made_runs(kd=RKD))) == ([], {})

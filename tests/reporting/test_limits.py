@@ -21,6 +21,13 @@ def test_limits_name_seeds_scale_and_what_was_not_tuned():
     assert "Left out: 2 records on ptb and mnist" in "\n".join(limits(STUDIES, [], others))
 
 
+def test_seeds_that_chose_the_weights_are_named():
+    found = "\n".join(limits(STUDIES, [made_trace(benchmark="mnist")]))
+    assert "On mnist the weights were chosen by validation scores of seeds 0 and 1, which" in found
+    apart = sort_runs(made_runs(rkd=RKD, qrkd=RKD)[2::4])
+    assert "weights were chosen" not in "\n".join(limits(apart, [made_trace(benchmark="mnist")]))
+
+
 def test_only_arms_that_are_there_are_explained():
     found = "\n".join(words(STUDIES))
     assert "| `qrkd` | rkd + quantum kernel |" in found and "`shuffled`" not in found
