@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from scipy import stats
 
-from qrkd_lab.statistics import p_in_words, seeds_needed
+from qrkd_lab.statistics import FEWEST, p_in_words, seeds_needed
 
 __all__ = ["GAPS", "Summary", "questions", "units"]
 
@@ -100,7 +100,7 @@ class Summary:
         spread = half / quantile * math.sqrt(row["pairs"])
         seeds = seeds_needed(row["difference"], spread, self.confidence)
         many = seeds is None or seeds > MANY
-        enough = f"more than {MANY:,} seeds" if many else f"about {seeds} seeds"
+        enough = f"more than {MANY:,} seeds" if many else f"about {max(seeds, FEWEST)} seeds"
         alone = (
             f" for this comparison alone at {_percent(1 - self.confidence)}; beside the other "
             "arms, with Holm's correction, it takes more"

@@ -41,7 +41,8 @@ READING = (
     "many directions it tells apart; a kernel with hardly any spread says nothing.",
     "**Kernel loss**: in the first and in the last epoch, each arm's by its own kernel. "
     "**Bandwidth**: the scale of the angles, chosen on the teacher alone, by one rule for all "
-    "kernels. **Agreement** and **KL**: per cent of test predictions that are the teacher's, and "
+    "kernels (the middle one of the seeds; all other columns are means). **Agreement** and **KL**: "
+    "per cent of test predictions that are the teacher's, and "
     "how far the student's probabilities are from the teacher's (0: the same).",
 )
 Column = tuple[str, Callable[[Run], float], str]
@@ -55,6 +56,7 @@ def _kernel_loss(at: int) -> Callable[[Run], float]:
     return lambda run: run.history[at].get("kernel", math.nan) if run.history else math.nan
 
 
+_BANDWIDTH = _metric("bandwidth")
 COLUMNS: tuple[Column, ...] = (
     ("alignment", _metric(SEEN), ".3f"),
     ("own", _metric("own_kernel_alignment"), ".3f"),
@@ -63,7 +65,7 @@ COLUMNS: tuple[Column, ...] = (
     ("rank", _metric("kernel_rank"), ".1f"),
     ("kernel loss, first epoch", _kernel_loss(0), ".4f"),
     ("last epoch", _kernel_loss(-1), ".4f"),
-    ("bandwidth", _metric("bandwidth"), ".3g"),
+    ("bandwidth", _BANDWIDTH, ".3g"),
     ("agreement, %", lambda run: 100 * run.metrics.get("test_agreement", math.nan), ".2f"),
     ("KL", _metric("test_kl"), ".4f"),
 )
@@ -167,8 +169,10 @@ def _section(name: str, study: Study) -> list[str]:
 
 
 def _mean(of: Callable[[Run], float], runs: Sequence[Run], how: str) -> str:
-    mean = pd.Series([of(run) for run in runs], dtype=float).mean()
-    return "" if math.isnan(mean) else f"{mean:{how}}"
+    """Over seeds; of bandwidths the median, as they are taken from a grid of powers."""
+    values = pd.Series([of(run) for run in runs], dtype=float)
+    middle = values.median() if of is _BANDWIDTH else values.mean()
+    return "" if math.isnan(middle) else f"{middle:{how}}"
 
 
 def _figure(found: dict[str, Summary]) -> tuple[list[str], dict[str, Chart]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from qrkd_lab.equivalence import detectable_difference
 from qrkd_lab.reporting.markdown import ranged
 from qrkd_lab.reporting.studies import gain_unit
-from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.statistics import FEWEST, seeds_needed
 from qrkd_lab.summary import MANY
 
 __all__ = [
@@ -49,7 +49,8 @@ def chance(row: Mapping[str, float]) -> str:
 
 
 def enough_seeds(differences: pd.Series, arms: int = 1) -> str:
-    """How many seeds a test needs to see the mean of these differences as a difference.
+    """How many seeds a test needs to see the mean of these differences as a difference, three at
+    least: with fewer the kit gives no p.
 
     Args:
         differences: of one arm, one a seed.
@@ -66,7 +67,7 @@ def enough_seeds(differences: pd.Series, arms: int = 1) -> str:
 
 
 def _many(seeds: int | None) -> str:
-    return f"more than {MANY:,}" if seeds is None or seeds > MANY else f"{seeds}"
+    return f"more than {MANY:,}" if seeds is None or seeds > MANY else f"{max(seeds, FEWEST)}"
 
 
 def smallest_seen(differences: pd.Series, arms: int = 1) -> float:

@@ -30,6 +30,7 @@ def test_a_verdict_needs_a_small_p_and_takes_its_direction_from_the_gain():
 def test_seeds_that_would_do():
     assert enough_seeds(pd.Series([-0.5, 0.5, 1.5])) == "34"  # a published table's, for 0.5 sd
     assert enough_seeds(pd.Series([1.0, -1.0, 1.001, -1.0])) == "more than 1,000"
+    assert enough_seeds(pd.Series([1.0, 1.01, 0.99])) == "3", "with two there is no p"
     assert enough_seeds(pd.Series([-0.5, 0.5, 1.5]), arms=5) == "34 (51)"  # published: for 1 %
     assert enough_seeds(pd.Series([1.0, -1.0, 1.001, -1.0]), arms=5) == "more than 1,000"
     assert enough_seeds(pd.Series([1.0, 1.0])) == enough_seeds(pd.Series([1.0])) == ""
