@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, load_run, read_runs
 from qrkd_lab.storage import write_folder
+from qrkd_lab.trace import Trace, read_trace
 
 if TYPE_CHECKING:
     from qrkd_lab.settings import Settings
 
-__all__ = ["PUBLISHED", "has_weights", "publish", "published_runs", "published_seeds"]
+__all__ = [
+    "PUBLISHED", "has_weights", "publish", "publish_trace", "published_runs", "published_seeds",
+]  # fmt: skip
 
 PUBLISHED = Path(__file__).parents[1] / "results"  # of a checkout; an installed wheel has none
 LARGEST = 300_000  # bytes of weights that are published: a CNN's are, a GPT-2's are not
@@ -62,6 +65,23 @@ def published_seeds(
 def has_weights(run: Run) -> bool:
     """Whether ``run.weights()`` has something to read."""
     return run.path is not None and (run.path / WEIGHTS).exists()
+
+
+def publish_trace(trace: Trace, folder: str | Path = PUBLISHED) -> Path:
+    """Copy the trace of a tuning into a folder of records; returns the file.
+
+    Raises:
+        ValueError: another one is there, and this one has not all that it has.
+        RecordError: the one that is there is damaged, or the disk is full or read-only.
+    """
+    path, seeds = trace.path(folder), {trial.seed for trial in trace.trials}
+    if path.exists() and (lost := read_trace(path).lost_by(trace, trace.chosen, seeds)):
+        raise ValueError(
+            f"{path} is the trace of another tuning, and would be replaced. It has "
+            f"{'; '.join(lost)}: this one does not. If the records beside it go too, delete that "
+            "file first."
+        )
+    return trace.save(folder)
 
 
 def publish(runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = LARGEST) -> int:

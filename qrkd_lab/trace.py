@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qrkd_lab.records.recipe import set_words
 from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json, writing
 
 if TYPE_CHECKING:
@@ -132,6 +133,30 @@ class Trace:
         ).reset_index()
         table["chosen"] = table["counts"] & (table["weight"] == table["arm"].map(self.chosen))
         return table
+
+    def lost_by(self, other: Trace, arms: Iterable[str], seeds: Iterable[int]) -> list[str]:
+        """What this trace has, in words, and another with these arms and seeds has not."""
+        lost = []
+        if self.data["sha256"] != other.data["sha256"]:
+            lost.append(f"the data {self.data['name']}, sha256 {self.data['sha256'][:12]}")
+        if self.epochs != other.epochs:
+            lost.append(f"--epochs {self.epochs}")
+        if self.overrides != other.overrides:
+            lost.append(" ".join(set_words(self.overrides)) or "no --set")
+        tried = sorted({trial.seed for trial in self.trials})
+        for what, own, others in (
+            ("arms", self.chosen, arms),
+            (
+                "weights",
+                [f"{weight:g}" for weight in self.weights],
+                map("{:g}".format, other.weights),
+            ),
+            ("seeds", map(str, tried), map(str, seeds)),
+        ):
+            held = set(others)
+            lacks = [each for each in own if each not in held]
+            lost += [f"the {what} {', '.join(lacks)}"] if lacks else []
+        return lost
 
     def path(self, root: str | os.PathLike[str]) -> Path:
         """The file that holds the trace under a folder of records."""

@@ -33,7 +33,6 @@ from qrkd_lab.kernels.base import whole
 from qrkd_lab.learner import Diverged, make_learner
 from qrkd_lab.parallel import check_jobs, each
 from qrkd_lab.recipe import Recipe, keep, loaded
-from qrkd_lab.records.recipe import set_words
 from qrkd_lab.runs import versions
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
@@ -246,24 +245,7 @@ def _check_replaceable(
 ) -> None:
     """Refuse to begin what would end in the loss of another trace."""
     path = planned.path(folder)
-    if not path.exists():
-        return
-    there = read_trace(path)
-    odd = []
-    if there.data["sha256"] != planned.data["sha256"]:
-        odd.append(f"the data {there.data['name']}, sha256 {there.data['sha256'][:12]}")
-    if there.epochs != planned.epochs:
-        odd.append(f"--epochs {there.epochs}")
-    if there.overrides != planned.overrides:
-        odd.append(" ".join(set_words(there.overrides)) or "no --set")
-    tried = {trial.seed for trial in there.trials}
-    for what, lacks in (
-        ("arms", [arm for arm in there.chosen if arm not in ("kd", "rkd", *arms)]),
-        ("weights", [f"{weight:g}" for weight in there.weights if weight not in planned.weights]),
-        ("seeds", [str(seed) for seed in sorted(tried - set(seeds))]),
-    ):
-        odd += [f"the {what} {', '.join(lacks)}"] if lacks else []
-    if odd:
+    if path.exists() and (odd := read_trace(path).lost_by(planned, ("kd", "rkd", *arms), seeds)):
         raise ValueError(
             f"{path} is the trace of another tuning, and would be replaced. It has "
             f"{'; '.join(odd)}: this one does not. Ask for the same and more, give another "

@@ -13,7 +13,7 @@ from qrkd_lab.__main__ import main
 from qrkd_lab.arms import TEACHER, TUNED
 from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.benchmarks.images import ImageBenchmark
-from qrkd_lab.published import PUBLISHED
+from qrkd_lab.published import PUBLISHED, publish_trace
 from qrkd_lab.runs import read_runs
 from qrkd_lab.trace import read_trace
 from qrkd_lab.tuning import tune
@@ -216,6 +216,14 @@ def test_a_trace_is_published_with_the_records_beside_it(trace, tmp_path):
     publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
     assert main([*publish, "--out", str(tmp_path / "out")]) == 0
     assert read_trace(tmp_path / "out" / "digits" / "smoke") == trace
+
+
+def test_a_published_trace_is_replaced_only_by_one_that_has_all_that_it_has(trace, tmp_path):
+    publish_trace(trace, tmp_path)
+    fewer = replace(trace, trials=tuple(t for t in trace.trials if t.seed == 1000))
+    with pytest.raises(ValueError, match="It has the seeds 1001: this one does not"):
+        publish_trace(fewer, tmp_path)
+    assert read_trace(tmp_path / "digits" / "smoke") == trace
 
 
 def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():

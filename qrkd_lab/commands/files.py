@@ -52,7 +52,7 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.published import publish
+    from qrkd_lab.published import publish, publish_trace
     from qrkd_lab.records.kinds import one_kind, taught
     from qrkd_lab.runs import read_runs
     from qrkd_lab.trace import FILE, read_trace
@@ -63,12 +63,12 @@ def _publish(arguments: argparse.Namespace) -> None:
             f"no runs of {arguments.benchmark} at scale {arguments.scale} in {arguments.runs_dir}"
         )
     runs, left_out = one_kind(runs)
+    path = Path(arguments.runs_dir, arguments.benchmark, arguments.scale, FILE)
+    if path.exists():
+        print(f"the trace of the tuning: {publish_trace(read_trace(path), arguments.out)}")
     print(f"{publish(runs, arguments.out)} of {len(runs)} records copied to {arguments.out}")
     if left_out:
         print(f"{len(left_out)} of other than the default settings left out")
-    trace = Path(arguments.runs_dir, arguments.benchmark, arguments.scale, FILE)
-    if trace.exists():
-        print(f"and the trace of its tuning: {read_trace(trace).save(arguments.out)}")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
