@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrkd_lab.records.recipe import set_words
 from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json, writing
 
 if TYPE_CHECKING:
@@ -136,6 +135,8 @@ class Trace:
 
     def lost_by(self, other: Trace, arms: Iterable[str], seeds: Iterable[int]) -> list[str]:
         """What this trace has, in words, and another with these arms and seeds has not."""
+        from qrkd_lab.records.recipe import set_words  # it needs torch, and a trace does not
+
         lost = []
         if self.data["sha256"] != other.data["sha256"]:
             lost.append(f"the data {self.data['name']}, sha256 {self.data['sha256'][:12]}")
