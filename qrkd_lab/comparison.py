@@ -101,6 +101,11 @@ def compare(
     notes = [f"{len(runs)} runs came with the kit, trained elsewhere"] if runs else []
     failures: list[str] = []
     if rest := [seed for seed in wanted if seed not in ready]:
+        if published and progress:
+            _say(
+                f"{benchmark}: {len(rest)} of {len(wanted)} seeds did not come with the kit, with "
+                "these arms and settings; they are trained, or taken from your own records"
+            )
         recipe = Recipe(str(benchmark), scale, data_dir, place, overrides)
         folder = Path(runs_dir)
         own, failures, note = _own_runs(recipe, names, rest, folder, jobs, cluster, progress)

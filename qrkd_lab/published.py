@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, load_run, read_runs
-from qrkd_lab.storage import write_folder
+from qrkd_lab.storage import write_folder, writing
 from qrkd_lab.trace import Trace, read_trace
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def publish(runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = 
         largest: bytes of a weights file that still comes along.
 
     Raises:
-        RecordError: a run that is not saved, or was damaged.
+        RecordError: a run that is not saved, or was damaged, or a folder that cannot be written.
     """
     count = 0
     for run in runs:
@@ -106,5 +106,6 @@ def publish(runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = 
         if has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest:
             files[WEIGHTS] = (run.path / WEIGHTS).read_bytes()
         target = Path(folder, *run.path.resolve().parts[-3:])
-        count += write_folder(target, files)
+        with writing(f"the record in {target}", "out"):
+            count += write_folder(target, files)
     return count

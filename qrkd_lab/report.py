@@ -242,5 +242,5 @@ def _notes_on_records(rows: pd.DataFrame) -> list[str]:
     for arm, group in rows.groupby("arm", sort=False):
         without_seed = [{k: v for k, v in r.settings.items() if k != "seed"} for r in group["run"]]
         if odd := [k for k in without_seed[0] if len({repr(s.get(k)) for s in without_seed}) > 1]:
-            notes.append(f"{arm} was not run with one setting: {', '.join(odd)} differ.")
+            notes.append(f"The runs of {arm} have different settings: {', '.join(odd)}.")
     return notes

@@ -145,8 +145,8 @@ def reproduce(
     check_writable(folder, "out")
     check_writable(records)
     with alone(folder):
-        parts, failures = _with_data(parts)
-        runs, failed = _all_groups(parts, group_size, folder, jobs, retry)
+        ready, failures = _with_data(parts)
+        runs, failed = _all_groups(ready, group_size, folder, jobs, retry)
         failures += failed
         report = None
         if runs:
@@ -156,7 +156,7 @@ def reproduce(
             tunings, failed = _tunings(runs, records)
             failures += failed
             try:
-                report = write_report(runs, folder, command, tunings)
+                report = write_report(runs, folder, command, tunings, _lacking(parts, runs))
             except RecordError as error:
                 failures.append(str(error))
     return Reproduced(report, tuple(failures))
@@ -239,6 +239,22 @@ def _one_group(
     _say(f"{place} {group.name}: {said} {duration(done.seconds)}")
     kept = group.outcome()
     return f"{cause}\n{RETRY}" if kept and kept.cause else cause
+
+
+def _lacking(parts: Iterable[_Part], runs: Iterable[Run]) -> list[str]:
+    """What was asked for and is not recorded: a sentence a benchmark."""
+    held = {tuple(run.settings[name] for name in ("benchmark", "arm", "seed")) for run in runs}
+    said = []
+    for part in parts:
+        asked = [(part.benchmark, a, s) for s in part.seeds for a in (TEACHER, *part.arms)]
+        lacks = [run for run in asked if run not in held]
+        seeds = ", ".join(str(seed) for seed in dict.fromkeys(seed for _, _, seed in lacks))
+        if lacks:
+            said.append(
+                f"{part.benchmark}: {len(lacks)} of the {len(asked)} runs that were asked for are "
+                f"not recorded, of the seeds {seeds}"
+            )
+    return said
 
 
 def _tunings(runs: Iterable[Run], runs_dir: Path) -> tuple[list[Trace], list[str]]:

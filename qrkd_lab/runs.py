@@ -191,10 +191,14 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
         weights: False: a record without its weights is whole too, see :mod:`qrkd_lab.published`.
 
     Raises:
-        RecordError: the record is cut, edited, of another format, not the run its folder's name
-            says, or its weights are missing, cut or changed.
+        RecordError: there is no such folder; the record is cut, edited, of another format, not the
+            run its folder's name says, or its weights are missing, cut or changed.
     """
     path = Path(path)
+    if not path.is_dir():
+        raise RecordError(
+            f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
+        )
     record = read_json(path / RECORD)
     if record.get("format") != FORMAT:
         said = record.get("versions")

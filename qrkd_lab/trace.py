@@ -86,8 +86,9 @@ class Trace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The choice as settings, for ``ql.compare(..., **trace.settings)``."""
-        return weight_settings(self.chosen)
+        """The choice, and what it was tuned with that is not its benchmark's own, as settings, for
+        ``ql.compare(..., **trace.settings)``."""
+        return {**self.overrides, **weight_settings(self.chosen)}
 
     def as_options(self) -> str:
         """The same as arguments of ``python -m qrkd_lab compare ... --set``.
@@ -96,8 +97,10 @@ class Trace:
             >>> trace.as_options()                                    # doctest: +SKIP
             "kd_weight=0.3 distance_weight=1 angle_weight=2 'kernel_weights={qrkd: 1, rbf: 0.1}'"
         """
-        words = []
-        for name, value in self.settings.items():
+        from qrkd_lab.records.recipe import set_words
+
+        words = shlex.split(" ".join(set_words(self.overrides)[1:]))
+        for name, value in weight_settings(self.chosen).items():
             if isinstance(value, Mapping):
                 inside = ", ".join(f"{arm}: {weight:g}" for arm, weight in value.items())
                 words.append(f"{name}={{{inside}}}")

@@ -45,6 +45,7 @@ __all__ = ["TuningError", "tune"]
 QUARTER = 0.25  # of a study's epochs
 FIRST_SEED = 1000  # beyond those of a study, which count from 0
 TRIALS = "trials.json"
+CHOSEN = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight", "kernel_weights")
 
 
 class TuningError(RuntimeError):
@@ -90,14 +91,15 @@ def tune(
             :data:`FIRST_SEED` on, so that no seed of a study has chosen its own weights.
         weights: the candidates of every arm.
         epochs: of a candidate's training; None: a quarter of the scale's, rounded up.
-        overrides: any other field of :class:`~qrkd_lab.settings.Settings`.
+        overrides: any field of :class:`~qrkd_lab.settings.Settings` that is not chosen here.
 
     Returns:
         The trace: every trial, and what was chosen. ``ql.compare(..., **trace.settings)`` trains
         the study with it.
 
     Raises:
-        ValueError: an arm that has no kernel to weigh, no candidates, or a weight out of range; or
+        ValueError: an arm that has no kernel to weigh, no candidates, a weight out of range, or a
+            weight given as a setting; or
             the trace that is there has other settings, or more arms, weights or seeds.
         DataError, RecordError: as :func:`~qrkd_lab.compare`.
         TuningError: a stage failed on some seeds; says which, and why.
@@ -109,6 +111,10 @@ def tune(
     """
     check_jobs(jobs)
     wanted, drawn, grid = _arms(arms), which_seeds(seeds, FIRST_SEED), _grid(weights)
+    if given := [name for name in CHOSEN if name in overrides]:
+        raise ValueError(
+            f"{given[0]} is what tune chooses: give candidates as weights=, and no setting of it"
+        )
     own = benchmark_settings(benchmark, scale)
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})

@@ -60,6 +60,35 @@ def test_a_seed_is_taken_whole_or_not_at_all(study, shelf, tmp_path):
     assert len(third.runs) == 9
 
 
+def test_what_did_not_come_with_the_kit_is_said_before_it_is_trained(shelf, tmp_path, capsys):
+    small = SMALL | {"progress": True}
+    ql.compare("digits", ARMS, seeds=3, published=True, runs_dir=tmp_path / "own", **small)
+    said = capsys.readouterr().err
+    assert (
+        0 <= said.find("digits: 1 of 3 seeds did not come with the kit") < said.find("trained in")
+    )
+    ql.compare("digits", ARMS, seeds=2, published=True, **small)
+    assert "did not come" not in capsys.readouterr().err
+
+
+def test_a_record_without_weights_cannot_be_exported_and_is_not_called_damaged(tmp_path, capsys):
+    run = next(run for run in published_runs("ptb") if run.settings["arm"] == "qrkd")
+    assert main(["export", str(run.path), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "was published without its weights" in said and "damaged" not in said
+    assert main(["export", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_advice(study, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="cannot be written: .* give a folder that can be"):
+        publish(study.runs, tmp_path / "file")
+    asked = ["compare", "digits", "--arms", "rkd", "--scale", "smoke"]
+    assert main([*asked, "--out", str(tmp_path / "file")]) == 1, "before anything is trained"
+    assert "give a folder that can be written (out)" in capsys.readouterr().err
+
+
 def test_other_settings_are_other_runs(shelf):
     asked = benchmark_settings("digits", "smoke", train_size=128, validation_size=100)
     assert set(published_seeds([asked.replace(arm="rkd")], [0, 7])) == {0}

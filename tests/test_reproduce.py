@@ -57,8 +57,8 @@ def reports(monkeypatch):
     """A stand-in for the report: what it was asked for."""
     asked = []
 
-    def write_report(runs, folder, command, tunings=()):
-        asked.append(SimpleNamespace(runs=runs, command=command, tunings=tunings))
+    def write_report(runs, folder, command, tunings=(), missing=()):
+        asked.append(SimpleNamespace(runs=runs, command=command, tunings=tunings, missing=missing))
         return Path(folder, "report.md")
 
     monkeypatch.setitem(
@@ -102,6 +102,7 @@ def test_it_ends_in_a_report_on_this_study_and_no_other_run(kernels, reports):
     assert {run.path.name for run in report.runs} == {run.path.name for run in again.runs}
     assert len(report.runs) == 2 * 3
     assert report.command == "python -m qrkd_lab reproduce digits --scale smoke"
+    assert report.missing == []
 
 
 def test_the_report_gets_the_search_that_chose_the_weights(kernels, reports, monkeypatch, tmp_path):
@@ -188,6 +189,8 @@ def test_missing_data_are_said_before_anything_runs(kernels, reports, monkeypatc
     done = reproduce(scale="smoke", jobs=1)
     assert kernels == [("digits", [0, 1])] and len(done.failures) == 1
     assert "python -m qrkd_lab data mnist" in done.failures[0]
+    (lacks,) = reports[-1].missing
+    assert lacks.startswith("mnist: 3 of the 3 runs that were asked for are not recorded, of the")
     said = capsys.readouterr().err
     assert 0 <= said.find("no images") < said.find("executing")
 

@@ -34,11 +34,16 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from qrkd_lab.benchmarks import benchmark_of
+    from qrkd_lab.published import has_weights
     from qrkd_lab.runs import load_run
+    from qrkd_lab.storage import writing
 
-    run = load_run(arguments.run)
+    run = load_run(arguments.run, weights=False)
+    if not has_weights(run):
+        run.weights()  # says why there are none, before the data are read
     benchmark = benchmark_of(run, arguments.data_dir, folder=arguments.benchmark)
-    print(benchmark.export(run, arguments.folder))
+    with writing(f"the model in {arguments.folder}", "folder"):
+        print(benchmark.export(run, arguments.folder))
 
 
 def add_publish(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +71,9 @@ def _publish(arguments: argparse.Namespace) -> None:
     path = Path(arguments.runs_dir, arguments.benchmark, arguments.scale, FILE)
     if path.exists():
         print(f"the trace of the tuning: {publish_trace(read_trace(path), arguments.out)}")
-    print(f"{publish(runs, arguments.out)} of {len(runs)} records copied to {arguments.out}")
+    new = publish(runs, arguments.out)
+    there = f", {len(runs) - new} are there already" if new < len(runs) else ""
+    print(f"{new} of {len(runs)} records copied to {arguments.out}{there}")
     if left_out:
         print(f"{len(left_out)} of other than the default settings left out")
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 __all__ = ["add_compare", "add_reproduce", "add_tune"]
@@ -30,7 +31,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--set", **_MANY, default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
-    add("--published", action="store_true", help="take the records that came with the kit")
+    add("--published", action="store_true",
+        help="take the records that came with the kit; what they lack is trained")  # fmt: skip
     _add_scheduler(parser)
     add("--out", help="folder for results.csv, summary.md and figures (default: not written)")
     parser.set_defaults(command=_compare)
@@ -39,6 +41,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from qrkd_lab.arms import DEFAULT_ARMS
     from qrkd_lab.comparison import compare
+    from qrkd_lab.storage import check_writable
 
     arms = arguments.arms or DEFAULT_ARMS
     if arguments.reference not in (None, *arms):
@@ -46,6 +49,8 @@ def _compare(arguments: argparse.Namespace) -> None:
             f"reference {arguments.reference!r} is not among the arms {', '.join(arms)}"
         )
     overrides = _settings(arguments)
+    if arguments.out:
+        check_writable(Path(arguments.out), "out")
     study = compare(
         arguments.benchmark,
         arms,

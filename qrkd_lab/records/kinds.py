@@ -7,6 +7,7 @@ publication is on one kind: two records of one arm and seed are two answers to o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from qrkd_lab.arms import TEACHER
 from qrkd_lab.records.changes import changes_of, in_words
@@ -32,43 +33,53 @@ def _lesson(run: Run) -> tuple[str, str, int]:
 
 
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
-    """Runs of which each arm and seed is there once, and those that are left out for it.
+    """Runs of which each arm has one kind of settings, and those that are left out for it.
 
-    A benchmark in which some arm and seed has several runs keeps those of its own settings, of all
-    its arms; any other keeps what it has.
+    A benchmark in which the runs of some arm differ in a setting besides the seed, or some arm and
+    seed has several runs, keeps those of its own settings, of all its arms; any other keeps what
+    it has.
 
     Raises:
-        ValueError: of several runs of one arm and seed not just one has its benchmark's own
-            settings.
+        ValueError: of several kinds of an arm none, or of several runs of one arm and seed not just
+            one, has its benchmark's own settings.
 
     Example:
         >>> kept, others = one_kind(read_runs("runs", "mnist", "laptop"))      # doctest: +SKIP
     """
-    found: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        found.setdefault((run.settings["benchmark"], run.settings["scale"]), []).append(run)
+    found = _grouped(runs, "benchmark", "scale")
     kept, others = [], []
-    for of_one in found.values():
-        several = [same for same in _by_arm_and_seed(of_one) if len(same) > 1]
+    for of_one in found:
+        several = [same for same in _grouped(of_one, "arm", "seed") if len(same) > 1]
+        mixed = [held for held in _grouped(of_one, "arm") if len(set(map(_kind, held))) > 1]
         for same in several:
             if sum(map(has_own_settings, same)) != 1:
-                raise ValueError(_undecided(same))
+                raise ValueError(_undecided(same, same[0].name))
+        for held in mixed:
+            if not any(map(has_own_settings, held)):
+                raise ValueError(_undecided(held, f"{held[0].settings['arm']} in one setting"))
         for run in of_one:
-            (others if several and not has_own_settings(run) else kept).append(run)
+            left = (several or mixed) and not has_own_settings(run)
+            (others if left else kept).append(run)
     return kept, others
 
 
-def _by_arm_and_seed(runs: Sequence[Run]) -> list[list[Run]]:
-    found: dict[tuple[str, int], list[Run]] = {}
+def _grouped(runs: Iterable[Run], *names: str) -> list[list[Run]]:
+    """The runs that share these settings, group by group."""
+    found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        found.setdefault((run.settings["arm"], run.settings["seed"]), []).append(run)
+        found.setdefault(tuple(run.settings[name] for name in names), []).append(run)
     return list(found.values())
 
 
-def _undecided(same: Sequence[Run]) -> str:
+def _kind(run: Run) -> str:
+    """All settings but the seed."""
+    return repr(sorted((dict(run.settings) | {"seed": 0}).items()))
+
+
+def _undecided(same: Sequence[Run], what: str) -> str:
     which = "\n  ".join(f"{run.path or run.key}: {_said(run) or 'defaults'}" for run in same)
     return (
-        f"expected one record of {same[0].settings['benchmark']} {same[0].name}, or one with the "
+        f"expected one record of {same[0].settings['benchmark']} {what}, or one with the "
         f"default settings among several, got {len(same)}:\n  {which}\nMove the folders of all "
         "kinds but one elsewhere, or name another --runs-dir."
     )

@@ -18,12 +18,16 @@ from qrkd_lab.study import Study
 __all__ = ["what_ran"]
 
 
-def what_ran(studies: Studies, command: str) -> list[str]:
-    """The section from which somebody else can repeat the study, and see what is odd about it."""
+def what_ran(studies: Studies, command: str, missing: Sequence[str] = ()) -> list[str]:
+    """The section from which somebody else can repeat the study, and see what is odd about it.
+
+    ``missing`` says what was asked for and is not there; what some arms have and others lack is
+    found here.
+    """
     runs = [run for study in studies.values() for run in study.runs]
     hours = sum(sum(run.seconds.values()) for run in runs) / 3600
     days = sorted(run.finished[:10] for run in runs)
-    gaps = [line for name, study in studies.items() for line in _gaps(name, study)]
+    gaps = [*missing, *(line for name, study in studies.items() for line in _gaps(name, study))]
     return [
         "## What ran",
         f"This report was written by\n\n    {command}\n\nfrom {count(len(runs), 'record')}, "
@@ -35,7 +39,7 @@ def what_ran(studies: Studies, command: str) -> list[str]:
             [_row(name, study) for name, study in studies.items()],
         ),
         "The runs can be repeated by these commands, one for each group of arms with the same "
-        "settings; what is recorded already is not trained again:",
+        "settings; what is recorded already in the folder of `--runs-dir` is not trained again:",
         "\n".join(f"    {line}" for study in studies.values() for line in _commands(study)),
         "### Machines and versions",
         bullets(_kinds(runs)),

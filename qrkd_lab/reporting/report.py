@@ -69,6 +69,7 @@ def compose(
     command: str,
     tunings: Sequence[Trace] = (),
     left_out: Sequence[Run] = (),
+    missing: Sequence[str] = (),
 ) -> Report:
     """The report on some records.
 
@@ -77,6 +78,7 @@ def compose(
         command: that wrote the report, as it is typed.
         tunings: traces of the benchmarks whose weights were tuned.
         left_out: runs that lie beside them and are of other settings; they are counted.
+        missing: what was asked for and is not among the runs, in words.
 
     Raises:
         ValueError: no runs, several scales of a benchmark, or two runs of one arm and seed.
@@ -91,13 +93,14 @@ def compose(
         f"An account of {count(held, 'training run')} on {count(len(studies), 'benchmark')}. Every "
         "number, verdict and sentence about them is computed from the records; the same records "
         "give the same text.",
+        *(["**Not all that was asked for is here**: see *Missing runs*."] if missing else []),
         *answer(studies),
         *seen,
         *words(studies),
         *each,
         *kernels,
         *weights_used(studies, tunings),
-        *what_ran(studies, command),
+        *what_ran(studies, command, missing),
         *limits(studies, tunings, left_out),
     ]
     return Report("\n\n".join(parts) + "\n", figures | more | drawn)
@@ -108,6 +111,7 @@ def write_report(
     folder: str | os.PathLike[str],
     command: str,
     tunings: Sequence[Trace] = (),
+    missing: Sequence[str] = (),
 ) -> Path:
     """Compose a report and write it; see :func:`compose` and :meth:`Report.save`.
 
@@ -115,7 +119,7 @@ def write_report(
         >>> write_report(study.runs, "out", "make reproduce")          # doctest: +SKIP
         PosixPath('out/report.md')
     """
-    return compose(runs, command, tunings).save(folder)
+    return compose(runs, command, tunings, missing=missing).save(folder)
 
 
 def report_on(
@@ -138,7 +142,7 @@ def report_on(
             not just one has the benchmark's own settings.
         RecordError: a tuning was cut or edited.
     """
-    names = benchmarks or (None,)
+    names = dict.fromkeys(benchmarks) or (None,)
     runs = taught(run for name in names for run in read_runs(root, name, scale, False))
     found = dict.fromkeys(run.settings["benchmark"] for run in runs)
     lacking = [name for name in benchmarks if name not in found]

@@ -28,6 +28,14 @@ def test_where_an_arm_and_seed_is_there_twice_the_defaults_are_kept():
     assert one_kind([*changed, *OWN, *elsewhere]) == ([*OWN, *elsewhere], changed)
 
 
+def test_seeds_of_other_settings_are_no_further_seeds_of_an_arm():
+    changed = [made_run("qrkd", seed, kernel_weight=100.0) for seed in (2, 3)]
+    assert one_kind([*OWN, *changed]) == (OWN, changed)
+    odd = [made_run("qrkd", seed, kernel_weight=float(seed)) for seed in (20, 30)]
+    with pytest.raises(ValueError, match="one record of digits qrkd in one setting, .* got 2:"):
+        one_kind([*OWN[:2], *odd])
+
+
 def test_where_nothing_is_there_twice_all_is_kept():
     runs = [*OWN, made_run("rbf", 0, kernel_weight=10.0)]
     assert one_kind(runs) == (runs, [])

@@ -39,6 +39,15 @@ def test_a_report_is_written_whole_and_the_same_again(tmp_path):
     assert drawn == ["improvements.png", "kernel_arms.png"]
 
 
+def test_what_was_asked_for_and_is_missing_is_said_on_the_first_page():
+    text = compose(
+        made_runs(rkd=RKD, qrkd=SAME), "make all", missing=["ptb: 3 of the 3 runs"]
+    ).markdown
+    assert text.index("Not all that was asked for is here") < text.index("## The claim")
+    assert "### Missing runs\n\n- ptb: 3 of the 3 runs\n" in text and "None: every" not in text
+    assert "Not all that" not in compose(made_runs(rkd=RKD, qrkd=SAME), "make all").markdown
+
+
 def test_records_and_tunings_are_found_by_the_command(tmp_path, capsys):
     keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME), *made_runs("ptb", rkd=RKD))
     made_trace(benchmark="mnist").save(tmp_path)
