@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO := runs/demo
 JOBS ?= 2
 SCALE ?= laptop
+BENCHMARK ?= $(BENCHMARKS)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo notebooks reproduce test test-browser lab dashboard bench doctor clean broken
@@ -30,9 +31,10 @@ notebooks: $(STAMP) ## run all notebooks at laptop scale and write the outputs b
 	$(BIN)/python -m qrkd_lab notebook notebooks/*.ipynb --in-place --jobs $(JOBS)
 
 # One word in SEEDS says how many, several say which.
-reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
+reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb" ARMS="rkd qrkd" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
 	$(BIN)/python -m qrkd_lab reproduce $(BENCHMARK) --scale $(SCALE) --jobs $(JOBS) \
-	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(RETRY),--retry) \
+	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(ARMS),--arms $(ARMS)) \
+	    $(if $(filter-out 0,$(RETRY)),--retry) \
 	    $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(REPRODUCE_ARGS)
 
 # One thread a process: threads of several that wait for each other's cores take up to fifty times as long.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -57,4 +58,5 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # no line of our source
     sys.exit(main())

@@ -23,6 +23,7 @@ from qrkd_lab.reporting.studies import (
 from qrkd_lab.reporting.verdicts import (
     BETTER,
     SHORT,
+    UNKNOWN,
     WORSE,
     chance,
     enough_seeds,
@@ -161,7 +162,7 @@ def _teacher(study: Study) -> list[str]:
 def _figure(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
     """All arms with a kernel against the reference, a panel a benchmark."""
     found: dict[str, dict[str, pd.Series]] = {}
-    sure = []
+    sure, known = [], False
     for name, study in answerable(studies).items():
         summary = study.summary(REFERENCE)
         scale = 100 / summary.frame.loc[REFERENCE, "mean"]
@@ -173,12 +174,15 @@ def _figure(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
         }
         for arm, values in found[name].items():
             word = verdict(values.mean(), summary.frame.loc[arm, "p_adjusted"])
+            known |= word != UNKNOWN
             sure += [f"{arm} is {word} on {name}"] if word in (BETTER, WORSE) else []
     if not found:
         return [], {}
     title = (
         f"Of the arms that add a kernel to {REFERENCE}, {listed(sure)}; nothing else shows"
         if sure
+        else f"Arms that add a kernel to {REFERENCE}: too few seeds to tell them from it"
+        if not known
         else f"No arm that adds a kernel to {REFERENCE} differs from it by more than these seeds "
         "could show, all arms asked at once"
     )

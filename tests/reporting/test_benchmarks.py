@@ -32,6 +32,12 @@ def test_arms_with_their_verdict_wins_and_cost():
     )
 
 
+def test_too_few_seeds_are_no_finding():
+    _, figures = said(made_runs(rkd=RKD[:1], qrkd=SAME[:1]))
+    alt = figures["kernel_arms"].alt
+    assert alt.startswith("Arms that add a kernel to rkd: too few seeds to tell them from it.")
+
+
 def test_variance_is_shared_out_among_rkd_and_the_arms_built_on_it():
     found, _ = said(made_runs(scratch=(0.1, 0.9, 0.2, 0.3), rkd=RKD, qrkd=RKD, rbf=RKD))
     assert "100 % lies between seeds (which pairing takes out), 0 % between arms" in found
