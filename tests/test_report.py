@@ -267,7 +267,10 @@ def test_no_shared_seed() -> None:
         ({"versions": {"torch": "2.13"}}, "The runs differ in torch: 2.14 (9 runs) and 2.13 (1"),
         ({"data": {"source": "JPEG copy", "sha256": "ab12"}}, "The runs differ in data source"),
         ({"data": {"source": "official IDX files", "sha256": "x"}}, "The runs differ in data cont"),
-        ({"settings": make_run("qrkd", 4, 0, epochs=9).settings}, "qrkd was not run with one"),
+        (
+            {"settings": make_run("qrkd", 4, 0, epochs=9).settings},
+            "The runs of qrkd have different settings: epochs.",
+        ),
     ],
 )
 def test_runs_that_are_not_alike_are_noted(change: dict[str, Any], note: str) -> None:
