@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,12 @@ from qrkd_lab.kernel_numbers import kernel_numbers
 from qrkd_lab.learner import Diverged, Learner, make_learner, teacher_learner
 from qrkd_lab.runs import Run, find_run, run_key, save_run, versions
 from qrkd_lab.settings import Settings
+from qrkd_lab.turns import turn
 from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["find", "run_seed", "teacher_run"]
+
+LOOK = 0.5  # seconds between two looks at whether another process is done
 
 
 def run_seed(
@@ -35,7 +38,8 @@ def run_seed(
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
-    What another process has recorded in the meantime is taken, not trained again.
+    What another process has recorded in the meantime is taken, not trained again; what it trains
+    at the moment is awaited.
 
     Args:
         benchmark: of the study.
@@ -102,8 +106,55 @@ def _trained(
     position: int,
     watch: Watch | None,
 ) -> Iterator[Run | Diverged]:
-    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
+    """Train a lockstep to its end and record its runs; or take them, where another process does."""
     checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
+    taken = _patience(learners[0].settings, runs_dir, show, watch)
+    with turn(runs_dir, str(checkpoint.path.relative_to(runs_dir)), taken):
+        found = [find(benchmark, learner.settings, runs_dir) for learner in learners]
+        if not any(found):
+            yield from _lockstep(
+                benchmark, learners, epochs, teacher, runs_dir, show, position, checkpoint, watch
+            )
+            return
+    yield from (run for run in found if run is not None)
+    rest = [learner for learner, run in zip(learners, found, strict=True) if run is None]
+    if rest:
+        yield from _trained(benchmark, rest, epochs, teacher, runs_dir, show, position, watch)
+
+
+def _patience(
+    settings: Settings, runs_dir: Path, show: bool, watch: Watch | None
+) -> Callable[[], None]:
+    """What to do while another process trains the same: say so once, and wait."""
+    note = watch.note if watch is not None else Watch().note if show else lambda _: None
+    said: list[str] = []
+
+    def taken() -> None:
+        if not said:
+            said.append(
+                f"{settings.benchmark}, seed {settings.seed}: another process is training this "
+                f"into {runs_dir}; its records are awaited"
+            )
+            note(said[0])
+        if watch is not None:
+            watch.waiting()
+        time.sleep(LOOK)
+
+    return taken
+
+
+def _lockstep(
+    benchmark: Benchmark,
+    learners: list[Learner],
+    epochs: int,
+    teacher: nn.Module | None,
+    runs_dir: Path,
+    show: bool,
+    position: int,
+    checkpoint: Checkpoint,
+    watch: Watch | None,
+) -> Iterator[Run | Diverged]:
+    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
     whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
     try:
         for epoch in train(benchmark, learners, epochs, teacher, show, position, checkpoint, watch):

@@ -29,6 +29,7 @@ from qrkd_lab.storage import (
     replacing,
     writing,
 )
+from qrkd_lab.turns import turn
 
 __all__ = ["Outcome", "SeedGroup", "alone", "split_seeds"]
 
@@ -154,16 +155,12 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         RuntimeError: another holds it.
     """
-    import fcntl
 
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"another process reproduces into {folder} at this moment: wait for it, or give "
-                "another folder (--out). Records in the same runs_dir serve both."
-            ) from None
-        except OSError:  # a file system without locks: two would train the same twice, no more
-            pass
+    def taken() -> None:
+        raise RuntimeError(
+            f"another process reproduces into {folder} at this moment: wait for it, or give "
+            "another folder (--out). Records in the same runs_dir serve both."
+        )
+
+    with turn(folder, "reproduce", taken):
         yield

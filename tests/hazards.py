@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
@@ -77,6 +77,26 @@ def in_fork(function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN4
     """What the function returns, or raises, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=FORKS) as pool:
         return pool.submit(function, *arguments).result()
+
+
+@contextmanager
+def elsewhere(hold: Callable[..., AbstractContextManager], *arguments: Any) -> Iterator[Any]:  # noqa: ANN401
+    """Another process that is inside ``hold(*arguments)``, until it is killed or the block ends."""
+    there = FORKS.Event()
+    process = FORKS.Process(target=_stay, args=(there, hold, arguments))
+    process.start()
+    try:
+        assert there.wait(60)
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _stay(there: Any, hold: Callable[..., AbstractContextManager], arguments: tuple) -> None:  # noqa: ANN401
+    with hold(*arguments):
+        there.set()
+        time.sleep(3600)
 
 
 def remount(folder: Path, options: str, first: bool = False) -> None:

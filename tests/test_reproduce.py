@@ -27,6 +27,7 @@ from qrkd_lab.runs import read_runs
 from qrkd_lab.seed_groups import alone
 from qrkd_lab.storage import RecordError
 from qrkd_lab.trace import FILE
+from tests.hazards import elsewhere
 from tests.test_orphans import alive, wait_until
 
 ARMS = ["scratch", "rkd"]
@@ -224,7 +225,7 @@ def test_what_cannot_be_stops_before_anything_is_made(tmp_path, monkeypatch, wro
 
 def test_two_at_once_in_one_folder_are_told_apart(kernels, reports, tmp_path, capsys):
     (tmp_path / "runs" / "reproduce").mkdir(parents=True)
-    with alone(tmp_path / "runs" / "reproduce"):
+    with elsewhere(alone, tmp_path / "runs" / "reproduce"):
         assert main(["reproduce", "digits", "--scale", "smoke"]) == 1
     assert "another process reproduces into" in capsys.readouterr().err
     assert not kernels

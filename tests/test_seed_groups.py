@@ -14,7 +14,7 @@ import pytest
 from qrkd_lab import seed_groups
 from qrkd_lab.notebooks import NotebookError
 from qrkd_lab.seed_groups import SeedGroup, alone, split_seeds
-from tests.hazards import disk_that_ends
+from tests.hazards import disk_that_ends, elsewhere
 from tests.test_orphans import alive, wait_until
 
 PARAMETERS = "scale = 'laptop'\nseeds: int | list[int] = 5\njobs = 1"
@@ -181,7 +181,7 @@ def test_a_group_is_named_by_its_seeds(tmp_path):
 
 
 def test_one_at_a_time_in_a_folder(tmp_path):
-    with alone(tmp_path):
+    with elsewhere(alone, tmp_path):
         with pytest.raises(RuntimeError, match="another process reproduces into"):
             with alone(tmp_path):
                 pass

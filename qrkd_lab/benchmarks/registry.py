@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qrkd_lab.benchmarks.base import Benchmark
-from qrkd_lab.benchmarks.scales import BENCHMARKS, SCALES
+from qrkd_lab.benchmarks.scales import BENCHMARKS, check_scale
 from qrkd_lab.data import DataError
 from qrkd_lab.devices import pick_device
 from qrkd_lab.runs import Run
@@ -48,8 +48,7 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
             "folder of images, root/{train,test}/<class>/*.png, or of text, "
             "root/{train,valid,test}.txt"
         )
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
+    check_scale(scale)
     foreign = overrides.keys() & (_IMAGES_ONLY if is_text(benchmark) else _TEXT_ONLY)
     if foreign:
         other = "image" if is_text(benchmark) else "language"

@@ -17,9 +17,17 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BENCHMARKS", "SCALES"]
+__all__ = ["BENCHMARKS", "SCALES", "check_scale"]
 
 SCALES = ("smoke", "laptop", "paper")
+
+
+def check_scale(scale: str) -> None:
+    """Raise ValueError if there is no such scale (lists the choices)."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
+
+
 
 # What differs from Settings' defaults, by benchmark and scale.
 _GREY = {"teacher_widths": (8, 12, 20), "student_widths": (5, 2, 31)}  # 6,690 and 1,725 weights

@@ -16,10 +16,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.benchmarks.registry import is_text
+    from qrkd_lab.benchmarks.registry import benchmark_settings, is_text
     from qrkd_lab.data import load_images, load_text
 
     for name in arguments.names:
+        benchmark_settings(name)  # says which names there are
         load = load_text if is_text(name) else load_images
         print(load(name.removesuffix("-sentiment"), data_dir=arguments.data_dir))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qrkd_lab.benchmarks.scales import check_scale
 from qrkd_lab.plots.style import Chart
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.records.kinds import one_kind, taught
@@ -138,10 +139,11 @@ def report_on(
         scale: of the records.
 
     Raises:
-        ValueError: there are no records of one of them, or several of one arm and seed of which
-            not just one has the benchmark's own settings.
+        ValueError: an unknown scale; no records of one of the benchmarks; or several of one arm
+            and seed of which not just one has the benchmark's own settings.
         RecordError: a tuning was cut or edited.
     """
+    check_scale(scale)
     names = dict.fromkeys(benchmarks) or (None,)
     runs = taught(run for name in names for run in read_runs(root, name, scale, False))
     found = dict.fromkeys(run.settings["benchmark"] for run in runs)

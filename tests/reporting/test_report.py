@@ -76,6 +76,8 @@ def test_an_exercise_in_the_same_folder_is_left_out_and_counted(tmp_path):
 def test_what_is_not_there_or_damaged_is_said(tmp_path):
     with pytest.raises(ValueError, match="no records of any benchmark at scale laptop"):
         report_on(tmp_path)
+    with pytest.raises(ValueError, match="unknown scale 'smok'; choose from smoke, laptop, paper"):
+        report_on(tmp_path, scale="smok")
     keep(tmp_path, *made_runs(rkd=RKD))
     with pytest.raises(ValueError, match="no records of ptb at scale smoke"):
         report_on(tmp_path, ["mnist", "ptb"], "smoke")
