@@ -9,6 +9,7 @@ import pandas as pd
 
 from qrkd_lab.evidence import paired_gains
 from qrkd_lab.plots import Chart, differences_by_arm
+from qrkd_lab.progress import duration
 from qrkd_lab.reporting.markdown import count, figure, listed, table
 from qrkd_lab.reporting.studies import (
     ARM,
@@ -153,9 +154,10 @@ def _teacher(study: Study) -> list[str]:
         return []
     teacher, student = (fmean(run.seconds["train"] for run in of) for of in (taught, learnt))
     return [
-        f"The teacher has {taught[0].parameters:,} weights and took {teacher:.0f} s to train on "
-        f"average, the student {learnt[0].parameters:,} and {student:.0f} s as `{REFERENCE}` (its "
-        "own steps; the teacher is asked once for all arms of a seed, which is not counted)."
+        f"The teacher has {taught[0].parameters:,} weights and took {duration(teacher)} to train "
+        f"on average, the student {learnt[0].parameters:,} and {duration(student)} as "
+        f"`{REFERENCE}` (its own steps; the teacher is asked once for all arms of a seed, which is "
+        "not counted)."
     ]
 
 
