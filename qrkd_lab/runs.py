@@ -246,11 +246,13 @@ def read_runs(
     benchmark: str | None = None,
     scale: str | None = None,
     weights: bool = True,
+    damaged: list[str] | None = None,
 ) -> list[Run]:
     """All whole runs under ``root``, sorted; a damaged one is left out with a warning naming it.
 
     Other folders that lie there (data, say) are passed over. A ``root`` that does not exist holds
-    no runs: the list is empty. ``weights`` as in :func:`load_run`.
+    no runs: the list is empty. ``weights`` as in :func:`load_run`. What is wrong with those that
+    were left out is added to ``damaged``.
     """
     runs = []
     for path in sorted(Path(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
@@ -260,6 +262,8 @@ def read_runs(
             runs.append(load_run(path, weights))
         except RecordError as error:
             warnings.warn(f"left out of the results: {error}", stacklevel=2)
+            if damaged is not None:
+                damaged.append(str(error))
     order = ("benchmark", "scale", "arm", "seed")
     return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
 

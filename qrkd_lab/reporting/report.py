@@ -132,6 +132,7 @@ def report_on(
 
     Where a benchmark has several records of an arm and seed, its own settings decide which count,
     and the report says how many were left out; see :func:`~qrkd_lab.records.kinds.one_kind`.
+    Damaged records are left out too, and named in it.
 
     Args:
         root: of the records.
@@ -145,7 +146,8 @@ def report_on(
     """
     check_scale(scale)
     names = dict.fromkeys(benchmarks) or (None,)
-    runs = taught(run for name in names for run in read_runs(root, name, scale, False))
+    damaged: list[str] = []
+    runs = taught(run for name in names for run in read_runs(root, name, scale, False, damaged))
     found = dict.fromkeys(run.settings["benchmark"] for run in runs)
     lacking = [name for name in benchmarks if name not in found]
     if lacking or not runs:
@@ -160,4 +162,4 @@ def report_on(
     options += [] if scale == "laptop" else ["--scale", scale]
     command = shlex.join(["python", "-m", "qrkd_lab", "report", *benchmarks, *options])
     kept, left_out = one_kind(runs)
-    return compose(kept, command, tunings, left_out)
+    return compose(kept, command, tunings, left_out, missing=damaged)

@@ -87,6 +87,16 @@ def test_what_is_not_there_or_damaged_is_said(tmp_path):
         report_on(tmp_path, scale="smoke")
 
 
+def test_a_damaged_record_is_named_in_the_report(tmp_path):
+    keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME))
+    cut = next(tmp_path.glob("mnist/smoke/qrkd-seed1-*/record.json"))
+    cut.write_text(cut.read_text()[:100])
+    with pytest.warns(UserWarning, match="left out of the results"):
+        text = report_on(tmp_path, ["mnist"], "smoke").markdown
+    assert "**Not all that was asked for is here**" in text
+    assert f"- {cut.parent} is damaged: record.json cannot be read" in text
+
+
 def test_a_report_that_cannot_be_written_says_what_to_do(tmp_path):
     report = compose(made_runs(rkd=RKD), "make all")
     with disk_that_ends(0), pytest.raises(RecordError, match="No space left on device. Make room"):
