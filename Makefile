@@ -31,7 +31,7 @@ notebooks: $(STAMP) ## run all notebooks at laptop scale and write the outputs b
 	$(BIN)/python -m qrkd_lab notebook notebooks/*.ipynb --in-place --jobs $(JOBS)
 
 # One word in SEEDS says how many, several say which.
-reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb" ARMS="rkd qrkd" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
+reproduce: $(STAMP) ## run the study and write its report (BENCHMARK="mnist ptb" ARMS="scratch kd rkd qrkd" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
 	$(BIN)/python -m qrkd_lab reproduce $(BENCHMARK) --scale $(SCALE) --jobs $(JOBS) \
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(ARMS),--arms $(ARMS)) \
 	    $(if $(filter-out 0,$(RETRY)),--retry) \

@@ -112,9 +112,6 @@ class CalledOff(Watch):
         self._key, self._looked = self._worker.get_current_task(), time.monotonic()
 
     def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        self.waiting()
-
-    def waiting(self) -> None:
         if time.monotonic() - self._looked < LOOK:
             return
         self._looked = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +25,6 @@ from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["find", "run_seed", "teacher_run"]
 
-LOOK = 0.5  # seconds between two looks at whether another process is done
-
 
 def run_seed(
     benchmark: Benchmark,
@@ -38,8 +36,7 @@ def run_seed(
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
-    What another process has recorded in the meantime is taken, not trained again; what it trains
-    at the moment is awaited.
+    What another process has recorded in the meantime is taken, not trained again.
 
     Args:
         benchmark: of the study.
@@ -106,41 +103,23 @@ def _trained(
     position: int,
     watch: Watch | None,
 ) -> Iterator[Run | Diverged]:
-    """Train a lockstep to its end and record its runs; or take them, where another process does."""
+    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
     checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
-    taken = _patience(learners[0].settings, runs_dir, show, watch)
-    with turn(runs_dir, str(checkpoint.path.relative_to(runs_dir)), taken):
-        found = [find(benchmark, learner.settings, runs_dir) for learner in learners]
-        if not any(found):
-            yield from _lockstep(
-                benchmark, learners, epochs, teacher, runs_dir, show, position, checkpoint, watch
-            )
-            return
-    yield from (run for run in found if run is not None)
-    rest = [learner for learner, run in zip(learners, found, strict=True) if run is None]
-    if rest:
-        yield from _trained(benchmark, rest, epochs, teacher, runs_dir, show, position, watch)
+    with turn(runs_dir, checkpoint.path.name) as first:
+        if not first:
+            _say_twice(learners[0].settings, runs_dir, show, watch)
+        yield from _lockstep(
+            benchmark, learners, epochs, teacher, runs_dir, show, position, checkpoint, watch
+        )
 
 
-def _patience(
-    settings: Settings, runs_dir: Path, show: bool, watch: Watch | None
-) -> Callable[[], None]:
-    """What to do while another process trains the same: say so once, and wait."""
-    note = watch.note if watch is not None else Watch().note if show else lambda _: None
-    said: list[str] = []
-
-    def taken() -> None:
-        if not said:
-            said.append(
-                f"{settings.benchmark}, seed {settings.seed}: another process is training this "
-                f"into {runs_dir}; its records are awaited"
-            )
-            note(said[0])
-        if watch is not None:
-            watch.waiting()
-        time.sleep(LOOK)
-
-    return taken
+def _say_twice(settings: Settings, runs_dir: Path, show: bool, watch: Watch | None) -> None:
+    """Say that another process trains the same; neither waits, as the other may be paused."""
+    if watch is not None or show:
+        (watch or Watch()).note(
+            f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
+            f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the two"
+        )
 
 
 def _lockstep(
@@ -154,7 +133,7 @@ def _lockstep(
     checkpoint: Checkpoint,
     watch: Watch | None,
 ) -> Iterator[Run | Diverged]:
-    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
+    """The same, whoever else is at it."""
     whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
     try:
         for epoch in train(benchmark, learners, epochs, teacher, show, position, checkpoint, watch):

@@ -159,9 +159,6 @@ class PipeWatch(Watch):
         if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
             self._look(learners, epoch)
 
-    def waiting(self) -> None:
-        self._obey()
-
     def note(self, text: str) -> None:
         _tell(self.pipe, "note", text)
 

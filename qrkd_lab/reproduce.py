@@ -20,7 +20,7 @@ from typing import Any
 
 import nbformat
 
-from qrkd_lab.arms import TEACHER, get_arm
+from qrkd_lab.arms import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.data import DataError
 from qrkd_lab.job import find
@@ -123,13 +123,15 @@ def reproduce(
         jobs: processes that train; -1: one a core.
         runs_dir: folder of the records; what is there already is not trained again.
         out: folder of the executed notebooks, their states and ``report.md``.
-        arms: None: those that the notebook names.
+        arms: ``scratch``, ``kd``, ``rkd`` and ``qrkd``, which the notebooks compare, and others;
+            None: those that the notebook names.
         group_size: seeds a notebook, at least. With fewer than three its intervals are empty, and
             the notebook on CIFAR-10, which shares out the variance, needs two.
         retry: try again what failed before; else it is only named.
 
     Raises:
-        ValueError: unknown names (lists the choices), seeds, jobs or a size that cannot be.
+        ValueError: unknown names (lists the choices), arms that a notebook cannot do without,
+            seeds, jobs or a size that cannot be.
         RecordError: a folder that cannot be written.
         RuntimeError: another process reproduces into the same folder.
 
@@ -178,8 +180,14 @@ def _part(
     if arms is None:
         offered = read_parameters(notebook.name, nbformat.read(notebook, as_version=4))
         arms = ast.literal_eval(offered["arms"].default)
-    for arm in arms:
-        get_arm(arm)
+    else:
+        for arm in arms:
+            get_arm(arm)
+        if lacking := [arm for arm in DEFAULT_ARMS if arm not in arms]:
+            raise ValueError(
+                f"arms: {', '.join(lacking)} must be among them, as the notebooks compare "
+                f"{', '.join(DEFAULT_ARMS)}; others alone are trained by python -m qrkd_lab compare"
+            )
     benchmark_settings(name, scale)
     wanted = which_seeds(SEEDS[name] if seeds is None else seeds)
     return _Part(name, scale, tuple(dict.fromkeys(arms)), tuple(wanted), runs_dir)
@@ -189,17 +197,27 @@ def _with_data(parts: Sequence[_Part]) -> tuple[list[_Part], list[str]]:
     """The benchmarks whose data are at hand, or could be fetched; and what is wrong with others."""
     ready, failures = [], []
     for part in parts:
-        try:
-            part.load()
-        except DataError as error:
-            failures.append(
-                f"{part.benchmark}: no data, so it is left out: {error}\n"
-                f"  Get them with python -m qrkd_lab data {part.benchmark}, and run this again."
-            )
-            _say(failures[-1])
+        loaded, cause = _loaded(part)
+        if loaded is None:
+            failures.append(cause)
         else:
             ready.append(part)
     return ready, failures
+
+
+def _loaded(part: _Part) -> tuple[Benchmark | None, str]:
+    """The benchmark; or None and why it is left out, which is said."""
+    try:
+        return part.load(), ""
+    except DataError as error:
+        cause = (
+            f"{part.benchmark}: no data, so it is left out: {error}\n"
+            f"  Get them with python -m qrkd_lab data {part.benchmark}, and run this again."
+        )
+    except Exception as error:  # whatever it is, the other benchmarks go on
+        cause = f"{part.benchmark} is left out: {type(error).__name__}: {error}"
+    _say(cause)
+    return None, cause
 
 
 def _all_groups(
@@ -211,7 +229,11 @@ def _all_groups(
     runs: list[Run] = []
     failures: list[str] = []
     for part in parts:
-        loaded = part.load()  # again: the data of one benchmark at a time stay in memory
+        loaded, cause = _loaded(part)  # again: one benchmark's data at a time stay in memory
+        if loaded is None:
+            count += len(groups[part])
+            failures.append(cause)
+            continue
         for group in groups[part]:
             count += 1
             cause = _one_group(part, group, loaded, jobs, retry, f"[{count} of {total}]")

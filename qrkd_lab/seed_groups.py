@@ -155,12 +155,10 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         RuntimeError: another holds it.
     """
-
-    def taken() -> None:
-        raise RuntimeError(
-            f"another process reproduces into {folder} at this moment: wait for it, or give "
-            "another folder (--out). Records in the same runs_dir serve both."
-        )
-
-    with turn(folder, "reproduce", taken):
+    with turn(folder, "reproduce") as first:
+        if not first:
+            raise RuntimeError(
+                f"another process reproduces into {folder} at this moment: wait for it, or give "
+                "another folder (--out). Records in the same runs_dir serve both."
+            )
         yield

@@ -49,9 +49,6 @@ class Watch:
     def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
         """An epoch is done and validated."""
 
-    def waiting(self) -> None:
-        """Another process trains the same; asked again and again, may raise :class:`Stopped`."""
-
     def note(self, text: str) -> None:
         """Something to know, which standard error says where nobody watches."""
         print(text, file=sys.stderr)

@@ -196,6 +196,26 @@ def test_missing_data_are_said_before_anything_runs(kernels, reports, monkeypatc
     assert 0 <= said.find("no images") < said.find("executing")
 
 
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_benchmark_that_cannot_be_loaded_takes_no_other_down(
+    kernels, reports, monkeypatch, calls
+):
+    """At first sight, or when its turn comes."""
+    seen = []
+
+    def load(name, scale, **_):
+        seen.append(name)
+        if name == "mnist" and seen.count("mnist") > calls:
+            raise OSError("the disk is gone")
+        return ql.load_benchmark("digits", scale)
+
+    monkeypatch.setattr(module, "load_benchmark", load)
+    done = reproduce(scale="smoke", jobs=1)
+    assert kernels == [("digits", [0, 1])]
+    assert done.failures == ("mnist is left out: OSError: the disk is gone",)
+    assert reports[-1].missing[0].startswith("mnist: 3 of the 3 runs")
+
+
 def test_a_damaged_record_does_not_count(kernels, reports):
     reproduce(["digits"], scale="smoke", jobs=1)
     record = next(Path("runs").glob("digits/smoke/rkd-seed1-*/record.json"))
@@ -211,6 +231,7 @@ def test_a_damaged_record_does_not_count(kernels, reports):
         ({"benchmarks": ["nmist"]}, "unknown benchmark 'nmist'; choose from mnist, cifar10"),
         ({"scale": "small"}, "unknown scale 'small'"),
         ({"arms": ["qrdk"]}, "unknown arm 'qrdk'"),
+        ({"arms": ["rkd", "qrkd"]}, "arms: scratch, kd must be among them"),
         ({"seeds": 0}, "seeds: expected a count"),
         ({"group_size": 0}, "group_size"),
         ({"jobs": 0}, "jobs: expected a whole number >= 1"),
@@ -242,7 +263,7 @@ def test_runs_are_looked_for_as_the_notebook_trains_them(monkeypatch, tmp_path, 
 
     monkeypatch.setenv("QRKD_SCHEDULER", scheduler)
     monkeypatch.setattr(module, "load_benchmark", load)
-    module._part("mnist", "smoke", ARMS, 1, tmp_path).load()
+    module._part("mnist", "smoke", None, 1, tmp_path).load()
     assert seen == [device]
 
 

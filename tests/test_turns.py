@@ -1,137 +1,94 @@
-"""Turns: one process at a time, whatever becomes of it."""
+"""Turns: who is the first, whatever becomes of the others; and what a study says of another."""
 
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.job import run_seed
 from qrkd_lab.turns import turn
-from qrkd_lab.watch import Stopped, Watch
+from qrkd_lab.watch import Watch
 from tests.hazards import FORKS, SMALL, elsewhere
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX and a fork")
 
 
-class Taken(Exception):
-    pass
+def first(folder, name):
+    with turn(folder, name) as mine:
+        return mine
 
 
-def refuse():
-    raise Taken
+def test_another_process_has_it_and_others_are_free(tmp_path):
+    with elsewhere(turn, tmp_path, "a"):
+        assert not first(tmp_path, "a")
+        assert first(tmp_path, "b") and first(tmp_path / "elsewhere", "a")
+    assert first(tmp_path, "a")
 
 
-@pytest.fixture
-def other(tmp_path):
-    """Another process that has the turn "a"."""
-    with elsewhere(turn, tmp_path, "a", refuse) as process:
-        yield process
+def test_a_process_that_is_killed_lets_go_of_it(tmp_path):
+    with elsewhere(turn, tmp_path, "a") as process:
+        process.kill()
+        process.join()
+        assert first(tmp_path, "a")
 
 
-def test_another_process_has_it_and_the_others_are_free(other, tmp_path):
-    with pytest.raises(Taken), turn(tmp_path, "a", refuse):
-        pass
-    with turn(tmp_path, "b", refuse), turn(tmp_path / "elsewhere", "a", refuse):
-        pass
-
-
-def test_a_process_that_ends_or_is_killed_lets_go_of_it(other, tmp_path):
-    other.kill()
-    other.join()
-    with turn(tmp_path, "a", refuse):
-        pass
-
-
-def test_whoever_waits_is_asked_again_and_again_and_gets_it(other, tmp_path):
-    asked = []
-
-    def taken():
-        asked.append(len(asked))
-        if len(asked) == 3:
-            other.kill()
-            other.join()
-
-    with turn(tmp_path, "a", taken):
-        assert asked == [0, 1, 2]
-
-
-def test_where_there_are_no_locks_everybody_has_every_turn(tmp_path):
+def test_where_there_are_no_locks_everybody_is_first(tmp_path):
     (tmp_path / "file").touch()
-    with turn(tmp_path / "file", "a", refuse), turn(tmp_path / "file", "a", refuse):
-        pass
+    assert first(tmp_path / "file", "a")
+
+
+def test_errors_of_the_block_are_the_blocks_own(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyError) as error, turn(tmp_path / "file", "a"):
+        raise KeyError
+    assert error.value.__context__ is None
 
 
 # A training
 
 
-class Slow(Watch):
-    """Waits in its first step until it is told to go on."""
+class Still(Watch):
+    """Stands in the first step, like a training that is paused."""
 
-    def __init__(self, there, go):
-        self.there, self.go = there, go
+    def __init__(self, there):
+        self.there = there
 
     def step(self, learners, epoch, step):
         self.there.set()
-        self.go.wait()
+        time.sleep(3600)
 
 
-class Second(Watch):
-    """Waits for the other, and would be seen to train."""
-
-    def __init__(self, go=None):
-        self.go, self.began, self.notes = go, [], []
-
-    def begin(self, learners, *_):
-        self.began.append(learners[0].settings.arm)
-
-    def waiting(self):
-        if self.go is None:
-            raise Stopped
-        self.go.set()
+class Notes(Watch):
+    def __init__(self):
+        self.notes = []
 
     def note(self, text):
         self.notes.append(text)
 
 
-def train(folder, watch):
+def train(folder, watch, seed=0):
     benchmark = ql.load_benchmark("digits", **SMALL)
-    missing = [benchmark.settings.replace(arm=arm) for arm in ("teacher", "scratch", "rkd")]
+    arms = ("teacher", "scratch", "rkd")
+    missing = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
     return list(run_seed(benchmark, missing, folder, show=False, watch=watch))
 
 
-@pytest.fixture
-def training(tmp_path):
-    """Another process that trains, and stands in its first step."""
-    there, go = FORKS.Event(), FORKS.Event()
-    process = FORKS.Process(target=train, args=(tmp_path, Slow(there, go)))
+def test_who_trains_what_another_process_trains_is_told_and_need_not_wait(tmp_path):
+    there = FORKS.Event()
+    process = FORKS.Process(target=train, args=(tmp_path, Still(there)))
     process.start()
     assert there.wait(60)
-    yield process, go
+    told, other_seed = Notes(), Notes()
+    runs = train(tmp_path, told)
+    train(tmp_path, other_seed, seed=1)
     process.kill()
     process.join()
-
-
-def test_what_another_process_trains_is_awaited_and_taken(training, tmp_path):
-    second = Second(training[1])
-    runs = train(tmp_path, second)
     assert [run.settings["arm"] for run in runs] == ["teacher", "scratch", "rkd"]
-    assert second.began == [], "trained once more"
-    assert second.notes[0] == (
-        f"digits, seed 0: another process is training this into {tmp_path}; its records are awaited"
+    assert len(told.notes) == 1 and other_seed.notes == [], "the teacher was in the works, no more"
+    assert told.notes[0] == (
+        f"digits, seed 0: another process is training the same into {tmp_path}. Every run is "
+        "recorded once; to save the time, stop one of the two"
     )
-
-
-def test_whoever_waits_for_a_training_can_be_stopped(training, tmp_path):
-    with pytest.raises(Stopped):
-        train(tmp_path, Second())
-
-
-def test_one_who_is_killed_in_training_is_not_awaited(training, tmp_path):
-    process, _ = training
-    process.kill()
-    process.join()
-    second = Second()
-    train(tmp_path, second)
-    assert second.began == ["teacher", "scratch"]

@@ -28,7 +28,6 @@ def check_scale(scale: str) -> None:
         raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
 
 
-
 # What differs from Settings' defaults, by benchmark and scale.
 _GREY = {"teacher_widths": (8, 12, 20), "student_widths": (5, 2, 31)}  # 6,690 and 1,725 weights
 _COLOUR = {"teacher_widths": (16, 32, 64), "student_widths": (5, 8, 32)}  # 65,962 and 8,150 weights

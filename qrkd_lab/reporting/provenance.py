@@ -27,7 +27,11 @@ def what_ran(studies: Studies, command: str, missing: Sequence[str] = ()) -> lis
     runs = [run for study in studies.values() for run in study.runs]
     hours = sum(sum(run.seconds.values()) for run in runs) / 3600
     days = sorted(run.finished[:10] for run in runs)
-    gaps = [*missing, *(line for name, study in studies.items() for line in _gaps(name, study))]
+    gaps = [
+        *missing,
+        *(line for name, study in studies.items() for line in _gaps(name, study)),
+        *_arms_of_others(studies),
+    ]
     return [
         "## What ran",
         f"This report was written by\n\n    {command}\n\nfrom {count(len(runs), 'record')}, "
@@ -109,6 +113,18 @@ def _kinds(runs: Iterable[Run]) -> list[str]:
             else listed([f"{kind} ({count(n, 'record')})" for kind, n in sorted(kinds.items())])
         )
         for name, kinds in seen.items()
+    ]
+
+
+def _arms_of_others(studies: Studies) -> list[str]:
+    """The arms that some benchmarks have and others lack."""
+    arms = {name: set(study.results["arm"]) for name, study in studies.items()}
+    every = order_arms(arm for study in studies.values() for arm in study.results["arm"])
+    lacks = {name: [f"`{arm}`" for arm in every if arm not in has] for name, has in arms.items()}
+    return [
+        f"{name}: {listed(names)}, which other benchmarks have"
+        for name, names in lacks.items()
+        if names
     ]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from qrkd_lab.arms import TUNED
 from qrkd_lab.records.recipe import set_words
 from qrkd_lab.report import order_arms
-from qrkd_lab.reporting.markdown import count, listed, seed_options, table
+from qrkd_lab.reporting.markdown import count, listed, table
 from qrkd_lab.reporting.studies import Studies
 from qrkd_lab.study import Study
 from qrkd_lab.summary import units
@@ -111,8 +111,9 @@ def _command(trace: Trace) -> str:
     seeds = sorted({trial.seed for trial in trace.trials})
     weights = [f"{weight:g}" for weight in trace.weights]
     asked = shlex.join([
-        "python", "-m", "qrkd_lab", "tune", trace.benchmark, "--arms", *arms, *seed_options(seeds),
-        "--scale", trace.scale, "--weights", *weights, "--epochs", str(trace.epochs),
+        "python", "-m", "qrkd_lab", "tune", trace.benchmark, "--arms", *arms,
+        "--seed", *map(str, seeds), "--scale", trace.scale, "--weights", *weights,
+        "--epochs", str(trace.epochs),
     ])  # fmt: skip
     return " ".join([asked, *set_words(trace.overrides)])
 

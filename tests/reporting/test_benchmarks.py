@@ -25,7 +25,7 @@ def test_arms_with_their_verdict_wins_and_cost():
     assert rows["| rbf"].startswith("| rbf | none shown | 2 of 4 | 0.50 [")
     assert rows["| rkd"] == "| rkd | the reference |  |  |  | 2.08 | 1.00 x |"
     assert "| teacher" not in found.split("| arm | against rkd")[1].split("\n\n")[0]
-    assert "The teacher has 10 weights and took 1 s" in found
+    assert "The teacher has 10 weights and took 1.0 s" in found
     assert list(figures) == ["kernel_arms"] and TEACHER not in figures["kernel_arms"].alt
     assert figures["kernel_arms"].alt.startswith(
         "Of the arms that add a kernel to rkd, qrkd is better on mnist; nothing else shows."
