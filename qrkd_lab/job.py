@@ -108,9 +108,22 @@ def _trained(
     with turn(runs_dir, checkpoint.path.name) as first:
         if not first:
             _say_twice(learners[0].settings, runs_dir, show, watch)
-        yield from _lockstep(
-            benchmark, learners, epochs, teacher, runs_dir, show, position, checkpoint, watch
-        )
+        whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
+        try:
+            for epoch in train(
+                benchmark, learners, epochs, teacher, show, position, checkpoint, watch
+            ):
+                if watch is not None and teacher is not None:
+                    whole = epoch, [copy.deepcopy(learner.state()) for learner in learners]
+        except Stopped:
+            if whole is not None:
+                for learner, state in zip(learners, whole[1], strict=True):
+                    learner.restore(state)
+                    learner.settings = learner.settings.replace(stop_after=whole[0])
+                yield from _record(benchmark, learners, teacher, runs_dir)
+            raise
+        yield from _record(benchmark, learners, teacher, runs_dir)
+        checkpoint.remove()
 
 
 def _say_twice(settings: Settings, runs_dir: Path, show: bool, watch: Watch | None) -> None:
@@ -120,34 +133,6 @@ def _say_twice(settings: Settings, runs_dir: Path, show: bool, watch: Watch | No
             f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
             f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the two"
         )
-
-
-def _lockstep(
-    benchmark: Benchmark,
-    learners: list[Learner],
-    epochs: int,
-    teacher: nn.Module | None,
-    runs_dir: Path,
-    show: bool,
-    position: int,
-    checkpoint: Checkpoint,
-    watch: Watch | None,
-) -> Iterator[Run | Diverged]:
-    """The same, whoever else is at it."""
-    whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
-    try:
-        for epoch in train(benchmark, learners, epochs, teacher, show, position, checkpoint, watch):
-            if watch is not None and teacher is not None:
-                whole = epoch, [copy.deepcopy(learner.state()) for learner in learners]
-    except Stopped:
-        if whole is not None:
-            for learner, state in zip(learners, whole[1], strict=True):
-                learner.restore(state)
-                learner.settings = learner.settings.replace(stop_after=whole[0])
-            yield from _record(benchmark, learners, teacher, runs_dir)
-        raise
-    yield from _record(benchmark, learners, teacher, runs_dir)
-    checkpoint.remove()
 
 
 def find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
