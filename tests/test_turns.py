@@ -78,7 +78,7 @@ def train(folder, watch, seed=0):
 
 def test_who_trains_what_another_process_trains_is_told_and_need_not_wait(tmp_path):
     there = FORKS.Event()
-    process = FORKS.Process(target=train, args=(tmp_path, Still(there)))
+    process = FORKS.Process(target=train, args=(tmp_path, Still(there)), daemon=True)
     process.start()
     assert there.wait(60)
     told, other_seed = Notes(), Notes()
