@@ -30,10 +30,11 @@ from qrkd_lab.parallel import check_jobs, scheduler_address
 from qrkd_lab.progress import duration
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.runs import Run
-from qrkd_lab.seed_groups import SeedGroup, alone, split_seeds
+from qrkd_lab.seed_groups import SeedGroup, split_seeds
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.storage import RecordError, check_writable
 from qrkd_lab.trace import FILE, Trace, read_trace
+from qrkd_lab.turns import alone
 
 __all__ = ["NOTEBOOKS", "SEEDS", "Reproduced", "reproduce"]
 
@@ -146,7 +147,11 @@ def reproduce(
     parts = [_part(name, scale, arms, seeds, records) for name in names]
     check_writable(folder, "out")
     check_writable(records)
-    with alone(folder):
+    does = (
+        f"reproduces into {folder} at this moment: wait for it, or give another folder (--out). "
+        "Records in the same runs_dir serve both."
+    )
+    with alone(folder, "reproduce", does):
         ready, failures = _with_data(parts)
         runs, failed = _all_groups(ready, group_size, folder, jobs, retry)
         failures += failed

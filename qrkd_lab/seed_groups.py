@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,8 @@ from qrkd_lab.storage import (
     replacing,
     writing,
 )
-from qrkd_lab.turns import turn
 
-__all__ = ["Outcome", "SeedGroup", "alone", "split_seeds"]
+__all__ = ["Outcome", "SeedGroup", "split_seeds"]
 
 STATE = "group.json"
 
@@ -146,19 +144,3 @@ def split_seeds(seeds: Sequence[int], size: int) -> list[list[int]]:
     """
     groups = np.array_split(np.asarray(seeds), max(1, len(seeds) // size))
     return [group.tolist() for group in groups]
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside the block no other process holds this folder; a process that ends lets go of it.
-
-    Raises:
-        RuntimeError: another holds it.
-    """
-    with turn(folder, "reproduce") as first:
-        if not first:
-            raise RuntimeError(
-                f"another process reproduces into {folder} at this moment: wait for it, or give "
-                "another folder (--out). Records in the same runs_dir serve both."
-            )
-        yield

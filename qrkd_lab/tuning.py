@@ -38,6 +38,7 @@ from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
 from qrkd_lab.storage import canonical_sha256, check_writable, plain, read_json, write_folder
 from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
+from qrkd_lab.turns import alone
 from qrkd_lab.workers import failure
 
 __all__ = ["TuningError", "tune"]
@@ -103,6 +104,7 @@ def tune(
             the trace that is there has other settings, or more arms, weights or seeds.
         DataError, RecordError: as :func:`~qrkd_lab.compare`.
         TuningError: a stage failed on some seeds; says which, and why.
+        RuntimeError: another process tunes the same benchmark in the same folder.
 
     Example:
         >>> trace = tune("digits", ["qrkd", "rbf"], scale="smoke", progress=False)  # doctest: +SKIP
@@ -119,31 +121,50 @@ def tune(
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
     keep(recipe, there := recipe.load())
-    folder, higher = Path(runs_dir), there.higher_is_better
-    check_writable(folder)
+    check_writable(folder := Path(runs_dir))
     asked = {name: getattr(there.settings, name) for name in overrides}
     changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
     empty = _trace(there, own.epochs, grid, plain(changed, "overrides"))
     _check_replaceable(folder, empty, wanted, drawn)
+    does = (
+        f"tunes {benchmark} in {folder} at this moment: wait for it, and what it has done is found "
+        "here; or give another runs_dir."
+    )
+    with alone(_home(folder, there.settings), "tune", does):
+        trials = _all_trials(recipe, there, wanted, drawn, grid, folder, jobs, progress)
+        (trace := replace(empty, trials=tuple(trials))).save(folder)
+    return trace
+
+
+def _all_trials(
+    recipe: Recipe,
+    there: Benchmark,
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    grid: Sequence[float],
+    folder: Path,
+    jobs: int,
+    progress: bool,
+) -> list[Trial]:
+    """Stage by stage, each on what the ones before chose."""
+    benchmark, higher = there.settings.benchmark, there.higher_is_better
     trials: list[Trial] = []
     failures: list[str] = []
-    for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", wanted)):
+    for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", arms)):
         settled = there.settings.replace(**weight_settings(best_weights(trials, higher)))
         candidates = _candidates(settled, stage, of_stage, grid)
-        tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
+        tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in seeds}
         ended: dict[int, list[Trial]] = {}
         for done, (seed, found, failed) in enumerate(each(_job, tasks, jobs), 1):
             ended[seed] = found
             failures += failed
             if progress:
-                said = f"tuning {', '.join(of_stage)}: seed {seed} done, {done} of {len(drawn)}"
+                said = f"tuning {', '.join(of_stage)}: seed {seed} done, {done} of {len(seeds)}"
                 print(f"{benchmark}: {said}", file=sys.stderr)
         if failures:
             raise TuningError(stage, failures)
-        trials += [trial for seed in drawn for trial in ended[seed]]
-    trace = replace(empty, trials=tuple(trials))
-    trace.save(folder)
-    return trace
+        trials += [trial for seed in seeds for trial in ended[seed]]
+    return trials
 
 
 def _candidates(
@@ -185,13 +206,13 @@ def _trials(
 ) -> list[Trial]:
     """All candidates of a stage on one seed, found on the disk or trained in lockstep."""
     seeded = [settings.replace(seed=seed) for _, _, settings in candidates]
-    home = runs_dir / benchmark.settings.benchmark / benchmark.settings.scale / "tuning"
     # The trace names versions and device once for all trials. An update of the system alone, whose
     # number is part of the platform's name, is no reason to train again.
     by = {name: number for name, number in versions().items() if name != "platform"}
     trained = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
     trained |= {"versions": by, "device": str(benchmark.device)}
-    place = home / f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
+    name = f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
+    place = _home(runs_dir, benchmark.settings) / name
     if not place.exists():
         scores = _scores(benchmark, seeded, runs_dir, show)
         trials = [
@@ -201,6 +222,11 @@ def _trials(
         ]
         write_folder(place, {TRIALS: json.dumps(plain({"trials": trials}, "trials")).encode()})
     return [Trial(**trial) for trial in read_json(place / TRIALS)["trials"]]
+
+
+def _home(runs_dir: Path, settings: Settings) -> Path:
+    """The folder of the trials."""
+    return runs_dir / settings.benchmark / settings.scale / "tuning"
 
 
 def _scores(

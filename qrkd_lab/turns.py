@@ -1,4 +1,4 @@
-"""Turns: telling whether another process does the same in a folder at this moment."""
+"""Turns: telling, or refusing, when another process does the same in a folder at this moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-__all__ = ["turn"]
+__all__ = ["alone", "turn"]
 
 
 @contextmanager
@@ -25,6 +25,23 @@ def turn(folder: Path, name: str) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         yield _first(stack, folder, name)
+
+
+@contextmanager
+def alone(folder: Path, name: str, does: str) -> Iterator[None]:
+    """Inside the block no other process has the turn of this name in this folder.
+
+    Args:
+        folder, name: as for :func:`turn`.
+        does: what the other does and what to do about it, for the message: it begins with a verb.
+
+    Raises:
+        RuntimeError: another has it.
+    """
+    with turn(folder, name) as first:
+        if not first:
+            raise RuntimeError(f"another process {does}")
+        yield
 
 
 def _first(stack: ExitStack, folder: Path, name: str) -> bool:

@@ -24,9 +24,9 @@ from qrkd_lab.notebook_parameters import check_parameters
 from qrkd_lab.notebooks import NotebookError
 from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
 from qrkd_lab.runs import read_runs
-from qrkd_lab.seed_groups import alone
 from qrkd_lab.storage import RecordError
 from qrkd_lab.trace import FILE
+from qrkd_lab.turns import turn
 from tests.hazards import elsewhere
 from tests.test_orphans import alive, wait_until
 
@@ -246,7 +246,7 @@ def test_what_cannot_be_stops_before_anything_is_made(tmp_path, monkeypatch, wro
 
 def test_two_at_once_in_one_folder_are_told_apart(kernels, reports, tmp_path, capsys):
     (tmp_path / "runs" / "reproduce").mkdir(parents=True)
-    with elsewhere(alone, tmp_path / "runs" / "reproduce"):
+    with elsewhere(turn, tmp_path / "runs" / "reproduce", "reproduce"):
         assert main(["reproduce", "digits", "--scale", "smoke"]) == 1
     assert "another process reproduces into" in capsys.readouterr().err
     assert not kernels

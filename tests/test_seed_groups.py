@@ -13,8 +13,8 @@ import pytest
 
 from qrkd_lab import seed_groups
 from qrkd_lab.notebooks import NotebookError
-from qrkd_lab.seed_groups import SeedGroup, alone, split_seeds
-from tests.hazards import disk_that_ends, elsewhere
+from qrkd_lab.seed_groups import SeedGroup, split_seeds
+from tests.hazards import disk_that_ends
 from tests.test_orphans import alive, wait_until
 
 PARAMETERS = "scale = 'laptop'\nseeds: int | list[int] = 5\njobs = 1"
@@ -178,12 +178,3 @@ def test_groups_are_large_enough_and_about_equal():
 def test_a_group_is_named_by_its_seeds(tmp_path):
     names = {group_of(tmp_path, seeds).name for seeds in ([0, 1, 2], [4], [4, 9, 5])}
     assert names == {"digits, seeds 0 to 2", "digits, seed 4", "digits, seeds 4, 9, 5"}
-
-
-def test_one_at_a_time_in_a_folder(tmp_path):
-    with elsewhere(alone, tmp_path):
-        with pytest.raises(RuntimeError, match="another process reproduces into"):
-            with alone(tmp_path):
-                pass
-    with alone(tmp_path):
-        pass

@@ -19,6 +19,8 @@ from qrkd_lab.published import PUBLISHED, publish_trace
 from qrkd_lab.runs import read_runs
 from qrkd_lab.trace import read_trace
 from qrkd_lab.tuning import tune
+from qrkd_lab.turns import turn
+from tests.hazards import elsewhere
 from tests.records.made_runs import keep, made_run
 
 SMALL = {  # and long enough for the candidates to differ
@@ -109,6 +111,13 @@ def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
     (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
     tuned(root, arms=("qrkd",))
     assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
+    assert tuned(root) == trace
+
+
+def test_two_at_once_in_one_folder_are_told_apart(root, trace):
+    with elsewhere(turn, root / "digits" / "smoke" / "tuning", "tune"):
+        with pytest.raises(RuntimeError, match=f"another process tunes digits in {root}"):
+            tuned(root)
     assert tuned(root) == trace
 
 

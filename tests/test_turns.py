@@ -1,4 +1,4 @@
-"""Turns: who is the first, whatever becomes of the others; and what a study says of another."""
+"""Turns: who is the first, whatever becomes of others; what a study and a search say of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.job import run_seed
-from qrkd_lab.turns import turn
+from qrkd_lab.turns import alone, turn
 from qrkd_lab.watch import Watch
 from tests.hazards import FORKS, SMALL, elsewhere
 
@@ -45,6 +45,15 @@ def test_errors_of_the_block_are_the_blocks_own(tmp_path):
     with pytest.raises(KeyError) as error, turn(tmp_path / "file", "a"):
         raise KeyError
     assert error.value.__context__ is None
+
+
+def test_who_has_to_be_alone_is_refused_until_the_other_has_gone(tmp_path):
+    with elsewhere(turn, tmp_path, "a"):
+        with pytest.raises(RuntimeError, match="another process sings here"):
+            with alone(tmp_path, "a", "sings here"):
+                pass
+    with alone(tmp_path, "a", "sings here"):
+        pass
 
 
 # A training
