@@ -42,7 +42,7 @@ def examine(here: Mapping[str, str | None], check: bytes | None, mark: str) -> s
 
 
 def differences(here: Mapping[str, str | None], there: Mapping[str, str | None]) -> str:
-    """Which versions differ, in words; the platform, a build and a patch of Python do not count.
+    """Which versions differ, in words; the machine, a build and a patch of Python do not count.
 
     Example:
         >>> differences({"torch": "2.14.1+cpu", "python": "3.11.9"},
@@ -57,7 +57,7 @@ def differences(here: Mapping[str, str | None], there: Mapping[str, str | None])
         return ".".join(public.split(".")[:2]) if name == "python" else public
 
     told = []
-    for name in (name for name in here if name != "platform"):
+    for name in (name for name in here if name not in ("platform", "cpu")):
         ours, theirs = counts(name, here[name]), counts(name, there.get(name))
         if ours != theirs:
             told.append(f"{name} {theirs}, here {ours}")

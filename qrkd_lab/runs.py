@@ -132,7 +132,11 @@ def run_key(settings: Mapping[str, Any], data_sha256: str) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of the libraries a result depends on (None: not installed), without importing."""
+    """Versions of the libraries a result depends on (None: not installed), without importing.
+
+    ``cpu`` is the widest vector instructions that torch uses (``AVX2``, say; None before it is
+    imported): sums in another order are rounded otherwise, and training makes much of little.
+    """
 
     def version(name: str) -> str | None:
         try:
@@ -142,7 +146,12 @@ def versions() -> dict[str, str | None]:
             return getattr(module, "__version__", None)
 
     libraries = {name: version(name) for name in LIBRARIES}
-    system = {"python": platform.python_version(), "platform": platform.platform()}
+    torch = sys.modules.get("torch")
+    system = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
+    }
     return {"qrkd_lab": version("qrkd-lab")} | libraries | system
 
 

@@ -304,7 +304,7 @@ def test_versions_import_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().split("+")[0] == str(torch.__version__).split("+")[0]
-    names = {"qrkd_lab", "python", "platform", *runs.LIBRARIES}
+    names = {"qrkd_lab", "python", "platform", "cpu", *runs.LIBRARIES}
     assert set(runs.versions()) == names and "transformers" in names
 
 
