@@ -190,7 +190,8 @@ def _version(name: str) -> str:
 
 def _devices() -> list[Finding]:
     torch = importlib.import_module("torch")
-    cores = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    cores = f"{os.cpu_count()} cores, torch uses {threads} threads, instructions: {instructions}"
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     count = torch.cuda.device_count() if cuda else 0
     names = [torch.cuda.get_device_name(index) for index in range(count)]

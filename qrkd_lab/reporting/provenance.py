@@ -101,10 +101,9 @@ def _changed(run: Run) -> str:
 
 def _kinds(runs: Iterable[Run]) -> list[str]:
     """Each device, platform and version, and of how many records where there are several."""
-    seen: dict[str, Counter[str]] = {}
-    for run in runs:
-        for name, value in {"device": run.device, **run.versions}.items():
-            seen.setdefault(name, Counter())[str(value)] += 1
+    ran = [{"device": run.device, **run.versions} for run in runs]
+    names = dict.fromkeys(name for one in ran for name in one)
+    seen = {name: Counter(str(one.get(name, "not recorded")) for one in ran) for name in names}
     return [
         f"{name}: "
         + (

@@ -33,10 +33,11 @@ def test_missing_seeds_are_named():
 
 def test_what_differs_among_the_records_is_counted():
     runs = made_runs(rkd=RKD)
-    runs[0] = replace(runs[0], device="cuda", versions={"torch": "2.1"})
+    runs[0] = replace(runs[0], device="cuda", versions={"torch": "2.1", "cpu": "AVX2"})
     found = said(runs)
     assert "- device: cpu (3 records) and cuda (1 record)" in found
     assert "- torch: 2.0.0 (3 records) and 2.1 (1 record)" in found
+    assert "- cpu: AVX2 (1 record) and not recorded (3 records)" in found
     assert "from 4 records, finished between 2026-01-01 and 2026-01-04" in found
     assert "| mnist | 4 | 1 | 4 | invented | abababababab |" in found
 
