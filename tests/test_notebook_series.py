@@ -16,6 +16,7 @@ from jupyter_core.utils import ensure_event_loop
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from qrkd_lab.arms import ARMS
 from qrkd_lab.notebook_parameters import read_parameters
 from qrkd_lab.notebook_series import run_series
 from qrkd_lab.notebooks import NotebookError, execute, is_fresh
@@ -181,6 +182,7 @@ def headless(request, folders, tmp_path_factory):
         }  # fmt: skip
         if path.stem in folders:
             wanted["seeds"] = [1, 3, 4]  # which, as well as how many
+            wanted["arms"] = list(ARMS)  # more than a reader sees, as `make reproduce ARMS=` may
         if path.stem in folders and not real:
             wanted["benchmark"] = str(folders[path.stem])
         known = read_parameters(path.name, read(path))
