@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -187,6 +187,7 @@ def angle_rows() -> list[Row]:
     return rows
 
 
+@cache
 def mnist() -> ql.Benchmark:
     """MNIST's first 6,400 training images, or as many random ones where it is not at hand."""
     try:
@@ -204,7 +205,8 @@ def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str) -> Learner:
     return make_learner(benchmark, settings, teacher)
 
 
-def step_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
+def step_row() -> Row:
+    benchmark, teacher = mnist(), mnist().teacher(0).eval()
     batches = list(benchmark.batches(0, 1, 64))[:20]
     arms = [learner(benchmark, teacher, arm) for arm in ("qrkd", "rkd")]
 
@@ -251,8 +253,9 @@ class PerSample(torch.utils.data.Dataset):
         return self.transform(image), int(self.images.labels[index])
 
 
-def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
+def epoch_row() -> Row:
     """An epoch's time of one arm, the mean over the four, both ways."""
+    benchmark, teacher = mnist(), mnist().teacher(0).eval()
     warnings.filterwarnings("ignore", message=".*mode.*parameter", category=DeprecationWarning)
     names = ("scratch", "kd", "rkd", "qrkd")
     batches = len(benchmark.train) // 64
@@ -286,13 +289,14 @@ def epoch_row(benchmark: ql.Benchmark, teacher: nn.Module) -> Row:
                ours * scale, theirs * scale, 4)  # fmt: skip
 
 
-def batched_row(benchmark: ql.Benchmark) -> Row:
+def batched_row() -> Row:
     """The students of 7 arms and 5 seeds as one computation: worth building from a ratio of 3 on.
 
     The task loss alone, on the device that ``auto`` picks. It is the part that batches best: the
     terms of distillation add work that differs from arm to arm.
     """
-    count, device = 35, benchmark.device
+    benchmark, count = mnist(), 35
+    device = benchmark.device
     batches = list(benchmark.batches(0, 1, 64))[:4]
     students = [benchmark.student(seed) for seed in range(count)]
     stacked, buffers = torch.func.stack_module_state(students)
@@ -495,15 +499,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    benchmark = mnist()
-    teacher = benchmark.teacher(0).eval()
     sections = {
         "kernel": kernel_rows,
         "pairwise": lambda: [pairwise_row()],
-        "step": lambda: [step_row(benchmark, teacher)],
+        "step": lambda: [step_row()],
         "angle": angle_rows,
-        "epoch": lambda: [epoch_row(benchmark, teacher)],
-        "batched": lambda: [batched_row(benchmark)],
+        "epoch": lambda: [epoch_row()],
+        "batched": lambda: [batched_row()],
         "language": language_rows,
         "study": study_rows,
         "import": lambda: [import_row()],
@@ -515,7 +517,9 @@ def main() -> None:
             print(f"measuring {name} ...", file=sys.stderr)
             rows += section()
     print(f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
-          f"PennyLane {qp.__version__}, {benchmark.data.source}")  # fmt: skip
+          f"PennyLane {qp.__version__}, {torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
+    if mnist.cache_info().currsize:
+        print(f"images: {mnist().data.source}")
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
