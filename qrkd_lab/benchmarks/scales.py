@@ -32,8 +32,8 @@ def check_scale(scale: str) -> None:
 _GREY = {"teacher_widths": (8, 12, 20), "student_widths": (5, 2, 31)}  # 6,690 and 1,725 weights
 _COLOUR = {"teacher_widths": (16, 32, 64), "student_widths": (5, 8, 32)}  # 65,962 and 8,150 weights
 # What `tune` chose on the validation part at laptop scale, the same budget for every arm; the whole
-# search is in results/<benchmark>/laptop/tuning.json. The kernels' candidates from 0.01 to 10 lie
-# closer together than seeds do: among these chance chooses. Where rounding differed (AVX-512 for
+# search is in results/<benchmark>/laptop/tuning.json. A kernel's candidates from 0.01 to 1 can
+# hardly be told apart: it is largely chance that chooses. Where rounding differed (AVX-512 for
 # AVX2), the same search on CIFAR-10 chose another weight for six of nine arms.
 _MNIST = _GREY | {
     "kd_weight": 0.1, "distance_weight": 10.0, "angle_weight": 20.0,
