@@ -6,19 +6,14 @@ import pytest
 
 from qrkd_lab.at_worker import call, differences
 
-HERE = {"qrkd_lab": "0.1.0", "torch": "2.14.1+cpu", "python": "3.11.9", "platform": "Linux-6",
-        "cpu": "AVX2"}  # fmt: skip
+MACHINE = {"platform": "Linux-6", "cpu": "AVX2"}
+HERE = {"qrkd_lab": "0.1.0", "torch": "2.14.1+cpu", "python": "3.11.9"} | MACHINE
 
 
 def test_machine_build_and_patch_of_python_do_not_count():
     assert differences(HERE, HERE) == ""
-    there = HERE | {
-        "torch": "2.14.1+cu128",
-        "python": "3.11.2",
-        "platform": "macOS-15",
-        "cpu": None,
-    }
-    assert differences(HERE, there) == ""
+    there = HERE | {"torch": "2.14.1+cu128", "python": "3.11.2"}
+    assert differences(HERE, there | {"platform": "macOS-15", "cpu": None}) == ""
 
 
 @pytest.mark.parametrize(
