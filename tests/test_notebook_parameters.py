@@ -151,10 +151,34 @@ def test_values_of_the_command_line():
     }
 
 
-@pytest.mark.parametrize("pairs", [["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"]])
-def test_what_is_no_value_stops(pairs):
-    with pytest.raises(NotebookError):
+LOOKALIKES = ["010", "0x10", "0o7", "1_000", "1:30", "+3", "no", "on", "~", "2020-01-01", ".inf"]
+
+
+@pytest.mark.parametrize("word", [*LOOKALIKES, "NaN", "-Infinity", "9" * 5000, ""])
+def test_what_only_looks_like_a_number_is_text_wherever_it_stands(word):
+    values = parse_parameters([f"a={word}", f"b=[{word or repr(word)}, kd]", f"c={{x: '{word}'}}"])
+    assert values == {"a": word, "b": [word, "kd"], "c": {"x": word}}
+
+
+@pytest.mark.parametrize("number", ["8", "-3", "0.5", "1e-3", "true", "None"])
+def test_a_number_is_the_same_number_wherever_it_stands(number):
+    values = parse_parameters([f"a={number}", f"b=[{number}, kd]", f"c={{x: {number}, y: kd}}"])
+    assert values["b"][0] == values["c"]["x"] == values["a"] != number
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"], ["a={x: 1, x: 2}"],
+        ['a={"x": 1, "x": 2}'], ["a={1: 2}"], ["a={[1]: 2}"], ["a=[!!python/name:os.system x]"],
+        ["a=[!own x]"], ["a=" + 5000 * "["], ["a=" + 5000 * "[" + 5000 * "]"],
+        ["a=" + 5000 * "{x: " + "1" + 5000 * "}"], ["a=[&b [*b]]"],
+    ],
+)  # fmt: skip
+def test_what_is_no_value_stops_in_a_few_words(pairs):
+    with pytest.raises(NotebookError) as caught:
         parse_parameters(pairs)
+    assert len(str(caught.value)) < 600
 
 
 LESSON = (
