@@ -8,12 +8,14 @@ it is for evaluation, and for seeing what hardware would need.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import pennylane as qp
 import torch
 from torch import Tensor
 
+from qrkd_lab.kernels.base import whole
 from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.kernels.one_at_a_time import one_at_a_time
 
@@ -39,14 +41,17 @@ class DeviceKernel:
             ``default.mixed``, a plug-in's) or a device that you made.
         shots: measurements a circuit; None: exact probabilities, where the device can.
         noise: probability of a depolarising error after each gate on each of its qubits (needs a
-            mixed-state device, so ``default.mixed``), or a ``pennylane.NoiseModel``.
-        seed: of the shots.
+            mixed-state device, so ``default.mixed``), or a ``pennylane.NoiseModel``. Templates are
+            taken apart, so that each of their gates errs; ``Barrier``, ``Snapshot``, ``WireCut``,
+            ``Identity`` and ``GlobalPhase`` are no gates.
+        seed: of the shots, where the device is given by name.
 
     Attributes:
         circuits: how many circuits have been executed so far.
 
     Raises:
-        ValueError: shots < 1, noise outside 0..0.75, or noise on a device without mixed states.
+        ValueError: shots < 1, noise outside 0..0.75, noise on a device without mixed states, or a
+            seed for a device that you made.
     """
 
     def __init__(
@@ -57,12 +62,17 @@ class DeviceKernel:
         noise: float | Any | None,  # noqa: ANN401
         seed: int | None,
     ) -> None:
-        if shots is not None and (not isinstance(shots, int) or shots < 1):
-            raise ValueError(f"shots: expected a whole number >= 1 or None, got {shots!r}")
-        self.kernel, self.shots, self.noise = kernel, shots, _noise_model(noise)
+        self.kernel, self.noise = kernel, _noise_model(noise)
+        self.shots = None if shots is None else whole("shots", shots, 1)
+        self._gate_by_gate = self.noise is not None and self.noise is not noise
+        seeded = {} if seed is None else {"seed": whole("seed", seed, 0)}
         if isinstance(device, str):
-            seeded = {} if seed is None else {"seed": seed}
             device = qp.device(device, wires=kernel.qubits, **seeded)
+        elif seeded:
+            raise ValueError(
+                f"seed: {device.name!r} has been made already; give the seed to qml.device(...), "
+                "or its name to on(...)"
+            )
         if self.noise is not None and "mixed" not in device.name:
             raise ValueError(
                 f"noise needs a device with mixed states, got {device.name!r}; use "
@@ -72,7 +82,12 @@ class DeviceKernel:
         self.circuits = 0
 
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """The estimated kernel matrix ``(n, n)`` or ``(n, m)``, without gradient."""
+        """The estimated kernel matrix ``(n, n)`` or ``(n, m)``, without gradient.
+
+        Without ``y`` a pair is one circuit, :math:`U(x_i)` first for i < j, and the matrix is
+        symmetric. With ``y``, also one equal to ``x``, each entry has a circuit and shots of its
+        own; noise need not treat the two orders of a pair alike.
+        """
         self.kernel.check(x, "x")
         if y is not None:
             self.kernel.check(y, "y")
@@ -118,11 +133,19 @@ class DeviceKernel:
         return qp.tape.QuantumScript(self._gates(a) + back, measured, self.shots)
 
     def _gates(self, angles: Tensor) -> list[qp.operation.Operator]:
-        """The circuit for one sample, state preparations taken apart so that they can be undone."""
-        gates: list[qp.operation.Operator] = []
-        for op in self.kernel.gates(angles):
-            prepares = isinstance(op, qp.operation.StatePrepBase)
-            gates.extend(op.decomposition() if prepares else [op])
+        """The circuit for one sample, state preparations taken apart so that they can be undone.
+
+        So is what else has no matrix where each gate errs: ``add_noise`` takes apart PennyLane's
+        own templates only.
+        """
+        todo, gates = self.kernel.gates(angles)[::-1], []
+        while todo:
+            op = todo.pop()
+            template = self._gate_by_gate and not op.has_matrix and op.has_decomposition
+            if template or isinstance(op, qp.operation.StatePrepBase):
+                todo.extend(reversed(op.decomposition()))
+            else:
+                gates.append(op)
         return gates
 
     def _run(self, scripts: Sequence[qp.tape.QuantumScript]) -> list[Tensor]:
@@ -153,11 +176,11 @@ def _many(result: Any) -> Sequence[Any]:  # noqa: ANN401
 def _noise_model(noise: float | Any | None) -> Any | None:  # noqa: ANN401
     if noise is None or isinstance(noise, qp.NoiseModel):
         return noise
-    if not isinstance(noise, (int, float)) or not 0 <= noise <= 0.75:
+    if isinstance(noise, bool) or not isinstance(noise, Real) or not 0 <= noise <= 0.75:
         raise ValueError(
             f"noise: expected a probability from 0 to 0.75 or a pennylane.NoiseModel, got {noise!r}"
         )
-    return depolarising(noise)
+    return depolarising(float(noise))
 
 
 def depolarising(probability: float) -> qp.NoiseModel:
@@ -165,7 +188,9 @@ def depolarising(probability: float) -> qp.NoiseModel:
 
     @qp.BooleanFn
     def any_gate(op: qp.operation.Operator) -> bool:
-        return len(op.wires) > 0
+        while isinstance(op, qp.ops.Adjoint):
+            op = op.base
+        return op.has_matrix and not isinstance(op, (qp.Identity, qp.GlobalPhase))
 
     def channel(op: qp.operation.Operator, **_: object) -> None:
         for wire in op.wires:

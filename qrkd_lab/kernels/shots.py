@@ -20,6 +20,7 @@ from qrkd_lab.kernels.base import Kernel, whole
 from qrkd_lab.kernels.diagnostics import check_matrix, off_diagonal_values
 from qrkd_lab.kernels.encoders import Encoder
 from qrkd_lab.kernels.relation import KernelRelation
+from qrkd_lab.relations import check_features
 
 __all__ = [
     "Depolarised", "ShotRelation", "clip_spectrum", "fit_depolarised", "sampled",
@@ -32,32 +33,52 @@ SIDES = ("teacher", "both")
 def sampled(kernel: Tensor, shots: int, generator: torch.Generator | None = None) -> Tensor:
     r"""A kernel matrix as ``shots`` measurements an entry would give it, without gradient.
 
-    .. math:: \hat K_{ij} = \hat K_{ji} \sim \operatorname{Binomial}(S, K_{ij}) / S \quad (i < j)
+    .. math:: \hat K_{ij} \sim \operatorname{Binomial}(S, K_{ij}) / S
 
-    The diagonal stays as it is: no circuit is run for it.
+    A symmetric matrix is taken as that of one set with itself: a pair is drawn once,
+    :math:`\hat K_{ij} = \hat K_{ji}`, and a diagonal of 1 stays, as no circuit is run for it. In
+    any other matrix, ``kernel(x, y)`` of two sets, each entry is a draw of its own.
 
     Args:
-        kernel: exact matrix ``(n, n)``, values from 0 to 1.
+        kernel: exact matrix ``(n, m)``, values from 0 to 1.
         shots: S >= 1.
         generator: of the draw, on the CPU.
 
     Raises:
-        ValueError: shots < 1, or a value outside 0..1 by more than rounding.
+        TypeError: no floating-point tensor.
+        ValueError: shots < 1, no matrix, or a value outside 0..1 by more than rounding.
     """
     shots = whole("shots", shots, 1)
+    exact, itself, rounding = _probabilities(kernel)
+    drawn = exact.clone()
+    if itself:
+        row, column = torch.triu_indices(len(exact), len(exact), offset=1)
+        drawn[row, column] = drawn[column, row] = _shares(exact[row, column], shots, generator)
+        unsure = exact.diagonal() < 1 - rounding  # as noise leaves it
+        drawn.diagonal()[unsure] = _shares(exact.diagonal()[unsure], shots, generator)
+    else:
+        drawn = _shares(exact, shots, generator)
+    return drawn.to(kernel.device, kernel.dtype)
+
+
+def _shares(chance: Tensor, shots: int, generator: torch.Generator | None) -> Tensor:
+    chance = chance.clamp(0, 1)
+    return torch.binomial(torch.full_like(chance, shots), chance, generator=generator) / shots
+
+
+def _probabilities(kernel: Tensor) -> tuple[Tensor, bool, float]:
+    """The matrix on the CPU, in float32 at least; whether it is one set's; what is rounding."""
+    check_features(kernel, "kernel")
     exact = kernel.detach().cpu()
-    rounding = 1e-4 if exact.dtype == torch.float32 else 1e-9
+    exact = exact if exact.dtype == torch.float64 else exact.float()
+    rounding = 1e-9 if kernel.dtype == torch.float64 else max(1e-4, torch.finfo(kernel.dtype).eps)
     if exact.min() < -rounding or exact.max() > 1 + rounding:
         raise ValueError(
             f"kernel: expected probabilities from 0 to 1, got {exact.min():.3g} to "
             f"{exact.max():.3g}"
         )
-    row, column = torch.triu_indices(len(exact), len(exact), offset=1)
-    chance = exact[row, column].clamp(0, 1)
-    share = torch.binomial(torch.full_like(chance, shots), chance, generator=generator) / shots
-    drawn = exact.clone()
-    drawn[row, column] = drawn[column, row] = share
-    return drawn.to(kernel.device)
+    square = exact.shape[0] == exact.shape[1]
+    return exact, square and bool((exact - exact.T).abs().max() <= rounding), rounding
 
 
 def clip_spectrum(kernel: Tensor) -> Tensor:
@@ -97,7 +118,14 @@ def fit_depolarised(noisy: Tensor, exact: Tensor, qubits: int) -> Depolarised:
     Args:
         noisy, exact: matrices ``(n, n)``.
         qubits: q.
+
+    Raises:
+        ValueError: matrices of two sizes, or ones that are not of one set with itself.
     """
+    if noisy.shape != exact.shape:
+        raise ValueError(
+            f"noisy and exact: expected one size, got {tuple(noisy.shape)} and {tuple(exact.shape)}"
+        )
     row, column = torch.triu_indices(len(exact), len(exact))
     given, wanted = (check_matrix(m)[row, column] for m in (noisy, exact))
     rest = wanted - 2.0**-qubits
@@ -118,8 +146,10 @@ def undo_depolarised(noisy: Tensor, qubits: int) -> Tensor:
     It divides by :math:`1 - \hat\lambda`, and shot noise with it.
 
     Raises:
-        ValueError: the mean diagonal is at most :math:`2^{-q}`: nothing is left to be restored.
+        ValueError: the mean diagonal is at most :math:`2^{-q}`: nothing is left to be restored;
+            or the matrix is not one of one set with itself, whose diagonal would be 1.
     """
+    check_matrix(noisy, "noisy")
     strength = _from_diagonal(noisy, qubits)
     if strength >= 1:
         raise ValueError(
@@ -158,7 +188,7 @@ class ShotRelation(KernelRelation):
         if sides not in SIDES:
             raise ValueError(f"unknown sides {sides!r}; choose one of {', '.join(SIDES)}")
         self.shots, self.sides = whole("shots", shots, 1), sides
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(whole("seed", seed, 0))
 
     def teacher(self, features: Tensor) -> Tensor:
         return sampled(super().teacher(features), self.shots, self._generator)
@@ -176,6 +206,12 @@ class ShotRelation(KernelRelation):
 
 
 def spread_of_shots(kernel: Tensor, shots: int) -> float:
-    r"""Expected root-mean-square error over pairs: :math:`\sqrt{\overline{K (1 - K)} / S}`."""
-    values = off_diagonal_values(kernel)
+    r"""Expected root-mean-square error of what is drawn: :math:`\sqrt{\overline{K (1 - K)} / S}`.
+
+    The mean is over pairs of different samples for a symmetric matrix ``(n, n)`` of one set, and
+    over all entries for ``kernel(x, y)`` of two.
+    """
+    _, itself, _ = _probabilities(kernel)
+    values = off_diagonal_values(kernel) if itself else kernel.detach().cpu().double()
+    values = values.clamp(0, 1)
     return math.sqrt((values * (1 - values)).mean().item() / whole("shots", shots, 1))

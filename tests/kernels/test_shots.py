@@ -44,6 +44,42 @@ def test_drawn_matrices_are_shares_symmetric_with_the_diagonal_of_the_exact_one(
     assert sampled(K.float(), 5).dtype == torch.float32
 
 
+Y = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+MATRICES = {
+    "two sets of one size": KERNEL(X, Y[:6]),
+    "wide": KERNEL(X, Y),
+    "tall": KERNEL(Y, X),
+    "one row": KERNEL(X[:1], Y),
+    "one column": KERNEL(Y, X[:1]),
+    "one value": KERNEL(X[:1], Y[:1]),
+    "the rows in another order": KERNEL(X, X.flip(0)),
+    "one set, noisy": 0.8 * K + 0.05,
+    "one set": K,
+    "one set by value": KERNEL(X, X.clone()),
+    "one sample": KERNEL(X[:1]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", MATRICES)
+def test_every_entry_of_any_matrix_is_a_draw_of_its_own_chance(name, dtype):
+    exact = MATRICES[name].to(dtype)
+    source = torch.Generator().manual_seed(0)
+    many = torch.stack([sampled(exact, 20, source) for _ in range(400)]).double()
+    k = exact.double().clamp(0, 1)
+    assert sampled(exact, 20).dtype == dtype and many.shape[1:] == exact.shape
+    torch.testing.assert_close(many.mean(0), k, atol=0.04, rtol=0)
+    torch.testing.assert_close(many.std(0), (k * (1 - k) / 20).sqrt(), atol=0.02, rtol=0)
+    if name.startswith("one set"):
+        assert torch.equal(many, many.mT)
+    elif exact.shape == (6, 6):
+        assert not torch.equal(many, many.mT)
+    entries = k[*torch.triu_indices(6, 6, 1)] if name.startswith("one set") else k
+    if k.numel() > 1:
+        expected = (entries * (1 - entries) / 20).mean().sqrt().item()
+        assert spread_of_shots(exact, 20) == pytest.approx(expected, rel=1e-3)
+
+
 def test_the_device_draws_the_same_distribution():
     pair = KERNEL.on("default.qubit", shots=20, seed=0)(X[:1].expand(200, 2), X[1:2]).flatten()
     k = K[0, 1].item()
@@ -51,7 +87,7 @@ def test_the_device_draws_the_same_distribution():
     assert pair.std().item() == pytest.approx((k * (1 - k) / 20) ** 0.5, rel=0.2)
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.5])
+@pytest.mark.parametrize("bad", [0, -1, 2.5, "10", True])
 def test_shots_are_a_whole_number(bad):
     with pytest.raises(ValueError, match="shots: expected a whole number >= 1"):
         sampled(K, bad)
@@ -60,6 +96,17 @@ def test_shots_are_a_whole_number(bad):
 def test_only_probabilities_are_drawn():
     with pytest.raises(ValueError, match="probabilities from 0 to 1, got .* to 2"):
         sampled(2 * K, 10)
+    for bad in (K[0], K.expand(2, 6, 6), K[:0], K * torch.nan):
+        with pytest.raises(ValueError, match="^kernel: "):
+            sampled(bad, 10)
+
+
+def test_the_noise_model_is_fitted_to_matrices_of_one_set_only():
+    with pytest.raises(ValueError, match="expected one size, got \\(6, 6\\) and \\(5, 5\\)"):
+        fit_depolarised(K, K[:5, :5], 2)
+    for name in ("two sets of one size", "wide"):
+        with pytest.raises(ValueError, match="noisy: expected a (square|symmetric) matrix"):
+            undo_depolarised(MATRICES[name], 2)
 
 
 def test_clipping_is_the_nearest_kernel_matrix():
