@@ -32,6 +32,7 @@ _HOMES = {
         "random_feature_surrogate",
     ),
     "losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
+    "notebook_parameters": ("check_values",),
     "objective": ("DistillationLoss", "Outputs", "TeacherBatch"),
     "published": ("published_runs",),
     "relations": ("pairwise_distances", "triplet_angles"),
