@@ -4,24 +4,24 @@ r"""How to report that nothing was found: equivalence, how often one is ahead, a
 were too few seeds. An equivalence test tells them apart. It needs a number that is fixed before the
 results are seen: the *margin* :math:`\delta`, the smallest difference that would matter. Two
 one-sided t-tests (TOST) then ask whether the true mean difference lies above :math:`-\delta` and
-below :math:`\delta`.
+below :math:`\delta`. Where several benchmarks are asked, both questions, "different?" and
+"equivalent?", are corrected for their number (:func:`together`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from qrkd_lab.kernels.base import positive
-from qrkd_lab.statistics import FEWEST, interval, p_in_words, power_of, seeds_needed
+from qrkd_lab.statistics import FEWEST, holm, interval, p_in_words, seeds_needed
 
-__all__ = [
-    "Ahead", "Equivalence", "ahead", "detectable_difference", "equivalence", "null_report",
-]  # fmt: skip
+__all__ = ["Ahead", "Equivalence", "ahead", "equivalence", "null_report", "together"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Equivalence:
             within the margin? That is the same question as ``p < 1 - confidence``.
         p: of the equivalence test: small if the true mean lies within the margin; NaN where all
             differences are the same.
+        p_different: of the paired t-test: small if the true mean is not 0.
         confidence: 0.95 means a test at 5 %.
+        family: how many tests both p are corrected for. The intervals never are.
     """
 
     seeds: int
@@ -49,7 +51,9 @@ class Equivalence:
     inner_low: float
     inner_high: float
     p: float
+    p_different: float
     confidence: float
+    family: int = 1
 
     @property
     def verdict(self) -> str:
@@ -57,8 +61,7 @@ class Equivalence:
         if math.isnan(self.p):
             return "undecided"
         within = self.p < 1 - self.confidence
-        apart = self.low > 0 or self.high < 0
-        if apart:
+        if self.p_different < 1 - self.confidence:
             return "different, by less than the margin" if within else "different"
         return "equivalent" if within else "undecided"
 
@@ -93,14 +96,37 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
             f"{d.shape}"
         )
     outer, inner = interval(d, confidence), interval(d, 2 * confidence - 1)
-    p = math.nan  # of differences that are the same in every seed: no spread to test with
+    p = different = math.nan  # of the same difference in every seed: no spread to test with
     if np.ptp(d) > 1e-12 * np.abs(d).max():
-        above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
-        below = stats.ttest_1samp(d, margin, alternative="less").pvalue
-        p = float(max(above, below))
+        t = stats.t(len(d) - 1)
+        error = stats.sem(d)
+        p = float(t.sf((margin - abs(d.mean())) / error))
+        different = float(2 * t.sf(abs(d.mean()) / error))
     return Equivalence(
-        len(d), d.mean(), d.std(ddof=1), float(margin), *outer, *inner, p, confidence
+        len(d), d.mean(), d.std(ddof=1), float(margin), *outer, *inner, p, different, confidence
     )
+
+
+def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
+    """The same with both p corrected by Holm's method, as all of them are asked at once.
+
+    Args:
+        found: name of a benchmark to what :func:`equivalence` found, for all that count.
+
+    Example:
+        >>> one, two = equivalence([0.1, -0.2, 0.0, 0.1], 0.5), equivalence([1.0, -2.0, 2.0], 0.5)
+        >>> together({"mnist": one, "ptb": two})["mnist"].p == 2 * one.p
+        True
+    """
+    p, different = (
+        holm(np.array([getattr(one, name) for one in found.values()], dtype=float))
+        for name in ("p", "p_different")
+    )
+    many = max(1, int(np.isfinite(p).sum()))
+    return {
+        name: replace(one, p=p[i], p_different=different[i], family=many)
+        for i, (name, one) in enumerate(found.items())
+    }
 
 
 @dataclass(frozen=True)
@@ -142,37 +168,6 @@ def ahead(differences: ArrayLike, confidence: float = 0.95) -> Ahead:
     return Ahead(wins, seeds, wins / seeds, low, high, test.pvalue)
 
 
-def detectable_difference(
-    spread: float, seeds: int, confidence: float = 0.95, chance: float = 0.8
-) -> float:
-    """The smallest true difference that a paired t-test with this many seeds sees.
-
-    The inverse of :func:`~qrkd_lab.statistics.power_of` in its first argument.
-
-    Args:
-        spread: standard deviation of the paired differences, > 0.
-        seeds: at least 2.
-        confidence: 1 minus the level of the test.
-        chance: with which it is to be seen (80 % power).
-
-    Raises:
-        ValueError: too few seeds or no spread.
-
-    Example:
-        >>> round(detectable_difference(1.0, 34), 1)
-        0.5
-    """
-    from scipy.optimize import brentq
-
-    if not spread > 0 or seeds < 2:
-        raise ValueError(f"expected a spread > 0 and at least 2 seeds, got {spread} and {seeds}")
-
-    def missing(effect: float) -> float:  # in units of the spread
-        return power_of(effect, 1.0, seeds, confidence) - chance
-
-    return brentq(missing, 0.0, 1e3 / seeds**0.5) * spread
-
-
 def null_report(
     differences: ArrayLike,
     margin: float,
@@ -181,28 +176,32 @@ def null_report(
     what: str = "test accuracy",
     unit: str = "points",
     confidence: float = 0.95,
+    found: Equivalence | None = None,
 ) -> str:
     """A paragraph for a paper: what was found, what was excluded, and what more seeds would tell.
 
     Args:
         differences: arm minus reference by seed, ``(S,)``.
-        margin: the smallest difference that would matter, in the same unit.
+        margin: the smallest difference that would matter, in the same unit, fixed before.
         arm, reference, what, unit: words.
         confidence: of the interval; ``1 - confidence`` is the level of the tests.
+        found: of these differences, among several benchmarks (:func:`together`); None: they are the
+            only ones.
 
     Example:
         >>> print(null_report([0.1, -0.2, 0.0, 0.1, -0.1], margin=0.5))  # doctest: +ELLIPSIS
         Over 5 paired seeds, qrkd minus rkd in test accuracy was -0.02 points on average (95 % ...
     """
-    e = equivalence(differences, margin, confidence)
-    two_sided = math.nan if math.isnan(e.p) else stats.ttest_1samp(differences, 0).pvalue
+    e = found or equivalence(differences, margin, confidence)
+    beside = f", corrected for {e.family} tests (Holm)" if e.family > 1 else ""
     level, inner = f"{confidence:.0%}", f"{2 * confidence - 1:.0%}"
     level, inner = level.replace("%", " %"), inner.replace("%", " %")
     said = [
         f"Over {e.seeds} paired seeds, {arm} minus {reference} in {what} was {e.mean:+.2f} {unit} "
-        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, p {_p(two_sided)}).",
+        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, p {_p(e.p_different)}"
+        f"{beside}).",
         f"The smallest difference of interest was fixed at {margin:g} {unit}; the {inner} interval "
-        f"is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, p {_p(e.p)}).",
+        f"is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, p {_p(e.p)}{beside}).",
         _MEANING[e.verdict].format(arm=arm, reference=reference, margin=f"{margin:g} {unit}"),
     ]
     if np.any(np.asarray(differences)):
@@ -211,11 +210,11 @@ def null_report(
             f"{arm} had the larger value in {a.wins} of {a.seeds} seeds that differ ({level} "
             f"interval of the share {a.low:.2f} to {a.high:.2f})."
         )
-    seeds = seeds_needed(margin, e.spread, confidence)
-    enough = f"about {seeds} seeds" if seeds else "more than a million seeds"
+    seeds = seeds_needed(margin, e.spread, 1 - (1 - confidence) / e.family)
+    enough = f"about {max(seeds, FEWEST)} seeds" if seeds else "more than a million seeds"
     said.append(
         f"With differences that spread by {e.spread:.2f} {unit} from seed to seed, {enough} see a "
-        f"true difference of {margin:g} {unit} with 80 % power."
+        f"true difference of {margin:g} {unit} with 80 % power{beside}."
     )
     return " ".join(said)
 

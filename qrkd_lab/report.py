@@ -8,13 +8,15 @@ seed. With d_s = metric(arm, seed s) - metric(reference, seed s) over S seeds,
 
 and p is the paired t-test's, adjusted by Holm's method because several arms are compared at once;
 arms that are the same in every seed count once, and not at all if they are the reference.
+Perplexities are compared in logs: d_s = log(arm / reference), and difference and interval are given
+as exp(.) - 1, the part by which the arm's perplexity is larger.
 The answer is a :class:`~qrkd_lab.summary.Summary`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +24,7 @@ import pandas as pd
 from scipy import stats
 
 from qrkd_lab.statistics import FEWEST, holm, interval
-from qrkd_lab.summary import GAPS, Summary, questions
+from qrkd_lab.summary import GAPS, Summary, in_logs, questions
 
 if TYPE_CHECKING:
     from qrkd_lab.runs import Run
@@ -121,35 +123,43 @@ def _differing(rows: pd.DataFrame) -> str:
 def summary(
     results: pd.DataFrame,
     reference: str = "rkd",
-    metric: str = "test_accuracy",
+    metric: str | None = None,
     confidence: float = 0.95,
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
 ) -> Summary:
     """Compare every arm with the reference, seed by seed.
 
     Args:
         results: the table of :func:`results`, or any with columns ``arm``, ``seed`` and the metric.
         reference: the arm that the others are compared with.
-        metric: a column of ``results``.
+        metric: a column of ``results``; None: the runs' own, else ``test_accuracy``.
         confidence: of the intervals; ``1 - confidence`` is the level of the verdicts.
-        higher_is_better: False for a loss or a perplexity.
+        higher_is_better: False for a loss or a perplexity; None: as the runs or the metric's name
+            say.
 
     Raises:
         ValueError: no such metric or reference (the message lists the choices), two runs of one
-            arm and seed, or several benchmarks or scales in one table.
+            arm and seed, several benchmarks or scales in one table, a metric of which nothing says
+            whether more is better, or a perplexity that is not above 0.
 
     Example:
         >>> summary(results(runs)).verdict("qrkd")                     # doctest: +SKIP
         'qrkd is better than rkd: +0.31 points on average over 5 seeds, 95 % interval ...'
     """
+    own = results["run"].iloc[0].metric if "run" in results and len(results) else {}
+    metric = metric or own.get("name", "test_accuracy")
     _check(results, reference, metric, confidence)
+    if higher_is_better is None:
+        higher_is_better = _direction(metric, own)
     rows = results.dropna(subset=[metric])
     table = rows.pivot(index="seed", columns="arm", values=metric).astype(float)
     arms = order_arms(rows["arm"])
     notes = _notes_on_records(rows)
     if reference not in arms:
         raise ValueError(f"{reference} has no {metric}; these arms have: {', '.join(arms)}.")
-    frame = _compare(table[arms], reference, confidence, notes)
+    if in_logs(metric) and not (table > 0).where(table.notna(), True).all(axis=None):
+        raise ValueError(f"{metric}: a perplexity is above 0, got {table.min(axis=None)}.")
+    frame = _compare(table[arms], reference, confidence, notes, in_logs(metric))
     for name, column in MEANS.items():
         known = rows[column] if column in rows else pd.Series(math.nan, rows.index)
         frame[name] = known.astype(float).groupby(rows["arm"]).mean()
@@ -178,13 +188,31 @@ def _check(results: pd.DataFrame, reference: str, metric: str, confidence: float
     _refuse_duplicates(results)
 
 
+HIGHER = {"accuracy", "agreement", "alignment", "auc", "bleu", "f1", "gain", "precision", "recall"}
+LOWER = {"error", "gap", "kl", "loss", "mae", "mse", "nll", "perplexity", "rmse", "seconds"}
+
+
+def _direction(metric: str, own: Mapping[str, Any]) -> bool:
+    """Whether more is better: what the runs say of their own metric, else what the name says."""
+    if metric == own.get("name"):
+        return own["higher_is_better"]
+    kind = metric.lower().replace("_", " ").split()[-1]
+    if kind not in HIGHER | LOWER:
+        raise ValueError(
+            f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
+        )
+    return kind in HIGHER
+
+
 def _compare(
-    table: pd.DataFrame, reference: str, confidence: float, notes: list[str]
+    table: pd.DataFrame, reference: str, confidence: float, notes: list[str], logs: bool
 ) -> pd.DataFrame:
     """From a row a seed and a column an arm to a row an arm; says in ``notes`` what is odd."""
-    stated = {}
+    stated, scores = {}, np.log(table) if logs else table
     for arm in table:
-        paired = {} if arm == reference else _paired(table, arm, reference, confidence, notes)
+        paired = {} if arm == reference else _paired(scores, arm, reference, confidence, notes)
+        if logs:
+            paired |= {name: math.expm1(paired[name]) for name in PAIRED[1:4] if name in paired}
         values = table[arm].dropna().to_numpy()
         low, high = interval(values, confidence)
         stated[arm] = {"seeds": len(values), "mean": values.mean(), "low": low, "high": high}

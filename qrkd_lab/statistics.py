@@ -1,4 +1,4 @@
-"""The statistics of a comparison: intervals, Holm's correction, and how many seeds would do."""
+"""The statistics of a comparison: intervals, Holm's correction, and what can be seen at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scipy import optimize, stats
 
 __all__ = [
     "FEWEST",
+    "detectable_difference",
     "holm",
     "interval",
     "p_in_words",
@@ -175,14 +176,16 @@ def variance_shares(table: pd.DataFrame) -> pd.Series:
 def seeds_needed(
     difference: float, spread: float, confidence: float = 0.95, power: float = 0.8
 ) -> int | None:
-    """Seeds that a paired t-test needs to see a difference: an estimate.
+    """Seeds that a paired t-test needs to see a true difference: an estimate.
 
-    The answer is the smallest S for which :func:`power_of` suffices. It takes the difference as
-    true, although it was seen through the same noise.
+    For planning: the difference is one that was fixed before, the smallest that would matter. With
+    the difference that was observed the answer is a function of p, and says nothing beyond it.
 
     Args:
-        difference: mean of the paired differences.
-        spread: their standard deviation (ddof = 1).
+        difference: the true difference to be seen.
+        spread: standard deviation of the paired differences (ddof = 1).
+        confidence: 1 minus the level of the test.
+        power: the chance to see it.
 
     Returns:
         The number of seeds, or None if a million would not do.
@@ -204,3 +207,32 @@ def seeds_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def detectable_difference(
+    spread: float, seeds: int, confidence: float = 0.95, chance: float = 0.8
+) -> float:
+    """The smallest true difference that a paired t-test with so many seeds sees, with some chance.
+
+    The inverse of :func:`power_of` in its first argument.
+
+    Args:
+        spread: standard deviation of the paired differences, > 0.
+        seeds: at least 2.
+        confidence: 1 minus the level of the test.
+        chance: with which it is to be seen (80 % power).
+
+    Raises:
+        ValueError: too few seeds or no spread.
+
+    Example:
+        >>> round(detectable_difference(1.0, 34), 1)
+        0.5
+    """
+    if not spread > 0 or seeds < 2:
+        raise ValueError(f"expected a spread > 0 and at least 2 seeds, got {spread} and {seeds}")
+
+    def missing(effect: float) -> float:  # in units of the spread
+        return power_of(effect, 1.0, seeds, confidence) - chance
+
+    return optimize.brentq(missing, 0.0, 1e3 / seeds**0.5) * spread

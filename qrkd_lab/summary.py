@@ -11,22 +11,36 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
-from scipy import stats
 
-from qrkd_lab.statistics import FEWEST, p_in_words, seeds_needed
+from qrkd_lab.statistics import detectable_difference, p_in_words
 
-__all__ = ["GAPS", "Summary", "questions", "units"]
+__all__ = ["GAPS", "Summary", "in_logs", "own_unit", "questions", "units"]
 
 GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
-MANY = 1000  # seeds: beyond, the estimate is an estimate of noise, and nobody runs as many
-COSTS = ("train - test", "to teacher", "over scratch", "agreement", "seconds", "per word")
+OWN_UNITS = {"accuracy": "points", "agreement": "points", "perplexity": "ppl", "nll": "nats",
+             "kl": "nats"}  # fmt: skip
+
+
+def _kind(metric: str) -> str:
+    """The last word of a metric's name: "accuracy" of "test_accuracy"."""
+    return metric.lower().replace("_", " ").split()[-1]
 
 
 def units(metric: str) -> tuple[float, str]:
     """Factor and unit to print a metric with: fractions as percent, all else as it is."""
-    percent = metric.endswith(("accuracy", "agreement"))
-    return (100.0, " %") if percent else (1.0, "")
+    return (100.0, " %") if OWN_UNITS.get(_kind(metric)) == "points" else (1.0, "")
+
+
+def own_unit(metric: str) -> str:
+    """Unit of a difference of two scores as it is printed; the metric's own name if it has none."""
+    return OWN_UNITS.get(_kind(metric), metric.removeprefix("test_").replace("_", " "))
+
+
+def in_logs(metric: str) -> bool:
+    """Whether scores are compared by their ratio: perplexities, the exponentials of a mean."""
+    return _kind(metric) == "perplexity" and "log" not in metric.lower().split("_")
 
 
 def questions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -46,8 +60,9 @@ class Summary:
     """What :func:`qrkd_lab.report.summary` found; print or display it, or ask for a verdict.
 
     Args:
-        frame: a row an arm; ``low`` and ``high`` bound the mean, ``difference`` and the rest refer
-            to the reference over ``pairs`` seeds; fractions, not percent.
+        frame: a row per arm; ``low`` and ``high`` bound the mean, ``difference`` and the rest refer
+            to the reference over ``pairs`` seeds; fractions, not percent. Of perplexities,
+            ``difference`` is the ratio of the two (geometric) means, minus 1.
         notes: sentences that belong to the numbers.
         reference, metric, confidence, higher_is_better: as asked for.
         results: the rows that were used.
@@ -78,43 +93,70 @@ class Summary:
             return f"{arm} and {self.reference} cannot be ranked by {seeds}: see the notes."
         p, how = (row["p"], "") if math.isnan(row["p_adjusted"]) else (row["p_adjusted"], " (Holm)")
         numbers = (
-            f"{self._signed(row['difference'])}{self._points()} on average over "
+            f"{self._signed(row['difference'])}{self._in_unit()} on average over "
             f"{int(row['pairs'])} seeds, {_percent(self.confidence)} interval "
             f"{self._range(row)}, p {'' if p < 0.001 else '= '}{p_in_words(p)}{how}"
         )
         if p < level:
             better = (row["difference"] > 0) == self.higher_is_better
             return f"{arm} is {'better' if better else 'worse'} than {self.reference}: {numbers}."
+        if row["difference_high"] == row["difference_low"]:
+            outlook = "They are identical in every seed."
+        elif row["p"] < level:
+            outlook = "Its own interval excludes 0, but several arms were compared: run more seeds."
+        else:
+            at = f"{_percent(level)} / {self.at_once}" if self.at_once > 1 else _percent(level)
+            outlook = (
+                f"The smallest true difference that this study could have seen (80 % power, level "
+                f"{at}) is {self.smallest_seen(arm) * self._factor:.2f}{self._in_unit()}."
+            )
         return (
             f"{arm} and {self.reference}: no difference that these seeds could show: {numbers}. "
-            f"{self._outlook(row)}"
+            f"{outlook}"
         )
 
-    def _outlook(self, row: Mapping[str, float]) -> str:
-        if row["difference_high"] == row["difference_low"]:
-            return "They are identical in every seed."
-        if row["p"] < 1 - self.confidence:
-            return "Its own interval excludes 0, but several arms were compared: run more seeds."
-        quantile = stats.t.ppf((1 + self.confidence) / 2, row["pairs"] - 1)
-        half = (row["difference_high"] - row["difference_low"]) / 2
-        spread = half / quantile * math.sqrt(row["pairs"])
-        seeds = seeds_needed(row["difference"], spread, self.confidence)
-        many = seeds is None or seeds > MANY
-        enough = f"more than {MANY:,} seeds" if many else f"about {max(seeds, FEWEST)} seeds"
-        alone = (
-            f" for this comparison alone at {_percent(1 - self.confidence)}; beside the other "
-            "arms, with Holm's correction, it takes more"
-        )
-        return (
-            f"To see one of this size with 80 % power takes {enough} "
-            f"(an estimate{alone if self.at_once > 1 else ''})."
-        )
+    def smallest_seen(self, arm: str) -> float:
+        """The smallest true difference that these seeds would have shown with 80 % power.
 
-    def _points(self) -> str:
-        return " points" if units(self.metric)[1] else ""
+        It depends on the seeds and the spread of the paired differences alone, not on the mean that
+        was observed. The level is that of Holm's first step, ``1 - confidence`` divided by the
+        number of arms that are compared at once. In the unit of ``frame["difference"]``; NaN where
+        an arm has no spread.
+        """
+        row = self.frame.loc[arm]
+        if not row["difference_low"] < row["difference_high"]:
+            return math.nan
+        gains, level = self.gains(arm), (1 - self.confidence) / max(1, self.at_once)
+        least = detectable_difference(gains.std(), len(gains), 1 - level)
+        return math.expm1(least) if in_logs(self.metric) else least
+
+    def scores(self) -> pd.DataFrame:
+        """A row per seed, a column per arm, on the scale of the tests: logs of perplexities."""
+        table = self.results.pivot(index="seed", columns="arm", values=self.metric).astype(float)
+        return np.log(table) if in_logs(self.metric) else table
+
+    def gains(self, arm: str) -> pd.Series:
+        """By how much an arm is better than the reference, seed by seed, on the tests' scale.
+
+        Positive is better. The seeds are the index; those that lack one of the two are left out.
+        """
+        scores = self.scores()
+        sign = 1 if self.higher_is_better else -1
+        return sign * (scores[arm] - scores[self.reference]).dropna()
+
+    @property
+    def _factor(self) -> float:
+        return 100.0 if in_logs(self.metric) else units(self.metric)[0]
+
+    def _in_unit(self) -> str:
+        """What is printed behind a difference: " points", or " % in test perplexity"."""
+        if units(self.metric)[1]:
+            return " points"
+        name = self.metric.replace("_", " ")
+        return f" % in {name}" if in_logs(self.metric) else f" in {name}"
 
     def _signed(self, value: float) -> str:
-        return "" if math.isnan(value) else f"{value * units(self.metric)[0]:+.2f}"
+        return "" if math.isnan(value) else f"{value * self._factor:+.2f}"
 
     def _range(self, row: Mapping[str, float]) -> str:
         low, high = self._signed(row["difference_low"]), self._signed(row["difference_high"])
@@ -125,8 +167,10 @@ class Summary:
         factor, unit = units(self.metric)
         what = self.metric.replace("_", " ") + unit.replace(" ", ", ")
         level = _percent(self.confidence)
-        table = [["arm", "seeds", what, f"minus {self.reference}", f"{level} interval", "p (Holm)",
-                  *COSTS]]  # fmt: skip
+        against = f"against {self.reference}, %" if in_logs(self.metric) else (
+            f"minus {self.reference}"
+        )  # fmt: skip
+        table = [["arm", "seeds", what, against, f"{level} interval", "p (Holm)", *self._costs]]
         for arm, row in self.frame.iterrows():
             half = (row["high"] - row["low"]) / 2 * factor
             spread = "" if math.isnan(half) else f" ± {half:.2f}"
@@ -137,7 +181,7 @@ class Summary:
                 str(arm), f"{int(row['seeds'])}", f"{row['mean'] * factor:.2f}{spread}",
                 "reference" if arm == self.reference else self._signed(row["difference"]),
                 self._range(row), p_in_words(row["p_adjusted"]),
-                *(self._signed(row[gap]) for gap in GAPS),
+                *("" if math.isnan(row[gap]) else f"{row[gap] * factor:+.2f}" for gap in GAPS),
                 "" if math.isnan(agreement) else f"{agreement * 100:.2f}",
                 "" if math.isnan(seconds) else f"{seconds:.1f}",
                 "" if math.isnan(words) else f"{words:.1f}",
@@ -145,14 +189,32 @@ class Summary:
         used = [i for i in range(len(table[0])) if i < 4 or any(row[i] for row in table[1:])]
         return [[row[i] for i in used] for row in table]
 
+    @property
+    def _costs(self) -> tuple[str, ...]:
+        gap = "train - test" if self.higher_is_better else "test - train"
+        return (gap, "to teacher", "over scratch", "agreement", "seconds", "per word")
+
     def _footnotes(self) -> list[str]:
-        level = _percent(self.confidence)
-        meaning = f"± is the half width of the mean's {level} t-interval over seeds."
-        return [meaning, *self.notes] if self.frame["low"].notna().any() else [*self.notes]
+        level, said = _percent(self.confidence), []
+        if self.frame["low"].notna().any():
+            said.append(f"± is the half width of the mean's {level} t-interval over seeds.")
+        if not self.higher_is_better:
+            said.append(f"Less {self.metric.replace('_', ' ')} is better.")
+        if in_logs(self.metric):
+            said.append(
+                f"Perplexities are compared by their ratio, in logs: per cent of {self.reference}'s"
+                ". The gaps are differences of perplexities."
+            )
+        if self.at_once > 1:
+            said.append(
+                f"p is corrected for {self.at_once} arms that are compared at once (Holm); each "
+                "interval is for its arm alone."
+            )
+        return [*said, *self.notes]
 
     def __str__(self) -> str:
         table = self._table()
-        costs = [i for i, name in enumerate(table[0]) if name in COSTS]
+        costs = [i for i, name in enumerate(table[0]) if name in self._costs]
         compared = [i for i in range(len(table[0])) if i not in costs]
         blocks = [compared, [0, *costs]] if costs else [compared]
         lines = [_align([[row[i] for i in block] for row in table]) for block in blocks]

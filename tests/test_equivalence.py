@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qrkd_lab.equivalence import ahead, detectable_difference, equivalence, null_report
-from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.equivalence import ahead, equivalence, null_report, together
+from qrkd_lab.statistics import detectable_difference, seeds_needed
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -49,7 +49,7 @@ def test_there_are_four_verdicts(mean, spread, verdict):
     assert f"{mean:+.2f} points" in said and "10 paired seeds" in said
     assert ("equivalent within 0.5 points" in said) == (verdict == "equivalent")
     assert ("too small to decide" in said) == (verdict == "undecided")
-    assert f"about {seeds_needed(0.5, spread)} seeds" in said
+    assert f"about {max(3, seeds_needed(0.5, spread))} seeds" in said
 
 
 def test_a_test_at_five_per_cent_errs_in_five_per_cent_at_the_margin():
@@ -64,6 +64,36 @@ def test_the_same_difference_in_every_seed_decides_nothing():
     assert math.isnan(found.p) and found.verdict == "undecided"
     assert "p unknown" in null_report([0.25, 0.25, 0.25], 0.5)
     assert "had the larger value" not in null_report([0.0, 0.0, 0.0], 0.5)
+
+
+@pytest.mark.parametrize("which", ["p", "p_different"])
+def test_both_questions_are_corrected_for_the_same_family(which):
+    means, spreads = (0.0, 0.3, 1.0, 0.1, 0.0), (0.2, 0.25, 0.9, 0.5, 0.0)
+    found = {
+        str(i): equivalence(sample(8, mean, spread) if spread else np.full(8, mean), 0.5)
+        for i, (mean, spread) in enumerate(zip(means, spreads, strict=True))
+    }
+    alone = np.array([getattr(one, which) for one in found.values()])
+    known = alone[:4]  # the last has no spread, so no test
+    places = np.argsort(known)
+    by_hand = np.empty(4)
+    by_hand[places] = np.minimum(1, np.maximum.accumulate(known[places] * [4, 3, 2, 1]))
+    held = together(found)
+    assert [getattr(one, which) for one in held.values()][:4] == pytest.approx(list(by_hand))
+    assert math.isnan(held["4"].p) and {one.family for one in held.values()} == {4}
+    assert (held["0"].low, held["0"].inner_low) == (found["0"].low, found["0"].inner_low)
+
+
+def test_a_verdict_among_many_is_that_of_the_corrected_p():
+    one = equivalence(sample(5, 0.0, 0.44), 0.5)
+    many = together({str(i): one for i in range(6)})["0"]
+    assert one.verdict == "equivalent" and many.verdict == "undecided"
+    apart = equivalence(sample(5, 0.5, 0.36), 0.2)
+    assert apart.verdict == "different"
+    assert together({"a": apart, "b": apart})["a"].verdict == "undecided"
+    said = null_report(sample(5, 0.0, 0.44), 0.5, found=many)
+    assert said.count("corrected for 6 tests (Holm)") == 3 and "too small to decide" in said
+    assert f"about {seeds_needed(0.5, 0.44, 1 - 0.05 / 6)} seeds" in said
 
 
 def test_ties_do_not_count_as_wins():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
+from scipy import stats
 
-from qrkd_lab.report import summary
-from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.report import results, summary
+from qrkd_lab.statistics import power_of
+from tests.records.made_runs import made_run
 
 T_975 = {4: 2.776445}  # a printed table's
 
@@ -38,14 +42,11 @@ def test_verdicts_follow_from_the_numbers() -> None:
     said = found.verdict("rbf")
     assert said.startswith("rbf and rkd: no difference that these seeds could show: +0.15 points")
     d = np.subtract(noisy, RKD)
-    seeds = seeds_needed(0.0015, d.std(ddof=1))
-    normal = ((1.959964 + 0.841621) * d.std(ddof=1) / 0.0015) ** 2  # without t's own spread
-    assert f"80 % power takes about {seeds} seeds (an estimate for this" in said
-    assert "this comparison alone at 5 %; beside the other arms, with Holm's correction" in said
-    assert normal < seeds < normal + 3
-    tiny = [v + d for v, d in zip(RKD, [0.02, -0.02, 0.01, 0.0, -0.009], strict=True)]
-    far = summary(table(rkd=RKD, rbf=tiny)).verdict("rbf")
-    assert far.endswith("80 % power takes more than 1,000 seeds (an estimate).")  # one arm alone
+    least = found.smallest_seen("rbf")
+    assert power_of(least, d.std(ddof=1), 5, 1 - 0.05 / 3) == pytest.approx(0.8)
+    assert said.endswith(f"(80 % power, level 5 % / 3) is {100 * least:.2f} points.")
+    alone = summary(table(rkd=RKD, rbf=noisy)).verdict("rbf")
+    assert "could have seen (80 % power, level 5 %) is" in alone
     assert "is the reference" in found.verdict("rkd")
     lower = summary(frame, higher_is_better=False)
     assert lower.verdict("qrkd").startswith("qrkd is worse than rkd")
@@ -92,5 +93,87 @@ def test_markdown_and_html_hold_the_same_cells() -> None:
 def test_a_metric_without_percent() -> None:
     frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "test_perplexity"})
     found = summary(frame, metric="test_perplexity", higher_is_better=False)
+    assert "against rkd, %" in str(found) and "minus rkd" not in str(found)
+    assert "qrkd is worse than rkd: +3.30 % in test perplexity on average" in found.verdict("qrkd")
+    frame = frame.rename(columns={"test_perplexity": "test_rmse"})
+    found = summary(frame, metric="test_rmse")
     assert "%" not in str(found).splitlines()[0].replace("95 %", "")
-    assert "qrkd is worse than rkd: +0.03 on average" in found.verdict("qrkd")
+    assert "qrkd is worse than rkd: +0.03 in test rmse on average" in found.verdict("qrkd")
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"),
+    [("test_accuracy", True), ("test_perplexity", False), ("test_rmse", False), ("mine", True),
+     ("mine", False)],
+)  # fmt: skip
+def test_a_label_has_the_sign_of_its_number(metric: str, higher: bool) -> None:
+    """The column of the gap to the training data is named as it is subtracted."""
+    runs = [
+        replace(
+            made_run(arm, seed, "mnist"),
+            metric={"name": metric, "higher_is_better": higher},
+            metrics={metric: value, f"train_{metric.removeprefix('test_')}": value + 0.5},
+        )
+        for arm, values in {"rkd": RKD, "qrkd": QRKD}.items()
+        for seed, value in enumerate(values)
+    ]
+    found = summary(results(runs))  # metric and direction are those of the runs
+    assert (found.metric, found.higher_is_better) == (metric, higher)
+    shown, hidden = ("train - test", "test - train")[:: 1 if higher else -1]
+    for form in (str(found), found.to_markdown(), found._repr_html_()):
+        assert shown in form and hidden not in form
+        factor = 100 if metric == "test_accuracy" else 1
+        assert f"{(0.5 if higher else -0.5) * factor:+.2f}" in form
+        assert ("is better." in form) == (not higher)
+    assert f"qrkd is {'better' if higher else 'worse'} than rkd" in found.verdict("qrkd")
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"), [("val_perplexity", False), ("test_kl", False), ("test_agreement", True)]
+)
+def test_the_direction_of_a_known_metric_needs_no_word(metric: str, higher: bool) -> None:
+    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "accuracy_"})
+    frame[metric] = frame["accuracy_"]
+    assert summary(frame, metric=metric).higher_is_better == higher
+
+
+def test_the_direction_of_an_unknown_metric_is_asked_for() -> None:
+    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "mine"})
+    with pytest.raises(ValueError, match="mine: is more of it better, or less"):
+        summary(frame, metric="mine")
+
+
+def test_perplexities_are_compared_by_their_ratio() -> None:
+    """A seed at a level of its own must not drown what is the same part in each seed."""
+    level, ratio = np.array([50.0, 60, 2000]), np.exp([0.020, 0.021, 0.022])
+    frame = pd.DataFrame(
+        {"arm": arm, "seed": seed, "test_perplexity": value}
+        for arm, values in {"rkd": level, "qrkd": level * ratio}.items()
+        for seed, value in enumerate(values)
+    )
+    found = summary(frame, metric="test_perplexity")
+    row, test = found.frame.loc["qrkd"], stats.ttest_1samp(np.log(ratio), 0)
+    ends = np.expm1([0.021, *test.confidence_interval()])
+    names = ["difference", "difference_low", "difference_high"]
+    assert list(row[names]) == pytest.approx(list(ends)) and row["p"] == pytest.approx(test.pvalue)
+    back = summary(frame, "qrkd", "test_perplexity").frame.loc["rkd"]
+    assert back["p"] == pytest.approx(row["p"])
+    assert (1 + back["difference"]) * (1 + row["difference"]) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"a perplexity is above 0, got -1\.0"):
+        summary(frame.replace(2000.0, -1.0), metric="test_perplexity")
+
+
+def test_no_form_says_how_many_seeds_would_show_what_was_observed() -> None:
+    noisy = [v + d for v, d in zip(RKD, [0.02, -0.02, 0.01, 0.0, -0.0025], strict=True)]
+    again = [v + d + 0.001 for v, d in zip(RKD, [0.02, -0.02, 0.01, 0.0, -0.0025], strict=True)]
+    first, second = (summary(table(rkd=RKD, rbf=values)) for values in (noisy, again))
+    assert first.frame.loc["rbf", "difference"] != second.frame.loc["rbf", "difference"]
+    assert first.smallest_seen("rbf") == pytest.approx(second.smallest_seen("rbf"))
+    assert math.isnan(summary(table(rkd=RKD, rbf=RKD)).smallest_seen("rbf"))
+
+
+def test_p_that_is_corrected_stands_beside_intervals_that_are_said_not_to_be() -> None:
+    found = summary(table(rkd=RKD, qrkd=QRKD, kd=[v - 0.1 for v in QRKD]))
+    note = "p is corrected for 2 arms that are compared at once (Holm); each interval is for its"
+    assert note in str(found) and note in found.to_markdown() and note in found._repr_html_()
+    assert "corrected for" not in str(summary(table(rkd=RKD, qrkd=QRKD)))

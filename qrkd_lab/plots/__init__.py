@@ -17,7 +17,7 @@ _HOMES = {
     "devices": ("noise_and_contrast", "psd_repairs", "shot_errors", "students_by_shots"),
     "diagnostics": ("just_an_rbf", "off_diagonal_histogram", "spectra"),
     "equivalence": ("detectable_curve", "equivalence_bars"),
-    "evidence": ("against", "difference_over_epochs", "false_alarms", "power_curve"),
+    "evidence": ("against", "difference_over_epochs", "false_alarms"),
     "forests": ("by_class", "improvements"),
     "geometry": ("regularisation_curve",),
     "gradients": ("adapter_alone", "term_gradients", "unit_gradients"),

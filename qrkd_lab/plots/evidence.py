@@ -1,4 +1,4 @@
-"""Figures about evidence itself: would we have seen it, and do two quantities go together?"""
+"""Figures about evidence itself: false alarms, and do two quantities go together?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from qrkd_lab.plots.curves import curves_of
 from qrkd_lab.plots.diagnostics import COLOURS, MARKERS
 from qrkd_lab.plots.style import (
     INK,
-    SPARE,
     Chart,
     arm_style,
     marker,
@@ -24,55 +23,13 @@ from qrkd_lab.plots.style import (
     words,
 )
 from qrkd_lab.report import order_arms
-from qrkd_lab.statistics import FEWEST, interval, power_of
-from qrkd_lab.summary import units
+from qrkd_lab.statistics import FEWEST, interval
+from qrkd_lab.summary import in_logs, own_unit, units
 
 if TYPE_CHECKING:
     from qrkd_lab.runs import Run
 
-__all__ = ["against", "difference_over_epochs", "false_alarms", "power_curve"]
-
-WANTED = 0.8  # the power that studies usually ask for
-
-
-def power_curve(
-    differences: Mapping[str, float],
-    spread: float,
-    seeds: Sequence[int] = (3, 4, 5, 7, 10, 14, 20, 30, 50, 70, 100),
-    title: str | None = None,
-) -> Chart:
-    """How likely is a paired t-test to see a difference that is really there?
-
-    Args:
-        differences: label to true difference, in the unit of ``spread``.
-        spread: standard deviation of the paired differences.
-        seeds: numbers of seeds to draw, increasing.
-        title: the message; without it, the power at the fewest and the most seeds.
-
-    Raises:
-        ValueError: no difference to draw.
-    """
-    need(len(differences), 'a mapping from labels to differences, e.g. {"0.1 points": 0.001}')
-    chart = Chart(8.0, 4.2)
-    axes = quiet(chart.subplots(), "Seeds (log scale)", "Chance to see it, %", grid="both")
-    axes.set_xscale("log")
-    said = []
-    for i, (label, difference) in enumerate(differences.items()):
-        values = [100 * power_of(difference, spread, count) for count in seeds]
-        style = {"color": SPARE[i % len(SPARE)], "marker": MARKERS[i % len(MARKERS)]}  # no arm's
-        axes.plot(seeds, values, lw=1.8, label=label, **marker(style, 6))
-        seen = f"in {values[0]:.0f} % of the studies with {seeds[0]} seeds, in {values[-1]:.0f} %"
-        said.append(f"{label} is seen {seen} with {seeds[-1]}")
-    axes.axhline(100 * WANTED, color=INK, lw=1, ls="--", label=f"{100 * WANTED:.0f} %")
-    axes.set_xticks(seeds, [str(count) for count in seeds])
-    axes.minorticks_off()
-    axes.set_ylim(0, 102)
-    chart.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=10)
-    return chart.finish(
-        title or f"A true difference of {said[0]}",
-        f"Power of a two-sided paired t-test at 5 % against the number of seeds: {'; '.join(said)}"
-        f"; a dashed line at {100 * WANTED:.0f} %.",
-    )
+__all__ = ["against", "difference_over_epochs", "false_alarms"]
 
 
 def false_alarms(
@@ -171,14 +128,17 @@ def difference_over_epochs(
     curves, value = curves_of(runs, value)
     if absent := [name for name in (arm, reference) if name not in curves]:
         raise ValueError(f"no {value} of {', '.join(absent)}; arms here: {', '.join(curves)}.")
-    factor, unit = units(value)
-    table = ((curves[arm] - curves[reference]) * factor).dropna(how="all").dropna(axis=1)
+    logs, factor, unit = in_logs(value), units(value)[0], own_unit(value)
+    first, second = (np.log(curves[of]) if logs else curves[of] for of in (arm, reference))
+    table = (first - second).dropna(how="all").dropna(axis=1)
     need(table.size, f"seeds that both {arm} and {reference} have")
     rows = np.array([[row.mean(), *interval(row.to_numpy(), 0.95)] for _, row in table.iterrows()])
+    if logs:  # ratios, in per cent
+        table, rows, factor, unit = np.expm1(table), np.expm1(rows), 100, "% of its perplexity"
+    table, rows = factor * table, factor * rows
     style = arm_style(arm)
     chart = Chart(8.0, 4.2)
-    points = ", points" if unit else ""
-    axes = quiet(chart.subplots(), "Epoch", f"{arm} minus {reference}{points}")
+    axes = quiet(chart.subplots(), "Epoch", f"{arm} minus {reference}, {unit}")
     axes.plot(table.index, table, color=style["color"], lw=0.8, alpha=0.35, zorder=1)
     axes.plot(table.index, rows[:, 0], lw=1.8, zorder=3, **marker(style, 8))
     axes.fill_between(table.index, rows[:, 1], rows[:, 2], color=style["color"], alpha=0.13, lw=0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from qrkd_lab.evidence import improvement_table, in_own_unit, seed_improvements
+from qrkd_lab.evidence import counted, improvement_table, in_own_unit, seed_improvements
 from qrkd_lab.plots.style import INK, Chart, arm_style, draw_interval, draw_seeds, quiet, stacked
 from qrkd_lab.statistics import interval, p_in_words
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["by_class", "improvements"]
 
-KEY = "small points: seeds; bars: 95 % intervals"
+KEY = "small points: seeds; bars: 95 % intervals, each for its line alone"
 LEVEL = 0.05
 
 
@@ -35,8 +35,10 @@ def improvements(
 
     Right is better on every line, whatever the metric; the axis is in per cent of the reference's
     mean score (see :mod:`~qrkd_lab.evidence`), the numbers at the right edge are in the metric's
-    own unit. p is corrected for the number of benchmarks (Holm); the chance is that to be ahead on
-    a new seed (:func:`~qrkd_lab.statistics.win_probability`).
+    own unit. p is corrected for the number of benchmarks (Holm), the intervals are not: each is for
+    its line alone. The chance is that to be ahead on a new seed
+    (:func:`~qrkd_lab.statistics.win_probability`). Beside other benchmarks, ``digits`` is drawn and
+    does not count.
 
     Args:
         studies: name of a benchmark to its study; each has both arms.
@@ -54,16 +56,18 @@ def improvements(
     labels = [f"{name}\n{_metric(row)}, {_seeds(row)}" for name, row in table.iterrows()]
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
     _draw(axes, labels, list(seeds.values()), means, arm)
-    notes = [_note(row) for _, row in table.iterrows()]
-    _beside(axes, "difference, p (Holm)", notes)
+    family = counted(table.index)
+    notes = [_note(row, alone=name not in family) for name, row in table.iterrows()]
+    _beside(axes, f"difference, p (Holm, {len(family)})", notes)
     said = "; ".join(
         f"{name} {row['improvement']:+.2f} % ({_range(row['low'], row['high'])}; {note})"
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
     ).replace("\n", " ")
     return chart.finish(
-        title or _message(table, arm, reference),
+        title or _message(table.loc[family], arm, reference),
         f"One line a benchmark: by how many per cent of {reference}'s mean score {arm} is better, "
-        f"seeds as points, means with 95 % intervals: {said}.",
+        f"seeds as points, means with 95 % intervals, each for its line alone; p corrected for "
+        f"{len(family)} (Holm): {said}.",
     )
 
 
@@ -133,15 +137,17 @@ def _beside(axes: Axes, head: str, notes: Sequence[str]) -> None:
         axes.text(1.03, y, note, transform=where, va="center", fontsize=10, color=INK)
 
 
-def _note(row: pd.Series) -> str:
+def _note(row: pd.Series, alone: bool) -> str:
     said = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
+    said += " (does not count)" if alone else ""
     if math.isnan(row["p_win"]):
         return said
     return f"{said},\nchance to win a new seed {row['p_win']:.2f}"
 
 
 def _metric(row: pd.Series) -> str:
-    return row["metric"].removeprefix("test_").replace("_", " ")
+    less = "" if row["higher_is_better"] else " (less is better)"
+    return row["metric"].removeprefix("test_").replace("_", " ") + less
 
 
 def _seeds(row: pd.Series) -> str:

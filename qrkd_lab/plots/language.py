@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qrkd_lab.evidence import seed_improvements
+from qrkd_lab.evidence import improvement_table, seed_improvements
 from qrkd_lab.plots.diagnostics import COLOURS, log_axis
 from qrkd_lab.plots.style import ARM_COLOURS, FAINT, INK, Chart, arm_style, marker, need, quiet
 
@@ -132,20 +132,24 @@ def effect_sizes(
     """
     need(len(steps), 'steps, e.g. [("kd", "scratch")]')
     found = {
-        f"{arm} - {reference}": (arm, seed_improvements({"it": study}, arm, reference)["it"])
+        f"{arm} - {reference}": (
+            arm,
+            seed_improvements({"it": study}, arm, reference)["it"],
+            improvement_table({"it": study}, arm, reference).loc["it", "improvement"],
+        )
         for arm, reference in steps
     }
     chart = Chart(8.4, 1.8 + 0.55 * len(found))
     axes = quiet(chart.subplots(), "Size, % of the reference's mean (small points: seeds)", "", "x")
     log_axis(axes, "x")
-    sizes = [abs(v) for _, one in found.values() for v in (*one, one.mean()) if v]
+    sizes = [abs(v) for _, seeds, mean in found.values() for v in (*seeds, mean) if v]
     axes.set_xlim(min(sizes, default=0.1) / 3, max(sizes, default=1.0) * 3)
-    for y, (arm, seeds) in enumerate(found.values()):
-        _draw_size(axes, y, arm, seeds.to_numpy())
+    for y, (arm, seeds, mean) in enumerate(found.values()):
+        _draw_size(axes, y, arm, seeds.to_numpy(), mean)
     axes.set_yticks(range(len(found)), [name.replace("-", "\u2212") for name in found])
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.text(1.02, 1.02, "better by", transform=axes.transAxes, fontsize=10, color=INK)
-    means = {name: one.mean() for name, (_, one) in found.items()}
+    means = {name: mean for name, (_, _, mean) in found.items()}
     said = "; ".join(
         f"{name} {mean:+.2f} %, seeds {', '.join(f'{v:+.2f}' for v in found[name][1])}"
         for name, mean in means.items()
@@ -160,9 +164,9 @@ def effect_sizes(
     )
 
 
-def _draw_size(axes: Axes, y: int, arm: str, seeds: np.ndarray) -> None:
+def _draw_size(axes: Axes, y: int, arm: str, seeds: np.ndarray, mean: float) -> None:
     """A stick up to the mean, the seeds below it, hollow what is worse; the number beside."""
-    style, mean = arm_style(arm), seeds.mean()
+    style = arm_style(arm)
     text = axes.get_yaxis_transform()
     axes.text(1.02, y, f"{mean:+.2f} %", transform=text, va="center", fontsize=10, color=INK)
     if mean == 0:

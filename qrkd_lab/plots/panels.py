@@ -51,8 +51,11 @@ def differences_by_arm(
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.locator_params("x", nbins=4)  # more would run into each other
         said.append(f"{name}: {_range(arms)}; {sum(sure)} of {len(arms)} intervals exclude 0")
-    chart.supxlabel(f"{what} (small points: seeds; bars: 95 % intervals)", fontsize=10, color=INK)
-    return chart.finish(title, f"{what}, an arm a line. {'. '.join(said)}.")
+    key = "small points: seeds; bars: 95 % intervals, each for its arm alone"
+    chart.supxlabel(f"{what} ({key})", fontsize=10, color=INK)
+    return chart.finish(
+        title, f"{what}, an arm per line, each interval for itself. {'. '.join(said)}."
+    )
 
 
 def _draw(axes: Axes, y: int, arm: str, values: pd.Series) -> bool:

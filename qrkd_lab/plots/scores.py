@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from qrkd_lab.plots.style import (
@@ -21,14 +22,12 @@ from qrkd_lab.plots.style import (
 )
 from qrkd_lab.report import order_arms, summary
 from qrkd_lab.statistics import p_in_words
-from qrkd_lab.summary import Summary, units
+from qrkd_lab.summary import Summary, in_logs, own_unit, units
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["paired_differences", "scores_by_arm"]
-
-KEY = "small points: seeds; bars: intervals of the mean"
 
 
 def scores_by_arm(
@@ -49,12 +48,13 @@ def scores_by_arm(
     """
     need(len(results), "a row a run, e.g. report.results(runs)")
     known = results.dropna(subset=metric) if metric in results else results
-    found = summary(known, order_arms(known["arm"])[0], metric)
+    found = summary(known, order_arms(known["arm"])[0], metric, higher_is_better=True)  # no verdict
     factor, unit = units(metric)
     table = found.results.pivot(index="seed", columns="arm", values=metric) * factor
     arms = list(found.frame.index)
     chart = Chart(min(10.0, max(6.0, 2.6 + 1.1 * len(arms))), 4.6)
-    axes = quiet(chart.subplots(), f"Arm ({KEY})", words(metric) + unit.replace(" ", ", "))
+    key = "Arm (small points: seeds; bars: 95 % intervals of the mean)"
+    axes = quiet(chart.subplots(), key, words(metric) + unit.replace(" ", ", "))
     _draw_scores(axes, found, table)
     said = "; ".join(f"{arm} {_said(row, factor)}{unit}" for arm, row in found.frame.iterrows())
     return chart.finish(
@@ -81,8 +81,7 @@ def _draw_scores(axes: Axes, found: Summary, table: pd.DataFrame) -> None:
 
 def _spread(found: Summary, table: pd.DataFrame) -> str:
     """How far arms and seeds are apart: the message of the figure of scores."""
-    factor, unit = units(found.metric)
-    points = " points" if unit else ""
+    factor, points = units(found.metric)[0], f" {own_unit(found.metric)}"
     arms = list(found.frame.index)
     shown = [arm for arm in arms if arm != "teacher"] or arms
     means = found.frame.loc[shown, "mean"] * factor
@@ -106,7 +105,8 @@ def paired_differences(
     """Is an arm better than the reference, seed by seed?
 
     Small points are the differences of single seeds (equal ones in a stack), the large point and
-    its bar are their mean and its interval; right of them stands p after Holm's correction.
+    its bar are their mean and its interval, each for its arm alone; right of them stands p after
+    Holm's correction for the number of arms. Perplexities are compared by their ratio, in per cent.
 
     Args:
         study: a :class:`~qrkd_lab.report.Summary`, or the results to make one from.
@@ -126,15 +126,18 @@ def paired_differences(
         )
     rows = study.frame.drop(index=[study.reference, "teacher"], errors="ignore")
     need(len(rows), f"at least one student besides {study.reference}")
-    unit = units(study.metric)[1]
     chart = Chart(8.0, 1.9 + 0.55 * len(rows))
-    points = ", points" if unit else ""
-    what = f"{words(study.metric)} minus {study.reference}'s{points} ({KEY})"
+    what = f"{words(study.metric)} minus {study.reference}'s"
+    if in_logs(study.metric):
+        what = f"{words(study.metric)} against {study.reference}'s, %"
+    elif units(study.metric)[1]:
+        what += ", points"
+    what += " (small points: seeds; bars: intervals, each for its arm alone)"
     axes = quiet(chart.subplots(), what, "Arm", grid="x")
     _draw_differences(axes, study, rows)
     sides = ("worse", "better") if study.higher_is_better else ("better", "worse")
     heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →")]
-    for x, side, text in [*heads, (1.02, "left", "  p (Holm)")]:
+    for x, side, text in [*heads, (1.02, "left", f"  p (Holm, {study.at_once})")]:
         axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
     said = " ".join(study.verdict(arm) for arm in rows.index)
     return chart.finish(title or _ranking(study, list(rows.index)), said)
@@ -142,11 +145,12 @@ def paired_differences(
 
 def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
     """An arm a line: its seeds above, the mean and its interval below, p at the right edge."""
-    factor = units(study.metric)[0]
-    table = study.results.pivot(index="seed", columns="arm", values=study.metric) * factor
+    logs = in_logs(study.metric)
+    factor, sign = 100 if logs else units(study.metric)[0], 1 if study.higher_is_better else -1
     for y, (arm, row) in enumerate(rows.iterrows()):
         style = arm_style(arm)
-        seeds = (table[arm] - table[study.reference]).dropna()
+        seeds = sign * study.gains(arm)
+        seeds = factor * (np.expm1(seeds) if logs else seeds)
         draw_seeds(axes, seeds, y + 0.14 + stacked(seeds), style)
         mean = row[["difference", "difference_low", "difference_high"]] * factor
         draw_interval(axes, y - 0.12, mean, style, across=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from qrkd_lab.evidence import improvement_table, in_own_unit, paired_gains
+from qrkd_lab.evidence import counted, improvement_table, in_own_unit
 from qrkd_lab.plots import Chart, improvements
 from qrkd_lab.reporting.markdown import bullets, count, figure, listed, ranged, signed, table
 from qrkd_lab.reporting.studies import ARM, CHECK, REFERENCE, Studies, answerable, controls
@@ -40,14 +40,16 @@ def answer(studies: Studies) -> list[str]:
     if not asked:
         lack = f"no benchmark has both `{ARM}` and `{REFERENCE}`, on one seed at least"
         return [*claim, f"**No answer**: {lack}."]
-    found = improvement_table(asked)
+    found = improvement_table({name: asked[name] for name in counted(asked)})
     words = [verdict(*pair) for pair in zip(found["improvement"], found["p_adjusted"], strict=True)]
     missing = [name for name in studies if name not in asked]
+    practice = [name for name in asked if name not in found.index]
     return [
         *claim,
         f"**{_conclusion(words)}**",
         bullets(_line(*item) for item in zip(found.index, words, found.iloc, strict=True)),
         *([f"Not asked, as no seed has both arms: {listed(missing)}."] if missing else []),
+        *([f"For practice, and not counted: {listed(practice)}."] if practice else []),
         *_possible(found, words),
         *_controls(studies),
     ]
@@ -78,7 +80,7 @@ def _line(name: str, word: str, row: pd.Series) -> str:
     known = not math.isnan(row["low"])
     interval = f" {ranged(row['low'], row['high'])}" if known else ""
     p = f", p {_equals(row['p_adjusted'])}" if p_in_words(row["p_adjusted"]) else ""
-    less = ", of which less is better" if row["difference"] * row["improvement"] < 0 else ""
+    less = "" if row["higher_is_better"] else ", of which less is better"
     return (
         f"**{name}**: {word}. `{ARM}` minus `{REFERENCE}` is {in_own_unit(row)}{less}, over "
         f"{count(row['seeds'], 'seed')}; in per cent, better being positive, "
@@ -98,9 +100,10 @@ def _possible(found: pd.DataFrame, words: Sequence[str]) -> list[str]:
         return []
     said = listed([f"{excluded(row)} on {name}" for name, row in open_ones.iterrows()])
     return [
-        "Where no difference could be shown, that is not proof that there is none. At 95 % "
-        f"confidence these seeds leave room for an improvement of up to {said}; a larger one they "
-        "exclude."
+        "Where no difference could be shown, that is not proof that there is none. These seeds "
+        f"leave room for an improvement of up to {said}. Larger ones they exclude, at 95 % "
+        f"confidence for {count(found['joint_high'].count(), 'benchmark')} together (simultaneous "
+        "limits, wider than the intervals above)."
     ]
 
 
@@ -117,7 +120,7 @@ def _controls(studies: Studies) -> list[str]:
     pairs = [
         verdict(row["improvement"], row["p_adjusted"])
         for other, found in asked.items()
-        for _, row in found.iterrows()
+        for _, row in found.loc[counted(found.index)].iterrows()
         if other != REFERENCE
     ]
     kinds = {BETTER: "is better", WORSE: "is worse", NONE: "shows no difference",
@@ -141,7 +144,7 @@ def _controls(studies: Studies) -> list[str]:
 def _without_gradient(studies: Studies) -> list[str]:
     """Whether ``detached`` is the reference, as it must be; nothing where it was not trained."""
     held = answerable(studies, CHECK, REFERENCE).values()
-    gains = [paired_gains(study.summary(REFERENCE), CHECK) for study in held]
+    gains = [study.summary(REFERENCE).gains(CHECK) for study in held]
     if not gains:
         return []
     found = pd.concat(gains)
@@ -174,17 +177,22 @@ def glance(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
             str(name), row["metric"].removeprefix("test_").replace("_", " "),
             f"{row['reference'] * factor:.2f}{unit}", in_own_unit(row),
             f"{signed(row['improvement'])} {ranged(row['low'], row['high'])}".strip(),
-            p_in_words(row["p_adjusted"]), f"{row['won']} of {row['seeds']}", chance(row),
+            p_in_words(row["p_adjusted"]),
+            "" if math.isnan(row["smallest"]) else f"{row['smallest']:.2f}",
+            f"{row['won']} of {row['seeds']}", chance(row),
         ])  # fmt: skip
     head = ["benchmark", "metric", REFERENCE, f"{ARM} minus {REFERENCE}", "better by, %",
-            "p (Holm)", "seeds won", "chance to win a new seed"]  # fmt: skip
+            "p (Holm)", "smallest seen, %", "seeds won", "chance to win a new seed"]  # fmt: skip
     return [
         "## All benchmarks at a glance",
         figure("improvements", chart.alt),
         table(head, rows),
         f"**Better by**: per cent of `{REFERENCE}`'s mean, so that accuracy (more is better) and "
-        "perplexity (less is better) share a direction; positive is better, brackets hold the "
-        "95 % interval. **Seeds won**: those in which "
+        "perplexity (less is better; compared by its ratio, in logs) share a direction; positive "
+        "is better, brackets hold the 95 % interval, each for its benchmark alone. p is corrected "
+        "for the number of benchmarks (Holm). **Smallest seen**: the smallest true improvement "
+        "that so many seeds with this spread show with 80 % power, at 5 % divided by the number of "
+        "benchmarks. It does not depend on what was observed. **Seeds won**: those in which "
         f"`{ARM}` ended ahead. **Chance to win a new seed**: an estimate of how often `{ARM}` "
         f"would be ahead of `{REFERENCE}` if both were trained once more, from the mean and the "
         "spread of the paired differences, with its 95 % interval (not corrected for the number of "

@@ -7,17 +7,15 @@ from statistics import fmean
 
 import pandas as pd
 
-from qrkd_lab.evidence import paired_gains
+from qrkd_lab.evidence import relative_gains
 from qrkd_lab.plots import Chart, differences_by_arm
 from qrkd_lab.progress import duration
-from qrkd_lab.reporting.markdown import count, figure, listed, table
+from qrkd_lab.reporting.markdown import figure, listed, table
 from qrkd_lab.reporting.studies import (
     ARM,
     REFERENCE,
     Studies,
     answerable,
-    gain_unit,
-    gains,
     kernel_arms,
     share_seed,
 )
@@ -27,13 +25,11 @@ from qrkd_lab.reporting.verdicts import (
     UNKNOWN,
     WORSE,
     chance,
-    enough_seeds,
-    smallest_seen,
     verdict,
 )
 from qrkd_lab.statistics import variance_shares, win_interval, win_probability
 from qrkd_lab.study import Study
-from qrkd_lab.summary import Summary
+from qrkd_lab.summary import Summary, in_logs, own_unit, units
 
 __all__ = ["by_benchmark"]
 
@@ -41,19 +37,18 @@ READING = (
     "Each benchmark has two tables. The first is the study's own: means over seeds, the paired "
     f"difference to `{REFERENCE}` with its 95 % interval, and p after Holm's correction for the "
     "number of arms (above, one arm was compared on several benchmarks, so p was corrected for "
-    "those). **train - test**, **to teacher** and **over scratch** are gaps in the same unit: how "
-    "much better on training data, how far behind the teacher, how far ahead of the student that "
-    "learnt alone. **Agreement** is the per cent of predictions that are the teacher's.",
+    "those). Each interval is for its arm alone. Perplexities are compared by their ratio, in per "
+    "cent of the reference's. **train - test** (of perplexities **test - train**), **to teacher** "
+    "and **over scratch** are gaps in the metric's unit: how much better on training data, how far "
+    "behind the teacher, how far ahead of the student that learnt alone. **Agreement** is the per "
+    "cent of predictions that are the teacher's.",
     "The second says what that means: the verdict, the seeds won and the chance to win a new one "
-    "(as above; its interval knows nothing of the other arms, p does). **Seeds to see it**: how "
-    "many seeds a test of this comparison alone, at 5 %, would need to see a difference of the "
-    "observed size with 80 % power, if it is real. Beside other arms, whose number raises p "
-    "(Holm), it takes more: in brackets, the seeds for the smallest p of all arms, the first that "
-    "Holm's method asks, at 5 % divided by the number of arms. **Sd**: the standard deviation of "
-    "the arm's own "
-    f"scores over seeds. **Time**: seconds of training relative to `{REFERENCE}`'s of the same "
-    "seed. Where a machine does other work beside, its seconds are upper bounds, and their ratios "
-    "rough.",
+    "(as above; its interval knows nothing of the other arms, p does). **Smallest seen**: the "
+    "smallest true difference that these seeds with this spread show with 80 % power, at 5 % "
+    "divided by the number of arms that are compared (Holm's first step). It does not depend on "
+    "the difference that was observed. **Sd**: the standard deviation of the arm's own scores over "
+    f"seeds. **Time**: seconds of training relative to `{REFERENCE}`'s of the same seed. Where a "
+    "machine does other work beside, its seconds are upper bounds, and their ratios rough.",
 )
 
 
@@ -84,26 +79,27 @@ def _section(study: Study) -> list[str]:
 def _meaning(study: Study, summary: Summary) -> str:
     """A row an arm: its verdict, and the numbers that belong to it."""
     times, rows = _times(study), []
-    factor, unit = gain_unit(summary.metric)
+    factor, unit = units(summary.metric)[0], own_unit(summary.metric)
+    ratio = in_logs(summary.metric)
     spread = summary.results.groupby("arm")[summary.metric].std() * factor
     for arm, row in summary.frame.iterrows():
         if arm == "teacher":
             continue
         own = [""] * 4
         if arm != REFERENCE:
-            found = gains(summary, arm)
+            found, least = summary.gains(arm), summary.smallest_seen(arm)
             ends = dict(zip(("win_low", "win_high"), win_interval(found.to_numpy()), strict=True))
             own = [
                 SHORT[verdict(found.mean(), row["p_adjusted"])],
                 f"{int((found > 0).sum())} of {len(found)}",
                 chance({"p_win": win_probability(found.to_numpy()), **ends}),
-                enough_seeds(found, max(1, summary.at_once)),
+                "" if math.isnan(least) else f"{least * (100 if ratio else factor):.2f}",
             ]
         sd = "" if math.isnan(spread[arm]) else f"{spread[arm]:.2f}"
         time = f"{times[arm]:.2f} x" if arm in times else ""
         rows.append([str(arm), own[0] or "the reference", *own[1:], sd, time])
     head = ["arm", f"against {REFERENCE}", "seeds won", "chance to win a new seed",
-            "seeds to see it", f"sd, {unit}" if unit else "sd", "time"]  # fmt: skip
+            f"smallest seen, {'%' if ratio else unit}", f"sd, {unit}", "time"]  # fmt: skip
     return table(head, rows)
 
 
@@ -116,33 +112,17 @@ def _times(study: Study) -> dict[str, float]:
 
 
 def _spread(summary: Summary) -> list[str]:
-    """What differs more, seeds or arms; and how small a difference would have been seen."""
-    said = []
+    """What differs more, seeds or arms."""
     arms = kernel_arms(summary.frame.index)
-    scores = summary.results.pivot(index="seed", columns="arm", values=summary.metric)
-    held = scores[[REFERENCE, *arms]].dropna()
-    if len(held) > 1 and arms and held.to_numpy().std() > 0:
-        share = 100 * variance_shares(held)
-        said.append(
-            f"Of the variance among `{REFERENCE}` and the arms that add a kernel to it, "
-            f"{share['seed']:.0f} % lies between seeds (which pairing takes out), "
-            f"{share['arm']:.0f} % between arms, and {share['rest']:.0f} % is neither."
-        )
-    if ARM in arms and not math.isnan(least := smallest_seen(gains(summary, ARM))):
-        unit = gain_unit(summary.metric)[1]
-        pairs = count(len(paired_gains(summary, ARM)), "seed")
-        said.append(
-            f"A true difference between `{ARM}` and `{REFERENCE}` of {least:.2f} {unit} is what "
-            f"{pairs} with this spread show in four studies of five, to a test of this comparison "
-            "alone at 5 %.".replace("  ", " ")
-        )
-        if summary.at_once > 1:
-            more = f"{smallest_seen(gains(summary, ARM), summary.at_once):.2f} {unit}".strip()
-            said.append(
-                f"Beside the other arms it takes more: {more} for the smallest p of "
-                f"{summary.at_once} (Holm)."
-            )
-    return [" ".join(said)] if said else []
+    held = summary.scores()[[REFERENCE, *arms]].dropna()
+    if len(held) < 2 or not arms or not held.to_numpy().std() > 0:
+        return []
+    share = 100 * variance_shares(held)
+    return [
+        f"Of the variance among `{REFERENCE}` and the arms that add a kernel to it, "
+        f"{share['seed']:.0f} % lies between seeds (which pairing takes out), "
+        f"{share['arm']:.0f} % between arms, and {share['rest']:.0f} % is neither."
+    ]
 
 
 def _teacher(study: Study) -> list[str]:
@@ -167,12 +147,9 @@ def _figure(studies: Studies) -> tuple[list[str], dict[str, Chart]]:
     sure, known = [], False
     for name, study in answerable(studies).items():
         summary = study.summary(REFERENCE)
-        scale = 100 / summary.frame.loc[REFERENCE, "mean"]
         arms = kernel_arms(summary.frame.index)
         found[name] = {
-            arm: paired_gains(summary, arm) * scale
-            for arm in arms
-            if share_seed(study.results, arm)
+            arm: relative_gains(summary, arm) for arm in arms if share_seed(study.results, arm)
         }
         for arm, values in found[name].items():
             word = verdict(values.mean(), summary.frame.loc[arm, "p_adjusted"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from qrkd_lab.evidence import improvement_table, paired_gains
+from qrkd_lab.evidence import improvement_table
 from qrkd_lab.plots import Chart, differences_by_arm
 from qrkd_lab.report import summary
 from qrkd_lab.reporting.markdown import figure, listed, ranged, signed, table
@@ -179,7 +179,7 @@ def _figure(found: dict[str, Summary]) -> tuple[list[str], dict[str, Chart]]:
     """By how much each arm's alignment differs from the reference's."""
     drawn = {
         name: {
-            arm: paired_gains(aligned, arm)
+            arm: aligned.gains(arm)
             for arm in aligned.frame.index
             if arm not in (REFERENCE, CHECK, "teacher") and share_seed(aligned.results, arm)
         }

@@ -8,15 +8,13 @@ import pandas as pd
 
 from qrkd_lab.arms import ARMS, TEACHER, TUNED
 from qrkd_lab.benchmarks import BENCHMARKS
-from qrkd_lab.evidence import paired_gains
 from qrkd_lab.report import order_arms
 from qrkd_lab.runs import Run
 from qrkd_lab.study import Study
-from qrkd_lab.summary import Summary, units
 
 __all__ = [
-    "ARM", "CHECK", "REFERENCE", "Studies", "answerable", "controls", "gain_unit", "gains",
-    "kernel_arms", "share_seed", "sort_runs",
+    "ARM", "CHECK", "REFERENCE", "Studies", "answerable", "controls", "kernel_arms", "share_seed",
+    "sort_runs",
 ]  # fmt: skip
 
 ARM, REFERENCE = "qrkd", "rkd"  # the claim is about these two
@@ -76,14 +74,3 @@ def controls(studies: Studies) -> list[str]:
     """The arms of all studies that change one thing in ``qrkd``."""
     present = [arm for study in studies.values() for arm in study.results["arm"]]
     return [arm for arm in kernel_arms(present) if arm != ARM]
-
-
-def gain_unit(metric: str) -> tuple[float, str]:
-    """Factor and unit of a difference of this metric: points of accuracy, or of perplexity."""
-    factor, unit = units(metric)
-    return factor, "points" if unit else "ppl" if "perplexity" in metric else ""
-
-
-def gains(summary: Summary, arm: str) -> pd.Series:
-    """By how much an arm is better than the reference, seed by seed, as it is printed."""
-    return paired_gains(summary, arm) * gain_unit(summary.metric)[0]

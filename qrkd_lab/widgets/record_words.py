@@ -46,14 +46,15 @@ def came_with_the_kit(run: Run) -> bool:
 
 def benchmark_rows(found: pd.DataFrame) -> str:
     """The table of :func:`~qrkd_lab.evidence.improvement_table`, a row a benchmark."""
-    head = ["benchmark", "metric", "seeds", "difference", "better by, %", "95 % interval",
-            "p (Holm)"]  # fmt: skip
+    head = ["benchmark", "metric", "seeds", "difference", "better by, %",
+            "95 % interval (alone)", "p (Holm)"]  # fmt: skip
     rows = []
     for name, row in found.iterrows():
         known = not math.isnan(row["low"])
         ends = f"[{row['low']:+.2f}, {row['high']:+.2f}]" if known else "too few seeds"
         rows.append([
-            str(name), row["metric"].removeprefix("test_").replace("_", " "), str(row["seeds"]),
+            str(name), row["metric"].removeprefix("test_").replace("_", " ")
+            + ("" if row["higher_is_better"] else " (less is better)"), str(row["seeds"]),
             in_own_unit(row), f"{row['improvement']:+.2f}", ends, p_in_words(row["p_adjusted"]),
         ])  # fmt: skip
     return _table(head, rows)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qrkd_lab.equivalence import detectable_difference, equivalence
+from qrkd_lab.equivalence import equivalence, together
 from qrkd_lab.plots.equivalence import detectable_curve, equivalence_bars
-from qrkd_lab.statistics import seeds_needed
+from qrkd_lab.statistics import detectable_difference, seeds_needed
 
 pytestmark = pytest.mark.filterwarnings("error")
 WAVE = np.array([-1.0, 0.5, 1.0, -0.5, 0.2])
@@ -31,6 +31,14 @@ def test_bars_are_the_two_intervals_and_the_band_is_the_margin():
     assert [text.get_text() for text in axes.texts] == ["equivalent", "undecided", "different"]
     assert "Equivalent on 1; different on 1; undecided on 1 of 3 lines" in figure.alt
     assert "imdb +1.0" in figure.alt
+    assert "verdicts corrected for 3 lines, Holm" in axes.get_xlabel()
+    assert equivalence_bars(together(FOUND)).alt == figure.alt, "corrected once"
+
+
+def test_lines_that_only_hold_alone_are_undecided_together():
+    near = equivalence(0.5 * WAVE, 0.5)
+    assert near.verdict == "equivalent"
+    assert "Undecided on 6 of 6 lines" in equivalence_bars({str(i): near for i in range(6)}).alt
 
 
 def test_the_curve_falls_with_seeds_and_names_the_noisiest():

@@ -1,4 +1,4 @@
-"""Figures about evidence: power, false alarms, what goes with what, differences over epochs."""
+"""Figures about evidence: false alarms, what goes with what, differences over epochs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qrkd_lab.plots.evidence import against, difference_over_epochs, false_alarms, power_curve
+from qrkd_lab.plots.evidence import against, difference_over_epochs, false_alarms
 from qrkd_lab.plots.style import ARM_COLOURS
 from qrkd_lab.runs import Run, run_key
-from qrkd_lab.statistics import power_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -27,15 +26,6 @@ def make_run(arm: str, seed: int, curve: list[float], **more: Any) -> Run:  # no
         metric={"name": "test_accuracy"}, parameters=8, history=history, metrics={}, seconds={},
         finished="",
     )  # fmt: skip
-
-
-def test_power_is_that_of_the_formula() -> None:
-    chart = power_curve({"small": 0.5, "large": 2.0}, 1.0, seeds=(3, 10, 30))
-    small, large = chart.axes[0].lines[:2]
-    assert small.get_ydata() == pytest.approx([100 * power_of(0.5, 1.0, n) for n in (3, 10, 30)])
-    assert (large.get_ydata() > small.get_ydata()).all()
-    assert not {small.get_color(), large.get_color()} & {*ARM_COLOURS.values()}
-    assert chart.alt.startswith("A true difference of small is seen in 8 % of the studies with 3 ")
 
 
 def test_false_alarms_are_drawn_in_per_cent() -> None:

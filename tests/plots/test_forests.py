@@ -30,12 +30,29 @@ def test_a_line_a_benchmark_with_the_numbers_of_the_table() -> None:
     axes = chart.axes[0]
     assert drawn_means(chart) == pytest.approx(list(table["improvement"]))
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["mnist\naccuracy, 4 seeds", "ptb\nperplexity, 3 seeds"]
+    assert labels == [
+        "mnist\naccuracy, 4 seeds",
+        "ptb\nperplexity (less is better), 3 seeds",
+    ]
     said = " ".join(text.get_text() for text in axes.texts)
     assert "+1.25 points" in said and "-5.00 ppl" in said and "better →" in said
     assert f"chance to win a new seed {table.loc['ptb', 'p_win']:.2f}" in said
     assert axes.containers[0].lines[0].get_color() == ARM_COLOURS["qrkd"]
     assert "mnist +1.36 %" in chart.alt
+
+
+def test_it_says_that_p_is_corrected_and_the_intervals_are_not() -> None:
+    chart = improvements(STUDIES)
+    assert "95 % intervals, each for its line alone" in chart.axes[0].get_xlabel()
+    assert "p (Holm, 2)" in {text.get_text().split(", ", 1)[-1] for text in chart.axes[0].texts}
+    assert "each for its line alone; p corrected for 2 (Holm)" in chart.alt
+
+
+def test_digits_are_drawn_and_do_not_count() -> None:
+    chart = improvements({"digits": made.IMAGES, **STUDIES})
+    assert chart.alt.split(". One")[0] == improvements(STUDIES).alt.split(". One")[0]
+    assert len(chart.axes[0].containers) == 3
+    assert "(does not count)" in chart.axes[0].texts[3].get_text()
 
 
 def test_the_title_says_where_it_is_better_or_that_none_is_sure() -> None:

@@ -65,7 +65,7 @@ def test_effects_have_sizes_and_signs():
     assert [t.get_text() for t in axes.get_yticklabels()] == [
         "kd − scratch", "rkd − kd", "qrkd − rkd",
     ]  # fmt: skip
-    assert "kd - scratch +41.00 %, seeds +40.00, +42.00" in chart.alt
+    assert "kd - scratch +41.01 %, seeds +40.00, +42.00" in chart.alt
     assert "qrkd - rkd -0.17 %" in chart.alt
     assert chart.alt.startswith("kd − scratch is +41.0 %, qrkd − rkd is -0.17 %")
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]

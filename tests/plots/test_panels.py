@@ -29,7 +29,7 @@ def test_a_panel_a_benchmark_a_line_an_arm() -> None:
 def test_the_description_has_the_ends_and_counts_intervals_but_none_of_two_seeds() -> None:
     found = FOUND | {"imdb": {"kd": pd.Series([2.0, 2.1, 2.2]), "rbf": pd.Series([-1.0, 1, 3])}}
     assert differences_by_arm(found, "Better by", "All is well").alt == (
-        "All is well. Better by, an arm a line. "
+        "All is well. Better by, an arm per line, each interval for itself. "
         "mnist: +0 (rbf) to +2 (qrkd); 0 of 2 intervals exclude 0. "
         "ptb: +0.5 (qrkd) to +0.5 (qrkd); 0 of 1 intervals exclude 0. "
         "imdb: +1 (rbf) to +2.1 (kd); 1 of 2 intervals exclude 0."

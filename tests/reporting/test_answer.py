@@ -44,7 +44,8 @@ def test_a_line_a_benchmark_and_what_the_seeds_leave_open():
     assert "- **mnist**: no difference that these seeds could show. `qrkd` minus `rkd` is " in found
     assert "- **ptb**: better. `qrkd` minus `rkd` is -" in found
     assert "of which less is better, over 4 seeds" in found
-    assert "leave room for an improvement of up to 1.84 points on mnist; a larger" in found
+    assert "leave room for an improvement of up to 2.41 points on mnist. Larger ones they" in found
+    assert "at 95 % confidence for 2 benchmarks together (simultaneous" in found
     assert "leave room" not in said(study("mnist", BETTER))
 
 
@@ -81,6 +82,12 @@ def test_arms_without_a_common_seed_are_no_answer():
 def test_differences_without_spread_are_not_laid_to_the_number_of_seeds():
     found = said(study("mnist", tuple(score + 0.01 for score in RKD)))
     assert "on 1 of 1 benchmark these seeds cannot tell." in found and "few seeds" not in found
+
+
+def test_digits_are_no_part_of_the_claim():
+    found = said(study("digits", BETTER), study("mnist", SAME))
+    assert "on 1 of 1 benchmark these seeds could show no difference" in found
+    assert "For practice, and not counted: digits." in found and "- **digits**" not in found
 
 
 def test_the_glance_has_the_figure_and_a_row_a_benchmark():
