@@ -54,7 +54,7 @@ def shifted_circuits(kernel: QuantumKernel) -> int:
     """
     import pennylane as qp
 
-    example = torch.linspace(0.1, 1.0, kernel.features, requires_grad=True)
+    example = torch.linspace(0.1, 1.0, kernel.features or kernel.qubits, requires_grad=True)
     count = 0
     for gate in kernel.gates(example):
         depends = [getattr(value, "requires_grad", False) for value in gate.parameters]

@@ -188,7 +188,8 @@ class Settings:
             if not arm.entangle and not getattr(build_kernel(self, entangle=True), "entangles", 0):
                 raise ValueError(
                     f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
-                    "out with these settings; leave the arm out, or use more layers or another map"
+                    "out with these settings (its values are the same without gates between "
+                    "qubits); leave the arm out, or use more layers or another map"
                 )
 
     def effective(self) -> dict[str, Any]:

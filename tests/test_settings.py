@@ -205,6 +205,10 @@ def test_the_kernel_of_each_arm():
         ({"arm": "rkd", "angle_weight": 0.0}, "leave the arm out"),
         ({"arm": "rbf", "kernel": "rbf"}, "would equal 'qrkd'"),
         ({"arm": "no_entanglement", "feature_map": "angle"}, "no entanglement to leave out"),
+        (
+            {"arm": "no_entanglement", "feature_map": "reuploading", "layers": 1},
+            "no entanglement to leave out",
+        ),
         ({"arm": "no_entanglement", "kernel": "rbf"}, "no entanglement to leave out"),
         ({"arm": "no_entanglement", "qubits": 1}, "no entanglement to leave out"),
     ],

@@ -85,7 +85,7 @@ def _kernel(kernel: Kernel) -> str:
             f"expected a Kernel, e.g. MyKernel(), got {getattr(kernel, '__name__', repr(kernel))}: "
             "derive your class from qrkd_lab.kernels.Kernel, and give an object of it."
         )
-    q = kernel.features or 4
+    q = kernel.features or getattr(kernel, "qubits", 4)
     for n, seed in ((6, 0), (9, 1)):
         x, y = 0.7 * normal(n, q, seed=seed), 0.7 * normal(5, q, seed=seed + 5)
         K = _matrix(kernel(x), (n, n), f"for {n} samples")

@@ -1,9 +1,10 @@
 r"""Feature maps: circuits that write a sample's angles into a quantum state, in PennyLane.
 
 Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` where ``angles`` is
-``(..., q)`` (a batch is allowed, as in every PennyLane operation) and the state it prepares from
-:math:`|0\dots0\rangle` is the sample's embedding :math:`|\phi(x)\rangle`. Write your own in the
-same form and hand it to :class:`~qrkd_lab.FidelityKernel`:
+``(..., q)``, of torch, NumPy or JAX (a batch is allowed, as in every PennyLane operation), and the
+state it prepares from :math:`|0\dots0\rangle` is the sample's embedding
+:math:`|\phi(x)\rangle`. Write your own in the same form and hand it to
+:class:`~qrkd_lab.FidelityKernel`:
 
     >>> def mine(angles, wires):
     ...     for i, wire in enumerate(wires):
@@ -79,7 +80,8 @@ def reuploading(
 ) -> None:
     r"""Data re-uploading: in each layer RY(x_i), a fixed random rotation, and a ring of CZs.
 
-    The rotations are drawn once from ``seed`` (uniform angles) and are not trained. Source:
+    The rotations are drawn once from ``seed`` (uniform angles) and are not trained. The ring after
+    the last layer cancels in a fidelity, so that one layer alone is there a product. Source:
     Perez-Salinas et al., Quantum 4, 226 (2020).
     """
     fixed = np.random.default_rng(seed).uniform(0, 2 * math.pi, (layers, len(wires), 3))
@@ -97,11 +99,17 @@ def amplitude(angles: Tensor, wires: Sequence[int]) -> None:
     The fidelity kernel is the squared cosine, so there is nothing quantum in it but the name. A
     zero row has no direction and becomes :math:`|0\dots0\rangle`, without gradient.
     """
-    unit = unit_rows(angles)
-    # A zero row must be a state too; adding to its first amplitude keeps the others' gradient.
-    missing = (unit.detach() == 0).all(-1, keepdim=True)
-    first = missing.to(unit.dtype) * _one_hot(unit)
-    qp.StatePrep(unit + first, wires=wires, validate_norm=False)
+    if isinstance(angles, Tensor):
+        unit = unit_rows(angles)
+        # A zero row must be a state too; adding to its first amplitude keeps the others' gradient.
+        missing = (unit.detach() == 0).all(-1, keepdim=True)
+        unit = unit + missing.to(unit.dtype) * _one_hot(unit)
+    else:  # the same in NumPy, autograd or JAX
+        squared = qp.math.sum(angles**2, axis=-1)[..., None]
+        long = squared > 1e-12
+        lengths = qp.math.sqrt(qp.math.where(long, squared, 1.0))
+        unit = qp.math.where(long, angles / lengths, np.eye(1, qp.math.shape(angles)[-1])[0])
+    qp.StatePrep(unit, wires=wires, validate_norm=False)
 
 
 FEATURE_MAPS: dict[str, Callable[..., None]] = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +39,10 @@ class QuantumKernel(Kernel):
 
     Args:
         feature_map: one of ``angle``, ``zz``, ``iqp``, ``reuploading``, ``amplitude``, or your own
-            PennyLane quantum function of ``(angles, wires)``.
+            PennyLane quantum function of ``(angles, wires)`` or of ``(angles)`` alone, or a QNode,
+            whose measurement is left out. Yours may take any number of angles. It is called in
+            each call of the kernel, so it may use arrays and tensors that change; gradients reach
+            torch tensors in it.
         qubits: q, 1 to 16.
         layers: repetitions; None takes the map's own default.
         bandwidth: factor on every angle; see :class:`~qrkd_lab.kernels.base.Kernel`.
@@ -91,7 +94,9 @@ class QuantumKernel(Kernel):
         return self.layers or (known["layers"].default if "layers" in known else None)
 
     @property
-    def features(self) -> int:
+    def features(self) -> int | None:
+        if callable(self.feature_map):
+            return None
         return 2**self.qubits if self.feature_map == "amplitude" else self.qubits
 
     @property
@@ -100,17 +105,30 @@ class QuantumKernel(Kernel):
 
     @property
     def entangles(self) -> bool:
-        """Whether ``entangle=False`` would give another kernel than ``entangle=True``."""
+        """Whether ``entangle=False`` would give other kernel values than ``entangle=True``.
+
+        Gates between qubits after the last angle cancel in a fidelity, though not in a projected
+        kernel.
+        """
         known = inspect.signature(_function(self.feature_map)).parameters
         if self.qubits == 1 or "entangle" not in known:
             return False
-        return self.feature_map != "angle" or self.depth > 1
+        with_gates = replace(self, bandwidth=1.0, entangle=True, chunk=None)
+        compare = _entangles.__wrapped__ if callable(self.feature_map) else _entangles
+        return compare(with_gates)
 
     @property
     def circuit(self) -> Callable[..., None]:
-        """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied."""
+        """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied.
 
-        def circuit(angles: Tensor, wires: Any = range(self.qubits)) -> None:  # noqa: ANN401
+        The angles may be of torch, NumPy, JAX, or a list of numbers.
+        """
+
+        def circuit(angles: Any, wires: Any = range(self.qubits)) -> None:  # noqa: ANN401
+            if isinstance(angles, (list, tuple)):
+                import pennylane as qp
+
+                angles = qp.math.stack(angles)
             _function(self.feature_map)(self.bandwidth * angles, list(wires), **self._options)
 
         return circuit
@@ -119,12 +137,13 @@ class QuantumKernel(Kernel):
     def statevector(self) -> StateVector:
         """The simulator; kernels with one built-in circuit share it, whatever their bandwidth.
 
-        A function of yours is read anew for each kernel, as it may look at variables that change.
+        A function of yours is called in each call, as it may look at variables that change.
         """
         if callable(self.feature_map):
             from qrkd_lab.kernels.statevector import StateVector
 
-            return StateVector(partial(self.feature_map, **self._options), self.qubits)
+            function = _function(self.feature_map)
+            return StateVector(partial(function, **self._options), self.qubits)
         options = tuple(sorted(self._options.items()))
         return _statevector(_function(self.feature_map), self.qubits, options)
 
@@ -134,23 +153,37 @@ class QuantumKernel(Kernel):
         return self.statevector(self.bandwidth * x)
 
     def gates(self, angles: Tensor) -> list[qp.operation.Operator]:
-        """The circuit of one sample of angles ``(features,)``, as PennyLane's operators."""
-        import pennylane as qp
+        """The circuit of one sample of angles ``(features,)``, as PennyLane's operators.
 
+        Raises:
+            CircuitError: the feature map queues no gates, measures, or takes batches only.
+        """
+        from qrkd_lab.kernels.circuit import CircuitError, operations
         from qrkd_lab.kernels.one_at_a_time import one_at_a_time
 
         with one_at_a_time():
-            return qp.tape.make_qscript(self.circuit)(angles).operations
+            try:
+                return operations(self.circuit, self.qubits, angles)
+            except IndexError as error:
+                raise CircuitError(
+                    f"the feature map fails on one sample of {len(angles)} angles: {error}. Take a "
+                    "feature as angles[..., i], which serves one sample as well as a batch"
+                ) from error
 
-    def draw(self) -> Chart:
-        """The circuit as a figure: a line a qubit, time from left to right."""
+    def draw(self, features: int | None = None) -> Chart:
+        """The circuit as a figure: a line a qubit, time from left to right.
+
+        Args:
+            features: how many angles your own feature map takes, where it is not q.
+        """
         import pennylane as qp
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         from qrkd_lab.kernels.one_at_a_time import one_at_a_time
         from qrkd_lab.plots.style import Chart
 
-        example = torch.arange(1.0, self.features + 1) / (self.features + 1)
+        features = features or self.features or self.qubits
+        example = torch.arange(1.0, features + 1) / (features + 1)
         chart = Chart(6.0, 3.0)
         chart.set_layout_engine("none")  # PennyLane's drawer sets size and axes itself,
         FigureCanvasAgg(chart)  # and measures its labels on a canvas
@@ -270,7 +303,7 @@ def bloch_vectors(states: Tensor, qubits: int) -> Tensor:
 
 def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]:
     if callable(feature_map):
-        return feature_map
+        return _quantum_function(feature_map)
     from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 
     if feature_map not in FEATURE_MAPS:
@@ -279,6 +312,35 @@ def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]
             "pass a PennyLane quantum function of (angles, wires)"
         )
     return FEATURE_MAPS[feature_map]
+
+
+def _quantum_function(feature_map: Callable[..., object]) -> Callable[..., object]:
+    """A user's function or QNode as a function of ``(angles, wires)`` that queues its gates."""
+    import pennylane as qp
+
+    node = isinstance(feature_map, qp.QNode)
+    if node and len(feature_map.compile_pipeline):
+        raise ValueError(
+            f"the QNode {_name(feature_map)!r} has transforms, which a feature map cannot keep; "
+            "pass the quantum function that it was made of"
+        )
+    function = feature_map.func if node else feature_map
+    known = inspect.signature(function).parameters.values()
+    given = [p for p in known if p.name not in ("layers", "entangle", "seed")]
+    takes_wires = any(p.kind is p.VAR_POSITIONAL for p in given)
+    takes_wires |= sum(p.kind <= p.POSITIONAL_OR_KEYWORD for p in given) > 1
+    by_name = any(p.name == "wires" and p.kind is p.KEYWORD_ONLY for p in given)
+
+    @wraps(function)
+    def queued(angles: Any, wires: Any, **options: Any) -> object:  # noqa: ANN401
+        arguments = (angles, wires) if takes_wires and not by_name else (angles,)
+        options |= {"wires": wires} if by_name else {}
+        if not node:
+            return function(*arguments, **options)
+        for gate in qp.tape.make_qscript(function)(*arguments, **options).operations:
+            qp.apply(gate)
+
+    return queued
 
 
 def _name(feature_map: str | Callable[..., object]) -> str:
@@ -293,4 +355,14 @@ def _statevector(
 ) -> StateVector:
     from qrkd_lab.kernels.statevector import StateVector
 
-    return StateVector(partial(function, **dict(options)), qubits)
+    return StateVector(partial(function, **dict(options)), qubits, fixed=True)
+
+
+@lru_cache(maxsize=64)
+def _entangles(kernel: QuantumKernel) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    d = kernel.features or kernel.qubits
+    x = torch.randn(4, d, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        difference = kernel(x) - replace(kernel, entangle=False)(x)
+    return difference.abs().max().item() > 1e-9

@@ -212,9 +212,9 @@ class Single(Stage):
     def compile(self) -> None:
         (gate,) = self.gates
         if gate.kind == "rotation":
-            self.scale = abs((gate.matrix @ gate.matrix)[0, 0]) ** 0.5
-            self.axis = self.tensor(1j * gate.matrix / (self.scale or 1))
-            self.identity = self.tensor(np.eye(len(gate.matrix)))
+            values, vectors = np.linalg.eigh(gate.matrix)
+            self.values = self.tensor(values)
+            self.vectors = self.tensor(vectors).to(self.like.dtype)
         elif gate.kind == "constant":
             self.matrix = self.tensor(gate.matrix)
 
@@ -227,8 +227,9 @@ class Single(Stage):
     ) -> Tensor:
         (gate,) = self.gates
         if gate.kind == "rotation":
-            angle = (thetas[:, gate.column] * self.scale)[:, None, None]
-            matrix = angle.cos() * self.identity + angle.sin() * self.axis
+            phases = thetas[:, gate.column, None] * self.values  # (n, 2^k)
+            turned = torch.complex(phases.cos(), phases.sin())
+            matrix = (self.vectors * turned[:, None]) @ self.vectors.mH
         else:
             matrix = self.matrix if gate.kind == "constant" else matrices[gate.column]
         return on_wires(matrix, state, gate.wires, self.qubits)

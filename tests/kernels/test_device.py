@@ -16,7 +16,8 @@ MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
 
 def sample(kernel, n: int = 4) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(n, kernel.features, dtype=torch.float64, generator=generator)
+    d = kernel.features or kernel.qubits
+    return torch.randn(n, d, dtype=torch.float64, generator=generator)
 
 
 @pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])

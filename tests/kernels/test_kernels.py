@@ -6,6 +6,7 @@ import math
 import pickle
 import re
 
+import numpy as np
 import pennylane as qp
 import pytest
 import torch
@@ -281,19 +282,73 @@ def test_angles_of_another_width_are_refused():
         RBFKernel()(torch.full((2, 2), torch.nan))
 
 
+def looser(angles, wires, entangle=True):
+    """A user's map whose gates between qubits come last."""
+    qp.RY(angles[..., 0], wires=wires[0])
+    qp.RX(angles[..., 1], wires=wires[1])
+    if entangle:
+        qp.CZ(wires=wires[:2])
+
+
 @pytest.mark.parametrize(
     ("kernel", "entangles"),
     [
         (FidelityKernel("zz"), True),
         (FidelityKernel("zz", qubits=1), False),
+        (FidelityKernel("zz", layers=1, bandwidth=1e-3), True),
+        (FidelityKernel("iqp", layers=1, qubits=2), True),
         (FidelityKernel("angle"), False),
         (FidelityKernel("angle", layers=2), True),
+        (ProjectedKernel("angle"), False),
+        (FidelityKernel("reuploading", layers=1), False),
+        (FidelityKernel("reuploading", layers=1, qubits=2, entangle=False), False),
+        (ProjectedKernel("reuploading", layers=1), True),
+        (FidelityKernel("reuploading", layers=2), True),
         (FidelityKernel("amplitude", qubits=2), False),
         (FidelityKernel(rotated, qubits=2), False),
+        (FidelityKernel(looser, qubits=2), False),
+        (ProjectedKernel(looser, qubits=2), True),
     ],
+    ids=lambda case: name(case),
 )
 def test_a_kernel_knows_whether_entanglement_can_be_left_out(kernel, entangles):
     assert kernel.entangles is entangles
+
+
+def numpy_list(angles):
+    return angles.tolist()
+
+
+def autograd(angles):
+    return qp.numpy.array(angles, requires_grad=True)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, np.round, autograd, list, numpy_list])
+@pytest.mark.parametrize("map_name", MAPS)
+def test_circuits_take_pennylanes_own_angles(map_name, kind):
+    kernel = FidelityKernel(map_name, qubits=2, bandwidth=0.7)
+    x = sample(kernel, 3)
+    x[1] = 0
+    state = qp.QNode(lambda a: (kernel.circuit(a), qp.state())[1], qp.device("default.qubit"))
+    for angles in (kind(x.numpy()), kind(x[0].numpy())):
+        expected = kernel.states(
+            torch.as_tensor(np.array(angles), dtype=x.dtype).reshape(-1, x.shape[1])
+        )
+        found = torch.as_tensor(np.array(state(angles))).reshape(expected.shape)
+        assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("map_name", MAPS)
+def test_circuits_have_gradients_of_numpy_angles(map_name):
+    kernel = FidelityKernel(map_name, qubits=2)
+    cost = qp.QNode(
+        lambda a: (kernel.circuit(a), qp.expval(qp.Z(0)))[1], qp.device("default.qubit", wires=2),
+        diff_method="backprop",
+    )  # fmt: skip
+    x = qp.numpy.array(sample(kernel, 1)[0].numpy(), requires_grad=True)
+    steps = 1e-5 * np.eye(len(x))
+    numeric = [(cost(x + step) - cost(x - step)) / 2e-5 for step in steps]
+    np.testing.assert_allclose(qp.grad(cost)(x), numeric, atol=1e-7)
 
 
 def test_kernels_are_values():
