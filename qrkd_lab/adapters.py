@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qrkd_lab.kernels import Encoder, KernelRelation
 from qrkd_lab.losses import relation_loss
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import at_least_float32, check_features
 from qrkd_lab.seeds import generator
 
 __all__ = ["fit_adapter", "relation_value"]
@@ -60,7 +60,9 @@ def fit_adapter(
         )
     encoder = copy.deepcopy(old)
     start = Encoder(len(old.teacher_map), student.shape[1], old.qubits, "adapter", seed)
-    encoder.student_map = torch.nn.Parameter(start.student_map.detach().to(student))
+    encoder.student_map = torch.nn.Parameter(
+        start.student_map.detach().to(at_least_float32(student))
+    )
     fitted = KernelRelation(relation.kernel, encoder).to(student.device)
     optimizer = torch.optim.Adam(fitted.parameters(), lr=learning_rate)
     order = generator(seed, "adapter")

@@ -3,7 +3,9 @@ r"""Losses: how far the student is from the teacher, output by output and relati
 .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
 
 Every loss is ``f(student, teacher) -> scalar``; weights live outside, in
-:class:`~qrkd_lab.objective.DistillationLoss`. No gradient ever reaches the teacher.
+:class:`~qrkd_lab.objective.DistillationLoss`. No gradient ever reaches the teacher. All compute in
+float32 at least, under autocast too, and come back in the type of the student's side
+(:func:`~qrkd_lab.relations.in_float32`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qrkd_lab.kernels.base import Kernel
-from qrkd_lab.relations import no_second_derivative, pairwise_distances, triplet_angles
+from qrkd_lab.relations import (
+    at_least_float32,
+    check_features,
+    in_float32,
+    no_second_derivative,
+    pairwise_distances,
+    triplet_angles,
+    with_room,
+)
 
 __all__ = [
     "angle_loss",
+    "check_logits",
     "distance_loss",
     "kd_loss",
     "kernel_loss",
@@ -29,13 +40,15 @@ __all__ = [
 ]
 
 
+@in_float32
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
     r"""Hinton's knowledge distillation: the student's softened outputs follow the teacher's.
 
     .. math:: L_{kd} = \frac{T^2}{n} \sum_i \sum_c p^t_{ic} \log \frac{p^t_{ic}}{p^s_{ic}},
               \qquad p = \operatorname{softmax}(z / T)
 
-    The factor :math:`T^2` keeps the size of the gradient comparable over temperatures.
+    The factor :math:`T^2` keeps the size of the gradient comparable over temperatures. A class that
+    the teacher excludes (a logit of -inf) adds nothing: 0 log 0 = 0.
 
     Args:
         student_logits: ``(n, c)``, or ``(n, t, v)`` for sequences (then averaged over tokens too).
@@ -46,7 +59,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
         A scalar in nats, >= 0; 0 exactly when both distributions agree.
 
     Raises:
-        ValueError: the shapes differ, or the temperature is not positive.
+        TypeError, ValueError: see :func:`check_logits`; or the shapes differ, or the temperature
+            is not positive.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
 
@@ -54,6 +68,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
         >>> kd_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]))
         tensor(0.)
     """
+    check_logits(student_logits)
     _same_shape(student_logits, teacher_logits, "logits")
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number > 0, got {temperature}")
@@ -61,19 +76,46 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
     return softened_kl(student_logits.flatten(0, -2), teacher, temperature)
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise unless ``logits`` is a floating-point ``(n, c)`` or ``(n, t, v)`` tensor, c, v >= 2.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: another shape, or a single logit a prediction, whose softmax is always 1.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        kind = f"a {logits.dtype} tensor" if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"logits: expected a floating-point torch tensor (n, c), got {kind}")
+    if logits.ndim < 2 or logits.shape[-1] < 2:
+        raise ValueError(
+            "logits: expected shape (n, c) or (n, t, v), with two classes or more along the last "
+            f"axis, got {tuple(logits.shape)}; for a model with a single logit z (n, 1) use "
+            "torch.cat([torch.zeros_like(z), z], 1), whose softmax is (1 - sigmoid(z), sigmoid(z))"
+        )
+
+
 @torch.no_grad()
 def softened(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """log p and p at a temperature, each ``(m, c)``: what all students of a batch share."""
-    log_p = F.log_softmax(logits / temperature, dim=-1)
+    log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
     return log_p, log_p.exp()
 
 
+@in_float32
 def softened_kl(
-    student_logits: Tensor, teacher: tuple[Tensor, Tensor], temperature: float
+    student_logits: Tensor,
+    teacher: tuple[Tensor, Tensor],
+    temperature: float,
+    counted: Tensor | None = None,
 ) -> Tensor:
-    """:func:`kd_loss` on ``(m, c)`` where the teacher's side is at hand, from :func:`softened`."""
+    """:func:`kd_loss` on ``(m, c)`` where the teacher's side is at hand, from :func:`softened`.
+
+    ``counted`` ``(m,)`` is True for the predictions that count; None: all. It is 0 where none does.
+    """
     _same_shape(student_logits, teacher[0], "logits")
-    return _SoftenedKL.apply(student_logits, *teacher, temperature)
+    if counted is None:
+        counted = torch.ones(len(student_logits), dtype=torch.bool, device=student_logits.device)
+    return _SoftenedKL.apply(student_logits, *teacher, temperature, counted)
 
 
 class _SoftenedKL(torch.autograd.Function):
@@ -89,20 +131,25 @@ class _SoftenedKL(torch.autograd.Function):
         log_p: Tensor,
         p: Tensor,
         temperature: float,
+        counted: Tensor,
     ) -> Tensor:
         log_q = F.log_softmax(logits / temperature, dim=-1)
-        ctx.save_for_backward(log_q, p)
+        n = counted.sum().clamp(min=1)
+        ctx.save_for_backward(log_q, p, counted, n)
         ctx.temperature = temperature
-        return temperature**2 * (p * (log_p - log_q)).sum() / len(logits)
+        parts = (log_p - log_q).masked_fill_(p == 0, 0).mul_(p)  # 0 log 0 = 0
+        parts = parts.mul_(counted[:, None])
+        return (temperature**2 * parts.sum() / n).to(logits.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         no_second_derivative()
-        log_q, p = ctx.saved_tensors
-        pull = log_q.exp().sub_(p).mul_(gradient * ctx.temperature / len(p))
-        return pull, None, None, None
+        log_q, p, counted, n = ctx.saved_tensors
+        pull = log_q.exp().sub_(p).mul_((gradient * ctx.temperature / n) * counted[:, None])
+        return pull, None, None, None, None
 
 
+@in_float32
 def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     r"""Mean Huber distance of two relations over *distinct* samples.
 
@@ -125,32 +172,37 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         ValueError: the shapes differ.
     """
     _same_shape(student, teacher, "relations")
+    teacher = teacher.detach().to(student.dtype)
     n = student.shape[-1]
     distinct = n * (n - 1) * (n - 2 if student.ndim == 3 else 1)
     if student.ndim == 2:
         # A sample with itself is made equal on both sides, so that it neither counts nor pulls.
-        target = teacher.detach().clone()
+        target = teacher.clone()
         target.diagonal().copy_(student.detach().diagonal())
         return F.smooth_l1_loss(student, target, reduction="sum") / max(distinct, 1)
     # Of a cube, i = j and j = k are 0 on both sides. What is left, i = k, is the angle of a
     # direction with itself: it has no slope, so taking its value off is enough, and needs no copy.
-    teacher = teacher.detach()
     itself = F.smooth_l1_loss(
         student.detach().diagonal(dim1=1, dim2=2), teacher.diagonal(dim1=1, dim2=2), reduction="sum"
     )
     return (F.smooth_l1_loss(student, teacher, reduction="sum") - itself) / max(distinct, 1)
 
 
+@in_float32
 def normalised_distances(x: Tensor) -> Tensor:
     """Distances ``(n, d) -> (n, n)`` divided by their mean over distinct pairs.
 
-    A batch whose rows all coincide has no scale: it gives zeros.
+    A batch whose rows all coincide has no scale: it gives zeros. Rows that lie no further apart
+    than their own numbers are rounded count as coincident.
     """
-    distances = pairwise_distances(x)
+    largest = check_features(x)
+    rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
+    distances = pairwise_distances(with_room(x, largest))
     pairs = max(len(x) * (len(x) - 1), 1)
-    return distances / (distances.sum() / pairs).clamp_min(1e-6)
+    return (distances / (distances.sum() / pairs).clamp_min(rounding)).to(x)
 
 
+@in_float32
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     r"""RKD-D: the student's distances follow the teacher's, up to scale.
 
@@ -165,7 +217,7 @@ def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: features ``(n, d_t)``; gets no gradient.
 
     Returns:
-        A scalar without unit, blind to rotation, shift and scale of either side.
+        A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
 
     Raises:
         TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
@@ -177,6 +229,7 @@ def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return relation_loss(normalised_distances(student), target)
 
 
+@in_float32
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     r"""RKD-A: the student's angles follow the teacher's.
 
@@ -190,7 +243,7 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
         teacher: features ``(n, d_t)``; gets no gradient.
 
     Returns:
-        A scalar without unit, blind to rotation, shift and scale of either side.
+        A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
 
     Raises:
         TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
@@ -202,6 +255,7 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return relation_loss(triplet_angles(student), target)
 
 
+@in_float32
 def kernel_loss(student: Tensor, teacher: Tensor, kernel: Kernel) -> Tensor:
     r"""The quantum term of QRKD: the student's kernel matrix follows the teacher's.
 

@@ -16,17 +16,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qrkd_lab.kernels.relation import KernelRelation
-from qrkd_lab.losses import normalised_distances, relation_loss, softened, softened_kl
-from qrkd_lab.relations import triplet_angles
+from qrkd_lab.losses import (
+    check_logits,
+    normalised_distances,
+    relation_loss,
+    softened,
+    softened_kl,
+)
+from qrkd_lab.relations import at_least_float32, triplet_angles
 
-__all__ = ["DistillationLoss", "Losses", "Outputs", "TeacherBatch"]
+__all__ = ["IGNORED", "DistillationLoss", "Losses", "Outputs", "TeacherBatch"]
+
+IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
 
 
 class Outputs(NamedTuple):
     """What a model says about a batch: logits ``(m, c)`` and tapped features ``(n, d)``.
 
-    A row of logits a prediction, a row of features a sample. Images have m = n; a text has a
-    prediction a token (c is v), and as many samples as its tap takes.
+    A row of logits per prediction, a row of features per sample. Images have m = n; a text has a
+    prediction per token (c is v), and as many samples as its tap takes. Logits may also be
+    ``(n, t, v)``; the last axis is always that of the classes.
     """
 
     logits: Tensor
@@ -53,7 +62,7 @@ class TeacherBatch:
     def softened(self, temperature: float) -> tuple[Tensor, Tensor]:
         """log p and p at a temperature, computed when first asked for."""
         if temperature not in self._softened:
-            self._softened[temperature] = softened(self.outputs.logits, temperature)
+            self._softened[temperature] = softened(self.outputs.logits.flatten(0, -2), temperature)
         return self._softened[temperature]
 
     def relation(
@@ -65,8 +74,14 @@ class TeacherBatch:
                 raise ValueError("the control random_teacher needs TeacherBatch(untrained=...)")
             with torch.no_grad():
                 features = self.untrained() if untrained else self.outputs.features
-                self._relations[key, untrained] = of_features(features)
+                self._relations[key, untrained] = of_features(at_least_float32(features))
         return self._relations[key, untrained]
+
+    def only(self, samples: Tensor) -> TeacherBatch:
+        """The same without the features of some samples; ``(n,)``, True for those that stay."""
+        untrained = None if self.untrained is None else lambda: self.untrained()[samples]
+        features = self.outputs.features[samples]
+        return TeacherBatch(self.outputs._replace(features=features), untrained)
 
 
 class Losses(NamedTuple):
@@ -80,6 +95,14 @@ class DistillationLoss(nn.Module):
     r"""Task loss plus any of the four distillation terms, each logged by its name.
 
     .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+
+    A prediction whose target is -100 counts in no term. A sample whose predictions are all ignored
+    is left out of the relations, where there are as many rows of features as targets (images,
+    reviews), or one per row of targets ``(n, t)``. Where neither holds, nothing says which sample a
+    target belongs to, and all samples count. A batch of nothing but ignored targets has terms of 0.
+
+    All is computed in float32 at least, also under autocast, and so are total and terms: a weighted
+    sum in float16 could overflow. Each gradient has the type of what it belongs to.
 
     A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters
     (an adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
@@ -129,29 +152,62 @@ class DistillationLoss(nn.Module):
         """The losses of one batch.
 
         Args:
-            student: logits ``(m, c)`` and features ``(n, d_s)``.
+            student: logits ``(m, c)`` or ``(n, t, v)``, and features ``(n, d_s)``.
             teacher: the same of the teacher; a :class:`TeacherBatch` where several arms share it,
                 None where only the task counts.
-            targets: classes ``(m,)``.
+            targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count.
+
+        Raises:
+            TypeError: ``student`` is no Outputs, or targets are no whole numbers (soft targets are
+                a teacher's part: kd takes them as logits).
+            ValueError: logits of a single class; targets of another shape, or beyond the classes
+                (on a GPU torch itself stops there); no teacher; see also the terms.
         """
         if not isinstance(student, Outputs):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
         if isinstance(teacher, Outputs):
             teacher = TeacherBatch(teacher)
-        terms = {"task": F.cross_entropy(student.logits, targets)}
+        _check_targets(student.logits, targets)
+        student = Outputs(*map(at_least_float32, student))
+        counted = targets.flatten() != IGNORED
+        terms = {"task": _task(student.logits.flatten(0, -2), targets.flatten(), counted)}
         active = [name for name, weight in self.weights.items() if weight > 0]
         if active and teacher is None:
             raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
-        for name in active:
-            terms[name] = getattr(self, f"_{name}")(student, teacher)
+        if "kd" in active:
+            terms["kd"] = self._kd(student, teacher, counted)
+        if relational := [name for name in active if name != "kd"]:
+            terms |= self._relational(relational, student, teacher, targets, counted)
         # A plain sum in a fixed order: the same arm gives the same bits, alone or beside others.
         total = terms["task"]
         for name in active:
             total = total + self.weights[name] * terms[name]
         return Losses(total, terms)
 
-    def _kd(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
-        return softened_kl(student.logits, teacher.softened(self.temperature), self.temperature)
+    def _kd(self, student: Outputs, teacher: TeacherBatch, counted: Tensor) -> Tensor:
+        logits, softened = student.logits.flatten(0, -2), teacher.softened(self.temperature)
+        return softened_kl(logits, softened, self.temperature, counted)
+
+    def _relational(
+        self,
+        names: list[str],
+        student: Outputs,
+        teacher: TeacherBatch,
+        targets: Tensor,
+        counted: Tensor,
+    ) -> dict[str, Tensor]:
+        """The terms that compare samples, without those samples that do not count."""
+        features, rows = student.features, len(student.features)
+        if rows in (len(counted), len(targets)):
+            samples = counted.reshape(rows, -1).any(1)
+            if not samples.all():
+                if not samples.any():
+                    return dict.fromkeys(names, 0 * features.sum())
+                student = student._replace(features=features[samples])
+                teacher = teacher.only(samples)
+            return {name: getattr(self, f"_{name}")(student, teacher) for name in names}
+        terms = {name: getattr(self, f"_{name}")(student, teacher) for name in names}
+        return {name: torch.where(counted.any(), term, 0) for name, term in terms.items()}
 
     def _distance(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
         target = teacher.relation("distance", normalised_distances)
@@ -174,3 +230,31 @@ class DistillationLoss(nn.Module):
             if weight > 0
         ]
         return f"DistillationLoss({' + '.join(['task', *parts])})"
+
+
+def _task(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """Mean cross-entropy over the predictions that count; 0 where none does."""
+    try:
+        total = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
+    except IndexError:
+        known = targets[counted]
+        raise ValueError(
+            f"targets: expected classes 0 to {logits.shape[1] - 1} ({logits.shape[1]} logits), or "
+            f"{IGNORED} for one that does not count, got {known.min()} to {known.max()}"
+        ) from None
+    return total / counted.sum().clamp(min=1)
+
+
+def _check_targets(logits: Tensor, targets: Tensor) -> None:
+    check_logits(logits)
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
+        got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
+        raise TypeError(
+            f"targets: expected classes as whole numbers, got {got}; of soft targets p (n, c) the "
+            "task takes p.argmax(1), and kd takes p.log() as the teacher's logits"
+        )
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"targets: expected shape {tuple(logits.shape[:-1])} for logits {tuple(logits.shape)}, "
+            f"whose last axis is that of the classes, got {tuple(targets.shape)}"
+        )

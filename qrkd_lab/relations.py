@@ -6,11 +6,17 @@ of QRKD, a kernel matrix, lives in :mod:`qrkd_lab.kernels` and is used in the sa
 
 Features that coincide happen in practice (dead ReLUs give equal rows), and the textbook formulas
 have infinite slopes there. Here every root is guarded, so gradients are finite and bounded always.
+
+Whatever the caller's precision, relations, kernels, encoders and losses compute in float32 at
+least: see :func:`in_float32`.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,10 +24,13 @@ from torch import Tensor
 
 __all__ = [
     "NotFinite",
+    "at_least_float32",
     "check_features",
+    "in_float32",
     "no_second_derivative",
     "pairwise_distances",
     "triplet_angles",
+    "with_room",
 ]
 
 # Two rows nearer than this fraction of the batch's root-mean-square distance count as coincident:
@@ -29,13 +38,80 @@ __all__ = [
 # batch. The gradient of an angle is thereby at most about 1e3 / (root-mean-square distance).
 COINCIDENT = 1e-3
 
+# Between these sizes float32 has room for the squares and cubes that relations and their gradients
+# are made of.
+SMALL, LARGE = 1e-4, 1e8
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor itself, or in float32 where it is float16 or bfloat16."""
+    return x.float() if x.is_floating_point() and x.element_size() < 4 else x
+
+
+def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make a function of tensors compute in float32 at least, with autocast off.
+
+    float16 and bfloat16 arguments become float32 inside; float32 and float64 stay as they are. The
+    result has the type of the first tensor argument, and each gradient that of its argument. So,
+    unlike torch's own losses, which autocast returns in float32, a loss of bfloat16 features is
+    bfloat16. A float16 result beyond 65504 is infinite, as everywhere in torch.
+
+    Outside of autocast, float32 and float64 arguments pass through at no cost.
+    """
+    names = inspect.signature(function)
+
+    @functools.wraps(function)
+    def computed(*args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
+        given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        cast = bool(given) and torch.is_autocast_enabled(given[0].device.type)
+        if not cast and all(at_least_float32(x) is x for x in given):
+            return function(*args, **kwargs)
+        ordered = names.bind(*args, **kwargs).args
+        first = next(x for x in ordered if isinstance(x, Tensor))
+        inside = [at_least_float32(x).view_as(x) if isinstance(x, Tensor) else x for x in ordered]
+        with torch.autocast(first.device.type, enabled=False):
+            result = function(*inside)
+        if cast:
+            _backward_without_autocast(result, inside, first.device.type)
+        return result.to(first.dtype)
+
+    return computed
+
+
+def _backward_without_autocast(result: Tensor, inputs: list[Any], device_type: str) -> None:
+    """Have the backward steps between inputs and result run with autocast off, too.
+
+    Called inside autocast, backward would take its matrix products in half precision.
+    """
+    before: list[bool] = []
+
+    def off(*_: object) -> None:
+        before.append(torch.is_autocast_enabled(device_type))
+        torch.set_autocast_enabled(device_type, False)
+
+    def back(*_: object) -> None:
+        torch.set_autocast_enabled(device_type, before.pop())
+
+    done = {x.grad_fn for x in inputs if isinstance(x, Tensor)} | {None}
+    todo = [result.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node not in done and node.next_functions:
+            done.add(node)
+            node.register_prehook(off)
+            node.register_hook(back)
+            todo += [following for following, _ in node.next_functions]
+
 
 class NotFinite(ValueError):
     """Features that hold NaN or infinity."""
 
 
-def check_features(x: Tensor, name: str = "features") -> None:
+def check_features(x: Tensor, name: str = "features") -> float:
     """Raise unless ``x`` is a finite floating-point ``(n, d)`` tensor with ``n, d >= 1``.
+
+    Returns:
+        The largest absolute value.
 
     Raises:
         TypeError: ``x`` is not a floating-point tensor.
@@ -52,15 +128,33 @@ def check_features(x: Tensor, name: str = "features") -> None:
             f"{name}: expected shape (n samples, d features), got {tuple(x.shape)}; "
             "flatten or pool the other axes first, e.g. x.flatten(1)"
         )
-    # A finite sum has finite terms; only an infinite one needs the closer look.
-    if not math.isfinite(x.detach().sum()) and not torch.isfinite(x).all():
+    largest = x.detach().abs().amax().item()  # NaN where one is among them
+    if not math.isfinite(largest):
         bad = int((~torch.isfinite(x)).any(1).sum())
         raise NotFinite(
             f"{name}: {bad} of {len(x)} rows hold NaN or infinity; the model has diverged "
             "(lower the learning rate or the weights) or its input was not finite"
         )
+    return largest
 
 
+def with_room(x: Tensor, largest: float) -> Tensor:
+    """Features in float64, on the CPU, where float32 has no room for their squares and cubes.
+
+    Raises:
+        NotFinite: float64 has none either.
+    """
+    if largest == 0 or SMALL < largest < LARGE:
+        return x
+    if not 1e-90 < largest < 1e90:
+        raise NotFinite(
+            f"features: the largest number is {largest:.3g}, whose cube leaves the range of "
+            "float64; divide them by it first"
+        )
+    return x.double() if x.dtype == torch.float64 else x.cpu().double()
+
+
+@in_float32
 def pairwise_distances(x: Tensor) -> Tensor:
     r"""Euclidean distance between every two samples of a batch.
 
@@ -85,11 +179,12 @@ def pairwise_distances(x: Tensor) -> Tensor:
         tensor([[0., 5.],
                 [5., 0.]])
     """
-    check_features(x)
+    wide = with_room(x, check_features(x))
     # Direct differences: exact for near rows, where |x|^2 + |y|^2 - 2xy would cancel.
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").to(x)
 
 
+@in_float32
 def triplet_angles(x: Tensor) -> Tensor:
     r"""Cosine of the angle at every sample between every two others.
 
@@ -120,16 +215,16 @@ def triplet_angles(x: Tensor) -> Tensor:
         >>> triplet_angles(corner)[0, 1, 2]
         tensor(0.)
     """
-    check_features(x)
+    given, x = x, with_room(x, check_features(x))
     # Differences below the resolution of x itself are rounding, whatever the others are.
-    resolution = (8 * torch.finfo(x.dtype).eps) ** 2 * x.detach().square().sum(1).mean()
+    resolution = (8 * torch.finfo(given.dtype).eps) ** 2 * x.detach().square().sum(1).mean()
     x = x - x.mean(0)  # angles do not see a shift; small numbers cancel less
     gram = x @ x.T
     norms = gram.diagonal()
     squared = norms[:, None] + norms - 2 * gram  # (n, n)
     apart = squared > COINCIDENT**2 * squared.detach().mean() + resolution
     inverse = torch.where(apart, torch.where(apart, squared, 1.0).rsqrt(), 0.0)
-    return _CosineFromGram.apply(gram, inverse)
+    return _CosineFromGram.apply(gram, inverse).to(given)
 
 
 def no_second_derivative() -> None:

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from qrkd_lab.kernels import FidelityKernel, RBFKernel
+from qrkd_lab.kernels import (
+    CosineKernel,
+    Encoder,
+    FidelityKernel,
+    KernelRelation,
+    LaplacianKernel,
+    PolynomialKernel,
+    ProjectedKernel,
+    RBFKernel,
+)
 from qrkd_lab.losses import (
     angle_loss,
     distance_loss,
@@ -15,6 +24,7 @@ from qrkd_lab.losses import (
     kernel_loss,
     relation_loss,
 )
+from qrkd_lab.relations import NotFinite, in_float32, pairwise_distances, triplet_angles
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -172,3 +182,175 @@ def test_shapes_must_agree(loss):
 def test_temperature_must_be_positive():
     with pytest.raises(ValueError, match="temperature"):
         kd_loss(torch.zeros(2, 2), torch.zeros(2, 2), 0.0)
+
+
+KERNELS = [
+    *(FidelityKernel(name, 3) for name in ("angle", "zz", "iqp", "reuploading")),
+    FidelityKernel("amplitude", 2),
+    ProjectedKernel("zz", 3),
+    RBFKernel(),
+    LaplacianKernel(),
+    PolynomialKernel(3),
+    CosineKernel(),
+]
+
+
+def by_kernel(kernel):
+    width = kernel.features or 4
+    return lambda s, t: kernel_loss(s[:, :width], t[:, :width], kernel)
+
+
+def encoded(kind):
+    """Features of width 4 through an encoder of each kind."""
+
+    relation = KernelRelation(RBFKernel(), Encoder(4, 4, 3, kind).fit(rows(9, 4, 5).float()))
+    return in_float32(lambda s, t: relation_loss(relation.student(s), relation.teacher(t)))
+
+
+EVERY = {
+    "kd": kd_loss,
+    "distance": distance_loss,
+    "angle": angle_loss,
+    **{str(kernel): by_kernel(kernel) for kernel in KERNELS},
+    **{kind: encoded(kind) for kind in ("adapter", "projection", "pca", "truncate")},
+}
+
+
+def clustered(dtype, seed: int = 1) -> torch.Tensor:
+    """Nine rows in three groups, far apart and 0.03 wide: where half precision sees nothing."""
+    return (rows(3, 4, seed).repeat(3, 1) + 0.03 * rows(9, 4, seed + 1)).to(dtype)
+
+
+def both(loss, s, t, autocast=None, inside=False):
+    """Value and gradient of a loss, with autocast around it, and around backward too."""
+    x = s.clone().requires_grad_()
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        value = loss(x, t)
+        if inside:
+            value.backward()
+    if not inside:
+        value.backward()
+    return value.detach(), x.grad
+
+
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", EVERY)
+def test_whatever_the_precision_around_a_loss_computes_in_float32(name, dtype):
+    s, t = clustered(dtype), clustered(dtype, 3)
+    wide = torch.promote_types(dtype, torch.float32)
+    expected = both(EVERY[name], s.to(wide), t.to(wide))
+    for autocast, inside in [
+        (None, False),
+        (torch.bfloat16, False),
+        (torch.bfloat16, True),
+        (torch.float16, True),
+    ]:
+        value, gradient = both(EVERY[name], s, t, autocast, inside)
+        assert value.dtype == gradient.dtype == dtype
+        assert torch.equal(value, expected[0].to(dtype))
+        assert torch.equal(gradient, expected[1].to(dtype))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_type_of_a_loss_is_the_students_whatever_the_teachers(name):
+    s, t = rows(9, 4, 1).float(), rows(9, 4, 2)
+    expected = EVERY[name](s, t.float())
+    for dtype in FLOATS:
+        value, gradient = both(EVERY[name], s, t.to(dtype))
+        assert value.dtype == gradient.dtype == torch.float32
+        torch.testing.assert_close(value, expected, rtol=0.1, atol=1e-3)
+
+
+SCALES = [10.0**power for power in (-30, -20, -15, -7, -4, 0, 4, 8, 15, 19, 25, 30)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", ["distance", "angle", str(CosineKernel()), str(KERNELS[4])])
+def test_a_loss_that_is_blind_to_scale_is_so_at_every_scale(name, scale, dtype):
+    s, t = rows(9, 4, 1).to(dtype), rows(9, 4, 2).to(dtype)
+    expected = both(EVERY[name], s, t)
+    for student, teacher in ((s * scale, t), (s, t * scale), (s * scale, t * scale)):
+        value, gradient = both(EVERY[name], student, teacher)
+        torch.testing.assert_close(value, expected[0], rtol=1e-5, atol=0)
+        if student is not s:
+            gradient = gradient * scale
+        torch.testing.assert_close(gradient, expected[1], rtol=1e-4, atol=1e-7)
+
+
+ODD = {
+    "one row": lambda: rows(1, 4),
+    "two rows": lambda: rows(2, 4),
+    "three rows": lambda: rows(3, 4),
+    "coincident": lambda: rows(3, 4).repeat(3, 1),
+    "zeros": lambda: torch.cat([rows(4, 4), torch.zeros(3, 4).double()]),
+    "nothing but zeros": lambda: torch.zeros(5, 4).double(),
+    "clustered": lambda: clustered(torch.float64),
+    "one large row": lambda: torch.cat([rows(4, 4), 1e6 * rows(1, 4, 7)]),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("name", EVERY)
+def test_loss_and_gradient_are_finite_or_the_loss_says_why_not(name, case):
+    every = [(torch.float32, scale) for scale in SCALES] + [(torch.float64, 1e-30)]
+    for dtype, scale in [
+        *every,
+        (torch.float16, 1e-2),
+        (torch.float16, 1e2),
+        (torch.bfloat16, 1e9),
+    ]:
+        s = (scale * ODD[case]()).to(dtype).clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max)
+        t = rows(len(s), 4, 9).to(dtype)
+        try:
+            value, gradient = both(EVERY[name], s, t)
+        except NotFinite as error:
+            assert scale >= 1e8 and "leave the range" in str(error)
+            continue
+        assert torch.isfinite(value) and torch.isfinite(gradient).all(), (dtype, scale)
+
+
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+def test_distances_follow_scale_and_angles_do_not_at_every_scale(relation):
+    x = rows(6, 3).float()
+    for scale in SCALES:
+        factor = scale if relation is pairwise_distances else 1.0
+        torch.testing.assert_close(relation(x * scale), relation(x) * factor, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("excluded", ["both", "teacher"])
+def test_a_class_that_the_teacher_excludes_adds_nothing_to_kd(excluded):
+    s, t = rows(5, 4, 1), rows(5, 4, 2)
+    left = t[:, :3]
+    t[:, 3] = -math.inf
+    if excluded == "both":
+        s[:, 3] = -math.inf
+    value, gradient = both(kd_loss, s, t)
+    p = (left / 4).softmax(1)
+    log_q = (s / 4).log_softmax(1)
+    expected = 16 * (p * (p.log() - log_q[:, :3])).sum() / 5
+    torch.testing.assert_close(value, expected)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+    if excluded == "both":
+        torch.testing.assert_close(value, kd_loss(s[:, :3], left))
+
+
+def test_kd_is_infinite_where_the_student_excludes_what_the_teacher_believes():
+    assert kd_loss(torch.tensor([[0.0, -math.inf]]), torch.zeros(1, 2)) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("logits", "error", "says"),
+    [
+        (torch.zeros(4, 1), ValueError, "single logit"),
+        (torch.zeros(4), ValueError, r"\(n, c\)"),
+        (torch.zeros(4, 3, dtype=torch.int64), TypeError, "floating-point"),
+        ([[0.0, 1.0]], TypeError, "list"),
+    ],
+)
+def test_logits_that_are_none_are_refused(logits, error, says):
+    with pytest.raises(error, match=says):
+        kd_loss(logits, logits)

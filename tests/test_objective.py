@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import Encoder, FidelityKernel, KernelRelation
-from qrkd_lab.objective import DistillationLoss, Outputs, TeacherBatch
+from qrkd_lab.objective import IGNORED, DistillationLoss, Outputs, TeacherBatch
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -124,3 +124,126 @@ def test_outputs_are_taken_as_a_teacher_and_other_things_are_not():
 def test_the_repr_is_the_formula():
     loss = DistillationLoss(kd=1.0, angle=2.0, kernel=(relation(), 0.5))
     assert repr(loss).startswith("DistillationLoss(task + 1 kd(T=4) + 2 angle + 0.5 kernel(")
+
+
+def everything(control: str | None = None) -> DistillationLoss:
+    return DistillationLoss(kd=0.5, distance=2.0, angle=3.0, kernel=(relation(control), 7.0))
+
+
+def terms_and_gradients(loss, student, teacher, targets):
+    """Each term, and the gradient of the total at logits and features."""
+    leaves = [x.detach().clone().requires_grad_() for x in student]
+    total, terms = loss(Outputs(*leaves), teacher, targets)
+    total.backward()
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+    return {name: value.detach() for name, value in (terms | {"total": total}).items()}, gradients
+
+
+@pytest.mark.parametrize("control", [None, "detached", "random_teacher"])
+@pytest.mark.parametrize("kept", [1, 2, 3, 6])
+def test_a_prediction_with_an_ignored_target_counts_in_no_term(kept, control):
+    student, teacher, targets = batch()
+    other = rows(8, 4, 50)
+    rest = torch.arange(8) < kept
+    loss, masked = everything(control), torch.where(rest, targets, IGNORED)
+    few = TeacherBatch(Outputs(*(x[rest] for x in teacher.outputs)), lambda: other[rest])
+    expected = terms_and_gradients(loss, Outputs(*(x[rest] for x in student)), few, targets[rest])
+    for left_out in (rows(8, 3, 60), 1e4 * rows(8, 3, 61), torch.full((8, 3), 1e30)):
+        filled = Outputs(
+            torch.where(rest[:, None], student.logits, left_out),
+            torch.where(rest[:, None], student.features, left_out.repeat(1, 2)[:, :5]),
+        )
+        shared = TeacherBatch(teacher.outputs, lambda: other)
+        terms, gradients = terms_and_gradients(loss, filled, shared, masked)
+        for name, value in expected[0].items():
+            torch.testing.assert_close(terms[name], value, msg=name)
+        for found, wanted in zip(gradients, expected[1], strict=True):
+            torch.testing.assert_close(found[rest], wanted)
+            assert (found[~rest] == 0).all()
+
+
+@pytest.mark.parametrize("samples", [8, 5], ids=["a sample each", "samples of their own"])
+def test_a_batch_of_nothing_but_ignored_targets_has_no_loss_and_no_pull(samples):
+    student, teacher, targets = batch()
+    few = Outputs(student.logits, student.features[:samples])
+    taught = Outputs(teacher.outputs.logits, teacher.outputs.features[:samples])
+    terms, gradients = terms_and_gradients(
+        everything(), few, taught, torch.full_like(targets, IGNORED)
+    )
+    assert list(terms) == ["task", "kd", "distance", "angle", "kernel", "total"]
+    assert all(value == 0 for value in terms.values())
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("t", [2, 3, 4])  # as many tokens as classes, too
+def test_sequences_are_their_tokens(t):
+    logits, taught, targets = rows(6 * t, 3, 1), rows(6 * t, 3, 2), torch.arange(6 * t) % 3
+    targets[::4] = IGNORED
+    features = rows(6, 5, 3), rows(6, 4, 4)
+    flat = everything()(Outputs(logits, features[0]), Outputs(taught, features[1]), targets)
+    whole = everything()(
+        Outputs(logits.reshape(6, t, 3), features[0]),
+        Outputs(taught.reshape(6, t, 3), features[1]),
+        targets.reshape(6, t),
+    )
+    for name, value in flat.terms.items():
+        torch.testing.assert_close(whole.terms[name], value, msg=name)
+
+
+def test_a_sequence_of_ignored_targets_is_no_sample():
+    student = Outputs(rows(24, 3, 1).reshape(8, 3, 3), rows(8, 5, 3))
+    teacher = Outputs(rows(24, 3, 2).reshape(8, 3, 3), rows(8, 4, 4))
+    targets = (torch.arange(24) % 3).reshape(8, 3)
+    targets[5:] = IGNORED
+    targets[0, 1] = IGNORED
+    found, _ = terms_and_gradients(everything(), student, teacher, targets)
+    few = (Outputs(*(x[:5] for x in one)) for one in (student, teacher))
+    expected, _ = terms_and_gradients(everything(), *few, targets[:5])
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16, torch.bool])
+def test_any_whole_numbers_are_classes(dtype):
+    student, teacher, targets = batch()
+    targets = (targets % 2).to(dtype)
+    found = everything()(student, teacher, targets)
+    assert torch.equal(found.total, everything()(student, teacher, targets.long()).total)
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "error", "says"),
+    [
+        ((8, 3), torch.rand(8, 3), TypeError, "soft targets"),
+        ((8, 3), torch.rand(8), TypeError, "whole numbers, got torch.float32"),
+        ((8, 3), [0] * 8, TypeError, "whole numbers, got list"),
+        ((8, 1), torch.zeros(8).long(), ValueError, "single logit"),
+        ((8, 1), torch.rand(8), ValueError, "single logit"),
+        ((8,), torch.zeros(8).long(), ValueError, "single logit"),
+        ((8, 3), torch.zeros(7).long(), ValueError, r"shape \(8,\) .*got \(7,\)"),
+        ((8, 3), torch.zeros(8, 1).long(), ValueError, r"shape \(8,\) .*got \(8, 1\)"),
+        ((8, 4, 3), torch.zeros(8, 3).long(), ValueError, r"shape \(8, 4\)"),
+        ((8, 4, 3), torch.zeros(8).long(), ValueError, r"shape \(8, 4\)"),
+        ((8, 3), torch.full((8,), 3), ValueError, "classes 0 to 2 .* got 3 to 3"),
+        ((8, 3), torch.tensor([-1, 0, 1, 2, -100, 0, 0, 0]), ValueError, "got -1 to 2"),
+    ],
+)
+def test_targets_that_are_no_classes_are_refused(logits, targets, error, says):
+    with pytest.raises(error, match=says):
+        DistillationLoss()(Outputs(torch.zeros(logits), rows(8, 5)), None, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_changes_the_gradient_only_by_rounding(dtype, autocast):
+    student, teacher, targets = batch()
+    taught = Outputs(*(x.to(dtype) for x in teacher.outputs))
+    halves = Outputs(*(x.to(dtype) for x in student))
+    wide = (Outputs(*(x.float() for x in side)) for side in (halves, taught))
+    expected, pulls = terms_and_gradients(everything(), *wide, targets)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        found, gradients = terms_and_gradients(everything(), halves, taught, targets)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    for gradient, pull in zip(gradients, pulls, strict=True):
+        assert torch.equal(gradient, pull.to(dtype))

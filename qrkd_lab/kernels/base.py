@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import LARGE, NotFinite, check_features, in_float32
 
 __all__ = ["Kernel", "positive", "whole"]
 
@@ -52,6 +52,7 @@ class Kernel:
         """Kernel values ``(n, m)`` of embeddings ``(n, .)`` and ``(m, .)``."""
         raise TypeError(f"{type(self).__name__} must define compare(u, v)")
 
+    @in_float32
     def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The kernel matrix of ``x`` with itself, or with ``y``.
 
@@ -60,14 +61,16 @@ class Kernel:
             y: angles ``(m, q)``; None means ``x``.
 
         Returns:
-            ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``.
+            ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``; computed in float32
+            at least (:func:`~qrkd_lab.relations.in_float32`).
 
         Raises:
             TypeError, ValueError: not a finite float ``(n, q)`` tensor, or another q than expected.
+            NotFinite: angles so large that the kernel's own numbers leave the range of their type.
         """
-        self.check(x, "x")
+        largest = self.check(x, "x")
         if y is not None:
-            self.check(y, "y")
+            largest = max(largest, self.check(y, "y"))
             if y.dtype != x.dtype or y.shape[1] != x.shape[1]:
                 raise ValueError(
                     f"x and y must have one dtype and width, got {x.dtype}, {x.shape[1]} and "
@@ -78,17 +81,29 @@ class Kernel:
         rows = self.chunk or max(1, 2**24 // self.embedding_size)
         if max(len(x), 0 if y is None else len(y)) <= rows:
             u = self.embed(self.bandwidth * x)
-            return self.compare(u, u if y is None else self.embed(self.bandwidth * y))
-        return self._blockwise(x, x if y is None else y, rows)
+            matrix = self.compare(u, u if y is None else self.embed(self.bandwidth * y))
+        else:
+            matrix = self._blockwise(x, x if y is None else y, rows)
+        if self.bandwidth * largest > LARGE and not torch.isfinite(matrix).all():
+            raise NotFinite(
+                f"{self}: angles as large as {largest:.3g} leave the range of {x.dtype} inside it; "
+                "standardise them first, as an Encoder does, or use float64"
+            )
+        return matrix
 
-    def check(self, x: Tensor, name: str = "x") -> None:
-        """Raise unless ``x`` is a finite float tensor ``(n, q)`` with the q this kernel takes."""
-        check_features(x, name)
+    def check(self, x: Tensor, name: str = "x") -> float:
+        """Raise unless ``x`` is a finite float tensor ``(n, q)`` with the q this kernel takes.
+
+        Returns:
+            The largest absolute value.
+        """
+        largest = check_features(x, name)
         if self.features is not None and x.shape[1] != self.features:
             raise ValueError(
                 f"{name}: {self} takes {self.features} angles a sample, got {x.shape[1]}; "
                 "use an Encoder, or a kernel of another size"
             )
+        return largest
 
     def _blockwise(self, x: Tensor, y: Tensor, rows: int) -> Tensor:
         """The same matrix block by block; embeddings are made again rather than kept."""

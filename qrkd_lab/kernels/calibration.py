@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.base import Kernel
+from qrkd_lab.relations import at_least_float32
 
 __all__ = ["BANDWIDTHS", "calibrated", "spread"]
 
@@ -28,7 +29,7 @@ BANDWIDTHS = tuple(2.0 ** (half / 2) for half in range(-14, 5))  # 0.0078 ... 4,
 def spread(kernel: Kernel, angles: Tensor) -> float:
     """Standard deviation of the kernel's values over pairs of different rows of ``(n, q)``."""
     with torch.no_grad():
-        matrix = kernel(angles)
+        matrix = kernel(at_least_float32(angles))
     different = ~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
     return matrix[different].std().item()
 

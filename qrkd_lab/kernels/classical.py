@@ -2,6 +2,7 @@ r"""Classical kernels: the controls that a quantum kernel has to beat.
 
 Same interface as the quantum kernels, same inputs. Each has a unit diagonal and values in [0, 1]
 (the polynomial one of odd degree in [-1, 1]), so that one weight means the same for all of them.
+Values and gradients are right for samples of any size.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from qrkd_lab.kernels.base import Kernel, positive
 
+FAR = 100.0  # exp(-FAR^2 / 2) is 0 in double precision, too
+
 __all__ = ["CosineKernel", "LaplacianKernel", "PolynomialKernel", "RBFKernel", "squared_distances"]
 
 
@@ -23,7 +26,12 @@ def squared_distances(u: Tensor, v: Tensor) -> Tensor:
     others is near the dtype's resolution, however far they lie from the origin; from
     ``|u|^2 + |v|^2 - 2 u v`` it would be an absolute error that grows with ``|u|^2``.
     """
-    return torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return distances(u, v).square()
+
+
+def distances(u: Tensor, v: Tensor) -> Tensor:
+    """``|u_i - v_j|``: ``(n, m), (k, m) -> (n, k)``, from direct differences."""
+    return torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class RBFKernel(Kernel):
         return x
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        return torch.exp(-0.5 * squared_distances(u, v))
+        # Far samples have k = 0 and no gradient, also where their squared distance overflows.
+        return torch.exp(-0.5 * distances(u, v).clamp(max=FAR).square())
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class PolynomialKernel(Kernel):
     def embed(self, x: Tensor) -> Tensor:
         # (x, 1) / |(x, 1)|: the inner product of two such rows is the normalised bracket.
         row = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+        row = row / sizes(row)
         return row / row.norm(dim=1, keepdim=True)
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
@@ -127,7 +137,18 @@ class CosineKernel(Kernel):
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """Rows scaled to length 1, ``(n, d) -> (n, d)``; rows shorter than 1e-6 become 0."""
+    """Rows scaled to length 1, ``(n, d) -> (n, d)``; rows of zeros stay so, without gradient."""
+    x = x / sizes(x)
     squared = x.square().sum(-1, keepdim=True)
-    long = squared > 1e-12
+    long = squared > 0
     return torch.where(long, x * torch.where(long, squared, 1.0).rsqrt(), 0.0)
+
+
+def sizes(x: Tensor) -> Tensor:
+    """A power of two near the largest number of each row ``(..., d) -> (..., 1)``.
+
+    A row divided by it has squares that neither overflow nor vanish, and the division rounds
+    nothing.
+    """
+    least = 2**20 * torch.finfo(x.dtype).tiny
+    return x.detach().abs().amax(-1, keepdim=True).clamp(min=least).log2().floor().exp2()

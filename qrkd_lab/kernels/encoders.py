@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import LARGE, at_least_float32, check_features, in_float32, with_room
 
 __all__ = ["ENCODERS", "Encoder", "standardise"]
 
@@ -33,6 +33,7 @@ ENCODERS = {
 }
 
 
+@in_float32
 def standardise(z: Tensor) -> Tensor:
     """Columns of ``(n, q)`` shifted to mean 0 and scaled to variance 1 over the batch.
 
@@ -111,6 +112,7 @@ class Encoder(nn.Module):
         """Fit what is learnt from teacher features ``(n, d_t)``: the components of ``pca``."""
         if self.teacher_side == "pca":
             check_features(teacher_features, "teacher features")
+            teacher_features = at_least_float32(teacher_features)
             if len(teacher_features) <= self.qubits:
                 raise ValueError(
                     f"pca: {self.qubits} components need more than {self.qubits} samples, "
@@ -140,13 +142,15 @@ class Encoder(nn.Module):
         made_by = {"truncate": None, "pca": self._fitted, "projection": self.seed}
         return (self.teacher_side, tuple(self.teacher_map.shape), made_by[self.teacher_side])
 
+    @in_float32
     def _encode(self, features: Tensor, linear: Tensor, name: str) -> Tensor:
-        check_features(features, name)
+        largest = check_features(features, name)
         if features.shape[1] != len(linear):
             raise ValueError(
                 f"{name}: this encoder was made for d = {len(linear)}, got {features.shape[1]}"
             )
-        return standardise(features @ linear.to(features.dtype))
+        wide = features if largest < LARGE else with_room(features, largest)
+        return standardise(wide @ linear.to(wide)).to(features)
 
     def _check_width(self, side: str, width: int, how: str) -> None:
         if how != "trained" and width < self.qubits:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qrkd_lab.kernels.base import positive
 from qrkd_lab.kernels.diagnostics import off_diagonal_values
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import at_least_float32, check_features, in_float32
 
 __all__ = ["learn_metric", "metric_rbf", "r_squared"]
 
@@ -23,6 +23,7 @@ START = 0.3  # the metric begins as a wide, round RBF
 RATE = 0.03  # of Adam
 
 
+@in_float32
 def metric_rbf(x: Tensor, metric: Tensor) -> Tensor:
     r"""The RBF matrix in a metric: :math:`e^{-\lVert (x_i - x_j) M \rVert^2}`.
 
@@ -67,9 +68,9 @@ def learn_metric(wanted: Tensor, x: Tensor, steps: int = 1000) -> Tensor:
             f"wanted: expected a matrix {(len(x), len(x))} for {len(x)} samples, got "
             f"{tuple(wanted.shape)}"
         )
-    x = x.detach()
+    x = at_least_float32(x.detach())
     pairs = torch.triu_indices(len(x), len(x), 1, device=x.device).unbind()
-    target = wanted.detach()[pairs]
+    target = wanted.detach().to(x.dtype)[pairs]
     with torch.enable_grad():
         metric = (START * torch.eye(x.shape[1], dtype=x.dtype)).to(x.device).requires_grad_()
         optimizer = torch.optim.Adam([metric], lr=RATE)

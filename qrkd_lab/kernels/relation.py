@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qrkd_lab.kernels.base import Kernel
 from qrkd_lab.kernels.encoders import Encoder
+from qrkd_lab.relations import in_float32
 
 __all__ = ["KernelRelation"]
 
@@ -58,11 +59,13 @@ class KernelRelation(nn.Module):
         self.kernel, self.encoder, self.control = kernel, encoder, control
         self._generator = torch.Generator().manual_seed(seed)
 
+    @in_float32
     def teacher(self, features: Tensor) -> Tensor:
         """The teacher's kernel matrix ``(n, n)``, without gradient."""
         with torch.no_grad():
             return self.kernel(self.encoder.teacher(features))
 
+    @in_float32
     def student(self, features: Tensor) -> Tensor:
         """The student's kernel matrix ``(n, n)``, differentiable unless ``detached``."""
         if self.control == "detached":
