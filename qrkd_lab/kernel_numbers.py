@@ -43,7 +43,8 @@ def kernel_numbers(
     """What each student's kernel matrix is like, and how like the teacher's.
 
     ``feature_alignment``
-        CKA of the features' Gram matrices: no kernel, no view.
+        CKA of the features' Gram matrices: no kernel, no view. As all CKA here it is by the biased
+        estimator, so too high for few samples with many features: compare it between arms.
     ``kernel_alignment``
         CKA of student and teacher through the study's kernel and a least-squares view.
     ``kernel_spread``, ``kernel_rank``

@@ -45,7 +45,7 @@ KNOBS: dict[str, Any] = {
 MEASURES = {
     "spread": "Spread over pairs",
     "rank": "Effective rank / n",
-    "alignment": "Alignment with classes (CKA)",
+    "alignment": "Alignment with classes (biased CKA)",
     "rbf": "R² of the best RBF, at least 0",
 }
 

@@ -96,7 +96,7 @@ def matrices_so_far(
         teacher, student: kernel matrices ``(n, n)``, through the arm's own kernel and encoder.
         arm: whose they are.
         labels: classes ``(n,)`` to sort by; None: as they come.
-        alignments: arm to (epochs with fractions, centred alignment).
+        alignments: arm to (epochs with fractions, centred alignment by its biased estimator).
         epochs: that it will take.
         title: the message; without it, the alignment now.
     """

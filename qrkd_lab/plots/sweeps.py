@@ -87,7 +87,7 @@ def bandwidth_curve(
     Args:
         kernel: any kernel with a bandwidth.
         x: angles ``(n, q)``.
-        labels: classes ``(n,)``, for the alignment.
+        labels: classes ``(n,)``, for the alignment: CKA by its biased estimator.
         title: the message; without it, the bandwidth of largest spread.
 
     Raises:
@@ -96,7 +96,7 @@ def bandwidth_curve(
     table = bandwidth_table(kernel, x, labels)
     shown = {"spread": "Spread over pairs", "effective_rank": f"Effective rank, of {len(x)}"}
     if labels is not None:
-        shown["alignment"] = "Alignment with classes (CKA)"
+        shown["alignment"] = "Alignment with classes (biased CKA)"
     chart = Chart(3.2 * len(shown) + 0.6, 3.9)
     chosen = table.loc[table["spread"].idxmax()]
     said = []

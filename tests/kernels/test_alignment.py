@@ -64,6 +64,44 @@ def test_a_constant_matrix_has_nothing_to_align(matrix):
         centred_alignment(K, matrix)
 
 
+def unbiased_hsic(k, m):
+    """Song et al. 2012, eq. 5, as printed."""
+    n, one = len(k), np.ones(len(k))
+    k, m = (a - np.diag(np.diag(a)) for a in (k, m))
+    total = np.trace(k @ m) + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+    return (total - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3))
+
+
+def test_debiased_alignment_is_the_ratio_of_unbiased_estimates():
+    k, m = K.numpy(), L.numpy()
+    wanted = unbiased_hsic(k, m) / np.sqrt(unbiased_hsic(k, k) * unbiased_hsic(m, m))
+    for pair in ((K, L), (L, K), (3 * K + 5, L), (K + torch.eye(10), L), (K.float(), L)):
+        assert centred_alignment(*pair, debiased=True) == pytest.approx(wanted, rel=1e-5)
+    assert centred_alignment(K, K, debiased=True) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("n", "d"), [(16, 200), (64, 768), (40, 5)])
+def test_only_the_debiased_alignment_of_independent_features_is_zero_on_average(n, d):
+    found = {True: [], False: []}
+    for seed in range(20):
+        x, y = torch.randn(2, n, d, generator=torch.Generator().manual_seed(seed)).double()
+        for debiased, values in found.items():
+            values.append(centred_alignment(x @ x.T, y @ y.T, debiased))
+    assert abs(np.mean(found[True])) < 0.05 < 0.1 < np.mean(found[False])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_debiased_alignment_needs_four_samples_and_a_direction(n):
+    x = torch.randn(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    if n < 4:
+        with pytest.raises(NothingToAlign, match=f"n >= 4 samples, got {n}"):
+            centred_alignment(x @ x.T, x @ x.T, debiased=True)
+    else:
+        assert centred_alignment(x @ x.T, x @ x.T, debiased=True) == pytest.approx(1)
+    with pytest.raises(NothingToAlign):
+        centred_alignment(torch.eye(n), torch.eye(n), debiased=True)
+
+
 def test_geometric_difference_is_the_printed_formula():
     lam, c, q = 0.01, K.numpy(), L.numpy()  # both of trace 10
     root_c, root_q = scipy.linalg.sqrtm(c).real, scipy.linalg.sqrtm(q).real
