@@ -18,7 +18,7 @@ from qrkd_lab.arms import TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.kernels import Encoder, KernelRelation
 from qrkd_lab.kernels.calibration import calibrated
-from qrkd_lab.objective import DistillationLoss, Losses, Outputs, TeacherBatch
+from qrkd_lab.objective import IGNORED, DistillationLoss, Losses, Outputs, TeacherBatch
 from qrkd_lab.relations import NotFinite
 from qrkd_lab.seeds import derived_seed, seeded
 from qrkd_lab.settings import Settings, build_kernel, check_batch
@@ -61,7 +61,9 @@ class Learner:
     failure: Diverged | None = None
     _names: tuple[str, ...] = ()
     _sums: Tensor | float = 0.0
-    _seen: int = 0
+    _seen: Tensor | int = 0
+    _group: list[Tensor] = field(default_factory=list)  # predictions of batches that wait
+    _first: int = 0  # of the group's first batch
 
     @property
     def distils(self) -> bool:
@@ -78,20 +80,40 @@ class Learner:
     ) -> None:
         """Learn from one batch; the optimiser moves after every ``accumulation`` of them.
 
+        It moves along the mean over these batches, or over those that an epoch's end leaves, each
+        weighted by its number of predictions that count.
+
         Raises:
             Diverged: the student's features are not finite.
+            ValueError: the batch has too few samples for a term of the loss.
         """
         with self._dropout():
             outputs = benchmark.outputs(self.model, inputs)
+        if not self.batches:  # later ones may be smaller: what an epoch leaves over
+            active = tuple(name for name, weight in self.loss.weights.items() if weight > 0)
+            check_batch(active, len(outputs.features))
         try:
             losses = self.loss(outputs, teacher, targets)
         except NotFinite as error:
             raise self._diverged(str(error)) from error
-        (losses.total / self.settings.accumulation).backward()
+        counted = (targets != IGNORED).sum()
+        self._backward(losses.total, counted, targets.numel())
         self.batches += 1
         if not self.pending:
             self._update()
-        self._remember(outputs, losses, targets)
+        self._remember(outputs, losses, targets, counted)
+
+    def _backward(self, total: Tensor, counted: Tensor, predictions: int) -> None:
+        """Add to the gradient: 1/accumulation of the batch's, as if all batches were alike.
+
+        Where they are not, :meth:`_update` makes up for it, when it knows them all.
+        """
+        if self.settings.accumulation > 1:
+            if not self._group:
+                self._first = predictions
+            self._group.append(counted)
+            total = total / self.settings.accumulation * (counted / self._first)
+        total.backward()
 
     @property
     def pending(self) -> int:
@@ -105,9 +127,16 @@ class Learner:
         return seeded(self.settings.seed, "dropout", self.batches)
 
     def _update(self) -> None:
-        """One step of the optimiser."""
+        """One step of the optimiser; ``clip_norm`` is of the gradient of all that it moves."""
+        moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self._group:
+            whole = self.settings.accumulation * self._first
+            factor = whole / torch.stack(self._group).sum().clamp(min=1)
+            for gradient in (p.grad for p in moved if p.grad is not None):
+                gradient.mul_(factor)
+            self._group.clear()
         if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            nn.utils.clip_grad_norm_(moved, self.settings.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         self.optimizer.step()
@@ -131,15 +160,16 @@ class Learner:
         return rate * (1 + math.cos(math.pi * (done - warm) / max(1, self.updates - warm))) / 2
 
     @torch.no_grad()
-    def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor) -> None:
-        """Add to the epoch's sums; kept as a tensor, so that a GPU need not wait."""
+    def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor, counted: Tensor) -> None:
+        """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
         values = [losses.total, *losses.terms.values()]
         self._names = ("total", *losses.terms)
-        if outputs.logits.shape[1] <= FEW_CLASSES:
-            values.append((outputs.logits.argmax(-1) == targets).float().mean())
+        if outputs.logits.shape[-1] <= FEW_CLASSES:
+            right = (outputs.logits.argmax(-1) == targets).sum()  # no class is IGNORED
+            values.append(right / counted.clamp(min=1))
             self._names += ("train_accuracy",)
-        self._sums = self._sums + len(targets) * torch.stack(values)
-        self._seen += len(targets)
+        self._sums = self._sums + counted * torch.stack(values)
+        self._seen = self._seen + counted
 
     def _diverged(self, what: str) -> Diverged:
         return Diverged(
@@ -149,7 +179,8 @@ class Learner:
 
     def means(self) -> dict[str, float]:
         """Mean of each loss term, and the accuracy, over the epoch so far."""
-        return dict(zip(self._names, (self._sums / self._seen).tolist(), strict=True))
+        seen = torch.as_tensor(self._seen).clamp(min=1)
+        return dict(zip(self._names, (self._sums / seen).tolist(), strict=True))
 
     def end_epoch(self, epoch: int, validation: dict[str, float]) -> None:
         """Close the epoch's books.
@@ -190,7 +221,8 @@ class Learner:
         for name in _BOOKS:
             setattr(self, name, state[name])
         if isinstance(self._sums, Tensor):  # a checkpoint is read to the CPU
-            self._sums = self._sums.to(next(self.model.parameters()).device)
+            device = next(self.model.parameters()).device
+            self._sums, self._seen = self._sums.to(device), torch.as_tensor(self._seen).to(device)
 
 
 def teacher_learner(benchmark: Benchmark, settings: Settings) -> Learner:
@@ -209,7 +241,8 @@ def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -
     """
     arm = get_arm(settings.arm)
     if settings.tap != "tokens":
-        check_batch(arm.terms, min(settings.batch_size, benchmark.samples))
+        drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
+        check_batch(arm.terms, min(settings.batch_size, drawn))
     weights = {term: settings.weight(term) for term in arm.terms if term != "kernel"}
     student = benchmark.student(settings.seed)
     relation = None

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qrkd_lab.objective import IGNORED
+
 __all__ = ["Scores"]
 
 
@@ -37,7 +39,14 @@ class Scores:
 
     @torch.no_grad()
     def add(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> None:
-        """Count one batch: logits ``(m, c)``, targets ``(m,)``, the teacher's logits ``(m, c)``."""
+        """Count one batch: logits ``(m, c)``, targets ``(m,)``, the teacher's logits ``(m, c)``.
+
+        Predictions with a target of -100 are left out.
+        """
+        counted = targets != IGNORED
+        if not counted.all():
+            logits, targets = logits[counted], targets[counted]
+            teacher = None if teacher is None else teacher[counted]
         said, log_p = logits.argmax(1), logits.float().log_softmax(1)
         sums = [(said == targets).sum(), F.nll_loss(log_p, targets, reduction="sum")]
         if teacher is not None:

@@ -87,7 +87,7 @@ class Settings:
     learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
     teacher_learning_rate: float | None = None  # None: the student's
     schedule: str = "constant"  # "cosine": a warm-up of 3 % of the steps, then down to 0
-    clip_norm: float | None = None  # of the gradient, for each learner alone
+    clip_norm: float | None = None  # of a learner's gradient, its adapter's included
     dropout: float | None = None
     precision: str | None = None
     checkpoint_steps: int | None = None  # None: about once a minute
@@ -170,7 +170,8 @@ class Settings:
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
-        check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else self.batch_size)
+        drawn = min(self.batch_size, self.epoch_size or self.batch_size)
+        check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else drawn)
         for term in arm.terms:
             weight = self.weight(term)
             if not 0 < weight < float("inf"):
@@ -237,7 +238,8 @@ def check_batch(terms: tuple[str, ...], size: int) -> None:
         if term in terms and size < least:
             raise ValueError(
                 f"the {term} term compares {least} samples of a batch, but batches have {size}; "
-                f"it would be 0: use batch_size and train_size >= {least}, or another arm"
+                f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "
+                "for the tap 'tokens'), or another arm"
             )
 
 

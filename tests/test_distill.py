@@ -9,6 +9,7 @@ from qrkd_lab.arms import ARMS, TEACHER
 from qrkd_lab.benchmarks import load_benchmark
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import make_learner, teacher_learner
+from qrkd_lab.objective import IGNORED, Outputs
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
 
@@ -156,6 +157,115 @@ def test_one_thread_puts_the_number_back():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def moves(learner, batches, teacher=None):
+    """The gradient at each step of the optimiser over one epoch, and the learner's own batches."""
+    seen = []
+    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+
+    def look(*_):
+        seen.append(torch.cat([p.grad.flatten() for p in parameters]))
+
+    learner.optimizer.register_step_pre_hook(look)
+    for inputs, targets in batches:
+        learner.step(Given(), inputs, targets, teacher)
+    learner.end_epoch(1, {})
+    return seen
+
+
+class Given:
+    """What a learner's step asks of a benchmark."""
+
+    def outputs(self, model, inputs):
+        return Outputs(*model.logits_and_features(inputs))
+
+
+def pieces(benchmark, sizes, ignored=()):
+    """The first training images in batches of these sizes; some targets ignored."""
+    inputs, targets = next(iter(benchmark.batches(0, 1, sum(sizes))))
+    targets = targets.clone()
+    targets[list(ignored)] = IGNORED
+    return list(zip(inputs.split(sizes), targets.split(sizes), strict=True))
+
+
+@pytest.mark.parametrize("ignored", [(), (0, 1, 2, 3, 4, 5, 6, 30, 31, 44)], ids=["all", "some"])
+@pytest.mark.parametrize(
+    "sizes", [[8, 8, 8, 8], [16, 16, 16, 16, 16], [16, 16, 9], [7], [16, 16, 16, 5, 16, 3], [7, 24]]
+)
+def test_an_accumulated_step_follows_the_mean_over_its_predictions(benchmark, sizes, ignored):
+    ignored = [place for place in ignored if place < sum(sizes)]
+    batches = pieces(benchmark, sizes, ignored)
+    settings = benchmark.settings.replace(arm="scratch", accumulation=4)
+    found = moves(make_learner(benchmark, settings, None), batches)
+    groups = [batches[low : low + 4] for low in range(0, len(batches), 4)]
+    whole = [tuple(torch.cat(part) for part in zip(*group, strict=True)) for group in groups]
+    expected = moves(make_learner(benchmark, settings.replace(accumulation=1), None), whole)
+    assert len(found) == len(expected)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-6)
+    if len(found) > 1:  # the weights differ by rounding then
+        torch.testing.assert_close(found[1], expected[1], rtol=1e-2, atol=1e-4)
+
+
+def test_a_group_of_nothing_but_ignored_targets_moves_nothing(benchmark):
+    settings = benchmark.settings.replace(arm="scratch", accumulation=2)
+    learner = make_learner(benchmark, settings, None)
+    (gradient,) = moves(learner, pieces(benchmark, [4, 4], range(8)))
+    assert (gradient == 0).all() and learner.history[0]["task"] == 0
+
+
+def test_clip_norm_covers_all_that_the_optimiser_moves(benchmark, teacher):
+    settings = benchmark.settings.replace(arm="qrkd", kernel_weight=1e4, clip_norm=0.5)
+    learner = make_learner(benchmark, settings, teacher)
+    norms = []
+    parameters = [*learner.model.parameters(), *learner.loss.parameters()]
+    learner.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
+    )
+    with one_thread(torch.device("cpu")):
+        list(train(benchmark, [learner], 1, teacher, show=False))
+    assert norms and max(norms) == pytest.approx(0.5, rel=1e-4)
+
+
+def test_an_epochs_means_are_over_the_predictions_that_count(benchmark):
+    batches = pieces(benchmark, [8, 8, 8], [0, 1, 2, 3, 4, 20, 21])
+    learner = make_learner(
+        benchmark, benchmark.settings.replace(arm="scratch", learning_rate=1e-12), None
+    )
+    moves(learner, batches)
+    inputs, targets = (torch.cat(part) for part in zip(*batches, strict=True))
+    counted = targets != IGNORED
+    logits = learner.model(inputs)[counted]
+    right = (logits.argmax(1) == targets[counted]).float().mean().item()
+    task = torch.nn.functional.cross_entropy(logits, targets[counted]).item()
+    assert learner.history[0]["task"] == pytest.approx(task, rel=1e-4)
+    assert learner.history[0]["train_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"epoch_size": 1}, {"epoch_size": 2}])
+def test_too_few_samples_for_a_term_are_refused_before_training(benchmark, teacher, changes):
+    with pytest.raises(ValueError, match="the angle term compares 3 samples"):
+        benchmark.settings.replace(arm="qrkd", **changes)
+    alone = benchmark.settings.replace(arm="kd", **changes)  # needs no pairs
+    assert make_learner(benchmark, alone, teacher).distils
+
+
+def test_too_few_samples_of_a_small_part_are_refused(benchmark, teacher):
+    tiny = load_benchmark("digits", "smoke", **(SMALL | {"train_size": 2}))
+    with pytest.raises(ValueError, match="the angle term compares 3 samples of a batch"):
+        make_learner(tiny, tiny.settings.replace(arm="rkd"), teacher)
+
+
+def test_too_few_features_of_a_benchmark_of_ones_own_are_refused(benchmark, teacher):
+    class Few(Given):
+        def outputs(self, model, inputs):
+            logits, features = super().outputs(model, inputs)
+            return Outputs(logits, features[:1])
+
+    learner = make_learner(benchmark, benchmark.settings.replace(arm="rkd"), teacher)
+    batches = pieces(benchmark, [8])
+    with pytest.raises(ValueError, match="batches have 1"):
+        learner.step(Few(), *batches[0], None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
