@@ -15,8 +15,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (1: an error in words, 130: interrupted)."""
-    arguments = _parser().parse_args(argv)
+    arguments = argparse.Namespace(traceback=False)
     try:
+        arguments = _parser().parse_args(argv)
         return arguments.command(arguments) or 0
     except KeyboardInterrupt:
         print(

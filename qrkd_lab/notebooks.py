@@ -40,6 +40,7 @@ from nbformat import NotebookNode
 from traitlets import default
 
 from qrkd_lab.notebook_parameters import NotebookError, check_parameters, parse_parameters
+from qrkd_lab.storage import write_file, writing
 
 __all__ = ["NotebookError", "execute", "is_fresh", "parse_parameters", "refresh", "source_digest"]
 
@@ -53,8 +54,11 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """The kernel spec of the calling interpreter, as its ipykernel describes itself."""
-        return KernelSpec(**get_kernel_dict())
+        """The kernel spec of the calling interpreter, as its ipykernel describes itself.
+
+        It logs nothing: a kernel that is ended by Ctrl-C would log tracebacks of its own end.
+        """
+        return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
 
     @default("transport_encryption")  # newer kernels warn without; older managers ignore it
     def _encrypt_if_possible(self) -> str:
@@ -114,7 +118,7 @@ def refresh(
     Its digest goes into ``metadata.qrkd_lab.sources``, values that replaced defaults into
     ``metadata.qrkd_lab.parameters``, and execution counts run 1, 2, 3, ... What differs from run
     to run without meaning is left out: paths, times, and widget states (a widget's text stays).
-    A failed run leaves the file as it was.
+    A failed run, or a full disk, leaves the file as it was.
 
     Args, Raises: as ``execute``.
 
@@ -131,9 +135,8 @@ def refresh(
     nb.metadata["qrkd_lab"] = {"sources": source_digest(nb)}
     if parameters:
         nb.metadata["qrkd_lab"]["parameters"] = dict(parameters)
-    part = path.with_name(path.name + ".part")
-    nbformat.write(nb, part)
-    os.replace(part, path)
+    with writing(str(path), "a notebook in it"):
+        write_file(path, f"{nbformat.writes(nb)}\n".encode())
     shutil.rmtree(folder, ignore_errors=True)
     return path
 
@@ -186,7 +189,9 @@ def _run(
     _mend_output_widget()
     # It takes a name for unknown where it cannot read its type (int | list); ours were checked.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, output)]
+    # It writes after every cell; the copy of an earlier run stays whole until this one is over.
+    part = output.with_name(f".{os.getpid()}-{output.name}") if output.exists() else output
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, part)]
     try:
         papermill.execute_notebook(
             *paths,
@@ -200,23 +205,39 @@ def _run(
         )
     except PapermillExecutionError as error:
         cause, index = f"{error.ename}: {error.evalue}", error.cell_index
-        raise NotebookError(_stopped(source, output, cause, index)) from error
+        raise NotebookError(_stopped(source, part, output, cause, index)) from error
     except CellTimeoutError as error:
-        raise NotebookError(_stopped(source, output, f"not done after {timeout} s")) from error
+        cause = f"not done after {timeout} s"
+        raise NotebookError(_stopped(source, part, output, cause)) from error
     except DeadKernelError as error:
         cause = "its Python process died (killed, or out of memory?)"
-        raise NotebookError(_stopped(source, output, cause)) from error
+        raise NotebookError(_stopped(source, part, output, cause)) from error
     except RuntimeError as error:  # jupyter_client: the kernel did not start
-        raise NotebookError(_stopped(source, output, f"no kernel ({error})")) from error
+        raise NotebookError(_stopped(source, part, output, f"no kernel ({error})")) from error
+    except OSError as error:
+        part.unlink(missing_ok=True)  # it may have been cut off
+        raise NotebookError(
+            f"{source.name} stopped: {error.filename or output} cannot be written: "
+            f"{error.strerror or error}. Make room, or give another folder (out)."
+        ) from error
+    finally:
+        if part != output and part.exists():
+            os.replace(part, output)
 
 
-def _stopped(source: Path, output: Path, cause: str, index: int | None = None) -> str:
-    """Say where the run stopped and why; ``index``: the cell in the copy, None: the last started.
+def _stopped(source: Path, part: Path, output: Path, cause: str, index: int | None = None) -> str:
+    """Say where the run stopped and why, and in a ``part`` that was cut off, on top, too.
 
-    papermill marks a failed cell in its copy; one that was cut off looks complete there, so the
-    message goes on top.
+    papermill marks a failed cell in its copy; one that was cut off looks complete there.
+
+    Args:
+        source: the notebook.
+        part: the copy, as far as it came; it becomes ``output``.
+        output: where the copy will be.
+        cause: why.
+        index: the cell in the copy; None: the last started.
     """
-    nb = _read(output)
+    nb = _read(part)
     cells = [cell for cell in nb.cells if _MARK not in cell.metadata.get("tags", [])]
     records = [cell.metadata.get("papermill", {}) for cell in cells]
     started = [i for i, record in enumerate(records) if record.get("start_time")]
@@ -232,7 +253,7 @@ def _stopped(source: Path, output: Path, cause: str, index: int | None = None) -
         note = nbformat.v4.new_markdown_cell(f"**{message}**")
         note.metadata["tags"] = [_MARK]
         nb.cells.insert(0, note)
-        nbformat.write(nb, output)
+        write_file(part, f"{nbformat.writes(nb)}\n".encode())
     return f"{message}\nThe copy, as far as it came: {output}"
 
 

@@ -1,6 +1,6 @@
 """Seed groups: a benchmark's notebook, executed for some of a study's seeds, once.
 
-A group has a folder of its own. There lies the executed copy, which grows cell by cell, and beside
+A group has a folder of its own. There lies the executed copy, and beside
 it, once the run is over, ``group.json``: what was asked for, whether it failed and of what. That
 file is there whole or not at all; a copy without it is one that was interrupted, however complete
 it looks.

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "RecordError", "canonical_sha256", "check_digests", "check_writable", "damaged", "file_sha256",
-    "plain", "read_json", "replacing", "strict_json", "write_folder", "writing", "wrong_types",
+    "plain", "read_json", "replacing", "strict_json", "write_file", "write_folder", "writing",
+    "wrong_types",
 ]  # fmt: skip
 
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
@@ -120,6 +121,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             hidden.unlink()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, whole or not at all; see :func:`replacing`."""
+    with replacing(path) as stream:
+        stream.write(content)
 
 
 def _hidden(place: Path) -> Path:

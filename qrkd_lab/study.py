@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import Run
+from qrkd_lab.storage import replacing, write_file, writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,21 +102,24 @@ class Study:
 
         Raises:
             ValueError: the reference is not among the arms (lists them).
+            RecordError: the folder cannot be written, or the disk is full; a file that was there
+                is there still.
         """
         from qrkd_lab.plots import learning_curves, paired_differences
 
         summary = self.summary(reference)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         table = self.results.drop(columns="run")  # whole records, which lie in runs_dir
-        table.to_csv(folder / "results.csv", index=False)
-        (folder / "summary.md").write_text(summary.to_markdown() + "\n", encoding="utf-8")
-        self.plot().savefig(folder / "scores.png", dpi=150)
         students = [run for run in self.runs if run.settings["arm"] != "teacher"]
-        learning_curves(students).savefig(folder / "learning_curves.png", dpi=150)
+        figures = {"scores": self.plot(), "learning_curves": learning_curves(students)}
         if len(set(self.results["arm"]) - {"teacher"}) > 1:
-            figure = paired_differences(summary)
-            figure.savefig(folder / "differences.png", dpi=150)
+            figures["differences"] = paired_differences(summary)
+        with writing(f"the tables and figures in {folder}", "out"):
+            write_file(folder / "results.csv", table.to_csv(index=False).encode())
+            write_file(folder / "summary.md", f"{summary.to_markdown()}\n".encode())
+            for name, figure in figures.items():
+                with replacing(folder / f"{name}.png") as stream:
+                    figure.savefig(stream, dpi=150)
         return folder
 
     def __str__(self) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from qrkd_lab.storage import write_file, writing
+
 __all__ = ["Animation"]
 
 
@@ -60,8 +62,13 @@ class Animation:
         self.gif = file.getvalue()
 
     def save(self, path: str | Path) -> Path:
-        """Write the GIF to a file."""
-        Path(path).write_bytes(self.gif)
+        """Write the GIF to a file, or replace it.
+
+        Raises:
+            RecordError: it cannot be written, or the disk is full; what was there is there still.
+        """
+        with writing(str(path), "path"):
+            write_file(Path(path), self.gif)
         return Path(path)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401

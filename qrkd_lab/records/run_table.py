@@ -11,6 +11,7 @@ import pandas as pd
 from qrkd_lab.records.changes import changes_of, in_words
 from qrkd_lab.report import results
 from qrkd_lab.runs import Run
+from qrkd_lab.storage import write_file
 
 __all__ = ["run_table", "write_csv"]
 
@@ -46,14 +47,12 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         raise ValueError("expected a file to write to, e.g. records.csv, got none")
     place = Path(path).expanduser()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
             raise ValueError(
                 f"{path} is there already and was left as it is: give another name, e.g. "
                 f"{_free(Path(path))}"
             )
-        with place.open("x", encoding="utf-8", newline="") as file:
-            table.to_csv(file, index=False)
+        write_file(place, table.to_csv(index=False).encode())
     except OSError as error:
         raise ValueError(f"{path} could not be written: {error.strerror or error}") from error
     return place

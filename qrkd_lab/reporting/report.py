@@ -22,7 +22,7 @@ from qrkd_lab.reporting.provenance import what_ran
 from qrkd_lab.reporting.studies import sort_runs
 from qrkd_lab.reporting.tuned import weights_used
 from qrkd_lab.runs import Run, read_runs
-from qrkd_lab.storage import writing
+from qrkd_lab.storage import write_file, writing
 from qrkd_lab.trace import FILE, Trace, read_trace
 
 __all__ = ["Report", "compose", "report_on", "write_report"]
@@ -52,16 +52,16 @@ class Report:
         """Write ``report.md``, ``report.html`` and ``figures/`` into a folder; returns the first.
 
         Raises:
-            RecordError: the folder cannot be written, or the disk is full.
+            RecordError: the folder cannot be written, or the disk is full; a file that was there
+                is there still.
         """
         place = Path(folder)
         text = place / f"{NAME}.md"
         with writing(f"the report in {place}", "out"):
-            (place / "figures").mkdir(parents=True, exist_ok=True)
             for name, chart in self.figures.items():
-                (place / "figures" / f"{name}.png").write_bytes(packed(chart))
-            (place / f"{NAME}.html").write_text(self.html, encoding="utf-8")
-            text.write_text(self.markdown, encoding="utf-8")
+                write_file(place / "figures" / f"{name}.png", packed(chart))
+            write_file(place / f"{NAME}.html", self.html.encode())
+            write_file(text, self.markdown.encode())
         return text
 
 
