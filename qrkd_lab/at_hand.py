@@ -13,11 +13,13 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qrkd_lab.arms import TEACHER
 from qrkd_lab.data import DataError
 from qrkd_lab.seeds import which_seeds
 
@@ -90,7 +92,10 @@ def if_there(value: Any, then: Callable[[Any], Any]) -> Any:  # noqa: ANN401
 
 
 def study_at_hand(benchmark: str, **choices: Any) -> Study | Missing:  # noqa: ANN401
-    """A study if its images are on this machine, or its records came with the kit; no download.
+    """A study if its images are on this machine, or all its records came with the kit.
+
+    Nothing is downloaded: where a seed, arm or setting is not among those records, and the images
+    are not here, it is :class:`Missing`.
 
     Args:
         benchmark: one of images.
@@ -99,14 +104,22 @@ def study_at_hand(benchmark: str, **choices: Any) -> Study | Missing:  # noqa: A
     Example:
         >>> study = study_at_hand("mnist", published=True)                 # doctest: +SKIP
     """
+    from qrkd_lab.benchmarks import benchmark_settings
     from qrkd_lab.comparison import compare
-    from qrkd_lab.published import published_runs
+    from qrkd_lab.published import published_seeds
 
-    scale = choices.get("scale", "laptop")
-    images = images_at_hand(benchmark, scale, choices.get("data_dir"))
+    bound = signature(compare).bind(benchmark, **choices)
+    bound.apply_defaults()
+    asked = bound.arguments
+    images = images_at_hand(benchmark, asked["scale"], asked["data_dir"])
     if isinstance(images, Missing):
-        held = published_runs(benchmark, scale) if choices.get("published") else []
-        if set(which_seeds(choices.get("seeds", 5))) - {run.settings["seed"] for run in held}:
+        if not asked["published"]:
+            return images
+        settings = benchmark_settings(benchmark, asked["scale"], **asked["overrides"])
+        arms = [asked["arms"]] if isinstance(asked["arms"], str) else asked["arms"]
+        seeds = which_seeds(asked["seeds"])
+        wanted = [settings.replace(arm=arm) for arm in (TEACHER, *arms)]
+        if set(seeds) - published_seeds(wanted, seeds).keys():
             return images
     return compare(benchmark, **choices)
 

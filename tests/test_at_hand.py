@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from qrkd_lab.at_hand import Missing, if_there, images_at_hand, study_at_hand, what_is_there
-
-PUBLISHED = SimpleNamespace(settings={"seed": 0})
 
 
 def test_what_is_there_is_given() -> None:
@@ -47,18 +44,38 @@ def test_a_study_needs_images_or_records_and_never_the_network(
     assert [run.settings["arm"] for run in study.runs] == ["teacher", "kd"]
 
 
+OWN = {"published": True, "progress": False}
+
+
 def test_records_that_came_with_the_kit_need_no_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr("qrkd_lab.published.published_runs", lambda *_: [PUBLISHED])
-    monkeypatch.setattr("qrkd_lab.comparison.compare", lambda *a, **k: asked.append((a, k)) or "it")
-    assert study_at_hand("mnist", seeds=1, data_dir=tmp_path, published=True) == "it"
-    assert asked == [(("mnist",), {"seeds": 1, "data_dir": tmp_path, "published": True})]
-    assert study_at_hand("mnist", seeds=[0], data_dir=tmp_path, published=True) == "it"
-    assert isinstance(study_at_hand("mnist", seeds=[1], data_dir=tmp_path, published=True), Missing)
-    assert isinstance(study_at_hand("mnist", seeds=2, data_dir=tmp_path, published=True), Missing)
-    assert isinstance(study_at_hand("mnist", seeds=1, data_dir=tmp_path), Missing)
+    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
+    for choices in ({"seeds": 2}, {"seeds": [1, 4], "arms": ["rkd", "qrkd"]}, {"arms": "kd"}):
+        study = study_at_hand("mnist", data_dir=tmp_path, **OWN | choices)
+        assert {run.settings["benchmark"] for run in study.runs} == {"mnist"}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"published": False},
+        {"seeds": 60},
+        {"seeds": [999]},
+        {"scale": "smoke"},
+        {"arms": ["rkd_only"], "seeds": [0, 999]},
+        {"arms": ["detached"], "kd_weight": 0.5, "seeds": 1},
+        {"epochs": 7, "seeds": 1},
+        {"kernel": "rbf", "arms": ["qrkd"], "seeds": 1},
+    ],
+    ids=str,
+)
+def test_what_did_not_come_with_the_kit_is_missing_and_is_not_fetched(
+    choices: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
+    choices = OWN | {"data_dir": tmp_path, "runs_dir": tmp_path / "runs"} | choices
+    assert "images of mnist are not on this machine" in repr(study_at_hand("mnist", **choices))
     assert Missing("no <file>.")._repr_html_().endswith("no &lt;file&gt;.</p>")
 
 
