@@ -11,6 +11,7 @@ import joblib
 
 from qrkd_lab.notebook_parameters import NotebookError
 from qrkd_lab.notebooks import execute, refresh
+from qrkd_lab.orphans import deaf_to_ctrl_c
 from qrkd_lab.progress import duration
 
 __all__ = ["run_series"]
@@ -46,8 +47,10 @@ def run_series(
             for index, path in enumerate(paths)
         )
         parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
+            outcomes = parallel(tasks)
         said = {}
-        for index, executed, seconds, failure in parallel(tasks):
+        for index, executed, seconds, failure in outcomes:
             paths[index] = executed
             said |= {index: failure} if failure else {}
             outcome = "failed" if failure else duration(seconds)

@@ -14,7 +14,7 @@ from typing import Any
 
 import joblib
 
-from qrkd_lab.orphans import watched
+from qrkd_lab.orphans import deaf_to_ctrl_c, watched
 
 __all__ = ["failure", "outcomes"]
 
@@ -62,4 +62,5 @@ def failure(seed: int, error: BaseException) -> str:
 def _parallel(workers: int, jobs: list[Job]) -> Iterator[Outcome]:
     here = os.getpid()
     tasks = [joblib.delayed(watched)(here, call, *args, **more) for call, args, more in jobs]
-    return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
+    with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
+        return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import qrkd_lab as ql
+from qrkd_lab.__main__ import main
 from qrkd_lab.job import run_seed
 from qrkd_lab.runs import read_runs
 from qrkd_lab.study import StudyError
@@ -83,8 +84,20 @@ def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "same command goes on" in said
+    assert "same command goes on" in said and "Traceback" not in said
     assert read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["qrkd_lab.__main__._parser", "qrkd_lab.doctor.main"])
+def test_ctrl_c_is_one_line_whenever_it_comes(place, monkeypatch, capsys):
+    """Also while the commands are imported."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    assert main(["doctor"]) == 130
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_a_failing_arm_is_named_and_the_others_are_kept(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from qrkd_lab.workers import outcomes
 
@@ -41,3 +42,13 @@ def test_a_job_that_dies_every_time_is_named_and_the_others_are_done(tmp_path):
 def test_one_worker_is_this_process():
     here = {0: joblib.delayed(lambda: (0, [os.getpid()], []))()}
     assert list(outcomes(here, 1)) == [(0, [os.getpid()], [])]
+
+
+def test_workers_do_not_hear_ctrl_c_and_the_caller_does():
+    def job(seed: int) -> tuple[int, list, list]:
+        return seed, [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())], []
+
+    get_reusable_executor().shutdown(wait=True)  # workers of other tests were started elsewhere
+    found = list(outcomes({seed: joblib.delayed(job)(seed) for seed in range(2)}, 2))
+    assert [heard for _, heard, _ in found] == [[True], [True]]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
