@@ -10,6 +10,8 @@ import ctypes
 import errno
 import io
 import os
+import resource
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -167,3 +169,16 @@ def disk_that_ends(after: int, code: int = errno.ENOSPC) -> Iterator[list[int]]:
             patched.setattr(os, name, striking(getattr(os, name)))
         patched.setattr(io, "open", open_)
         yield refused
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """A disk that takes so many bytes of each file, then says that the file is too large."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)

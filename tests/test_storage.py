@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 import torch
-from pandas import DataFrame
 
 from qrkd_lab import storage
-from qrkd_lab.notebooks import NotebookError, execute, refresh
-from qrkd_lab.plots.animation import Animation
-from qrkd_lab.plots.style import Chart
-from qrkd_lab.published import published_runs
-from qrkd_lab.records.run_table import write_csv
-from qrkd_lab.reporting.report import Report
 from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
 from qrkd_lab.storage import check_writable, plain, read_json, replacing, write_folder
-from qrkd_lab.study import Study
-from tests.hazards import disk_that_ends
+from tests.hazards import disk_that_ends, no_file_longer_than
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 
@@ -95,72 +82,10 @@ def test_a_disk_that_fails_at_any_moment(tmp_path: Path, code: int) -> None:
     assert left and after > 10, "too few calls failed: the test proved little"
 
 
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, old)
-
-
 def test_a_write_that_stops_half_way(tmp_path: Path) -> None:
     with no_file_longer_than(100_000), pytest.raises(RecordError, match="cannot be written"):
         save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
     assert not list((tmp_path / "digits" / "smoke").iterdir())
-
-
-def _lesson(path: Path) -> Path:
-    cells = [nbformat.v4.new_code_cell(code) for code in ("seed = 0", "print(20_000 * 'x')")]
-    cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
-
-
-def _figure() -> Chart:
-    chart = Chart(4, 3)
-    chart.subplots().imshow(torch.rand(40, 40, generator=torch.Generator().manual_seed(0)))
-    return chart
-
-
-# What a command or a notebook writes: by name, what writes it into a folder that is there.
-WRITERS = {
-    "tables and figures": lambda folder: Study(tuple(published_runs("mnist", "laptop"))).save(
-        folder
-    ),
-    "report": lambda folder: Report("# Title\n" * 9000, {"one": _figure()}).save(folder),
-    "animation": lambda folder: Animation([_figure()], "A figure.").save(folder / "film.gif"),
-    "table of runs": lambda folder: write_csv(
-        DataFrame({"a": range(9000)}), folder / f"runs-{len(list(folder.iterdir()))}.csv"
-    ),
-    "executed notebook": lambda folder: execute(
-        _lesson(folder.parent / "lesson.ipynb"), folder, progress=False
-    ),
-    "refreshed notebook": lambda folder: refresh(folder / "lesson.ipynb", progress=False),
-}
-
-
-@pytest.mark.parametrize("what", WRITERS)
-def test_on_a_full_disk_what_was_there_is_there_still(what: str, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    if what == "refreshed notebook":
-        _lesson(folder / "lesson.ipynb")
-    WRITERS[what](folder)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert before
-    with (
-        no_file_longer_than(5_000),
-        pytest.raises(
-            (RecordError, NotebookError, ValueError), match="written: File too large"
-        ) as said,
-    ):
-        WRITERS[what](folder)
-    assert str(folder) in str(said.value) or "lesson.ipynb cannot be" in str(said.value)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_two_that_replace_a_file_at_once_do_not_meet(tmp_path: Path) -> None:

@@ -13,17 +13,36 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
+from pandas import DataFrame
 
 import qrkd_lab as ql
 from qrkd_lab.__main__ import main
 from qrkd_lab.arms import TEACHER
+from qrkd_lab.notebooks import NotebookError, execute, refresh
+from qrkd_lab.plots.animation import Animation
+from qrkd_lab.plots.style import Chart
+from qrkd_lab.published import published_runs
+from qrkd_lab.records.run_table import write_csv
+from qrkd_lab.reporting.report import Report
 from qrkd_lab.runs import Run
 from qrkd_lab.storage import RecordError
-from qrkd_lab.study import StudyError
-from tests.hazards import ARMS, FORKS, command, in_fork, remount, slow_study, study, table
+from qrkd_lab.study import Study, StudyError
+from tests.hazards import (
+    ARMS,
+    FORKS,
+    command,
+    in_fork,
+    no_file_longer_than,
+    remount,
+    slow_study,
+    study,
+    table,
+)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and fork")
 
@@ -228,3 +247,53 @@ def test_a_record_cut_in_half_is_named_and_the_others_stay(calm, tmp_path):
     again = in_fork(study, folder)
     assert f"{RUNS - 1} runs reused, 1 trained" in again.notes[0]
     assert table(again) == table(whole(calm))
+
+
+def _lesson(path: Path) -> Path:
+    cells = [nbformat.v4.new_code_cell(code) for code in ("seed = 0", "print(20_000 * 'x')")]
+    cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def _figure() -> Chart:
+    chart = Chart(4, 3)
+    chart.subplots().imshow(torch.rand(40, 40, generator=torch.Generator().manual_seed(0)))
+    return chart
+
+
+# What a command or a notebook writes: by name, what writes it into a folder that is there.
+WRITERS = {
+    "tables and figures": lambda folder: Study(tuple(published_runs("mnist", "laptop"))).save(
+        folder
+    ),
+    "report": lambda folder: Report("# Title\n" * 9000, {"one": _figure()}).save(folder),
+    "animation": lambda folder: Animation([_figure()], "A figure.").save(folder / "film.gif"),
+    "table of runs": lambda folder: write_csv(
+        DataFrame({"a": range(9000)}), folder / f"runs-{len(list(folder.iterdir()))}.csv"
+    ),
+    "executed notebook": lambda folder: execute(
+        _lesson(folder.parent / "lesson.ipynb"), folder, progress=False
+    ),
+    "refreshed notebook": lambda folder: refresh(folder / "lesson.ipynb", progress=False),
+}
+
+
+@pytest.mark.parametrize("what", WRITERS)
+def test_on_a_full_disk_what_was_there_is_there_still(what: str, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    if what == "refreshed notebook":
+        _lesson(folder / "lesson.ipynb")
+    WRITERS[what](folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert before
+    with (
+        no_file_longer_than(5_000),
+        pytest.raises(
+            (RecordError, NotebookError, ValueError), match="written: File too large"
+        ) as said,
+    ):
+        WRITERS[what](folder)
+    assert str(folder) in str(said.value) or "lesson.ipynb cannot be" in str(said.value)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
