@@ -94,9 +94,10 @@ def compare(
     place = torch.device(device) if cluster and device != "auto" else device
     place = place if cluster else pick_device(device)
     ready: dict[int, list[Run]] = {}
+    asked = benchmark_settings(benchmark, scale, **overrides)
+    planned = [asked.replace(arm=arm) for arm in (TEACHER, *names)]
     if published and benchmark in BENCHMARKS:
-        asked = benchmark_settings(benchmark, scale, **overrides)
-        ready = published_seeds([asked.replace(arm=arm) for arm in (TEACHER, *names)], wanted)
+        ready = published_seeds(planned, wanted)
     runs = [run for found in ready.values() for run in found]
     notes = [f"{len(runs)} runs came with the kit, trained elsewhere"] if runs else []
     failures: list[str] = []

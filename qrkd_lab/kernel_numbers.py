@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def kernel_numbers(
     taught, *seen = _features(benchmark, [teacher, *(learner.model for learner in learners)])
     if len(taught) < FEWEST:
         return [{} for _ in learners]
-    settings = benchmark.settings.replace(arm="qrkd", seed=learners[0].settings.seed)
+    settings = replace(benchmark.settings, arm="qrkd", seed=learners[0].settings.seed)
     kernel = build_kernel(settings)
     angles = None
     qubits = kernel.features or settings.qubits

@@ -16,7 +16,7 @@ from qrkd_lab.arms import TEACHER, get_arm
 from qrkd_lab.kernels import KERNELS, Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 
-__all__ = ["HEAD", "Settings", "build_kernel", "check_batch"]
+__all__ = ["HEAD", "Settings", "build_kernel", "check_batch", "typed"]
 
 HEAD = 64  # dimensions of an attention head, in every GPT-2
 
@@ -27,7 +27,7 @@ _TAP = ("tap", "tap_tokens")
 _STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
 _AT_LEAST_ONE = (
     "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
-    "checkpoint_steps", "qubits", "teacher_layers", "teacher_width", "student_layers",
+    "checkpoint_steps", "qubits", "layers", "teacher_layers", "teacher_width", "student_layers",
     "student_width", "tap_tokens", "sequence_length", "test_size",
 )  # fmt: skip
 # How often a run is saved on the way changes no number; a weight is recorded as the one it was.
@@ -39,6 +39,7 @@ _WORDS = {
     "precision": ("float32", "bfloat16"),
     "tap": ("mean", "last", "tokens"),
 }
+_WEIGHTS = ("kd_weight", "distance_weight", "angle_weight")
 _OF_TERM = {
     "kd": ("kd_weight", "temperature"),
     "distance": ("distance_weight",),
@@ -138,13 +139,17 @@ class Settings:
         if "kernel_weights" in changes:
             changes = {"kernel_weight": None} | changes
         settings = dataclasses.replace(
-            self, **{name: _typed(name, value) for name, value in changes.items()}
+            self, **{name: typed(name, value) for name, value in changes.items()}
         )
         settings.check()
         return settings
 
     def check(self) -> None:
-        """Raise ValueError for a value out of range, or an arm that would equal another."""
+        """Raise ValueError for a value out of range, or what cannot be for this arm.
+
+        What only other arms use is checked for its range alone: a student from scratch may have
+        any weights, and batches too small for a relation.
+        """
         for name in _AT_LEAST_ONE:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
@@ -157,6 +162,9 @@ class Settings:
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: expected a fraction from 0 to below 1, got {self.dropout}")
+        for name in (*_WEIGHTS, "kernel_weight"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
         for name, choices in _WORDS.items():
             if (value := getattr(self, name)) not in (*choices, None):
                 raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
@@ -167,6 +175,8 @@ class Settings:
                 )
         if self.tap == "tokens" and self.tap_tokens is None:
             raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
+        # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
+        KERNELS["fidelity"](self.feature_map, self.qubits, self.layers, _or_one(self.bandwidth))
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
@@ -180,7 +190,7 @@ class Settings:
                     "it would be the arm without that term: leave the arm out instead"
                 )
         if "kernel" in arm.terms:
-            kernel = build_kernel(self)  # its own checks: names, qubits, layers, bandwidth
+            kernel = build_kernel(self)
             if arm.kernel == self.kernel:
                 raise ValueError(
                     f"arm {self.arm!r} would equal 'qrkd', as the study's kernel is "
@@ -249,7 +259,7 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
     Where the settings leave the bandwidth open it is 1, to be calibrated.
     """
     arm = get_arm(settings.arm)
-    bandwidth = 1.0 if settings.bandwidth is None else settings.bandwidth
+    bandwidth = _or_one(settings.bandwidth)
     name = arm.kernel or settings.kernel
     if name in ("fidelity", "projected"):
         return KERNELS[name](
@@ -264,25 +274,35 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
     return KERNELS[name](bandwidth=bandwidth)
 
 
-def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
-    """The value as the field's type: NumPy's numbers count, lists become tuples; else an error."""
+def _or_one(bandwidth: float | None) -> float:
+    return 1.0 if bandwidth is None else bandwidth
+
+
+def typed(name: str, value: Any) -> Any:  # noqa: ANN401
+    """The value as the type of the field ``name``, whatever its range.
+
+    Numbers and arrays of NumPy and torch count as numbers and lists, lists become tuples; text is
+    no number, and a truth value is none either.
+
+    Raises:
+        TypeError: a value of another type.
+    """
     if name == "kernel_weights":
         return _weights(value)
     expected = _types()[name]
     kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
-    if value is None and type(None) in kinds:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if plain is None and type(None) in kinds:
         return None
-    if isinstance(value, bool):
-        raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
-    if float in kinds and isinstance(value, Real):  # NumPy's numbers too
-        return float(value)
-    if int in kinds and isinstance(value, Integral):
-        return int(value)
-    if str in kinds and isinstance(value, str):
-        return value
-    whole = isinstance(value, (list, tuple)) and all(type(v) is int and v > 0 for v in value)
-    if whole and any(str(kind).startswith("tuple") for kind in kinds):
-        return tuple(value)
+    if float in kinds and isinstance(plain, Real) and not isinstance(plain, bool):
+        return float(plain)
+    if int in kinds and _is_whole(plain):
+        return int(plain)
+    if str in kinds and isinstance(plain, str):
+        return str(plain)
+    lists = any(str(kind).startswith("tuple") for kind in kinds)
+    if lists and isinstance(plain, (list, tuple)) and all(_is_whole(v) and v > 0 for v in plain):
+        return tuple(map(int, plain))
     if callable(value):
         raise TypeError(
             f"{name}: a function cannot be part of a recorded run; train with "
@@ -291,10 +311,14 @@ def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
 
 
+def _is_whole(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _weights(value: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401
     """Weights by arm, from a mapping or from pairs."""
     try:
-        pairs = {arm: float(weight) for arm, weight in dict(value).items()}
+        pairs = {arm: typed("kd_weight", weight) for arm, weight in dict(value).items()}
     except (TypeError, ValueError) as error:
         raise TypeError(f"kernel_weights: expected weights by arm, got {value!r}") from error
     for arm in pairs:

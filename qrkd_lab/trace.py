@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, st
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FILE", "Trace", "Trial", "best_weights", "read_trace", "weight_settings"]
+__all__ = ["FILE", "Trace", "Trial", "best_weights", "exact", "read_trace", "weight_settings"]
 
 FILE, DIGEST = "tuning.json", "trace_sha256"
 
@@ -95,18 +94,11 @@ class Trace:
 
         Example:
             >>> trace.as_options()                                    # doctest: +SKIP
-            "kd_weight=0.3 distance_weight=1 angle_weight=2 'kernel_weights={qrkd: 1, rbf: 0.1}'"
+            'kd_weight=0.3 distance_weight=1.0 angle_weight=2.0 \'kernel_weights={"qrkd": 1.0}\''
         """
         from qrkd_lab.records.recipe import set_words
 
-        words = shlex.split(" ".join(set_words(self.overrides)[1:]))
-        for name, value in weight_settings(self.chosen).items():
-            if isinstance(value, Mapping):
-                inside = ", ".join(f"{arm}: {weight:g}" for arm, weight in value.items())
-                words.append(f"{name}={{{inside}}}")
-            else:
-                words.append(f"{name}={value:g}")
-        return shlex.join(words)
+        return " ".join(set_words(self.settings)[1:])
 
     @property
     def at_edge(self) -> tuple[str, ...]:
@@ -150,11 +142,7 @@ class Trace:
         tried = sorted({trial.seed for trial in self.trials})
         for what, own, others in (
             ("arms", self.chosen, arms),
-            (
-                "weights",
-                [f"{weight:g}" for weight in self.weights],
-                map("{:g}".format, other.weights),
-            ),
+            ("weights", map(exact, self.weights), map(exact, other.weights)),
             ("seeds", map(str, tried), map(str, seeds)),
         ):
             held = set(others)
@@ -182,7 +170,10 @@ class Trace:
         return path
 
     def __str__(self) -> str:
-        table = self.table.assign(chosen=self.table["chosen"].map({True: "<-", False: ""}))
+        table = self.table.assign(
+            weight=self.table["weight"].map(exact),
+            chosen=self.table["chosen"].map({True: "<-", False: ""}),
+        )
         shown = table.drop(columns=["seconds", "counts"]).to_string(
             index=False, float_format="{:.5g}".format
         )
@@ -195,6 +186,16 @@ class Trace:
         )
 
     __repr__ = __str__
+
+
+def exact(number: float) -> str:
+    """A number as somebody may give it again: the shortest digits that are this very number.
+
+    Example:
+        >>> exact(1.0), exact(1 / 3)
+        ('1', '0.3333333333333333')
+    """
+    return repr(number).removesuffix(".0")
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qrkd_lab.arms import CANDIDATES, TUNED
+from qrkd_lab.arms import CANDIDATES, TEACHER, TUNED
 from qrkd_lab.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
@@ -117,8 +117,12 @@ def tune(
         raise ValueError(
             f"{given[0]} is what tune chooses: give candidates as weights=, and no setting of it"
         )
+    if given := [name for name in ("arm", "seed") if name in overrides]:
+        raise ValueError(f"{given[0]} is not set as a setting; use the arguments arms and seeds")
     own = benchmark_settings(benchmark, scale)
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
+    for arm in ("kd", "rkd", *wanted):
+        benchmark_settings(benchmark, scale, epochs=short, arm=arm, **overrides)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
     keep(recipe, there := recipe.load())
     check_writable(folder := Path(runs_dir))
@@ -151,7 +155,8 @@ def _all_trials(
     trials: list[Trial] = []
     failures: list[str] = []
     for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", arms)):
-        settled = there.settings.replace(**weight_settings(best_weights(trials, higher)))
+        chosen = weight_settings(best_weights(trials, higher))
+        settled = there.settings.replace(arm=TEACHER, **chosen)  # each arm is checked on its own
         candidates = _candidates(settled, stage, of_stage, grid)
         tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in seeds}
         ended: dict[int, list[Trial]] = {}

@@ -18,6 +18,7 @@ from PIL import Image
 import qrkd_lab as ql
 from qrkd_lab.__main__ import main
 from qrkd_lab.job import run_seed
+from qrkd_lab.records.recipe import reproduce
 from qrkd_lab.runs import read_runs
 from qrkd_lab.study import StudyError
 
@@ -58,6 +59,32 @@ def test_a_kernel_setting_makes_new_qrkd_runs_only(undisturbed):
     root = undisturbed.runs[0].path.parents[2]
     other = ql.compare("digits", seeds=1, runs_dir=root, **SMALL, bandwidth=0.5)
     assert "4 runs reused, 1 trained" in other.notes[0]
+
+
+def test_what_only_other_arms_cannot_have_is_no_reason_to_refuse(tmp_path):
+    options = SMALL | {"batch_size": 2, "train_size": 20, "angle_weight": 0.0}
+    study = ql.compare("digits", ["scratch"], 1, runs_dir=tmp_path, **options)
+    run = study.runs[-1]
+    assert run.settings["batch_size"] == 2 and run.settings["arm"] == "scratch"
+    assert ql.benchmark_of(run).settings.batch_size == 2
+    assert "batch_size=2" in reproduce(run).python
+
+
+def test_what_an_arm_cannot_have_is_said_before_anything_is_loaded(tmp_path, monkeypatch):
+    def load(*args, **options):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("qrkd_lab.recipe.load_benchmark", load)
+    for call, arms in ((ql.compare, ["scratch", "rkd"]), (ql.tune, ["rbf"])):
+        with pytest.raises(ValueError, match="angle term compares 3 samples"):
+            call("digits", arms, 1, runs_dir=tmp_path, **SMALL | {"batch_size": 2})
+        with pytest.raises(ValueError, match="arm 'rbf' would equal 'qrkd'"):
+            call("digits", ["rbf"], 1, runs_dir=tmp_path, kernel="rbf", **SMALL)
+    for name in ("arm", "seed"):
+        for call in (ql.compare, ql.tune):
+            with pytest.raises(ValueError, match=f"{name} is not set as a setting"):
+                call("digits", ["rbf"], 1, runs_dir=tmp_path, **SMALL, **{name: 1})
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_arm_added_later_is_the_same_as_together(undisturbed, tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
 
 from qrkd_lab.arms import ARMS
 from qrkd_lab.benchmarks import benchmark_settings
@@ -232,6 +235,103 @@ def test_bad_values_are_refused(changes, says):
 def test_bad_types_are_refused(changes, says):
     with pytest.raises(TypeError, match=says):
         BASE.replace(**changes)
+
+
+# Values that some arms cannot have, and which those are.
+NOT_FOR = {
+    "batch_size=2": ({"batch_size": 2}, lambda arm: "angle" in arm.terms),
+    "batch_size=1": ({"batch_size": 1}, lambda arm: {"angle", "kernel"} & set(arm.terms)),
+    "kd_weight=0": ({"kd_weight": 0.0}, lambda arm: "kd" in arm.terms),
+    "distance_weight=0": ({"distance_weight": 0}, lambda arm: "distance" in arm.terms),
+    "angle_weight=0": ({"angle_weight": 0}, lambda arm: "angle" in arm.terms),
+    "kernel_weight=0": ({"kernel_weight": 0}, lambda arm: "kernel" in arm.terms),
+    "kernel=rbf": (
+        {"kernel": "rbf"}, lambda arm: arm.kernel == "rbf" or not arm.entangle,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arm", ["teacher", *ARMS])
+@pytest.mark.parametrize("name", NOT_FOR)
+def test_a_value_is_refused_for_the_arms_alone_that_cannot_have_it(name, arm):
+    changes, refused = NOT_FOR[name]
+    ways = (
+        lambda: BASE.replace(arm=arm, **changes),
+        lambda: benchmark_settings("digits", "smoke", arm=arm, **changes),
+        lambda: benchmark_settings("digits", "smoke", **changes).replace(arm=arm),
+    )
+    for way in ways:
+        if arm != "teacher" and refused(ARMS[arm]):
+            with pytest.raises(ValueError):  # noqa: PT011
+                way()
+        else:
+            settings = way()
+            assert settings.arm == arm
+            assert all(getattr(settings, field) == value for field, value in changes.items())
+
+
+@pytest.mark.parametrize("arm", ["teacher", *ARMS])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"qubits": 17}, {"qubits": 0}, {"layers": 0},
+        {"layers": 2, "feature_map": "amplitude"}, {"bandwidth": 0.0}, {"bandwidth": -1.0},
+        {"feature_map": "zzz"}, {"kernel": "rfb"}, {"encoder": "none"}, {"kd_weight": -1.0},
+        {"angle_weight": float("nan")}, {"kernel_weight": float("inf")}, {"temperature": 0.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_out_of_range_is_refused_for_every_arm(arm, changes):
+    with pytest.raises(ValueError, match=next(iter(changes)).replace("_", "[_ ]")):
+        benchmark_settings("digits", "smoke", arm=arm, **changes)
+
+
+NUMBERS = {
+    int: (np.int64, np.int32, np.uint8, np.array, torch.tensor),
+    float: (np.float64, np.float32, np.float16, np.array, torch.tensor, Fraction),
+    str: (np.str_,),
+    tuple: (np.array, torch.tensor, list, lambda v: [np.int64(one) for one in v]),
+}
+WRONG = {
+    int: ("3", 3.0, np.float64(3), True, np.True_, [3], b"3"),
+    float: ("0.5", True, np.True_, [0.5], 1j, b"1", {}),
+    str: (3, True, ["zz"], b"zz"),
+    tuple: ("123", 3, [1, 2.5], [1, True], [1, "2"], [1, 0], {1: 2}),
+}
+
+
+def kind_of(name):
+    text = str(next(f.type for f in dataclasses.fields(Settings) if f.name == name))
+    return {"int": int, "float": float, "str": str}.get(text.split(" ")[0], tuple)
+
+
+@pytest.mark.parametrize("name", sorted({*OTHER, *OTHER_TEXT} - {"kernel_weights", "scale"}))
+def test_every_field_takes_numpys_numbers_and_no_other_type(name):
+    base, value = (TEXT, OTHER_TEXT[name]) if name in OTHER_TEXT else (BASE, OTHER[name])
+    kind = kind_of(name)
+    for form in NUMBERS[kind]:
+        if form is np.uint8 and value > 255:
+            continue
+        kept = getattr(base.replace(**{name: form(value)}), name)
+        assert kept == value and type(kept) is kind
+        assert json.dumps(kept)
+    for wrong in WRONG[kind]:
+        with pytest.raises(TypeError, match=f"^{name}: expected "):
+            base.replace(**{name: wrong})
+
+
+def test_a_whole_number_of_numpy_is_a_number():
+    kept = BASE.replace(temperature=np.int64(2)).temperature
+    assert (kept, type(kept)) == (2.0, float)
+
+
+def test_weights_of_arms_take_numpys_numbers_and_no_text():
+    given = BASE.replace(kernel_weights={"rbf": np.float32(0.5), "qrkd": np.int64(2)})
+    assert given.kernel_weights == (("qrkd", 2.0), ("rbf", 0.5))
+    assert {type(weight) for _, weight in given.kernel_weights} == {float}
+    for wrong in ("0.5", True, None, [1.0]):
+        with pytest.raises(TypeError, match="kernel_weights: expected weights by arm"):
+            BASE.replace(kernel_weights={"rbf": wrong})
 
 
 def test_whole_numbers_and_lists_are_taken_as_meant():

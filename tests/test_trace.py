@@ -8,8 +8,11 @@ import shlex
 
 import pytest
 
+from qrkd_lab.__main__ import main
 from qrkd_lab.notebook_parameters import parse_parameters
 from qrkd_lab.published import PUBLISHED
+from qrkd_lab.reporting import tuned
+from qrkd_lab.settings import Settings
 from qrkd_lab.storage import RecordError
 from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
 
@@ -46,6 +49,50 @@ def test_a_choice_as_settings(trace):
     }  # fmt: skip
     assert weight_settings({}) == {}
     assert parse_parameters(shlex.split(trace.as_options())) == trace.settings
+
+
+AWKWARD = (1 / 3, 0.1 + 0.2, 1e-7, 123456.789, 1e22, 5e-324)
+
+
+@pytest.mark.parametrize("weight", AWKWARD)
+def test_a_choice_is_printed_as_the_very_number_that_was_chosen(weight, trace, tmp_path):
+    scored = {"kd": 0.1, "rkd": 0.1, "qrkd": 0.1, "rbf": 0.1}
+    trials = [trial(arm, weight, 0, 0.5, arm if arm in ("kd", "rkd") else "kernel")
+              for arm in scored]  # fmt: skip
+    overrides = {"learning_rate": weight, "bandwidth": None, "student_widths": [5, 2, 31]}
+    found = dataclasses.replace(
+        trace, weights=(weight,), trials=tuple(trials), overrides=overrides
+    )  # fmt: skip
+    assert parse_parameters(shlex.split(found.as_options())) == found.settings
+    assert repr(weight).removesuffix(".0") in str(found)
+    ways = found.lost_by(dataclasses.replace(found, weights=(weight * (1 + 2e-16),)), (), ())
+    if weight > 1e-300:
+        assert f"the weights {repr(weight).removesuffix('.0')}" in ways
+    words = shlex.split(tuned._command(found))
+    assert [float(words[words.index("--weights") + 1])] == list(found.weights)
+
+
+def test_the_command_that_tune_prints_makes_the_study_that_it_chose(trace, monkeypatch, capsys):
+    trials = tuple(dataclasses.replace(t, weight=t.weight / 3) for t in trace.trials)
+    found = dataclasses.replace(trace, trials=trials, overrides={"qubits": 2})
+    monkeypatch.setattr("qrkd_lab.tuning.tune", lambda *args, **options: found)
+    place = ["--runs-dir", "a (b) $c", "--data-dir", "it's here"]
+    assert main(["tune", "digits", "--scale", "smoke", *place]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("A study with it: ")
+    asked = {}
+
+    def compare(benchmark, arms, seeds, scale, jobs, runs_dir, data_dir, *args, **options):
+        asked.update(benchmark=benchmark, arms=arms, scale=scale, places=[runs_dir, data_dir])
+        asked["settings"] = {n: v for n, v in options.items() if n in dir(Settings)}
+        raise ValueError("asked")
+
+    monkeypatch.setattr("qrkd_lab.comparison.compare", compare)
+    main(shlex.split(command)[3:])
+    assert asked.pop("settings") == found.settings
+    assert asked == {
+        "benchmark": "digits", "scale": "smoke", "arms": ["kd", "rkd", "qrkd"],
+        "places": [place[1], place[3]],
+    }  # fmt: skip
 
 
 def test_a_choice_at_the_edge_is_said(trace):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -88,4 +88,4 @@ def load_image_benchmark(
     held = {"train_size": len(data.train), "validation_size": len(data.validation)}
     lowered = {n: size for n, size in held.items() if getattr(settings, n) is not None}
     # A folder's records go by its name, not by its path, and say the sizes that were taken.
-    return ImageBenchmark(settings.replace(benchmark=data.name, **lowered), data, device)
+    return ImageBenchmark(replace(settings, benchmark=data.name, **lowered), data, device)

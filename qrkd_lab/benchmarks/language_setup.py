@@ -29,9 +29,9 @@ def load_language_benchmark(
     data, rows = _with_tokenizer(settings, corpus, data_dir)
     if settings.precision is None:
         half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        settings = settings.replace(precision="bfloat16" if half else "float32")
+        settings = replace(settings, precision="bfloat16" if half else "float32")
     if corpus not in CHOICES:  # a folder: its records go by its name, not by its path
-        settings = settings.replace(benchmark=data.name)
+        settings = replace(settings, benchmark=data.name)
     kind = SentimentBenchmark if sentiment else LanguageBenchmark
     settings = _fitting(settings, kind, data, given)
     loaded = kind(settings, kind.cut(data, settings), device, rows)
@@ -81,4 +81,4 @@ def _fitting(
             if name in given:
                 raise ValueError(f"{name}: expected at most {held}, got {wanted}")
             lowered[name] = held
-    return settings.replace(**lowered)
+    return replace(settings, **lowered)

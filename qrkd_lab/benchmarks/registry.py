@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from qrkd_lab.arms import TEACHER
 from qrkd_lab.benchmarks.base import Benchmark
 from qrkd_lab.benchmarks.scales import BENCHMARKS, check_scale
 from qrkd_lab.data import DataError
@@ -35,6 +36,9 @@ def is_text(benchmark: str) -> bool:
 def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401
     """The default settings of a benchmark at a scale, with some of them changed.
 
+    Whether they suit an arm is checked when it is chosen: by an override ``arm=``, or later by
+    ``settings.replace(arm=...)``.
+
     Raises:
         ValueError: unknown benchmark, scale or setting (lists the choices), a setting that this
             kind of benchmark has no use for, or a bad value.
@@ -53,8 +57,9 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
     if foreign:
         other = "image" if is_text(benchmark) else "language"
         raise ValueError(f"{min(foreign)} is a setting of {other} benchmarks, not of {benchmark}")
-    base = Settings(os.fspath(benchmark), scale).replace(**scales[scale])
-    return base.replace(**overrides)
+    base = Settings(os.fspath(benchmark), scale, TEACHER).replace(**scales[scale])
+    changed = base.replace(**overrides)
+    return changed if "arm" in overrides else replace(changed, arm=Settings.arm)
 
 
 def load_benchmark(

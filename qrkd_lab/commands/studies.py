@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,7 +152,10 @@ def _tune(arguments: argparse.Namespace) -> None:
         **_settings(arguments),
     )
     print(trace)
-    print("A study with it: compare ... --set", trace.as_options())
+    words = ["python", "-m", "qrkd_lab", "compare", arguments.benchmark, "--arms", *trace.chosen]
+    words += ["--scale", arguments.scale, "--runs-dir", arguments.runs_dir]
+    words += ["--data-dir", arguments.data_dir] if arguments.data_dir else []
+    print("A study with it:", shlex.join(words), "--set", trace.as_options())
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from qrkd_lab.arms import ARMS, TEACHER
 from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
-from qrkd_lab.settings import Settings
+from qrkd_lab.settings import Settings, typed
 
 __all__ = ["Frozen", "changes_of", "freeze", "in_words", "settings_with"]
 
@@ -125,7 +125,7 @@ def _given(base: tuple[str, str, bool], arm: str, changes: Frozen) -> Frozen:
 def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """A value as its field's type. Once: that is most of the time of ``Settings.replace``."""
     try:
-        return getattr(Settings("", "").replace(**{name: value}), name)
+        return typed(name, value)
     except TypeError as error:  # of another type than this version's
         raise ValueError(str(error)) from error
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from qrkd_lab.arms import TEACHER
 from qrkd_lab.benchmarks import BENCHMARKS
+from qrkd_lab.notebook_parameters import NotebookError, parse_parameters
 from qrkd_lab.records.changes import changes_of, settings_with
 from qrkd_lab.runs import Run, run_key
 
@@ -124,7 +125,7 @@ def _notes(run: Run, folder_unknown: bool) -> list[str]:
 def _call(place: str, given: Mapping[str, Any]) -> str:
     """Python code, wrapped at 88 characters."""
     values = {n: list(v) if isinstance(v, tuple) else v for n, v in given.items()}
-    parts = [json.dumps(place), *(f"{n}={_literal(v)}" for n, v in values.items())]
+    parts = [_literal(place), *(f"{n}={_literal(v)}" for n, v in values.items())]
     start = "study = ql.compare("
     lines = [start]
     for part, end in zip(parts, [", "] * (len(parts) - 1) + [")"], strict=True):
@@ -145,10 +146,9 @@ def _bare(value: Any) -> str:  # noqa: ANN401
     """A value as ``--set`` reads it: JSON, or a bare word."""
     if value is None:
         return "None"
-    if not isinstance(value, str):
-        return json.dumps(list(value) if isinstance(value, tuple) else value)
     try:
-        json.loads(value)
-    except ValueError:
-        return json.dumps(value) if value in ("True", "False", "None") else value
-    return json.dumps(value)  # text that would be read as a number
+        if isinstance(value, str) and parse_parameters([f"text={value}"])["text"] == value:
+            return value
+    except NotebookError:  # it begins like a list, say
+        pass
+    return json.dumps(value, ensure_ascii=False)

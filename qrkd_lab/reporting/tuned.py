@@ -15,7 +15,7 @@ from qrkd_lab.reporting.markdown import count, listed, table
 from qrkd_lab.reporting.studies import Studies
 from qrkd_lab.study import Study
 from qrkd_lab.summary import units
-from qrkd_lab.trace import Trace
+from qrkd_lab.trace import Trace, exact
 
 __all__ = ["weights_used"]
 
@@ -92,7 +92,7 @@ def _searched(trace: Trace) -> list[str]:
         [arm, *(_score(of_arm, weight, factor) for weight in trace.weights)]
         for arm, of_arm in tried.groupby("arm", sort=False)
     ]
-    weights = [f"{weight:g}" for weight in trace.weights]
+    weights = [exact(weight) for weight in trace.weights]
     what = trace.metric.replace("_", " ") + unit.replace(" ", ", ")
     return [
         f"The search was `{_command(trace)}`. {_budget(tried)} A candidate trained for "
@@ -109,7 +109,7 @@ def _command(trace: Trace) -> str:
     """The call that searched."""
     arms = [arm for arm in trace.chosen if arm not in OWN]
     seeds = sorted({trial.seed for trial in trace.trials})
-    weights = [f"{weight:g}" for weight in trace.weights]
+    weights = [exact(weight) for weight in trace.weights]
     asked = shlex.join([
         "python", "-m", "qrkd_lab", "tune", trace.benchmark, "--arms", *arms,
         "--seed", *map(str, seeds), "--scale", trace.scale, "--weights", *weights,
@@ -160,7 +160,7 @@ def _used(studies: Studies, traces: Mapping[str, Trace]) -> list[str]:
     held: dict[str, dict[str, str]] = {}
     for name, study in studies.items():
         for arm, values in _weights(study).items():
-            said = " and ".join(f"{value:g}" for value in values)
+            said = " and ".join(map(exact, values))
             chosen = traces[name].chosen.get(arm) if name in traces else None
             odd = chosen is not None and values != [chosen]
             held.setdefault(arm, {})[name] = f"**{said}**" if odd else said

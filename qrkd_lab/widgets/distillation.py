@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class DistillationExplorer(Explorer):
         self.training = LiveRun(self.refresh)
         self._leave = False  # whether Stop was pressed, so that Start gets the keyboard back
         given = {name: value for name, value in settings.items() if value is not None}
-        start = benchmark_settings(benchmark, scale).replace(**given)
+        start = benchmark_settings(benchmark, scale, **given)
         own = () if benchmark in BENCHMARKS else (benchmark,)
         self._own_weight = benchmark_settings(benchmark, scale).weight("kernel")
         controls: dict[str, W.Widget] = {
@@ -151,14 +152,14 @@ class DistillationExplorer(Explorer):
     def _check(self) -> Settings:
         """The settings of the controls; ValueError for what cannot be, for any of the arms."""
         state = self.state
-        settings = benchmark_settings(state["benchmark"], state["scale"]).replace(
-            seed=state["seed"], **{name: state[name] for name in FIELDS}
+        settings = benchmark_settings(
+            state["benchmark"], state["scale"], **{name: state[name] for name in FIELDS}
         )
         if not state["arms"]:
             raise ValueError(f"arms: choose at least one of {', '.join(ARMS)}")
         for arm in state["arms"]:
             settings.replace(arm=arm)
-        return settings
+        return replace(settings, seed=state["seed"])
 
     def _order(self) -> Order:
         state = self.state

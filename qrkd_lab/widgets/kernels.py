@@ -227,7 +227,7 @@ def _code(kernel: QuantumKernel) -> str:
     """The call that makes the kernel."""
     parts = [f"{kernel.feature_map!r}", f"qubits={kernel.qubits}"]
     parts += [f"layers={kernel.layers}"] * (kernel.layers is not None)
-    parts += [f"bandwidth={kernel.bandwidth:.4g}"]
+    parts += [f"bandwidth={kernel.bandwidth!r}"]
     parts += ["entangle=False"] * (not kernel.entangle)
     return f"ql.{type(kernel).__name__}({', '.join(parts)})"
 

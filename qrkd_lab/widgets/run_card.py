@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping
 from functools import cache
 
@@ -98,7 +99,7 @@ def _reading(run: Run) -> str:
             f"runs = ql.published_runs({home})\n"
             f'run = next(run for run in runs if run.key == "{run.key}")'
         )
-    return f'run = ql.load_run("{run.path.as_posix()}")'
+    return f"run = ql.load_run({json.dumps(run.path.as_posix(), ensure_ascii=False)})"
 
 
 def _all(run: Run) -> str:

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 
 import qrkd_lab as ql
-from qrkd_lab.records.recipe import reproduce
-from qrkd_lab.runs import read_runs
+from qrkd_lab.arms import ARMS
+from qrkd_lab.benchmarks import benchmark_settings
+from qrkd_lab.notebook_parameters import parse_parameters
+from qrkd_lab.records.recipe import reproduce, set_words
+from qrkd_lab.runs import read_runs, run_key
 from tests.records.made_runs import made_run, own_run
 
 QUIET = {"progress": False}
@@ -81,14 +84,60 @@ def test_defaults_are_not_written_out():
 
 
 def test_values_survive_the_shell():
-    from qrkd_lab.notebook_parameters import parse_parameters
-
     changes = {"teacher_model": "7", "vocabulary": None, "learning_rate": 1e-3, "tap": "mean"}
     recipe = reproduce(made_run("qrkd", 0, "ptb", "laptop", **changes))
     words = shlex.split(recipe.shell)
     pairs = words[words.index("--set") + 1 : words.index("--runs-dir")]
     changes.pop("vocabulary")  # a teacher from elsewhere brings its own
     assert parse_parameters(pairs) == changes
+
+
+VALUES = [
+    1 / 3, 0.1 + 0.2, 5e-324, 1e22, -0.0, 1.0, True, None, [0.1, 1 / 3], {"rbf": 1 / 3}, [], {},
+    "a b", "it's", "é 😀", "[x", "{y", "'q", '"d', "7", "1e3", "010", "None", "True", "null", "NaN",
+    "", " x ", "a=b", "$HOME `ls`", "a\nb", "#c", "a: b", "*x", "back\\slash", "~",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_every_value_comes_back_from_the_command_line_as_it_was(value):
+    words = shlex.split(" ".join(set_words({"it": value})))
+    assert repr(parse_parameters(words[1:])) == repr({"it": value})
+
+
+@pytest.mark.parametrize("arm", ["teacher", *ARMS])
+def test_the_call_beside_any_record_gives_its_settings(arm, monkeypatch):
+    changes = {
+        "kernel_weight": 1 / 3, "kd_weight": 0.1 + 0.2, "learning_rate": 1e-3 / 3, "bandwidth": 0.7,
+        "epochs": 9, "stop_after": 5, "schedule": "cosine", "student_widths": (4, 3, 9),
+    }  # fmt: skip
+    asked = benchmark_settings("digits", "smoke").replace(arm=arm, seed=3, **changes)
+    run = own_run(asked.effective())
+    recipe, made = reproduce(run), []
+
+    def compare(benchmark, arms, seeds, scale, **rest):
+        rest = {name: value for name, value in rest.items() if hasattr(asked, name)}
+        base = benchmark_settings(benchmark, scale)
+        made.extend(base.replace(arm=a, seed=s, **rest) for a in ("teacher", *arms) for s in seeds)
+
+    monkeypatch.setattr(ql, "compare", compare)
+    exec(recipe.python, {})
+    words = shlex.split(recipe.shell)
+    given = [word for word in words[words.index("smoke") + 1 : -2] if word != "--set"]
+    compare("digits", [words[words.index("--arms") + 1]], [3], "smoke", **parse_parameters(given))
+    keys = [run_key(one.effective(), run.data["sha256"]) for one in made if one.arm == arm]
+    assert keys == [run.key, run.key]
+
+
+def test_a_folder_with_any_name_is_quoted():
+    for name in ("it's", 'a "b"', "é 😀", "$x (y) & z"):
+        run = own_run({**made_run().settings, "benchmark": name})
+        recipe = reproduce(run, folder=f"/data/{name}", runs_dir=name)
+        place = {"note": lambda benchmark, **options: (benchmark, options["runs_dir"])}
+        exec(recipe.python.replace("ql.compare", "note"), place)
+        words = shlex.split(recipe.shell)
+        assert place["study"] == (f"/data/{name}", name)
+        assert (words[4], words[-1]) == (f"/data/{name}", name)
 
 
 def test_what_no_call_makes_is_said():
