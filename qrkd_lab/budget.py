@@ -99,7 +99,7 @@ class Budget:
 
     def years(self, shots_a_second: float) -> float:
         """Time on one device that does nothing else, at a fixed repetition rate."""
-        positive(shots_a_second=shots_a_second)
+        positive("shots_a_second", shots_a_second)
         return self.circuits * self.shots / shots_a_second / SECONDS_A_YEAR
 
     def price(self, shot: float, circuit: float = 0.0) -> float:

@@ -23,6 +23,7 @@ from qrkd_lab.benchmarks import BENCHMARKS, Benchmark, benchmark_settings
 from qrkd_lab.devices import pick_device
 from qrkd_lab.errand import away, receive, train_away, train_here
 from qrkd_lab.job import find
+from qrkd_lab.kernels.base import flag
 from qrkd_lab.learner import make_learner
 from qrkd_lab.parallel import ClusterError, check_jobs, each, processes, scheduler_address
 from qrkd_lab.progress import duration
@@ -90,6 +91,7 @@ def compare(
             )
     wanted, names = which_seeds(seeds), _arms(arms)
     check_jobs(jobs)
+    progress, published = flag("progress", progress), flag("published", published)
     cluster = scheduler_address(scheduler)
     place = torch.device(device) if cluster and device != "auto" else device
     place = place if cluster else pick_device(device)
@@ -207,6 +209,8 @@ def _say(text: str) -> None:
 
 
 def _arms(arms: Sequence[str]) -> list[str]:
+    if not isinstance(arms, Iterable):
+        raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
     chosen = [arms] if isinstance(arms, str) else list(arms)
     if not chosen:
         raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}")

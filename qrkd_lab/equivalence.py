@@ -88,7 +88,7 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
         >>> equivalence([0.1, -0.2, 0.0, 0.1, -0.1], margin=0.5).verdict
         'equivalent'
     """
-    positive(margin=margin)
+    positive("margin", margin)
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or len(d) < FEWEST or not np.isfinite(d).all():
         raise ValueError(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qrkd_lab.kernels.base import positive
 from qrkd_lab.kernels.relation import KernelRelation
 from qrkd_lab.losses import (
     check_logits,
@@ -138,13 +140,13 @@ class DistillationLoss(nn.Module):
                 f"got {type(kernel).__name__}"
             )
         self.relation, kernel_weight = pair
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: expected a number > 0, got {temperature}")
+        temperature = positive("temperature", temperature)
         self.weights = {"kd": kd, "distance": distance, "angle": angle, "kernel": kernel_weight}
         self.temperature = temperature
         for name, weight in self.weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight}")
+            number = isinstance(weight, Real) and not isinstance(weight, bool)
+            if not number or not 0 <= weight < float("inf"):
+                raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight!r}")
 
     def forward(
         self, student: Outputs, teacher: Outputs | TeacherBatch | None, targets: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import joblib
@@ -58,7 +59,7 @@ def each(
 
 def check_jobs(jobs: int) -> None:
     """Raise ValueError if it is no number of processes."""
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < -1 or jobs == 0:
+    if isinstance(jobs, bool) or not isinstance(jobs, Integral) or jobs < -1 or jobs == 0:
         raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
 
 

@@ -24,7 +24,7 @@ from qrkd_lab.arms import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.data import DataError
 from qrkd_lab.job import find
-from qrkd_lab.kernels.base import whole
+from qrkd_lab.kernels.base import flag, whole
 from qrkd_lab.notebook_parameters import read_parameters
 from qrkd_lab.parallel import check_jobs, scheduler_address
 from qrkd_lab.progress import duration
@@ -142,6 +142,7 @@ def reproduce(
     """
     folder, records = Path(out).absolute(), Path(runs_dir).absolute()
     whole("group_size", group_size, 1)
+    retry = flag("retry", retry)
     check_jobs(jobs)
     names = list(dict.fromkeys(benchmarks or NOTEBOOKS))
     parts = [_part(name, scale, arms, seeds, records) for name in names]

@@ -203,6 +203,8 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
         RecordError: there is no such folder; the record is cut, edited, of another format, not the
             run its folder's name says, or its weights are missing, cut or changed.
     """
+    if not isinstance(weights, bool):
+        raise TypeError(f"weights: expected True or False, got {weights!r}")
     path = Path(path)
     if not path.is_dir():
         raise RecordError(

@@ -32,7 +32,7 @@ def which_seeds(seeds: int | Iterable[int], first: int = 0) -> list[int]:
             chosen = [whole("seeds", seed, 0) for seed in seeds]
         else:
             chosen = list(range(first, first + whole("seeds", seeds, 1)))
-    except ValueError:
+    except (TypeError, ValueError):  # an array without axes cannot be gone through
         chosen = []
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(

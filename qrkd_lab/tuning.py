@@ -29,7 +29,7 @@ from qrkd_lab.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.job import teacher_run
-from qrkd_lab.kernels.base import whole
+from qrkd_lab.kernels.base import flag, positive, whole
 from qrkd_lab.learner import Diverged, make_learner
 from qrkd_lab.parallel import check_jobs, each
 from qrkd_lab.recipe import Recipe, keep, loaded
@@ -112,6 +112,7 @@ def tune(
         {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
     """
     check_jobs(jobs)
+    progress = flag("progress", progress)
     wanted, drawn, grid = _arms(arms), which_seeds(seeds, FIRST_SEED), _grid(weights)
     if given := [name for name in CHOSEN if name in overrides]:
         raise ValueError(
@@ -291,6 +292,8 @@ def _check_replaceable(
 
 
 def _arms(arms: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(arms, Iterable):
+        raise TypeError(f"arms: expected some of {', '.join(TUNED)}, got {arms!r}")
     chosen = tuple(dict.fromkeys([arms] if isinstance(arms, str) else arms))
     if not chosen or (odd := [arm for arm in chosen if arm not in TUNED]):
         got = odd[0] if chosen else "none"
@@ -299,7 +302,9 @@ def _arms(arms: Sequence[str]) -> tuple[str, ...]:
 
 
 def _grid(weights: Sequence[float]) -> tuple[float, ...]:
-    grid = tuple(sorted({float(weight) for weight in weights}))
-    if not grid or not 0 < grid[0] <= grid[-1] < math.inf:
+    if isinstance(weights, str) or not isinstance(weights, Iterable):
         raise ValueError(f"weights: expected finite numbers > 0, got {weights!r}")
+    grid = tuple(sorted({positive("weights", weight) for weight in weights}))
+    if not grid:
+        raise ValueError("weights: expected finite numbers > 0, got none")
     return grid

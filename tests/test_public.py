@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,8 @@ import qrkd_lab as ql
 from qrkd_lab.__main__ import main
 from qrkd_lab.devices import pick_device
 from qrkd_lab.progress import Progress, duration
+from qrkd_lab.published import PUBLISHED
+from qrkd_lab.reproduce import reproduce
 
 
 def test_every_public_name_can_be_had():
@@ -48,6 +51,114 @@ def test_losses_and_relations_need_no_pennylane():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(out.stdout) == pytest.approx(0, abs=1e-6)
+
+
+X, TEXTS = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), ("1", "true", "false", "")
+SIDES = (ql.RBFKernel(), ql.Encoder(2, 2, 2))
+# Every public argument that is a number: a call with it, values of NumPy that it takes.
+NUMBERS = {
+    "RBFKernel.bandwidth": (lambda v: ql.RBFKernel(v)(X), np.float32(0.5)),
+    "RBFKernel.chunk": (lambda v: ql.RBFKernel(chunk=v)(X), np.int64(2)),
+    "LaplacianKernel.bandwidth": (lambda v: ql.LaplacianKernel(v)(X), np.float16(0.5)),
+    "PolynomialKernel.bandwidth": (lambda v: ql.PolynomialKernel(2, v)(X), np.float64(0.5)),
+    "PolynomialKernel.degree": (lambda v: ql.PolynomialKernel(v)(X), np.int32(3)),
+    "CosineKernel.chunk": (lambda v: ql.CosineKernel(v)(X), np.int64(2)),
+    "FidelityKernel.bandwidth": (
+        lambda v: ql.FidelityKernel("zz", 2, bandwidth=v)(X), np.float32(0.5),
+    ),
+    "FidelityKernel.qubits": (lambda v: ql.FidelityKernel("zz", v)(X), np.int64(2)),
+    "FidelityKernel.layers": (lambda v: ql.FidelityKernel("zz", 2, v)(X), np.uint8(3)),
+    "FidelityKernel.chunk": (lambda v: ql.FidelityKernel("zz", 2, chunk=v)(X), np.int64(2)),
+    "FidelityKernel.seed": (
+        lambda v: ql.FidelityKernel("reuploading", 2, seed=v)(X), np.int64(3),
+    ),
+    "ProjectedKernel.gamma": (lambda v: ql.ProjectedKernel("zz", 2, gamma=v)(X), np.float32(2)),
+    "Encoder.teacher_dim": (lambda v: ql.Encoder(v, 2, 2).teacher(X), np.int64(2)),
+    "Encoder.student_dim": (lambda v: ql.Encoder(2, v, 2).student(X), np.int64(2)),
+    "Encoder.qubits": (lambda v: ql.Encoder(2, 2, v).teacher(X), np.int64(2)),
+    "Encoder.seed": (lambda v: ql.Encoder(2, 2, 2, seed=v).teacher(X), np.int64(2)),
+    "KernelRelation.seed": (
+        lambda v: ql.KernelRelation(*SIDES, "shuffled", v).compared(X, SIDES[0](X))[1], np.int64(2),
+    ),
+    "DistillationLoss.kd": (lambda v: loss_of(kd=v), np.float32(0.5)),
+    "DistillationLoss.distance": (lambda v: loss_of(distance=v), np.float64(0.5)),
+    "DistillationLoss.angle": (lambda v: loss_of(angle=v), np.int64(2)),
+    "DistillationLoss.kernel": (
+        lambda v: loss_of(kernel=(ql.KernelRelation(*SIDES), v)), np.float32(0.5),
+    ),
+    "DistillationLoss.temperature": (lambda v: loss_of(kd=1.0, temperature=v), np.float32(2)),
+    "geometric_difference.regularisation": (
+        lambda v: ql.geometric_difference(SIDES[0](X), SIDES[0](X), v).value, np.float32(0.25),
+    ),
+    "random_feature_surrogate.features": (
+        lambda v: ql.random_feature_surrogate(SIDES[0], X, v)(X), np.int64(16),
+    ),
+    "random_feature_surrogate.seed": (
+        lambda v: ql.random_feature_surrogate(SIDES[0], X, 16, v)(X), np.int64(3),
+    ),
+}  # fmt: skip
+
+
+def loss_of(**options):
+    torch.manual_seed(0)
+    outputs = [ql.Outputs(torch.randn(5, 3), torch.randn(5, 2)) for _ in range(2)]
+    return ql.DistillationLoss(**options)(*outputs, torch.arange(5) % 3).total
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_numpy_are_numbers_and_text_is_none(name):
+    call, number = NUMBERS[name]
+    torch.testing.assert_close(call(number), call(number.item()), rtol=0, atol=0)
+    for wrong in (str(number), True, False, "", [number]):
+        with pytest.raises((TypeError, ValueError), match="expected a (finite|whole)? ?number"):
+            call(wrong)
+
+
+TRUTHS = {
+    "FidelityKernel.entangle": lambda v: ql.FidelityKernel("zz", 2, entangle=v),
+    "ProjectedKernel.entangle": lambda v: ql.ProjectedKernel("zz", 2, entangle=v),
+    "kernel_target_alignment.signed": lambda v: ql.kernel_target_alignment(
+        SIDES[0](X), torch.arange(5) % 2, v
+    ),
+    "compare.published": lambda v: ql.compare("digits", published=v),
+    "compare.progress": lambda v: ql.compare("digits", progress=v),
+    "tune.progress": lambda v: ql.tune("digits", progress=v),
+    "load_run.weights": lambda v: ql.load_run(next(PUBLISHED.glob("ptb/laptop/*-seed*")), v),
+    "read_runs.weights": lambda v: ql.read_runs(PUBLISHED, "ptb", "laptop", v),
+    "reproduce.retry": lambda v: reproduce(["mnist"], retry=v),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_text_and_numbers_are_no_truth_values(name):
+    for wrong in (*TEXTS, 0, 1, None):
+        with pytest.raises(TypeError, match="expected True or False, got"):
+            TRUTHS[name](wrong)
+
+
+def test_a_truth_value_of_numpy_is_one():
+    kernel = ql.FidelityKernel("zz", 2, entangle=np.False_)
+    assert kernel == ql.FidelityKernel("zz", 2, entangle=False) and kernel.entangle is False
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"jobs": "2"}, {"jobs": 2.0}, {"jobs": True}, {"seeds": "3"}, {"seeds": True},
+        {"seeds": 2.0}, {"seeds": ["0"]}, {"seeds": np.array(3)}, {"seeds": None}, {"arms": 3},
+        {"arms": None}, {"arms": []}, {"arms": [3]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_study_s_arguments_of_another_kind_are_refused_by_name(wrong, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=f"{next(iter(wrong))}:|unknown arm 3"):
+        ql.compare("digits", **{"runs_dir": tmp_path} | wrong)
+    with pytest.raises((TypeError, ValueError), match=f"{next(iter(wrong))}:"):
+        ql.tune("digits", **{"runs_dir": tmp_path} | wrong)
+    for weights in ("13", ["0.1"], [True], 3, [], None, [0.0]):
+        with pytest.raises(ValueError, match="weights: expected"):
+            ql.tune("digits", weights=weights, runs_dir=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_compare_on_the_command_line(tmp_path, capsys):

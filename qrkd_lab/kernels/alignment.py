@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qrkd_lab.kernels.base import flag, positive
 from qrkd_lab.kernels.diagnostics import check_matrix
 from qrkd_lab.kernels.views import centred
 
@@ -44,7 +45,7 @@ def class_matrix(labels: Tensor, signed: bool = False) -> Tensor:
         raise ValueError(f"labels: expected (n,), n >= 1, no NaN; got {tuple(labels.shape)}")
     labels = labels.detach().cpu()
     found = len(labels.unique())
-    if signed and found != 2:
+    if flag("signed", signed) and found != 2:
         raise ValueError(f"signed: -1 and +1 are for two classes, got {found}; leave it out")
     same = (labels[:, None] == labels[None, :]).double()  # (n, n)
     return 2 * same - 1 if signed else same
@@ -192,8 +193,7 @@ def geometric_difference(
     Source: Huang et al., "Power of data in quantum machine learning", Nat. Commun. 12, 2631 (2021),
     and its supplement.
     """
-    if not 0 < regularisation < math.inf:
-        raise ValueError(f"regularisation: expected a finite number > 0, got {regularisation!r}")
+    regularisation = positive("regularisation", regularisation)
     c_values, c_vectors = _spectrum(classical, "classical")
     q_values, q_vectors = _spectrum(quantum, "quantum")
     _same_size(c_vectors, q_vectors, "quantum")

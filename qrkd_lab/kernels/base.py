@@ -12,14 +12,16 @@ import math
 import operator
 from collections.abc import Iterator
 from itertools import pairwise
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from qrkd_lab.relations import LARGE, NotFinite, check_features, in_float32
 
-__all__ = ["Kernel", "positive", "whole"]
+__all__ = ["Kernel", "flag", "positive", "whole"]
 
 
 class Kernel:
@@ -76,12 +78,11 @@ class Kernel:
                     f"x and y must have one dtype and width, got {x.dtype}, {x.shape[1]} and "
                     f"{y.dtype}, {y.shape[1]}"
                 )
-        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
-            raise ValueError(f"chunk: expected a whole number >= 1 or None, got {self.chunk!r}")
-        rows = self.chunk or max(1, 2**24 // self.embedding_size)
+        most = max(1, 2**24 // self.embedding_size)
+        rows = most if self.chunk is None else whole("chunk", self.chunk, 1)
         if max(len(x), 0 if y is None else len(y)) <= rows:
-            u = self.embed(self.bandwidth * x)
-            matrix = self.compare(u, u if y is None else self.embed(self.bandwidth * y))
+            u = self.embed(x * self.bandwidth)
+            matrix = self.compare(u, u if y is None else self.embed(y * self.bandwidth))
         else:
             matrix = self._blockwise(x, x if y is None else y, rows)
         if self.bandwidth * largest > LARGE and not torch.isfinite(matrix).all():
@@ -109,7 +110,7 @@ class Kernel:
         """The same matrix block by block; embeddings are made again rather than kept."""
 
         def block(a: Tensor, b: Tensor) -> Tensor:
-            return self.compare(self.embed(self.bandwidth * a), self.embed(self.bandwidth * b))
+            return self.compare(self.embed(a * self.bandwidth), self.embed(b * self.bandwidth))
 
         def line(a: Tensor) -> Iterator[Tensor]:
             for low, high in pairwise([*range(0, len(y), rows), len(y)]):
@@ -131,9 +132,15 @@ def whole(name: str, value: object, low: int, high: float = math.inf) -> int:
     return number
 
 
-def positive(**values: float) -> None:
-    """Raise ValueError naming the first argument that is not a finite number > 0."""
-    for name, value in values.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 < value < float("inf"):
-            raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+def positive(name: str, value: object) -> float:
+    """The value as a float (NumPy's numbers count), or a ValueError that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """The value as a bool (NumPy's counts), or a TypeError: text and numbers are none."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)

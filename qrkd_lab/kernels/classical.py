@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.base import Kernel, positive
+from qrkd_lab.kernels.base import Kernel, positive, whole
 
 FAR = 100.0  # exp(-FAR^2 / 2) is 0 in double precision, too
 
@@ -49,7 +49,7 @@ class RBFKernel(Kernel):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        positive(bandwidth=self.bandwidth)
+        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
 
     def embed(self, x: Tensor) -> Tensor:
         return x
@@ -74,7 +74,7 @@ class LaplacianKernel(Kernel):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        positive(bandwidth=self.bandwidth)
+        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
 
     def embed(self, x: Tensor) -> Tensor:
         return x
@@ -101,9 +101,8 @@ class PolynomialKernel(Kernel):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        positive(bandwidth=self.bandwidth)
-        if not isinstance(self.degree, int) or self.degree < 1:
-            raise ValueError(f"degree: expected a whole number >= 1, got {self.degree!r}")
+        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
+        object.__setattr__(self, "degree", whole("degree", self.degree, 1))
 
     def embed(self, x: Tensor) -> Tensor:
         # (x, 1) / |(x, 1)|: the inner product of two such rows is the normalised bracket.

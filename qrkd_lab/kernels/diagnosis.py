@@ -223,7 +223,7 @@ def bandwidth_table(
         raise ValueError(f"x: expected at least 3 samples, got {len(x)}")
     rows = []
     for bandwidth in bandwidths:
-        positive(bandwidth=bandwidth)
+        positive("bandwidth", bandwidth)
         with torch.no_grad():
             matrix = dataclasses.replace(kernel, bandwidth=bandwidth)(x.double())
         pairs = off_diagonal(matrix)

@@ -12,14 +12,15 @@ column gives exactly 0 for every sample. The kernel's ``bandwidth`` then scales 
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Hashable
+from numbers import Integral
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qrkd_lab.kernels.base import whole
 from qrkd_lab.relations import LARGE, at_least_float32, check_features, in_float32, with_room
 
 __all__ = ["ENCODERS", "Encoder", "standardise"]
@@ -87,11 +88,12 @@ class Encoder(nn.Module):
         super().__init__()
         if kind not in ENCODERS:
             raise ValueError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
-        try:
-            self.seed = operator.index(seed)  # NumPy's integers too
-        except TypeError:
-            raise TypeError(f"seed: expected a whole number, got {seed!r}") from None
-        self.kind, self.qubits = kind, qubits
+        if isinstance(seed, bool) or not isinstance(seed, Integral):  # NumPy's integers are too
+            raise TypeError(f"seed: expected a whole number, got {seed!r}")
+        self.seed = int(seed)
+        teacher_dim = whole("teacher_dim", teacher_dim, 1)
+        student_dim = whole("student_dim", student_dim, 1)
+        self.kind, self.qubits = kind, (qubits := whole("qubits", qubits, 1))
         self.teacher_side, self.student_side = ENCODERS[kind]
         self._check_width("teacher", teacher_dim, self.teacher_side)
         self._check_width("student", student_dim, self.student_side)

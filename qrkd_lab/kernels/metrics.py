@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.base import positive
+from qrkd_lab.kernels.base import whole
 from qrkd_lab.kernels.diagnostics import off_diagonal_values
 from qrkd_lab.relations import at_least_float32, check_features, in_float32
 
@@ -61,7 +61,7 @@ def learn_metric(wanted: Tensor, x: Tensor, steps: int = 1000) -> Tensor:
         >>> r_squared(wanted, metric_rbf(x, learn_metric(wanted, x))) > 0.99
         True
     """
-    positive(steps=steps)
+    whole("steps", steps, 1)
     check_features(x)
     if wanted.shape != (len(x), len(x)):
         raise ValueError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.base import Kernel, positive, whole
+from qrkd_lab.kernels.base import Kernel, flag, positive, whole
 from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.relations import no_second_derivative
 
@@ -63,10 +63,12 @@ class QuantumKernel(Kernel):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        positive(bandwidth=self.bandwidth)
+        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
         object.__setattr__(self, "qubits", whole("qubits", self.qubits, 1, MOST_QUBITS))
         if self.layers is not None:
             object.__setattr__(self, "layers", whole("layers", self.layers, 1))
+        object.__setattr__(self, "entangle", flag("entangle", self.entangle))
+        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
         _ = self._options  # an option that the map does not have is an error now, not at first use
 
     @cached_property
@@ -277,7 +279,7 @@ class ProjectedKernel(QuantumKernel):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        positive(gamma=self.gamma)
+        object.__setattr__(self, "gamma", positive("gamma", self.gamma))
         super().__post_init__()
 
     def embed(self, x: Tensor) -> Tensor:

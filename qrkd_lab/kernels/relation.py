@@ -12,7 +12,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor, nn
 
-from qrkd_lab.kernels.base import Kernel
+from qrkd_lab.kernels.base import Kernel, whole
 from qrkd_lab.kernels.encoders import Encoder
 from qrkd_lab.relations import in_float32
 
@@ -57,7 +57,7 @@ class KernelRelation(nn.Module):
                 f"make it with qubits={kernel.features}"
             )
         self.kernel, self.encoder, self.control = kernel, encoder, control
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(whole("seed", seed, 0))
 
     @in_float32
     def teacher(self, features: Tensor) -> Tensor:

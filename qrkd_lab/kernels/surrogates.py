@@ -100,7 +100,7 @@ def random_feature_surrogate(
     x = x.detach().cpu().double()
     with torch.no_grad():
         matrix = check_matrix(kernel(x))
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole("seed", seed, 0))
         frequencies, source = _draw(kernel, x, matrix, features, generator)
         z = _waves(x, frequencies)  # (n, 2 D + 1)
         values, vectors = torch.linalg.eigh(matrix)

@@ -161,7 +161,7 @@ def likeness_maps(
         ValueError: no kernel, reach not > 0, or a kernel that does not take two angles.
     """
     need(len(kernels), 'a mapping from names to kernels, e.g. {"angle": FidelityKernel(...)}')
-    positive(reach=reach)
+    positive("reach", reach)
     line = torch.linspace(-reach, reach, 61, dtype=torch.float64)
     grid = torch.cartesian_prod(line, line)  # (61 * 61, 2)
     chart, places = panels(len(kernels), height=2.9, rest=0.9)
