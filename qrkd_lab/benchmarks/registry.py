@@ -30,7 +30,11 @@ def is_text(benchmark: str) -> bool:
     """Whether a benchmark is one of language, by name or a folder of text; else it is of images."""
     if benchmark in BENCHMARKS:
         return "vocabulary" in BENCHMARKS[benchmark]["smoke"]
-    return os.path.isfile(os.path.join(os.path.expanduser(benchmark), "train.txt"))
+    folder = os.path.expanduser(benchmark)
+    if os.path.isdir(os.path.join(folder, "train")):  # images, perhaps beside a list of them
+        return os.path.isfile(os.path.join(folder, "train.txt"))
+    texts = (os.path.join(folder, f"{part}.txt") for part in ("train", "valid", "test"))
+    return any(map(os.path.lexists, texts))  # whether they can be read is seen later
 
 
 def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Readers of text as it is published: WikiText-2, Penn Treebank, IMDB, and a folder of your own.
+r"""Readers of text as it is published: WikiText-2, Penn Treebank, IMDB, and a folder of your own.
 
 They read the usual layouts, so a folder serves other programs too:
 
@@ -7,9 +7,14 @@ They read the usual layouts, so a folder serves other programs too:
     <data_dir>/aclImdb/train/pos/*.txt              ... and neg, test: a review a file
     <your folder>/train.txt                         ... and valid, test: a line a document
 
-What is absent is downloaded and must match its published hash; what is there is yours and is read
-as it is, and ``source`` says in words whether it is official. Text is kept byte for byte: a line
-keeps its newline, and a blank line is a document as well.
+What is absent is downloaded and must match its published hash; what is there is yours, and
+``source`` says in words whether it is official.
+
+The same text gives the same documents however it was saved: byte-order marks are left out, UTF-16
+is decoded, lines end with ``"\\n"`` (also those of CRLF and CR files, and the last one), a review
+without it. What was changed so stands in ``changes``, and at last in the record. Everything else
+is content and is kept: blanks, blank lines (a document as well), and the other characters that
+Unicode counts as line ends (NEL, U+2028).
 
 Sources: S. Merity et al., *Pointer sentinel mixture models*, arXiv 1609.07843, 2016; M. Marcus
 et al., *Building a large annotated corpus of English*, 1993, in T. Mikolov's preparation of 2010;
@@ -18,16 +23,28 @@ A. Maas et al., *Learning word vectors for sentiment analysis*, ACL 2011.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 
-from qrkd_lab.data.fetch import DataError, RemoteFile, fetch, file_hash
+from qrkd_lab.data.fetch import (
+    DataError,
+    RemoteFile,
+    check_file,
+    check_text,
+    fetch,
+    file_hash,
+    open_text,
+)
 from qrkd_lab.data.images import stratified_order
+from qrkd_lab.data.tokenizer import pieces
 
 __all__ = [
     "IMDB_ARCHIVE", "PARTS", "PTB_FILES", "WIKITEXT2_ARCHIVE", "Corpus", "Lines", "Reviews",
@@ -79,22 +96,31 @@ IMDB_ARCHIVE = RemoteFile(
 )
 IMDB_SIZES = {"train": 25_000, "test": 25_000}
 IMDB_VALIDATION = 2500  # a tenth of the training part
+LONGEST = 1 << 27  # characters of a document: what is held in memory at a time
 
 
 @dataclass(frozen=True)
 class Lines:
     """The documents of a text file, one a line, each with its newline; can be read many times.
 
+    ``changes`` says in words what was normalised, once the file was read.
+
     Raises:
-        DataError: A line is not UTF-8 (when it is reached).
+        DataError: A line is not UTF-8, or too long (when it is reached).
     """
 
     path: Path
+    changes: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[str]:
-        with self.path.open("rb") as lines:  # in bytes, where only "\n" ends a line
-            for number, line in enumerate(lines, 1):
-                yield _decoded(line, f"{self.path}, line {number:,}")
+        with open_text(self.path) as file:
+            for number in itertools.count(1):
+                if not (line := file.readline(LONGEST)):
+                    break
+                yield _checked(line.removesuffix("\n"), f"{self.path}, line {number:,}") + "\n"
+                if not line.endswith("\n"):
+                    self.changes.add("no newline at the end")
+            self.changes.update(_conventions(file))
 
     def __str__(self) -> str:
         return str(self.path)
@@ -104,12 +130,15 @@ class Lines:
 class Reviews:
     """Documents that are files, in a given order; can be read many times.
 
+    ``changes`` says in words what was normalised, once the files were read.
+
     Raises:
-        DataError: A file is not UTF-8 (when it is reached).
+        DataError: A file is not UTF-8, blank or too long (when it is reached).
     """
 
     folder: Path
     names: tuple[str, ...] = field(repr=False)  # relative to the folder
+    changes: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -117,8 +146,14 @@ class Reviews:
     def __iter__(self) -> Iterator[str]:
         base = os.fspath(self.folder)  # plain strings: pathlib would take longer than the reading
         for name in self.names:
-            with open(f"{base}/{name}", "rb") as file:
-                yield _decoded(file.read(), f"{base}/{name}")
+            with open_text(f"{base}/{name}") as file:
+                text = file.read(LONGEST)
+                self.changes.update(_conventions(file))
+            if text.endswith("\n"):
+                self.changes.add("newline at the end")
+            if not text.strip():
+                raise DataError(f"{base}/{name} is blank: expected a review. Remove the file.")
+            yield _checked(text.removesuffix("\n"), f"{base}/{name}")
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -140,7 +175,7 @@ class Corpus:
 
     source: str
     files: tuple[Entry, ...]
-    documents: dict[str, Iterable[str]]
+    documents: dict[str, Lines | Reviews]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     marks_ends: bool = False
@@ -182,21 +217,20 @@ def read_text_folder(root: str | os.PathLike[str]) -> Corpus:
     """Your own text: ``train.txt``, ``valid.txt`` and ``test.txt`` in a folder, a document a line.
 
     Raises:
-        DataError: A file is absent or empty.
+        DataError: A file is absent or blank.
     """
     return _lines([Path(root) / f"{part}.txt" for part in ("train", "valid", "test")], None)
 
 
 def _lines(paths: list[Path], official: list[str] | None) -> Corpus:
     """A corpus of three files of lines; ``official`` are the hashes of the published ones."""
+    names = ", ".join(path.name for path in paths)
     for path in paths:
-        if not path.is_file() or path.stat().st_size == 0:
-            state = "is empty" if path.is_file() else "is missing"
-            names = ", ".join(p.name for p in paths)
-            raise DataError(
-                f"{path} {state}: expected {names} in {path.parent}, UTF-8 text with one document "
-                "a line."
-            )
+        expected = f"{names} in {path.parent}, UTF-8 text with one document a line"
+        check_file(path, expected)
+        with open_text(path) as file:
+            if not any(part.strip() for part in iter(lambda: file.read(1 << 16), "")):
+                raise DataError(f"{path} is blank: expected {expected}.")
     if official is None:
         source = "text folder"
     else:
@@ -254,24 +288,44 @@ def read_imdb(
 
 def _reviews(root: Path, place: str) -> list[Entry]:
     """The reviews of a folder in the order of their names, which are relative to ``root``."""
-    with os.scandir(root / place) as found:
-        files = [file for file in found if file.name.endswith(".txt") and file.name[0] != "."]
-    if len(files) < 10:
+    try:
+        with os.scandir(root / place) as found:
+            names = [file.name for file in found if file.name[0] != "."]
+    except OSError as error:
         raise DataError(
-            f"Expected reviews (*.txt, at least ten) in {root / place}, got {len(files)}. Delete "
+            f"Expected a folder of reviews, but {root / place} cannot be read: {error.strerror}. "
+            "Repair it."
+        ) from error
+    names = sorted(f"{place}/{name}" for name in names if name.endswith(".txt"))
+    if len(names) < 10:
+        raise DataError(
+            f"Expected reviews (*.txt, at least ten) in {root / place}, got {len(names)}. Delete "
             f"{root} to have it fetched again, or repair it."
         )
-    return sorted(_entry(f"{place}/{file.name}", file.stat()) for file in files)
+    base = os.fspath(root)
+    return [_entry(name, check_file(f"{base}/{name}", "a review")) for name in names]
 
 
 def _entry(name: str, seen: os.stat_result) -> Entry:
     return name, seen.st_size, seen.st_mtime_ns
 
 
-def _decoded(raw: bytes, where: str) -> str:
+def _conventions(file: TextIO) -> set[str]:
+    """How a file that was read differs from UTF-8 text with newlines, in words."""
+    ends = {"\r\n": "CRLF line ends", "\r": "CR line ends"}
+    found = (file.newlines,) if isinstance(file.newlines, str) else file.newlines or ()
+    changes = {ends[end] for end in found if end != "\n"}
+    name = {"utf-8": None, "utf-8-sig": "byte-order mark"}.get(file.encoding, file.encoding.upper())
+    return changes | ({name} if name else set())
+
+
+def _checked(text: str, where: str) -> str:
+    """A document, unless it is no text or too long to be encoded in little memory."""
+    check_text(text, where)
+    if len(text) >= LONGEST - 1:
+        raise DataError(f"{where} has {LONGEST:,} characters or more: break it into lines.")
     try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where} is not UTF-8: {error.reason} at byte {error.start}. Save the file as UTF-8."
-        ) from error
+        deque(pieces(text), 0)  # which is to say, to its end
+    except ValueError as error:
+        raise DataError(f"{where} cannot be encoded: {error}.") from error
+    return text

@@ -16,11 +16,14 @@ and is not kept if it had to be downloaded.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
+import io
 import os
 import posixpath
 import shutil
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -30,14 +33,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TextIO
 
 __all__ = [
     "CACHE_DIR_VARIABLE", "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "cache_folder",
-    "data_dir", "fetch", "file_hash",
+    "check_file", "check_text", "data_dir", "fetch", "file_hash", "open_text", "read_text",
 ]  # fmt: skip
 
 CACHE_DIR_VARIABLE = "QRKD_CACHE_DIR"
 DATA_DIR_VARIABLE = "QRKD_DATA_DIR"
+ENCODINGS = {  # by the byte-order mark that a file begins with; UTF-32's begins with UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class DataError(RuntimeError):
@@ -101,10 +112,105 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
 
 
+def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
+    """The status of a file that can be read; a link is followed.
+
+    Args:
+        path: the file.
+        expected: what belongs there, in words that end the message.
+
+    Raises:
+        DataError: The file is missing or cannot be reached, or is a folder, a pipe or a device.
+    """
+    try:
+        seen = os.stat(path)
+        folder, regular = stat.S_ISDIR(seen.st_mode), stat.S_ISREG(seen.st_mode)
+        state = "is a folder" if folder else "is a pipe or a device, not a file"
+        if regular and os.access(path, os.R_OK):
+            return seen
+        if regular:
+            state = "cannot be read: its permissions forbid it"
+    except OSError as error:
+        state = f"cannot be reached ({error.strerror})"
+        if os.path.islink(path):
+            state = f"is a link to {os.readlink(path)}, which is missing or cannot be reached"
+        elif isinstance(error, FileNotFoundError):
+            state = "is missing"
+    raise DataError(f"{os.fspath(path)} {state}: expected {expected}.")
+
+
+@contextmanager
+def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    r"""A text file, in whatever convention: a line ends with ``"\n"``, and no mark precedes it.
+
+    Files with a byte-order mark are decoded as it says (UTF-8, UTF-16, UTF-32), all others as
+    UTF-8; ``"\r\n"`` and ``"\r"`` are read as ``"\n"``. The file's ``encoding`` and ``newlines``
+    say what it had. Bytes that are not UTF-8 are left for :func:`check_text` to find.
+
+    Raises:
+        DataError: The file cannot be read, or is not what its byte-order mark says.
+    """
+    try:
+        with open(path, "rb") as raw:
+            start = raw.peek(4)
+            names = (name for mark, name in ENCODINGS.items() if start.startswith(mark))
+            name = next(names, "utf-8")
+            errors = "surrogateescape" if name.startswith("utf-8") else "strict"
+            yield io.TextIOWrapper(raw, name, errors)
+    except OSError as error:
+        raise DataError(
+            f"{os.fspath(path)} cannot be read: {error.strerror or error}. Check the disk and the "
+            "permissions of the file."
+        ) from error
+    except UnicodeError as error:
+        raise DataError(
+            f"{os.fspath(path)} begins as {name.upper()} but is damaged ({error.reason}). Save "
+            "it again, as UTF-8."
+        ) from error
+
+
+def check_text(text: str, where: str) -> str:
+    """The same text, as read by :func:`open_text`, unless it is none.
+
+    Args:
+        text: what was read.
+        where: in words, for the message: a file, or a line of it.
+
+    Raises:
+        DataError: Bytes that are not UTF-8, or NUL characters.
+    """
+    try:
+        text.isascii() or text.encode()
+        if "\0" not in text:
+            return text
+        found, at = "a NUL character", text.index("\0")
+    except UnicodeEncodeError as error:
+        found, at = "what encodes no character", error.start
+    raise DataError(
+        f"{where} is not UTF-8 text: {found} at byte {len(text[:at].encode())}. Save the file as "
+        "UTF-8; unpack it first if it is an archive."
+    )
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The whole text of a small file; see :func:`open_text` and :func:`check_text`.
+
+    Raises:
+        DataError: There is no such file, or it holds no text.
+    """
+    check_file(path, "a text file")
+    with open_text(path) as file:
+        return check_text(file.read(), os.fspath(path))
+
+
 def file_hash(path: str | os.PathLike[str], algorithm: str = "md5") -> str:
-    """Hash of a file as ``"<algorithm>:<hex>"``, remembered until the file changes on disk."""
+    """Hash of a file as ``"<algorithm>:<hex>"``, remembered until the file changes on disk.
+
+    Raises:
+        DataError: There is no such file, or it cannot be read.
+    """
+    seen = check_file(path, "a file")
     place = Path(path).resolve()
-    seen = place.stat()
     return _file_hash(place, seen.st_size, seen.st_mtime_ns, seen.st_ino, algorithm)
 
 

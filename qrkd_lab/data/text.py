@@ -10,8 +10,10 @@ a path                  your own: ``root/train.txt``, ``valid.txt``, ``test.txt`
 ======================  ================================================================
 
 A *document* is a line of WikiText-2, of Penn Treebank or of your own text, with its newline, and a
-review of IMDB, which is followed by the end-of-text token. The tokens of each part are one flat
-array, memory-mapped: a second load reads next to nothing, and all processes share one copy.
+review of IMDB, which is followed by the end-of-text token. Other line ends and encodings of the
+same text give the same tokens (:mod:`~qrkd_lab.data.corpora`), and ``source`` says so. The tokens
+of each part are one flat array, memory-mapped: a second load reads next to nothing, and all
+processes share one copy.
 
 Perplexities of language models are published per *word*, however the text was cut into tokens.
 So each document carries its number of words: those between white space, and one for its end.
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["TextData", "Tokens", "load_text"]
 
 CHOICES = ("wikitext2", "ptb", "imdb")
-FORMAT = 1  # to be raised when the encoding or the order of documents changes
+FORMAT = 2  # to be raised when the encoding or the order of documents changes
+NORMALISED = "normalised.txt"  # in the cache: what was changed on reading, in words
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,7 +57,8 @@ class TextData:
     Args:
         name: ``"wikitext2"``, ``"ptb"``, ``"imdb"`` or the name of a folder, made fit to name
             a folder of records (:func:`~qrkd_lab.data.folder.folder_name`).
-        source: Where the text comes from, in words; says so if it is not the official one.
+        source: Where the text comes from, in words; says so if it is not the official one, and
+            what was normalised on reading.
         sha256: Fingerprint of the tokens, ends, words and labels of all three parts.
         tokenizer: What encoded the text.
         train, validation, test: The parts.
@@ -125,7 +129,9 @@ def load_text(
         raise DataError(f"{folder} was damaged as soon as it was written: is the disk at fault?")
     parts, sha256 = kept
     tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
-    return TextData(name, corpus.source, sha256, tokenizer, **parts, classes=corpus.classes)
+    changed = (folder / NORMALISED).read_text(encoding="utf-8")
+    source = corpus.source + (f"; normalised on reading: {changed}" if changed else "")
+    return TextData(name, source, sha256, tokenizer, **parts, classes=corpus.classes)
 
 
 def _read(
@@ -170,4 +176,6 @@ def _encode(
         part: encode(shown(part, "encoding"), tokenizer, end, corpus.labels.get(part))
         for part in PARTS
     }
-    write_tokens(folder, parts, files)
+    changes = {part: ", ".join(sorted(found.changes)) for part, found in corpus.documents.items()}
+    words = "; ".join(f"{part} ({found})" for part, found in changes.items() if found)
+    write_tokens(folder, parts, files | {NORMALISED: words.encode()})

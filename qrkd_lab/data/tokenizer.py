@@ -12,21 +12,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError
+from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError, check_file, read_text
 from qrkd_lab.data.fetch import data_dir as find_data_dir
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["END", "check_vocabulary", "load_tokenizer", "tokenizer_digest", "train_tokenizer"]
+__all__ = [
+    "END", "check_vocabulary", "load_tokenizer", "pieces", "tokenizer_digest", "train_tokenizer",
+]  # fmt: skip
 
 END = "<|endoftext|>"
 SMALLEST = 257  # the bytes and the special token
+PIECE, STRETCH = 1 << 16, 1 << 20  # characters; a tokenizer takes some 250 bytes for each
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int = 2048) -> PreTrainedTokenizerFast:
@@ -55,8 +59,32 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int = 2048) -> PreTrai
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.train_from_iterator((p for text in documents for p in pieces(text)), trainer)
     return _wrapped(tokenizer)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """A long text in pieces, cut before a blank between two words, where GPT-2 cuts too.
+
+    So the pieces have the same tokens as the whole, which would take gigabytes of memory at once.
+
+    Raises:
+        ValueError: A stretch without such a blank is too long.
+    """
+    blank, start = r"(?<=\S)(?= \S)", 0
+    near = re.compile(rf"(?s).{{1,{PIECE}}}{blank}")
+    far = re.compile(rf"(?s).{{{PIECE},{STRETCH}}}?({blank}|\Z)")
+    while len(text) - start > PIECE:
+        cut = near.match(text, start) or far.match(text, start)
+        if cut is None:
+            raise ValueError(
+                f"more than {STRETCH:,} characters follow each other without a single blank "
+                "between two words; break them into lines"
+            )
+        yield cut[0]
+        start = cut.end()
+    if start < len(text) or not text:
+        yield text[start:]
 
 
 def check_vocabulary(vocabulary: int) -> None:
@@ -97,15 +125,19 @@ def _from_folder(folder: Path) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, models
 
     whole, vocab, merges = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
-    if not whole.is_file() and not (vocab.is_file() and merges.is_file()):
-        raise DataError(
-            f"Expected tokenizer.json, or vocab.json and merges.txt, in {folder}; they are "
-            "published with the model, e.g. https://huggingface.co/openai-community/gpt2."
-        )
+    expected = (
+        f"tokenizer.json, or vocab.json and merges.txt, in {folder}; they are published with the "
+        "model, e.g. https://huggingface.co/openai-community/gpt2"
+    )
+    files = [whole] if os.path.lexists(whole) else [vocab, merges]
+    for file in files:
+        check_file(file, expected)
     try:
-        if whole.is_file():
-            return _wrapped(Tokenizer.from_file(str(whole)))
-        return _wrapped(_byte_level(models.BPE.from_file(str(vocab), str(merges))))
+        if files == [whole]:
+            return _wrapped(Tokenizer.from_str(read_text(whole)))
+        lines = read_text(merges).rstrip("\n").split("\n")
+        pairs = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
+        return _wrapped(_byte_level(models.BPE(json.loads(read_text(vocab)), pairs)))
     except DataError:
         raise
     except Exception as error:  # the library raises plain Exceptions

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qrkd_lab.data.fetch import CACHE_DIR_VARIABLE, DataError
+from qrkd_lab.data.tokenizer import pieces
 from qrkd_lab.storage import (
     RecordError,
     canonical_sha256,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Tokens", "encode", "open_tokens", "write_tokens"]
 
-CHUNK = 1000  # documents encoded at a time: never a whole corpus as Python lists
+CHUNK, CHARACTERS = 1000, 1 << 19  # encoded at a time: never a whole corpus as Python lists
 DIGESTS = "tokens.json"
 
 
@@ -108,7 +109,7 @@ def encode(
     end: int | None = None,
     labels: np.ndarray | None = None,
 ) -> Tokens:
-    """Encode documents, some at a time.
+    """Encode documents, some at a time, and long ones in pieces: memory stays small.
 
     Args:
         documents: The text; is gone through once.
@@ -117,27 +118,44 @@ def encode(
         labels: int64 ``(documents,)``, if there are any.
     """
     dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
-    ids, lengths, words = [], [], []
+    ids, lengths, words = [], [0], [1]  # of the documents so far and the one that follows
     tail = [] if end is None else [end]
     for chunk in _chunks(documents):
         found = tokenizer(
-            chunk, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        rows = [row + tail for row in found["input_ids"]]
-        lengths += [len(row) for row in rows]
-        words += [len(document.split()) + 1 for document in chunk]
+            [piece for piece, _ in chunk],
+            add_special_tokens=False, return_attention_mask=False, verbose=False,
+        )  # fmt: skip
+        rows = [
+            row + tail if last else row
+            for row, (_, last) in zip(found["input_ids"], chunk, strict=True)
+        ]
+        for row, (piece, last) in zip(rows, chunk, strict=True):
+            lengths[-1] += len(row)
+            words[-1] += len(piece.split())
+            if last:
+                lengths.append(0)
+                words.append(1)
         ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype, sum(map(len, rows))))
     return Tokens(
         np.concatenate(ids),
-        np.cumsum(lengths, dtype="<i8"),
-        np.array(words, dtype="<i4"),
+        np.cumsum(lengths[:-1], dtype="<i8"),
+        np.array(words[:-1], dtype="<i4"),
         None if labels is None else labels.astype("<i8"),
     )
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(documents)
-    while chunk := list(itertools.islice(rest, CHUNK)):
+def _chunks(documents: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
+    """Some pieces of documents at a time, each with whether its document ends there."""
+    chunk, held = [], 0
+    for document in documents:
+        *begun, last = pieces(document)
+        for piece in [*((piece, False) for piece in begun), (last, True)]:
+            chunk.append(piece)
+            held += len(piece[0])
+            if len(chunk) == CHUNK or held >= CHARACTERS:
+                yield chunk
+                chunk, held = [], 0
+    if chunk:
         yield chunk
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import os
 import zipfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qrkd_lab.data import DataError, corpora
+from qrkd_lab.data import DataError, corpora, tokenizer
 from qrkd_lab.data.corpora import (
     IMDB_ARCHIVE,
     PTB_FILES,
@@ -51,12 +52,104 @@ def write_lines(root: Path, names: list[str]) -> Path:
     return root
 
 
-def test_lines_are_kept_byte_for_byte(tmp_path: Path) -> None:
-    content = " \n a\rb \r\n\n\x85\u2028 c\x0b\x1c d \n no newline".encode()
+TEXT = "é \n a\n\n\x85\u2028 c\x0b\x1c d \u3042\U0001f600\n last one \n"
+CONVENTIONS = {  # of the same text: how it is saved, and what is said of it
+    "as it should be": (TEXT.encode(), ""),
+    "CRLF": (TEXT.replace("\n", "\r\n").encode(), "CRLF line ends"),
+    "CR": (TEXT.replace("\n", "\r").encode(), "CR line ends"),
+    "mixed": (TEXT.replace("\n", "\r\n", 1)[:-1].encode() + b"\r", "CR line ends, CRLF line ends"),
+    "no last newline": (TEXT[:-1].encode(), "no newline at the end"),
+    "UTF-8 with a mark": (TEXT.encode("utf-8-sig"), "byte-order mark"),
+    "UTF-16": (TEXT.encode("utf-16"), "UTF-16"),
+    "UTF-16, the other order": (b"\xfe\xff" + TEXT.encode("utf-16-be"), "UTF-16"),
+    "UTF-32, CRLF": (TEXT.replace("\n", "\r\n").encode("utf-32"), "CRLF line ends, UTF-32"),
+}
+
+
+@pytest.mark.parametrize("how", CONVENTIONS)
+def test_however_a_text_is_saved_its_documents_are_the_same(tmp_path: Path, how: str) -> None:
+    content, said = CONVENTIONS[how]
     (tmp_path / "a.txt").write_bytes(content)
-    documents = list(Lines(tmp_path / "a.txt"))
-    assert "".join(documents).encode() == content
-    assert documents[:3] == [" \n", " a\rb \r\n", "\n"] and len(documents) == 5
+    lines = Lines(tmp_path / "a.txt")
+    documents = [f"{line}\n" for line in TEXT.split("\n")[:-1]]
+    assert list(lines) == list(lines) == documents
+    assert ", ".join(sorted(lines.changes)) == said
+
+
+@pytest.mark.parametrize("how", CONVENTIONS)
+def test_however_reviews_are_saved_they_are_the_same(tmp_path: Path, how: str) -> None:
+    write_reviews(tmp_path)
+    file = tmp_path / "aclImdb/test/pos/3_7.txt"
+    file.write_text(TEXT[:-1])
+    before = list(read_imdb(tmp_path).documents["test"])
+    file.write_bytes(CONVENTIONS[how][0])
+    reviews = read_imdb(tmp_path).documents["test"]
+    assert list(reviews) == before and TEXT[:-1] in before
+    assert bool(reviews.changes) == (how != "no last newline")  # as reviews should be
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b" \r\n\t\n", "\n ".encode("utf-16")])
+def test_blank_texts_are_refused(tmp_path: Path, content: bytes) -> None:
+    write_lines(tmp_path / "mine", ["train.txt", "valid.txt", "test.txt"])
+    (tmp_path / "mine" / "valid.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"valid\.txt is blank: expected train\.txt"):
+        read_text_folder(tmp_path / "mine")
+    write_reviews(tmp_path)
+    (tmp_path / "aclImdb/test/pos/3_7.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"pos/3_7\.txt is blank"):
+        list(read_imdb(tmp_path).documents["test"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a\0b", r"is not UTF-8 text: a NUL character at byte 1"),
+        ("no mark".encode("utf-16-le"), r"a NUL character at byte 1"),
+        (gzip.compress(b"text"), r"is not UTF-8 text: .* at byte 1.* unpack it"),
+        (b"\xff\xfea", r"begins as UTF-16 but is damaged \(truncated data\)"),
+        (b"x" * 3001, r"more than 2,000 characters follow each other without a single blank"),
+        (b"x y " * 2500, r"has 9,000 characters or more: break it into lines"),
+    ],
+)
+def test_what_is_no_text_or_too_long_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
+) -> None:
+    monkeypatch.setattr(tokenizer, "PIECE", 1000)
+    monkeypatch.setattr(tokenizer, "STRETCH", 2000)
+    monkeypatch.setattr(corpora, "LONGEST", 9000)
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.txt.*{said}"):
+        list(Lines(tmp_path / "a.txt"))
+    write_reviews(tmp_path)
+    (tmp_path / "aclImdb/test/pos/3_7.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"pos/3_7\.txt.*{said}"):
+        list(read_imdb(tmp_path).documents["test"])
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put something else in the place of a file."""
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    elif how == "a pipe":
+        os.mkfifo(path)
+    elif how == "a link":
+        path.symlink_to("nowhere")
+    elif how == "a link to itself":
+        path.symlink_to(path)
+
+
+@pytest.mark.parametrize("how", ["a folder", "a pipe", "a link", "a link to itself"])
+def test_what_stands_in_the_place_of_a_file_is_named(tmp_path: Path, how: str) -> None:
+    write_lines(tmp_path / "mine", ["train.txt", "valid.txt", "test.txt"])
+    write_reviews(tmp_path)
+    for path, read in (
+        (tmp_path / "mine/valid.txt", lambda: read_text_folder(tmp_path / "mine")),
+        (tmp_path / "aclImdb/test/pos/3_7.txt", lambda: read_imdb(tmp_path)),
+    ):
+        spoil(path, how)
+        with pytest.raises(DataError, match=rf"{path.name} is {how.removesuffix(' to itself')}"):
+            read()
 
 
 def test_text_that_is_not_utf8_is_named_by_file_and_line(tmp_path: Path) -> None:
@@ -69,14 +162,14 @@ def test_text_that_is_not_utf8_is_named_by_file_and_line(tmp_path: Path) -> None
         list(read_imdb(tmp_path).documents["test"])
 
 
-@pytest.mark.parametrize("spoil", ["is missing", "is empty"])
-def test_a_folder_of_your_own_must_be_whole(tmp_path: Path, spoil: str) -> None:
+@pytest.mark.parametrize("said", ["is missing", "is blank"])
+def test_a_folder_of_your_own_must_be_whole(tmp_path: Path, said: str) -> None:
     write_lines(tmp_path, ["train.txt", "valid.txt", "test.txt"])
     assert read_text_folder(tmp_path).source == "text folder"
     (tmp_path / "valid.txt").unlink()
-    if spoil == "is empty":
+    if said == "is blank":
         (tmp_path / "valid.txt").touch()
-    with pytest.raises(DataError, match=rf"valid\.txt {spoil}: expected train\.txt, valid\.txt"):
+    with pytest.raises(DataError, match=rf"valid\.txt {said}: expected train\.txt, valid\.txt"):
         read_text_folder(tmp_path)
 
 

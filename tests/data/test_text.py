@@ -89,6 +89,20 @@ def test_equal_text_has_an_equal_fingerprint_wherever_it_lies(mine: Path, tmp_pa
     assert load_text(mine, vocabulary=300).sha256 == load_text(other, vocabulary=300).sha256
 
 
+def test_line_ends_and_encodings_change_no_token_and_are_told(mine: Path) -> None:
+    before = load_text(mine, vocabulary=300)
+    for part, encoding in (("train", "utf-8"), ("valid", "utf-16")):
+        content = (mine / f"{part}.txt").read_text(encoding="utf-8")
+        (mine / f"{part}.txt").write_bytes(content.replace("\n", "\r\n").encode(encoding))
+    for _ in range(2):  # read, and from the cache
+        after = load_text(mine, vocabulary=300)
+        assert after.sha256 == before.sha256
+        assert after.source == (
+            "text folder; normalised on reading: train (CRLF line ends); "
+            "validation (CRLF line ends, UTF-16)"
+        )
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "train.ids.npy"])
 def test_a_damaged_cache_is_built_again(mine: Path, cache: Path, file: str) -> None:
     before = load_text(mine, vocabulary=300)

@@ -98,6 +98,23 @@ def test_both_kinds_of_files_give_the_same_tokenizer(
     assert ids(found, HARD) == ids(small, HARD)
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_however_its_files_are_saved_the_tokenizer_is_the_same(
+    small: PreTrainedTokenizerFast, tmp_path: Path, line_end: str, encoding: str
+) -> None:
+    whole, pair = tmp_path / "whole", tmp_path / "pair"
+    for folder in (whole, pair):
+        folder.mkdir()
+    small.backend_tokenizer.save(str(whole / "tokenizer.json"))
+    small.backend_tokenizer.model.save(str(pair))
+    before = [tokenizer_digest(load_tokenizer(folder)) for folder in (whole, pair)]
+    for file in tmp_path.glob("*/*"):
+        text = file.read_text(encoding="utf-8")
+        file.write_bytes(text.replace("\n", line_end).encode(encoding))
+    assert [tokenizer_digest(load_tokenizer(folder)) for folder in (whole, pair)] == before
+
+
 def test_a_folder_without_its_files(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text("{}")
     with pytest.raises(DataError, match="tokenizer.json, or vocab.json and merges.txt, in"):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from qrkd_lab.data import DataError, Tokens
+from qrkd_lab.data import tokenizer as tokenizers
 from qrkd_lab.data import tokens as module
 from qrkd_lab.data.tokenizer import train_tokenizer
 from qrkd_lab.data.tokens import encode, open_tokens, write_tokens
@@ -40,6 +43,32 @@ def test_documents_are_cut_where_they_end(
     assert found.words.tolist() == [4, 1, 4, 2] and found.word_count == 11
     types = [array.dtype for array in (found.ids, found.ends, found.words)]
     assert types == [np.uint16, np.int64, np.int32] and found.labels is None
+
+
+@given(st.text(st.sampled_from("ab é\n\t\u3000'1,.")))
+@settings(max_examples=200, deadline=None)
+def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(
+    tokenizer: PreTrainedTokenizerFast, text: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        whole = encode([text, "x", text], tokenizer, tokenizer.eos_token_id)
+        patch.setattr(tokenizers, "PIECE", 5)
+        patch.setattr(module, "CHARACTERS", 12)
+        parts = encode([text, "x", text], tokenizer, tokenizer.eos_token_id)
+        learnt = train_tokenizer([text], 262).get_vocab()
+    assert train_tokenizer([text], 262).get_vocab() == learnt
+    for name, array in vars(whole).items():
+        assert np.array_equal(array, getattr(parts, name)), name
+
+
+def test_pieces_are_short_and_make_up_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "PIECE", 5)
+    monkeypatch.setattr(tokenizers, "STRETCH", 9)
+    text = "a bc  def ghijklm\n"
+    assert list(tokenizers.pieces(text)) == ["a", " bc  def", " ghijklm\n"]
+    assert list(tokenizers.pieces("")) == [""]
+    with pytest.raises(ValueError, match="more than 9 characters follow each other"):
+        list(tokenizers.pieces("ab " + 12 * "c" + " d"))
 
 
 def test_an_end_is_put_after_each_document(tokenizer: PreTrainedTokenizerFast) -> None:
