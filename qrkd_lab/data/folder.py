@@ -4,16 +4,19 @@
     root/test/<class>/*.png|jpg|jpeg
 
 All images have one size and are either all grey or all RGB: nothing is resized or converted behind
-your back. Classes are numbered in the order of their names. Pixels are decoded once and kept in
-the user's cache folder under a key made of every file's path, size and time of change, so a second
-load takes a moment and a changed folder is read anew. A cache file carries the fingerprint of what
-it holds; one that does not match is rebuilt.
+your back, and nothing is left out: what does not fit the layout is an error, apart from hidden
+files and files that are no images. Classes, at least two, are numbered in the order of their names.
+
+Pixels are decoded once and kept in the user's cache folder under a key made of every file's path,
+size and time of change, so a second load takes a moment and a changed folder is read anew. A cache
+file carries the fingerprint of what it holds; one that does not match is rebuilt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -26,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qrkd_lab.data.fetch import DataError, cache_folder
+from qrkd_lab.data.fetch import DataError, cache_folder, check_file
 from qrkd_lab.data.images import Images, Parts, fingerprint
 
 BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
@@ -36,6 +39,7 @@ __all__ = ["folder_name", "is_folder", "read_folder"]
 READABLE = (".png", ".jpg", ".jpeg")
 UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
 MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
+LARGEST = 1 << 24  # pixels of an image; a small file can claim any number
 Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change in ns
 
 
@@ -104,12 +108,21 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
 
 def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
     """Class names, and for each part the files in the order of class and name."""
-    names = {part: _visible(root / part, folders=True) for part in ("train", "test")}
-    if names["train"] != names["test"] or not names["train"]:
-        only = sorted(set(names["train"]) ^ set(names["test"]))
+    names = {}
+    for part in ("train", "test"):
+        names[part], files = _visible(root / part)
+        for name in files:  # an image of no class, or a link that should be a class
+            if name.lower().endswith(READABLE + UNREADABLE) or not (root / part / name).exists():
+                raise DataError(
+                    f"Expected only class folders in {root / part}, got {name}: put each image "
+                    "into the folder of its class; a link must lead to a folder."
+                )
+    only = sorted(set(names["train"]) ^ set(names["test"]))
+    if only or len(names["train"]) < 2:
+        found = ", ".join(only or names["train"]) or "none"
         raise DataError(
-            f"Expected the same classes (folders) in {root}/train and {root}/test, at least one; "
-            f"{'only in one of them: ' + ', '.join(only) if only else 'there is none'}."
+            f"Expected the same classes (folders) in {root}/train and {root}/test, at least two; "
+            f"{'only in one of them' if only else 'got'}: {found}."
         )
     listing = {
         part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
@@ -118,13 +131,25 @@ def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
     return tuple(names["train"]), listing
 
 
-def _visible(folder: Path, *, folders: bool) -> list[str]:
-    with os.scandir(folder) as found:
-        return sorted(e.name for e in found if not e.name.startswith(".") and e.is_dir() == folders)
+def _visible(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the other entries in a folder, without hidden ones."""
+    try:
+        with os.scandir(folder) as found:
+            seen = sorted((e.name, e.is_dir()) for e in found if not e.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}. Check its permissions."
+        ) from error
+    return [n for n, is_dir in seen if is_dir], [n for n, is_dir in seen if not is_dir]
 
 
 def _entries(root: Path, place: str) -> Iterator[Entry]:
-    files = _visible(root / place, folders=False)
+    folders, files = _visible(root / place)
+    if folders:
+        raise DataError(
+            f"Expected images in {root / place}, got the folder {folders[0]}: move its images up, "
+            "or take it away."
+        )
     odd = [name for name in files if name.lower().endswith(UNREADABLE)]
     images = [name for name in files if name.lower().endswith(READABLE)]
     if odd or not images:
@@ -134,26 +159,27 @@ def _entries(root: Path, place: str) -> Iterator[Entry]:
         )
     base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
     for name in images:
-        seen = os.stat(f"{base}/{place}/{name}")
+        seen = check_file(f"{base}/{place}/{name}", "an image")
         yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
 
 
 def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: Path) -> Images:
     """All images of a part as one tensor; each must be like the image ``model``."""
+    import psutil
     from tqdm import tqdm
 
     paths = [root / path for path, *_ in entries]
-    first = _pixels(model)
-    out = np.empty((len(paths), *first.shape), dtype=np.uint8)  # (n, C, H, W)
+    shape = _pixels(model).shape
+    needed, free = 3 * len(paths) * math.prod(shape), psutil.virtual_memory().available
+    if needed > free:  # decoded, split, and fingerprinted
+        raise DataError(
+            f"The {len(paths):,} images like {model}, {_shape(shape)}, need {needed / 1e9:.1f} GB "
+            f"of memory, but {free / 1e9:.1f} GB are free. Make them smaller, or fewer."
+        )
+    out = np.empty((len(paths), *shape), dtype=np.uint8)  # (n, C, H, W)
 
     def work(index: int) -> None:
-        image = _pixels(paths[index])
-        if image.shape != first.shape:
-            raise DataError(
-                f"Expected all images alike: {model} is {_shape(first)}, but "
-                f"{paths[index]} is {_shape(image)}. Make them one size and one colour mode."
-            )
-        out[index] = image
+        out[index] = _pixels(paths[index], model, shape)
 
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -168,26 +194,51 @@ def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: P
     return Images(torch.from_numpy(out), labels)
 
 
-def _pixels(path: Path) -> np.ndarray:
-    """One image as uint8 ``(C, H, W)``."""
+def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -> np.ndarray:
+    """One image as uint8 ``(C, H, W)``, of the shape ``like`` that the image ``model`` has.
+
+    What its header says is checked first: only an image that fits is decoded.
+    """
     from PIL import Image
 
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             mode, (width, height) = image.mode, image.size
-            raw = image.tobytes() if mode in MODES else b""
+            if width * height > LARGEST:
+                raise DataError(
+                    f"{path} has {width:,} x {height:,} pixels, expected at most {LARGEST:,} in "
+                    "all. Make it smaller."
+                )
+            if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
+                raise DataError(
+                    f"Expected 8-bit grey or RGB, but {path} has 16 bits a channel. Scale its "
+                    "values to 0..255, save it as 8-bit, and do so for all images alike."
+                )
+            if mode not in MODES:
+                raise DataError(
+                    f"Expected 8-bit grey or RGB, but {path} has Pillow's mode {mode!r}. Convert "
+                    'it, for example with Image.open(path).convert("RGB").save(path).'
+                )
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise DataError(
+                    f"{path} is animated, with {image.n_frames} frames. Save one as an image."
+                )
+            shape = (MODES[mode], height, width)
+            if like and shape != like:
+                raise DataError(
+                    f"Expected all images alike: {model} is {_shape(like)}, but {path} is "
+                    f"{_shape(shape)}. Make them one size and one colour mode."
+                )
+            raw = image.tobytes()
+    except DataError:
+        raise
     except Exception as error:  # a damaged file can raise almost anything in a decoder
         raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
-    if mode not in MODES:
-        raise DataError(
-            f"Expected 8-bit grey or RGB, but {path} has Pillow's mode {mode!r}. Convert it, for "
-            'example with Image.open(path).convert("RGB").save(path).'
-        )
-    return np.frombuffer(raw, np.uint8).reshape(height, width, MODES[mode]).transpose(2, 0, 1)
+    return np.frombuffer(raw, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
 
 
-def _shape(image: np.ndarray) -> str:
-    channels, height, width = image.shape
+def _shape(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
     return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
 
 

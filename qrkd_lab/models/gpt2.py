@@ -2,19 +2,26 @@
 
 Nothing of the network is ours. A model has a body, whose hidden states ``(n, t, d)`` the relations
 tap, and a head that turns them into logits.
+
+A checkpoint, in a folder or on the hub, is two things and no more: the sizes in its ``config.json``
+(``FIELDS``) and the numbers in its safetensors files. What else could choose code (``auto_map``,
+pickled weights, attention kernels, tokenizer classes) is never looked at, and nothing is asked.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from qrkd_lab.data import DataError
-from qrkd_lab.data.fetch import file_hash
+from qrkd_lab.data.fetch import check_file, file_hash, read_text
 from qrkd_lab.settings import HEAD
 
 if TYPE_CHECKING:
@@ -24,6 +31,15 @@ __all__ = [
     "body", "build_gpt2", "fingerprint", "pretrained_config", "pretrained_gpt2", "tap",
     "untrained_gpt2",
 ]  # fmt: skip
+
+FIELDS = (  # of config.json: numbers and plain words, of which none names code
+    "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner", "activation_function",
+    "hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers",
+    "resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon", "initializer_range",
+    "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn",
+    "bos_token_id", "eos_token_id", "tie_word_embeddings", "architectures",
+)  # fmt: skip
+HEADS = ("lm_head.weight", "score.weight")  # of a language model, and of a classifier
 
 
 def build_gpt2(
@@ -87,25 +103,110 @@ def pretrained_gpt2(
     Only safetensors are read: a pickled checkpoint can run code when it is loaded.
 
     Raises:
-        DataError: see :func:`pretrained_config`; or the weights cannot be had.
+        DataError: see :func:`pretrained_config`; or the weights cannot be had, are damaged, not
+            finite, too few or too many, or of other shapes than ``config.json`` says.
     """
     kind, config = _kind_and_config(name, tokenizer, length, classes)
     if dropout is not None:
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
+    weights = _checked(name, _weights(name), kind, config)
+    # With weights in hand, nothing is read from the folder, and nothing in it can choose code.
+    return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
+
+
+def _weights(name: str) -> dict[str, Tensor]:
+    """All weights of a checkpoint, by the names of ``GPT2LMHeadModel``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        model, seen = kind.from_pretrained(
-            os.path.expanduser(name), config=config, dtype=torch.float32, use_safetensors=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    new = {"lm_head.weight", "score.weight"}  # tied to the embedding; and a new head
-    if missing := sorted(set(seen["missing_keys"]) - new):
+        files = [_file(name, "model.safetensors")]
+    except DataError:
+        try:  # in several files
+            index = _json(_file(name, "model.safetensors.index.json"))
+        except DataError:
+            index = None
+        if index is None:
+            raise
+        listed = index.get("weight_map")
+        shards = set(listed.values()) if isinstance(listed, dict) else {""}
+        if not all(re.fullmatch(r"[\w.-]+\.safetensors", str(shard)) for shard in shards):
+            raise DataError(
+                f"{name}: model.safetensors.index.json names files that are no safetensors of its "
+                "own folder. Save the model again, with save_pretrained"
+            ) from None
+        files = [_file(name, shard) for shard in sorted(shards)]
+    weights = {}
+    for file in files:
+        try:
+            held = load_file(file)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise DataError(
+                f"{file} cannot be read as safetensors ({error}): it is cut, damaged, or the "
+                "pointer that git-lfs leaves. Copy it again"
+            ) from error
+        for key, tensor in held.items():
+            if not key.endswith((".attn.bias", ".attn.masked_bias")):  # masks, not weights
+                body = "" if key in HEADS else "transformer."
+                weights[body + key.removeprefix("transformer.")] = tensor
+    return weights
+
+
+def _checked(
+    name: str, weights: dict[str, Tensor], kind: type[PreTrainedModel], config: PreTrainedConfig
+) -> dict[str, Tensor]:
+    """The weights that a model of this kind and configuration takes, or a DataError."""
+    from transformers import GPT2LMHeadModel
+
+    blocks = {key.split(".")[2] for key in weights if key.startswith("transformer.h.")}
+    if len(blocks) != config.n_layer:
         raise DataError(
-            f"{name} lacks {len(missing)} of GPT-2's weights, e.g. {missing[0]}: they would be "
-            "random. Save it with GPT2LMHeadModel.save_pretrained"
+            f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
+            f"{len(blocks)}: they do not belong together"
         )
-    return model
+    try:
+        with torch.device("meta"):
+            wanted = kind(config).state_dict()
+    except Exception as error:  # what a wrong value does within transformers is not documented
+        raise DataError(f"{name}: config.json makes no GPT-2 ({error})") from error
+    embedding, head = (weights.get(key) for key in ("transformer.wte.weight", HEADS[0]))
+    if kind is GPT2LMHeadModel and config.tie_word_embeddings:
+        del wanted[HEADS[0]]  # it is the embedding
+        if head is not None and embedding is not None and not torch.equal(head, embedding):
+            raise DataError(
+                f"{name}: config.json says that the head is the embedding (tie_word_embeddings), "
+                "but lm_head.weight differs from wte.weight: set tie_word_embeddings to false"
+            )
+        if head is None and not any("LMHead" in str(a) for a in config.architectures or ["LMHead"]):
+            warnings.warn(
+                f"{name} was saved without a language model's head ({config.architectures[0]}): "
+                "its embedding is taken, as in every GPT-2. A model that was trained for "
+                "something else predicts badly so",
+                stacklevel=3,
+            )
+    if HEADS[1] not in weights:  # a new one is drawn
+        wanted.pop(HEADS[1], None)
+    unused = weights.keys() - wanted.keys() - set(HEADS)
+    for what, keys in (("lacks", wanted.keys() - weights.keys()), ("has, beyond", unused)):
+        if keys:
+            raise DataError(
+                f"{name} {what} GPT-2's weights, {len(keys)}, e.g. {min(keys)}: the model would "
+                "be another. Save it with GPT2LMHeadModel.save_pretrained"
+            )
+    for key, like in wanted.items():
+        held = weights[key]
+        if held.shape != like.shape:
+            raise DataError(
+                f"{name}: expected {key} of shape {tuple(like.shape)}, got {tuple(held.shape)}: "
+                "config.json and the weights do not belong together"
+            )
+        if not held.is_floating_point() or not held.isfinite().all():
+            raise DataError(
+                f"{name}: {key} is {held.dtype} or holds values that are not finite; expected "
+                "finite floating-point numbers. Take a checkpoint from before it diverged, or one "
+                "that is not quantised"
+            )
+    return {key: weights[key] for key in wanted}
 
 
 def untrained_gpt2(
@@ -145,17 +246,39 @@ def pretrained_config(
     """The configuration of a checkpoint, once it is seen to fit.
 
     Raises:
-        DataError: it cannot be had (says which files to put where), is no GPT-2, has no room for
-            sequences of this length, or does not fit the tokenizer.
+        DataError: it cannot be had (says which files to put where), is no GPT-2, is quantised or
+            an adapter, has no room for sequences of this length, or does not fit the tokenizer.
     """
-    from transformers import AutoConfig
+    from transformers import GPT2Config
+    from transformers.utils.hub import extract_commit_hash
 
+    file = _file(name, "config.json")
+    held = _json(file)
+    if held.get("model_type") != "gpt2":
+        raise DataError(f"{name} is a {held.get('model_type')!r}; expected a GPT-2 checkpoint")
+    if "quantization_config" in held or (file.parent / "adapter_config.json").exists():
+        raise DataError(
+            f"{name} is quantised or an adapter to another model: expected GPT-2's own weights. "
+            "Merge or dequantise it, and save it with GPT2LMHeadModel.save_pretrained"
+        )
+    if "auto_map" in held:
+        warnings.warn(
+            f"{name} names code of its own (auto_map in config.json). It is not run: the weights "
+            "are read into transformers' own GPT-2",
+            stacklevel=2,
+        )
     try:
-        config = AutoConfig.from_pretrained(os.path.expanduser(name))
-    except (OSError, ValueError) as error:
-        raise _unreachable(name, error) from error
-    if config.model_type != "gpt2":
-        raise DataError(f"{name} is a {config.model_type!r}; expected a GPT-2 checkpoint")
+        config = GPT2Config(**{field: held[field] for field in FIELDS if field in held})
+    except Exception as error:  # what a wrong value does within transformers is not documented
+        raise DataError(f"{file} makes no GPT-2: {error}") from error
+    for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+        value = getattr(config, field)
+        if type(value) is not int or value < 1 or config.n_embd % config.n_head:
+            raise DataError(
+                f"{file}: {field} is {value!r}; expected whole numbers of at least 1, and n_embd "
+                "a multiple of n_head"
+            )
+    config._commit_hash = extract_commit_hash(str(file), None)
     if length > config.n_positions:
         raise DataError(
             f"{name} has room for {config.n_positions} tokens, sequence_length is {length}: "
@@ -170,13 +293,35 @@ def pretrained_config(
     return config
 
 
-def _unreachable(name: str, error: Exception) -> DataError:
-    where = "in that folder" if Path(name).is_dir() else "in a folder of your own"
-    return DataError(
-        f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}\n"
+def _file(name: str, file: str) -> Path:
+    """A file of a folder, or of a model on the hub, from where it is downloaded once."""
+    from transformers.utils import cached_file
+
+    folder = Path(os.path.expanduser(name))
+    where = "in that folder" if folder.is_dir() else "in a folder of your own"
+    advice = (
         f"Put config.json, model.safetensors, vocab.json and merges.txt {where} and give it as "
         "teacher_model=FOLDER, or use --scale laptop, which needs no pretrained model."
     )
+    try:
+        if folder.is_dir():
+            check_file(folder / file, "a GPT-2 checkpoint")
+            return folder / file
+        return Path(cached_file(name, file))
+    except (DataError, OSError, ValueError) as error:
+        raise DataError(
+            f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}\n{advice}"
+        ) from error
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is no JSON ({error}). Copy it again") from error
+    if not isinstance(held, dict):
+        raise DataError(f"{file} holds no dictionary. Copy it again")
+    return held
 
 
 def tap(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 import threading
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,6 +165,38 @@ def save(path: Path, mode: str, size: tuple[int, int] = (7, 5)) -> None:
     Image.new(mode, size).save(path)
 
 
+def instead(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def animate(path: Path) -> None:
+    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def deep_png() -> bytes:
+    """RGB with 16 bits a channel, 7 x 5, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(5 * (1 + 7 * 6))))
+    return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(available=3 * 40 * 3 * 5 * 7 - 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    with pytest.raises(DataError, match="The 40 images like .*000.png, 5 x 7 RGB, need .* GB"):
+        read_folder(build(tmp_path / "mine"))
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -176,6 +212,26 @@ def save(path: Path, mode: str, size: tuple[int, int] = (7, 5)) -> None:
         (lambda r: save(r / "train/bee/004.gif", "L"), r"\.png, \.jpg, \.jpeg.* got 004.gif"),
         (lambda r: (r / "train/cat").mkdir(), "only in one of them: cat"),
         (lambda r: [(r / p / "cat").mkdir() for p in ("train", "test")], "cat, got none"),
+        (lambda r: [shutil.rmtree(r / p / "bee") for p in ("train", "test")], "two; got: ant"),
+        (
+            lambda r: [shutil.rmtree(r / p / k) for p in ("train", "test") for k in ("ant", "bee")],
+            "at least two; got: none",
+        ),
+        (lambda r: (r / "test/bee/more").mkdir(), "test/bee, got the folder more"),
+        (lambda r: save(r / "train/loose.png", "RGB"), "class folders in .*train, got loose.png"),
+        (lambda r: [(r / p / "cat").symlink_to("nowhere") for p in ("train", "test")], "got cat"),
+        (
+            lambda r: instead(r / "train/bee/004.png").symlink_to("nowhere"),
+            "bee/004.png is a link to nowhere, which is missing",
+        ),
+        (lambda r: os.mkfifo(instead(r / "test/bee/001.png")), "bee/001.png is a pipe"),
+        (lambda r: save(r / "train/bee/004.png", "RGB", (5000, 5000)), "004.png has 5,000 x 5,000"),
+        (lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)), "000.png has 5,000 x 5,000"),
+        (lambda r: save(r / "train/bee/004.png", "RGB", (4000, 4000)), "004.png is 4000 x 4000"),
+        (lambda r: save(r / "train/bee/004.png", "I;16"), "004.png has 16 bits"),
+        (lambda r: (r / "train/bee/004.png").write_bytes(deep_png()), "004.png has 16 bits"),
+        (lambda r: save(r / "train/bee/004.jpg", "CMYK"), "004.jpg has Pillow's mode 'CMYK'"),
+        (lambda r: animate(r / "train/bee/004.png"), "004.png is animated, with 2 frames"),
         (lambda r: (r / "test").rename(r / "tests"), "'train' or 'test' is missing"),
     ],
 )
@@ -198,8 +254,8 @@ def test_a_truncated_image_is_an_error(tmp_path: Path) -> None:
 
 
 def test_images_without_contrast_cannot_be_normalised(tmp_path: Path) -> None:
-    root = build(tmp_path / "mine", classes=("ant",))
-    for path in (root / "train" / "ant").iterdir():
+    root = build(tmp_path / "mine")
+    for path in root.glob("train/*/*"):
         save(path, "RGB")
     with pytest.raises(DataError, match="All training pixels of a channel are equal"):
         load_images(root)

@@ -1,12 +1,22 @@
-"""The taps, by their formulas; GPT-2's own sizes."""
+"""The taps, by their formulas; GPT-2's own sizes; checkpoints that lie, or would choose code."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Model
 
+from qrkd_lab.data import DataError
 from qrkd_lab.data.tokenizer import train_tokenizer
-from qrkd_lab.models.gpt2 import body, build_gpt2, tap
+from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
+from qrkd_lab.seeds import seeded
 
 HIDDEN = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
 LENGTHS = torch.tensor([4, 1, 3])
@@ -69,3 +79,157 @@ def test_a_classifiers_logits_are_those_of_transformers(tokenizer):
     mine = model.score(tap(body(model, tokens), "last", torch.tensor([16, 16, 16])))
     model.config.pad_token_id = 259
     torch.testing.assert_close(mine, model(tokens).logits)
+
+
+CODE = "from pathlib import Path; Path(__file__).with_name('ran').touch(); Mine = None\n"
+
+
+@pytest.fixture
+def folder(tokenizer, tmp_path) -> Path:
+    """A checkpoint of two blocks."""
+    torch.manual_seed(0)
+    build_gpt2(tokenizer, 2, 64, 16).save_pretrained(tmp_path / "own")
+    return tmp_path / "own"
+
+
+def configure(folder: Path, **values: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def reweigh(folder: Path, change: Callable[[dict], Any]) -> None:
+    file = folder / "model.safetensors"
+    held = load_file(file)
+    change(held)
+    save_file(held, file)
+
+
+def logits(folder: Path, tokenizer, **settings: Any):
+    with seeded(3, "teacher"):
+        model = pretrained_gpt2(str(folder), tokenizer, 16, **settings).eval()
+    return model.lm_head(body(model, torch.arange(16)[None]))
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_a_checkpoint_gives_the_weights_that_transformers_reads(folder, tokenizer, classes):
+    from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    kind = GPT2LMHeadModel if classes is None else GPT2ForSequenceClassification
+    with seeded(3, "teacher"):
+        mine = pretrained_gpt2(str(folder), tokenizer, 16, classes=classes).state_dict()
+    with seeded(3, "teacher"):  # a new head comes from the same stream
+        theirs = kind.from_pretrained(folder, dtype=torch.float32).state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def with_code(folder: Path) -> None:
+    """Everything by which transformers lets a folder choose code, or another reader."""
+    kinds = {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.Mine"}
+    configure(folder, auto_map=kinds, attn_implementation="someone/kernel", quantization=1)
+    (folder / "mine.py").write_text(CODE)
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": "mine.Mine"}}')
+    (folder / "generation_config.json").write_text('{"custom_generate": "mine"}')
+
+
+def test_a_folder_chooses_no_code_and_asks_nothing(folder, tokenizer, monkeypatch):
+    before = logits(folder, tokenizer)
+    with_code(folder)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    with pytest.warns(UserWarning, match="auto_map in config.json.*not run"):
+        assert torch.equal(logits(folder, tokenizer), before)
+    assert not (folder / "ran").exists() and not Path("ran").exists()
+
+
+def test_what_changes_no_number_is_taken(folder, tokenizer):
+    """Masks that older versions stored, several files, a byte-order mark, links."""
+    before = logits(folder, tokenizer)
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_bytes(config.replace("\n", "\r\n").encode("utf-8-sig"))
+    reweigh(folder, lambda w: w.update({"transformer.h.0.attn.bias": torch.ones(1, 1, 16, 16)}))
+    held = list(load_file(folder / "model.safetensors").items())
+    names = ("a.safetensors", "b.safetensors")
+    for name, part in zip(names, (held[:9], held[9:])):
+        save_file({key.removeprefix("transformer."): tensor for key, tensor in part}, folder / name)
+    index = {"weight_map": {key: names[i >= 9] for i, (key, _) in enumerate(held)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors").unlink()
+    (folder / "a.safetensors").rename(folder.parent / "a")
+    (folder / "a.safetensors").symlink_to("../a")  # as in the hub's own cache
+    assert torch.equal(logits(folder, tokenizer), before)
+
+
+def headless(folder: Path) -> None:
+    GPT2Model.from_pretrained(folder).save_pretrained(folder)
+
+
+def test_a_missing_head_is_told(folder, tokenizer):
+    before = logits(folder, tokenizer)
+    headless(folder)
+    with pytest.warns(UserWarning, match=r"without a language model's head \(GPT2Model\)"):
+        assert torch.equal(logits(folder, tokenizer), before)
+    pretrained_gpt2(str(folder), tokenizer, 16, classes=2)  # which has a head of its own
+    configure(folder, tie_word_embeddings=False)
+    with pytest.raises(DataError, match=r"lacks GPT-2's weights, 1, e\.g\. lm_head\.weight"):
+        pretrained_gpt2(str(folder), tokenizer, 16)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def outside(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"weight_map": {"wte.weight": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+NORM = "transformer.ln_f.weight"
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda f: cut(f / "model.safetensors"), "cannot be read as safetensors"),
+        (lambda f: (f / "model.safetensors").write_text("version https://git-lfs"), "git-lfs"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "is missing"),
+        (outside, "no safetensors of its own folder"),
+        (lambda f: reweigh(f, lambda w: w.pop(NORM)), f"lacks GPT-2's weights, 1, e.g. {NORM}"),
+        (
+            lambda f: reweigh(f, lambda w: w.update(extra=torch.ones(2))),
+            "has, beyond GPT-2's weights, 1, e.g. transformer.extra",
+        ),
+        (
+            lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(3)})),
+            r"of shape \(64,\), got \(3,\)",
+        ),
+        (lambda f: reweigh(f, lambda w: w[NORM].fill_(torch.nan)), "not finite"),
+        (
+            lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(64, dtype=torch.int8)})),
+            "int8",
+        ),
+        (
+            lambda f: reweigh(f, lambda w: w.update({"lm_head.weight": torch.ones(260, 64)})),
+            "set tie_word_embeddings to false",
+        ),
+        (lambda f: configure(f, n_layer=3), "says 3 blocks .* the weights have 2"),
+        (lambda f: configure(f, n_layer=10**9), "says 1000000000 blocks"),
+        (lambda f: configure(f, n_layer="2"), "config.json"),
+        (lambda f: configure(f, n_head=5), "n_embd a multiple of n_head"),
+        (lambda f: configure(f, activation_function="mine.Mine"), "config.json makes no GPT-2"),
+        (lambda f: configure(f, vocab_size=10**12), "expected transformer.wte.weight of shape"),
+        (lambda f: configure(f, quantization_config={"quant_method": "fp8"}), "is quantised"),
+        (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter to another model"),
+        (lambda f: configure(f, model_type="llama"), "is a 'llama'; expected a GPT-2"),
+        (lambda f: (f / "config.json").write_text("[" * 9999), "config.json is no JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json holds no dictionary"),
+        (lambda f: cut(f / "config.json"), "config.json is no JSON"),
+    ],
+)
+def test_a_checkpoint_that_lies_is_refused_by_its_name(folder, tokenizer, harm, said):
+    harm(folder)
+    with pytest.raises(DataError, match=said) as error:
+        pretrained_gpt2(str(folder), tokenizer, 16)
+    assert os.fspath(folder) in str(error.value)
