@@ -162,7 +162,8 @@ def _checked(
     if len(blocks) != config.n_layer:
         raise DataError(
             f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
-            f"{len(blocks)}: they do not belong together"
+            f"{len(blocks)}. Where weights are missing, they would be random: take both files from "
+            "one checkpoint"
         )
     try:
         with torch.device("meta"):
