@@ -124,7 +124,7 @@ def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
     )
     many = max(1, int(np.isfinite(p).sum()))
     return {
-        name: replace(one, p=p[i], p_different=different[i], family=many)
+        name: replace(one, p=float(p[i]), p_different=float(different[i]), family=many)
         for i, (name, one) in enumerate(found.items())
     }
 
