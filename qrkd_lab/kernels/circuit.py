@@ -226,7 +226,8 @@ def _each(circuit: Callable[..., object], qubits: int, x: Tensor, single: bool) 
         ) from error
     if not depends:
         raise CircuitError(
-            "no gate of the feature map depends on the angles, so every kernel value would be 1"
+            "no gate of the feature map depends on the angles, so all samples look alike to it "
+            "(every kernel value would be 1)"
         )
     thetas = [theta.to(x.device, x.dtype) for theta in thetas]
     return Evaluation(
