@@ -27,12 +27,12 @@ from qrkd_lab.kernels.base import flag
 from qrkd_lab.learner import make_learner
 from qrkd_lab.parallel import ClusterError, check_jobs, each, processes, scheduler_address
 from qrkd_lab.progress import duration
-from qrkd_lab.published import published_seeds
+from qrkd_lab.published import PUBLISHED, published_seeds
 from qrkd_lab.recipe import Recipe, keep
 from qrkd_lab.runs import Run
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import check_writable
+from qrkd_lab.storage import check_writable, runs_folder
 from qrkd_lab.study import Study, StudyError
 
 __all__ = ["compare"]
@@ -44,7 +44,7 @@ def compare(
     seeds: int | Iterable[int] = 5,
     scale: str = "laptop",
     jobs: int = 1,
-    runs_dir: str | Path = "runs",
+    runs_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -60,7 +60,8 @@ def compare(
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.
         jobs: processes on this machine, each with one thread; -1 is one a core.
-        runs_dir: folder of the records.
+        runs_dir: folder of the records; None: ``$QRKD_RUNS_DIR``, else ``runs`` in the folder of
+            the project (:func:`~qrkd_lab.storage.runs_folder`).
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: bars or lines on standard error.
@@ -95,6 +96,7 @@ def compare(
     cluster = scheduler_address(scheduler)
     place = torch.device(device) if cluster and device != "auto" else device
     place = place if cluster else pick_device(device)
+    folder = runs_folder(runs_dir)
     ready: dict[int, list[Run]] = {}
     asked = benchmark_settings(benchmark, scale, **overrides)
     planned = [asked.replace(arm=arm) for arm in (TEACHER, *names)]
@@ -104,16 +106,16 @@ def compare(
     notes = [f"{len(runs)} runs came with the kit, trained elsewhere"] if runs else []
     failures: list[str] = []
     if rest := [seed for seed in wanted if seed not in ready]:
-        if published and progress:
+        if published:  # with or without progress: it can be hours
+            absent = "" if PUBLISHED.is_dir() else f" (there is no {PUBLISHED})"
             _say(
                 f"{benchmark}: {len(rest)} of {len(wanted)} seeds did not come with the kit, with "
-                "these arms and settings; they are trained, or taken from your own records"
+                f"these arms and settings{absent}; they are trained, or taken from your own records"
             )
         recipe = Recipe(str(benchmark), scale, data_dir, place, overrides)
-        folder = Path(runs_dir)
         own, failures, note = _own_runs(recipe, names, rest, folder, jobs, cluster, progress)
         runs += own
-        notes.append(f"{note}; records in {runs_dir}")
+        notes.append(f"{note}; records in {folder}")
     order = {arm: place for place, arm in enumerate((TEACHER, *names))}
     ordered = sorted(runs, key=lambda r: (order[r.settings["arm"]], r.settings["seed"]))
     study = Study(tuple(ordered), notes=("; ".join(notes) + ".",))

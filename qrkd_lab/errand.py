@@ -16,7 +16,7 @@ from qrkd_lab.learner import Diverged
 from qrkd_lab.recipe import Recipe, loaded
 from qrkd_lab.runs import Run, load_run
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import RecordError, canonical_sha256, write_folder, writing
+from qrkd_lab.storage import RecordError, canonical_sha256, expanded, write_folder, writing
 from qrkd_lab.workers import failure
 
 __all__ = ["Parcel", "away", "pack", "receive", "train_away", "train_here", "unpack"]
@@ -82,7 +82,7 @@ def away(
         runs_dir: folder of the records at the caller.
     """
     if recipe.data_dir is not None:
-        recipe = replace(recipe, data_dir=Path(recipe.data_dir).expanduser().absolute())
+        recipe = replace(recipe, data_dir=expanded(recipe.data_dir).absolute())
     teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
     held = {seed: [pack(run)] for seed, run in teachers.items() if seed in missing}
     caller = f"{platform.node()}:{runs_dir.resolve()}"

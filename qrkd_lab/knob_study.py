@@ -31,7 +31,7 @@ def sweep_students(
     seeds: int | Iterable[int] = 5,
     scale: str = "laptop",
     jobs: int = 1,
-    runs_dir: str | Path = "runs",
+    runs_dir: str | Path | None = None,
     arm: str = "qrkd",
     reference: str = "rkd",
     metrics: Sequence[str] = ("test_accuracy", "test_agreement"),

@@ -23,7 +23,7 @@ from qrkd_lab.data import DataError
 from qrkd_lab.job import find, run_seed
 from qrkd_lab.learner import Learner
 from qrkd_lab.runs import Run
-from qrkd_lab.storage import RecordError, check_writable
+from qrkd_lab.storage import RecordError, check_writable, runs_folder
 from qrkd_lab.watch import Stopped, Watch
 
 __all__ = ["Order", "serve", "serve_at"]
@@ -41,7 +41,7 @@ class Order:
         arms: names.
         seed: of the runs.
         settings: whatever differs from the benchmark's defaults.
-        runs_dir: folder of the records.
+        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
@@ -51,7 +51,7 @@ class Order:
     arms: tuple[str, ...]
     seed: int
     settings: Mapping[str, Any]
-    runs_dir: str | Path = "runs"
+    runs_dir: str | Path | None = None
     data_dir: str | Path | None = None
     device: str = "auto"
 
@@ -93,7 +93,7 @@ def _carry_out(order: Order, pipe: Connection) -> None:
     benchmark = load_benchmark(
         order.benchmark, order.scale, order.data_dir, order.device, **order.settings
     )
-    folder = Path(order.runs_dir)
+    folder = runs_folder(order.runs_dir)
     check_writable(folder)
     missing, failed = [], 0
     for arm in order.arms:

@@ -19,6 +19,7 @@ import ast
 import difflib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from typing import Any
 
 import yaml
 from nbformat import NotebookNode
+
+from qrkd_lab.storage import can_be_written, runs_folder
 
 __all__ = [
     "NotebookError", "Parameter", "check_parameters", "check_values", "parse_parameters",
@@ -222,6 +225,14 @@ def check_values(
             problem = f"expected {expected} ({error})"
         if problem:
             raise ValueError(f"parameter {name!r}: {problem}; got {_shown(value)}")
+    if not here or "runs_dir" not in values:
+        return
+    if not can_be_written(home := runs_folder(values["runs_dir"])):
+        warnings.warn(
+            f"{home.absolute()} cannot be written: what is on record can be read, but nothing is "
+            "trained. Give a folder of your own, as runs_dir or as $QRKD_RUNS_DIR.",
+            stacklevel=2,
+        )
 
 
 def _shown(value: object) -> str:
@@ -278,7 +289,7 @@ def _rules(
             return False
         if value in BENCHMARKS:
             return value in kinds.get(kind, BENCHMARKS)
-        if kind == "records" and os.path.isdir(Path(values.get("runs_dir", ""), value)):
+        if kind == "records" and os.path.isdir(runs_folder(values.get("runs_dir")) / value):
             return True
         if not os.path.isdir(os.path.expanduser(value)):
             return not here and ("/" in value or "\\" in value)  # seen from the notebook's folder
@@ -329,9 +340,10 @@ def _rules(
         ),
         "device": ("a device", lambda v: isinstance(v, str) and bool(pick_device(v))),
         "published": ("True or False", lambda v: isinstance(v, bool)),
-        "runs_dir": (path, folder),
-        "out_dir": (path, folder),
-        "data_dir": (f"{path}, or None", lambda v: v is None or folder(v)),
+        **dict.fromkeys(
+            ("runs_dir", "out_dir", "data_dir"),
+            (f"{path}, or None", lambda v: v is None or folder(v)),
+        ),
         "reviews": (
             "a folder that holds aclImdb, or None",
             lambda v: v is None or folder(v)

@@ -40,7 +40,13 @@ from nbformat import NotebookNode
 from traitlets import default
 
 from qrkd_lab.notebook_parameters import NotebookError, check_parameters, parse_parameters
-from qrkd_lab.storage import write_file, writing
+from qrkd_lab.storage import (
+    RecordError,
+    check_writable,
+    expanded,
+    write_file,
+    writing,
+)
 
 __all__ = ["NotebookError", "execute", "is_fresh", "parse_parameters", "refresh", "source_digest"]
 
@@ -91,7 +97,8 @@ def execute(
         NotebookError: not a readable notebook, a wrong parameter, a cell that failed or took too
             long, a dead kernel.
     """
-    source, output = Path(notebook).absolute(), Path(out_dir).absolute() / Path(notebook).name
+    source, out_dir = expanded(notebook).absolute(), expanded(out_dir)
+    output = out_dir.absolute() / source.name
     values = check_parameters(source.name, _read(source), parameters or {})
     if timeout is not None and (type(timeout) is not int or timeout < 1):
         raise NotebookError(f"timeout: expected whole seconds, 1 or more, or None; got {timeout!r}")
@@ -100,9 +107,9 @@ def execute(
             f"the executed copy of {source.name} would overwrite the notebook itself: choose "
             f"another folder than {out_dir} (refresh() writes outputs back into a notebook)"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
+    _check_writable(output.parent, "another out_dir, or $QRKD_RUNS_DIR")
     _run(source, output, values, timeout, progress, cwd)
-    return Path(out_dir) / source.name
+    return out_dir / source.name
 
 
 def refresh(
@@ -125,7 +132,9 @@ def refresh(
     Returns:
         The path of the notebook.
     """
-    path, folder = Path(notebook), tempfile.mkdtemp(prefix="qrkd-lab-")
+    path = expanded(notebook)
+    _check_writable(path.parent, "a copy of the notebook elsewhere")
+    folder = tempfile.mkdtemp(prefix="qrkd-lab-")
     done = _read(execute(path, folder, parameters, timeout, progress, cwd=cwd))
     nb = _read(path)
     ran = [cell for cell in _code_cells(done) if _INJECTED not in cell.metadata.get("tags", [])]
@@ -141,6 +150,13 @@ def refresh(
     return path
 
 
+def _check_writable(folder: Path, option: str) -> None:
+    try:
+        check_writable(folder, option)
+    except RecordError as error:
+        raise NotebookError(str(error)) from error
+
+
 def source_digest(nb: NotebookNode) -> str:
     """sha256 over the code cells' sources, in order; prose may change without a new run."""
     sources = [cell.source for cell in _code_cells(nb)]
@@ -149,7 +165,7 @@ def source_digest(nb: NotebookNode) -> str:
 
 def is_fresh(path: str | Path) -> bool:
     """Whether the file's outputs come from one ``refresh`` of exactly its present code cells."""
-    nb = _read(Path(path))
+    nb = _read(expanded(path))
     counts = [cell.execution_count for cell in _code_cells(nb) if cell.source.strip()]
     in_order = counts == list(range(1, len(counts) + 1))
     return in_order and nb.metadata.get("qrkd_lab", {}).get("sources") == source_digest(nb)

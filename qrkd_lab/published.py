@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, load_run, read_runs
-from qrkd_lab.storage import write_folder, writing
+from qrkd_lab.storage import expanded, write_folder, writing
 from qrkd_lab.trace import Trace, read_trace
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def publish(runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = 
         files = {RECORD: (run.path / RECORD).read_bytes()}
         if has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest:
             files[WEIGHTS] = (run.path / WEIGHTS).read_bytes()
-        target = Path(folder, *run.path.resolve().parts[-3:])
+        target = Path(expanded(folder), *run.path.resolve().parts[-3:])
         with writing(f"the record in {target}", "out"):
             count += write_folder(target, files)
     return count

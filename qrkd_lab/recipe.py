@@ -12,6 +12,7 @@ import torch
 from qrkd_lab.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.data import DataError
 from qrkd_lab.settings import Settings
+from qrkd_lab.storage import expanded
 
 __all__ = ["Recipe", "keep", "loaded"]
 
@@ -55,7 +56,7 @@ class Recipe:
 
     def elsewhere(self) -> Recipe:
         """The recipe for another machine, where the folder of the data may be another one."""
-        if self.data_dir is None or Path(self.data_dir).expanduser().is_dir():
+        if self.data_dir is None or expanded(self.data_dir).is_dir():
             return self
         return replace(self, data_dir=None)
 

@@ -32,7 +32,7 @@ from qrkd_lab.published import PUBLISHED
 from qrkd_lab.runs import Run
 from qrkd_lab.seed_groups import SeedGroup, split_seeds
 from qrkd_lab.seeds import which_seeds
-from qrkd_lab.storage import RecordError, check_writable
+from qrkd_lab.storage import RecordError, check_writable, expanded, runs_folder
 from qrkd_lab.trace import FILE, Trace, read_trace
 from qrkd_lab.turns import alone
 
@@ -108,8 +108,8 @@ def reproduce(
     seeds: int | Iterable[int] | None = None,
     scale: str = "laptop",
     jobs: int = 2,
-    runs_dir: str | Path = "runs",
-    out: str | Path = "runs/reproduce",
+    runs_dir: str | Path | None = None,
+    out: str | Path | None = None,
     *,
     arms: Sequence[str] | None = None,
     group_size: int = 5,
@@ -122,8 +122,10 @@ def reproduce(
         seeds: how many, or which; None: each benchmark's own number (:data:`SEEDS`).
         scale: ``smoke``, ``laptop`` or ``paper``.
         jobs: processes that train; -1: one a core.
-        runs_dir: folder of the records; what is there already is not trained again.
-        out: folder of the executed notebooks, their states and ``report.md``.
+        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`; what is there already
+            is not trained again.
+        out: folder of the executed notebooks, their states and ``report.md``; None: ``reproduce``
+            in that of the records.
         arms: ``scratch``, ``kd``, ``rkd`` and ``qrkd``, which the notebooks compare, and others;
             None: those that the notebook names.
         group_size: seeds a notebook, at least. With fewer than three its intervals are empty, and
@@ -140,7 +142,8 @@ def reproduce(
         >>> reproduce(["mnist"], seeds=3, scale="smoke").failures           # doctest: +SKIP
         ()
     """
-    folder, records = Path(out).absolute(), Path(runs_dir).absolute()
+    records = runs_folder(runs_dir).absolute()
+    folder = expanded(out).absolute() if out else records / "reproduce"
     whole("group_size", group_size, 1)
     retry = flag("retry", retry)
     check_jobs(jobs)

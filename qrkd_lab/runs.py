@@ -37,6 +37,7 @@ from qrkd_lab.storage import (
     canonical_sha256,
     check_digests,
     damaged,
+    expanded,
     plain,
     read_json,
     write_folder,
@@ -179,7 +180,7 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
     record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
     if wrong := wrong_types(record):
         raise RecordError(f"this run cannot be recorded: {wrong}.")
-    target = Path(root, *_place(record))
+    target = Path(expanded(root), *_place(record))
     if run.key != (expected := run_key(run.settings, run.data.get("sha256"))):
         raise RecordError(f"{run.name} has key {run.key}, its settings and data give {expected}.")
     packed = pack_weights(weights)
@@ -205,7 +206,7 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     """
     if not isinstance(weights, bool):
         raise TypeError(f"weights: expected True or False, got {weights!r}")
-    path = Path(path)
+    path = expanded(path)
     if not path.is_dir():
         raise RecordError(
             f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
@@ -248,7 +249,7 @@ def find_run(
         RecordError: it is there but damaged (see :func:`load_run`).
     """
     settings = {"benchmark": benchmark, "scale": scale, "arm": arm, "seed": seed}
-    path = Path(root, *_place({"settings": settings, "key": key}))
+    path = Path(expanded(root), *_place({"settings": settings, "key": key}))
     return load_run(path) if os.path.lexists(path) else None
 
 
@@ -266,7 +267,7 @@ def read_runs(
     were left out is added to ``damaged``.
     """
     runs = []
-    for path in sorted(Path(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
+    for path in sorted(expanded(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
         if path.name.startswith(".") or not is_record(path):
             continue
         try:

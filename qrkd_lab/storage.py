@@ -21,11 +21,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
-    "RecordError", "canonical_sha256", "check_digests", "check_writable", "damaged", "file_sha256",
-    "plain", "read_json", "replacing", "strict_json", "write_file", "write_folder", "writing",
-    "wrong_types",
+    "RecordError", "can_be_written", "canonical_sha256", "check_digests", "check_writable",
+    "damaged", "expanded", "file_sha256", "plain", "read_json", "replacing", "runs_folder",
+    "strict_json", "write_file", "write_folder", "writing", "wrong_types",
 ]  # fmt: skip
 
+PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
+_FIRST = Path("notebooks", "00_quickstart.ipynb")  # by which the project's folder is known
+_OPTION = "runs_dir, or $QRKD_RUNS_DIR"
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
 STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
 
@@ -34,13 +37,49 @@ class RecordError(RuntimeError):
     """A run's record cannot be written, or cannot be trusted; the message says what to do."""
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as a user gives it: a leading ``~`` or ``~name`` is that user's home.
+
+    Raises:
+        ValueError: nobody has that name, and nothing with it is there. (``./~name`` is a file.)
+    """
+    place = os.path.expanduser(path)
+    if place.startswith("~") and not os.path.lexists(place):
+        raise ValueError(f"{place}: there is no such user; give the whole path, or ./{place}")
+    return Path(place)
+
+
+def runs_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the records: the one that is given, else the one home of all of them.
+
+    That is ``$QRKD_RUNS_DIR``, else ``runs`` in the folder of the project, beside its notebooks,
+    whatever the working directory. A relative ``$QRKD_RUNS_DIR`` counts from the project, too.
+    Where there is no project (an installed wheel), it is ``runs`` in the working directory.
+
+    Args:
+        given: a folder; None or "": the home.
+
+    Example:
+        >>> runs_folder("/tmp/mine")
+        PosixPath('/tmp/mine')
+    """
+    if given:
+        return expanded(given)
+    here = Path.cwd()
+    places = (PROJECT, here, *here.parents)
+    project = next((place for place in places if (place / _FIRST).is_file()), here)
+    if chosen := os.environ.get("QRKD_RUNS_DIR"):
+        return project / expanded(chosen)
+    return Path(os.path.relpath(project / "runs"))
+
+
 def damaged(folder: Path, what: str) -> RecordError:
     """The error that says what is wrong with a folder, and what to do."""
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
 @contextmanager
-def writing(what: str, option: str = "runs_dir") -> Iterator[None]:
+def writing(what: str, option: str = _OPTION) -> Iterator[None]:
     """Inside the block, a disk that fails is a RecordError: what, why, and what to do.
 
     Args:
@@ -56,7 +95,14 @@ def writing(what: str, option: str = "runs_dir") -> Iterator[None]:
         ) from error
 
 
-def check_writable(folder: Path, option: str = "runs_dir") -> None:
+def can_be_written(folder: Path) -> bool:
+    """Whether a folder, or the one in which it would be made, can be written; nothing is made."""
+    places = (folder.absolute(), *folder.absolute().parents)
+    there = next(place for place in places if place.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def check_writable(folder: Path, option: str = _OPTION) -> None:
     """Make the folder if it is missing, and write into it, before anything long is begun.
 
     Args:

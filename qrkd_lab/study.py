@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qrkd_lab.runs import Run
-from qrkd_lab.storage import replacing, write_file, writing
+from qrkd_lab.storage import (
+    expanded,
+    replacing,
+    write_file,
+    writing,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +113,7 @@ class Study:
         from qrkd_lab.plots import learning_curves, paired_differences
 
         summary = self.summary(reference)
-        folder = Path(folder)
+        folder = expanded(folder)
         table = self.results.drop(columns="run")  # whole records, which lie in runs_dir
         students = [run for run in self.runs if run.settings["arm"] != "teacher"]
         figures = {"scores": self.plot(), "learning_curves": learning_curves(students)}

@@ -15,7 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrkd_lab.storage import RecordError, canonical_sha256, plain, replacing, strict_json, writing
+from qrkd_lab.storage import (
+    RecordError,
+    canonical_sha256,
+    expanded,
+    plain,
+    replacing,
+    strict_json,
+    writing,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +160,7 @@ class Trace:
 
     def path(self, root: str | os.PathLike[str]) -> Path:
         """The file that holds the trace under a folder of records."""
-        return Path(root, self.benchmark, self.scale, FILE)
+        return Path(expanded(root), self.benchmark, self.scale, FILE)
 
     def save(self, root: str | os.PathLike[str]) -> Path:
         """Write the trace under a folder of records; returns the file.
@@ -204,7 +212,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     Raises:
         RecordError: it is missing, cut or edited.
     """
-    path = Path(path)
+    path = expanded(path)
     path = path / FILE if path.is_dir() else path
     again = "Delete this file and tune again; the records beside it stay as they are."
     try:

@@ -36,7 +36,14 @@ from qrkd_lab.recipe import Recipe, keep, loaded
 from qrkd_lab.runs import versions
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import canonical_sha256, check_writable, plain, read_json, write_folder
+from qrkd_lab.storage import (
+    canonical_sha256,
+    check_writable,
+    plain,
+    read_json,
+    runs_folder,
+    write_folder,
+)
 from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
 from qrkd_lab.turns import alone
 from qrkd_lab.workers import failure
@@ -71,7 +78,7 @@ def tune(
     weights: Sequence[float] = CANDIDATES,
     epochs: int | None = None,
     jobs: int = 1,
-    runs_dir: str | Path = "runs",
+    runs_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
     device: str = "auto",
     progress: bool = True,
@@ -126,7 +133,7 @@ def tune(
         benchmark_settings(benchmark, scale, epochs=short, arm=arm, **overrides)
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
     keep(recipe, there := recipe.load())
-    check_writable(folder := Path(runs_dir))
+    check_writable(folder := runs_folder(runs_dir))
     asked = {name: getattr(there.settings, name) for name in overrides}
     changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
     empty = _trace(there, own.epochs, grid, plain(changed, "overrides"))

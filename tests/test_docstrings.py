@@ -19,6 +19,7 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.chdir(tmp_path)  # an example may write its runs where it stands
     module = importlib.import_module(name)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

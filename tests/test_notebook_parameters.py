@@ -273,7 +273,7 @@ def fine(stem, name, value) -> bool:
         case "seeds":
             return value == [0] and stem in STUDIES and stem != "07_cifar10"
         case _ if name in PATHS:
-            return value in ("3", "false") or value is None and name in ("data_dir", "reviews")
+            return value in ("3", "false") or value is None
     return False
 
 
@@ -286,6 +286,14 @@ def in_the_notebook(stem, values):
     namespace = {"ql": ql}
     exec(first.source, namespace)
     exec(ast.unparse(call), namespace | values)
+
+
+def test_a_folder_of_a_course_that_cannot_be_written_is_said_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
+    ql.check_values(scale="smoke", runs_dir=None)
+    monkeypatch.setattr("qrkd_lab.storage.os.access", lambda *_: False)
+    with pytest.warns(UserWarning, match=r"runs cannot be written: .* \$QRKD_RUNS_DIR"):
+        ql.check_values(scale="smoke", runs_dir=None)
 
 
 def headlessly(stem, values):

@@ -60,15 +60,21 @@ def test_a_seed_is_taken_whole_or_not_at_all(study, shelf, tmp_path):
     assert len(third.runs) == 9
 
 
-def test_what_did_not_come_with_the_kit_is_said_before_it_is_trained(shelf, tmp_path, capsys):
-    small = SMALL | {"progress": True}
+@pytest.mark.parametrize("progress", [True, False])
+def test_what_did_not_come_is_said_before_it_is_trained(shelf, tmp_path, capsys, progress):
+    small = SMALL | {"progress": progress}
     ql.compare("digits", ARMS, seeds=3, published=True, runs_dir=tmp_path / "own", **small)
     said = capsys.readouterr().err
-    assert (
-        0 <= said.find("digits: 1 of 3 seeds did not come with the kit") < said.find("trained in")
-    )
+    at = said.find("digits: 1 of 3 seeds did not come with the kit")
+    assert at >= 0 and (not progress or at < said.find("trained in"))
     ql.compare("digits", ARMS, seeds=2, published=True, **small)
     assert "did not come" not in capsys.readouterr().err
+
+
+def test_an_installation_without_published_records_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("qrkd_lab.comparison.PUBLISHED", tmp_path / "results")
+    ql.compare("digits", ["scratch"], seeds=[7], published=True, runs_dir=tmp_path, **SMALL)
+    assert f"there is no {tmp_path / 'results'}" in capsys.readouterr().err
 
 
 def test_a_record_without_weights_cannot_be_exported_and_is_not_called_damaged(tmp_path, capsys):

@@ -72,6 +72,7 @@ def reports(monkeypatch):
 def kernels(tmp_path, monkeypatch):
     """Two benchmarks, digits under two names, and a stand-in for the kernel: notebooks it ran."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     notebooks = {name: lesson(tmp_path, f"{name}.ipynb") for name in ("digits", "mnist")}
     monkeypatch.setattr(module, "NOTEBOOKS", notebooks)
     monkeypatch.setattr(module, "SEEDS", {"digits": 2, "mnist": 1})
@@ -239,6 +240,7 @@ def test_a_damaged_record_does_not_count(kernels, reports):
 )
 def test_what_cannot_be_stops_before_anything_is_made(tmp_path, monkeypatch, wrong, said):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     with pytest.raises(ValueError, match=said):
         reproduce(**wrong)
     assert not list(tmp_path.iterdir())
@@ -305,6 +307,7 @@ reproduce.reproduce(["digits"], 1, "smoke", 1)
 def test_killed_in_the_midst_the_same_command_goes_on(tmp_path, monkeypatch, reports, capsys):
     """All of its processes end with it, and the numbers are those of an undisturbed study."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     source = f"import os\nopen('kernel', 'w').write(str(os.getpid()))\n{COMPARES}"
     monkeypatch.setitem(module.NOTEBOOKS, "digits", lesson(tmp_path, source=source))
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], start_new_session=True)

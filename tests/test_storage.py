@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,11 +17,22 @@ from typing import Any
 import pytest
 import torch
 
+import qrkd_lab as ql
 from qrkd_lab import storage
 from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
-from qrkd_lab.storage import check_writable, plain, read_json, replacing, write_folder
+from qrkd_lab.storage import (
+    check_writable,
+    expanded,
+    plain,
+    read_json,
+    replacing,
+    runs_folder,
+    write_folder,
+)
 from tests.hazards import disk_that_ends, no_file_longer_than
 
+SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
+         "progress": False}  # fmt: skip
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 
 
@@ -167,6 +179,103 @@ def test_processes_that_save_the_same_run(tmp_path: Path) -> None:
     folders = [p.name for p in (tmp_path / "digits" / "smoke").iterdir()]
     assert len(folders) == 6 and not [name for name in folders if name.startswith(".")]
     assert [run.settings["seed"] for run in read_runs(tmp_path)] == list(range(6))
+
+
+class TestRunsFolder:
+    """Records have one home, wherever one stands."""
+
+    @pytest.fixture
+    def clone(self, tmp_path, monkeypatch):
+        (tmp_path / "clone" / "notebooks").mkdir(parents=True)
+        (tmp_path / "clone" / "notebooks" / "00_quickstart.ipynb").touch()
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.delenv("QRKD_RUNS_DIR", raising=False)
+        monkeypatch.setattr(storage, "PROJECT", tmp_path / "clone")
+        return tmp_path / "clone"
+
+    @pytest.mark.parametrize("where", [".", "notebooks", "../elsewhere", "/"])
+    @pytest.mark.parametrize("chosen", [None, "", "mine", "/absolute", "~/mine"])
+    def test_from_every_working_directory(self, clone, monkeypatch, where, chosen):
+        monkeypatch.chdir(clone / where)
+        monkeypatch.setenv("HOME", "/home/me")
+        if chosen is not None:
+            monkeypatch.setenv("QRKD_RUNS_DIR", chosen)
+        expected = {
+            "mine": clone / "mine", "/absolute": Path("/absolute"), "~/mine": Path("/home/me/mine")
+        }  # fmt: skip
+        home = expected.get(chosen, clone / "runs")
+        assert Path(os.path.abspath(runs_folder())) == home
+        assert runs_folder("") == runs_folder(None)
+        assert runs_folder("given") == Path("given")
+
+    @pytest.mark.parametrize("where", ["clone", "clone/notebooks", "elsewhere"])
+    def test_of_an_installed_wheel(self, clone, monkeypatch, where):
+        """It lies in no project: that of the working directory counts, if there is one."""
+        monkeypatch.setattr(storage, "PROJECT", Path(os.sep, "site-packages"))
+        monkeypatch.chdir(clone.parent / where)
+        home = clone.parent / where if where == "elsewhere" else clone
+        assert Path(os.path.abspath(runs_folder())) == home / "runs"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return ql.compare("digits", runs_dir=tmp_path_factory.mktemp("runs"), **SMALL)
+
+
+class TestHome:
+    """A leading ~ is the user's home, in every path that a user can give."""
+
+    @pytest.fixture
+    def home(self, tmp_path, monkeypatch):
+        (tmp_path / "home").mkdir()
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        return tmp_path / "home"
+
+    @pytest.mark.parametrize("path", ["~/a/b", Path("~/a/b")])
+    def test_what_writes(self, home, study, path, tmp_path):
+        from qrkd_lab import published, reporting
+        from qrkd_lab.data import toy, toy_reviews
+        from qrkd_lab.records.run_table import write_csv
+
+        run, place = study.runs[0], home / "a" / "b"
+        writers = {
+            "save_run": lambda: save_run(run, run.weights(), path),
+            "study": lambda: study.save(path),
+            "compare": lambda: ql.compare("digits", runs_dir=path, **SMALL),
+            "publish": lambda: published.publish([run], path),
+            "report": lambda: reporting.Report("text", {}).save(path),
+            "toy text": lambda: toy.write_toy_text(path, 10),
+            "toy reviews": lambda: toy_reviews.write_toy_reviews(path, 1),
+            "csv": lambda: write_csv(study.results[["arm", "seed"]], path),
+        }  # fmt: skip
+        for name, write in writers.items():
+            write()
+            assert place.exists(), name
+            place.rename(home / name)
+            assert list(Path.cwd().iterdir()) == [], name
+
+    def test_what_reads(self, home, study):
+        from qrkd_lab.published import published_runs
+        from qrkd_lab.records.shelf import Shelf
+
+        shutil.copytree(study.runs[0].path.parents[2], home / "runs")
+        count, run = len(study.runs), study.runs[0]
+        assert len(read_runs("~/runs")) == len(published_runs(folder="~/runs")) == count
+        assert len(Shelf().look(["~/runs"]).runs) == count
+        at = run.path.relative_to(run.path.parents[2])
+        assert load_run(f"~/runs/{at}").key == run.key
+        again = ql.compare("digits", runs_dir="~/runs", **SMALL)
+        assert again.notes[0] == f"{count} runs reused, 0 trained; records in {home}/runs."
+
+
+def test_nobodys_home_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="~nobody-at-all: there is no such user; give the whole"):
+        expanded("~nobody-at-all")
+    Path("~nobody-at-all").touch()
+    assert expanded("~nobody-at-all").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_long_begins(tmp_path):

@@ -32,6 +32,7 @@ from qrkd_lab.runs import Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.settings import Settings
+from qrkd_lab.storage import expanded
 
 __all__ = ["LanguageBenchmark", "Sequences", "windows"]
 
@@ -104,7 +105,7 @@ class LanguageBenchmark(Benchmark):
         ``AutoModelForCausalLM.from_pretrained(folder)`` and
         ``pipeline("text-generation", folder)`` read it; nothing of this kit is needed there.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ValueError(f"{folder} exists: give a folder that is new or empty")
         model, tokenizer = self.model(run).cpu(), self.data.tokenizer

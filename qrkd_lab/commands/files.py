@@ -52,7 +52,7 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("benchmark", help="as in compare")
     parser.add_argument("--scale", default="laptop", help="default laptop")
-    parser.add_argument("--runs-dir", default="runs", help="folder of the records (default runs)")
+    parser.add_argument("--runs-dir", help="folder of the records, as in compare")
     parser.add_argument("--out", default=PUBLISHED, help="default results/ beside the package")
     parser.set_defaults(command=_publish)
 
@@ -61,15 +61,15 @@ def _publish(arguments: argparse.Namespace) -> None:
     from qrkd_lab.published import publish, publish_trace
     from qrkd_lab.records.kinds import one_kind, taught
     from qrkd_lab.runs import read_runs
+    from qrkd_lab.storage import runs_folder
     from qrkd_lab.trace import FILE, read_trace
 
-    runs = taught(read_runs(arguments.runs_dir, arguments.benchmark, arguments.scale))
+    folder = runs_folder(arguments.runs_dir)
+    runs = taught(read_runs(folder, arguments.benchmark, arguments.scale))
     if not runs:
-        raise ValueError(
-            f"no runs of {arguments.benchmark} at scale {arguments.scale} in {arguments.runs_dir}"
-        )
+        raise ValueError(f"no runs of {arguments.benchmark} at scale {arguments.scale} in {folder}")
     runs, left_out = one_kind(runs)
-    path = Path(arguments.runs_dir, arguments.benchmark, arguments.scale, FILE)
+    path = Path(folder, arguments.benchmark, arguments.scale, FILE)
     if path.exists():
         print(f"the trace of the tuning: {publish_trace(read_trace(path), arguments.out)}")
     new = publish(runs, arguments.out)

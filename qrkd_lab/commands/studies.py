@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 __all__ = ["add_compare", "add_reproduce", "add_tune"]
@@ -28,7 +27,9 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
     add("--reference", help="arm that the others are compared with (default rkd)")
-    add("--runs-dir", default="runs", help="folder of the records (default runs)")
+    add(
+        "--runs-dir", help="folder of the records (default $QRKD_RUNS_DIR, else the project's runs)"
+    )
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--set", **_MANY, default=[], metavar="NAME=VALUE", help="settings, e.g. epochs=3")
@@ -42,7 +43,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> None:
     from qrkd_lab.arms import DEFAULT_ARMS
     from qrkd_lab.comparison import compare
-    from qrkd_lab.storage import check_writable
+    from qrkd_lab.storage import check_writable, expanded
 
     arms = arguments.arms or DEFAULT_ARMS
     if arguments.reference not in (None, *arms):
@@ -51,7 +52,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         )
     overrides = _settings(arguments)
     if arguments.out:
-        check_writable(Path(arguments.out), "out")
+        check_writable(expanded(arguments.out), "out")
     study = compare(
         arguments.benchmark,
         arms,
@@ -82,9 +83,10 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, default=2, help="processes; -1: one a core (default 2)")
     add("--group-size", type=int, default=5, metavar="K",
         help="seeds that a notebook shows, at least (default 5)")  # fmt: skip
-    add("--runs-dir", default="runs", help="folder of the records (default runs)")
-    add("--out", default="runs/reproduce",
-        help="folder for executed notebooks and report (default runs/reproduce)")  # fmt: skip
+    add(
+        "--runs-dir", help="folder of the records (default $QRKD_RUNS_DIR, else the project's runs)"
+    )
+    add("--out", help="folder for executed notebooks and report (default reproduce in runs-dir)")
     add("--retry", action="store_true", help="try again what failed before")
     _add_scheduler(parser)
     parser.set_defaults(command=_reproduce)
@@ -127,7 +129,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         help=f"candidates of every arm (default {grid})")  # fmt: skip
     add("--epochs", type=int, help="of a candidate (default: a quarter of the scale's)")
     add("--jobs", type=int, default=1, help="processes; -1: one a core (default 1)")
-    add("--runs-dir", default="runs", help="folder of the trace and the teachers (default runs)")
+    add("--runs-dir", help="folder of the trace and the teachers, as in compare")
     add("--data-dir", help="folder of the data (default $QRKD_DATA_DIR, else the cache)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (default auto)")
     add("--set", **_MANY, default=[], metavar="NAME=VALUE", help="settings, as in compare")

@@ -35,6 +35,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
+from qrkd_lab.storage import expanded
+
 __all__ = [
     "CACHE_DIR_VARIABLE", "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "cache_folder",
     "check_file", "check_text", "data_dir", "fetch", "file_hash", "open_text", "read_text",
@@ -92,7 +94,7 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
         import pooch
 
         return Path(pooch.os_cache("qrkd-lab"))
-    folder = Path(chosen).expanduser().absolute()
+    folder = expanded(chosen).absolute()
     if folder.exists() and not folder.is_dir():
         raise DataError(
             f"Expected a folder of data, but {folder} is a file. "
@@ -109,7 +111,7 @@ def cache_folder() -> Path:
     import pooch
 
     chosen = os.environ.get(CACHE_DIR_VARIABLE)
-    return Path(chosen).expanduser().absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
+    return expanded(chosen).absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
 
 
 def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
@@ -242,7 +244,7 @@ def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = 
         >>> fetch(readme, "data")                                         # doctest: +SKIP
         PosixPath('data/a.txt')
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     wanted = dict(file.members) or {file.name: file.hash}
     missing = {n: h for n, h in wanted.items() if not _is_there(folder / n, h, file)}
     if missing:

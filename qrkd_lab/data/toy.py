@@ -19,6 +19,8 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
+from qrkd_lab.storage import expanded
+
 __all__ = [
     "END", "WORDS", "next_words", "quick_settings", "sentences", "states", "surprise",
     "write_toy_text",
@@ -147,7 +149,7 @@ def write_toy_text(folder: str | os.PathLike[str], lines: int = 6000) -> Path:
         folder: made if missing.
         lines: of the training part; the two others have a tenth.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, count) in enumerate(
         {"train": lines, "valid": lines // 10, "test": lines // 10}.items()

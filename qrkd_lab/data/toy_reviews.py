@@ -12,6 +12,8 @@ import os
 import random
 from pathlib import Path
 
+from qrkd_lab.storage import expanded
+
 __all__ = ["toy_review", "write_toy_reviews"]
 
 ABOUT = ("the film is", "the plot is", "the music is", "the actors are", "the jokes are")
@@ -55,6 +57,7 @@ def write_toy_reviews(folder: str | os.PathLike[str], count: int = 1000) -> Path
         folder: made if missing.
         count: reviews of each sentiment to train on; the test part has a quarter.
     """
+    folder = expanded(folder)
     for part, first, many in (("train", 0, count), ("test", count, count // 4)):
         for sentiment in OPINIONS:
             place = Path(folder, "aclImdb", part, sentiment)
@@ -63,4 +66,4 @@ def write_toy_reviews(folder: str | os.PathLike[str], count: int = 1000) -> Path
                 file = place / f"{seed}.txt"
                 if not file.exists():
                     file.write_text(toy_review(sentiment, seed))
-    return Path(folder)
+    return folder

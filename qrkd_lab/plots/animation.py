@@ -12,7 +12,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from qrkd_lab.storage import write_file, writing
+from qrkd_lab.storage import (
+    expanded,
+    write_file,
+    writing,
+)
 
 __all__ = ["Animation"]
 
@@ -67,9 +71,10 @@ class Animation:
         Raises:
             RecordError: it cannot be written, or the disk is full; what was there is there still.
         """
-        with writing(str(path), "path"):
-            write_file(Path(path), self.gif)
-        return Path(path)
+        place = expanded(path)
+        with writing(str(place), "path"):
+            write_file(place, self.gif)
+        return place
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401
         data = base64.b64encode(self.gif).decode()

@@ -11,7 +11,10 @@ import pandas as pd
 from qrkd_lab.records.changes import changes_of, in_words
 from qrkd_lab.report import results
 from qrkd_lab.runs import Run
-from qrkd_lab.storage import write_file
+from qrkd_lab.storage import (
+    expanded,
+    write_file,
+)
 
 __all__ = ["run_table", "write_csv"]
 
@@ -45,12 +48,12 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     if not os.fspath(path).strip():
         raise ValueError("expected a file to write to, e.g. records.csv, got none")
-    place = Path(path).expanduser()
+    place = expanded(path)
     try:
         if place.exists():
             raise ValueError(
                 f"{path} is there already and was left as it is: give another name, e.g. "
-                f"{_free(Path(path))}"
+                f"{_free(place)}"
             )
         write_file(place, table.to_csv(index=False).encode())
     except OSError as error:
@@ -67,6 +70,6 @@ def _changed(run: Run) -> str:
 
 def _free(path: Path) -> Path:
     number = 2
-    while (free := path.with_stem(f"{path.stem}-{number}")).expanduser().exists():
+    while (free := path.with_stem(f"{path.stem}-{number}")).exists():
         number += 1
     return free

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, is_record, load_run
+from qrkd_lab.storage import expanded
 
 __all__ = ["Contents", "Shelf"]
 
@@ -53,7 +54,7 @@ class Shelf:
         problems: list[str] = []
         seen: dict[Path, tuple[object, Run | str]] = {}
         new = 0
-        roots = [Path(folder).expanduser() for folder in folders]
+        roots = [expanded(folder) for folder in folders]
         missing = [root for root in roots if not os.path.exists(root)]
         for root in roots:
             for path in _records(root, problems) if root not in missing else ():

@@ -22,7 +22,11 @@ from qrkd_lab.reporting.provenance import what_ran
 from qrkd_lab.reporting.studies import sort_runs
 from qrkd_lab.reporting.tuned import weights_used
 from qrkd_lab.runs import Run, read_runs
-from qrkd_lab.storage import write_file, writing
+from qrkd_lab.storage import (
+    expanded,
+    write_file,
+    writing,
+)
 from qrkd_lab.trace import FILE, Trace, read_trace
 
 __all__ = ["Report", "compose", "report_on", "write_report"]
@@ -55,7 +59,7 @@ class Report:
             RecordError: the folder cannot be written, or the disk is full; a file that was there
                 is there still.
         """
-        place = Path(folder)
+        place = expanded(folder)
         text = place / f"{NAME}.md"
         with writing(f"the report in {place}", "out"):
             for name, chart in self.figures.items():
@@ -145,6 +149,7 @@ def report_on(
         RecordError: a tuning was cut or edited.
     """
     check_scale(scale)
+    root = expanded(root)
     names = dict.fromkeys(benchmarks) or (None,)
     damaged: list[str] = []
     runs = taught(run for name in names for run in read_runs(root, name, scale, False, damaged))
@@ -158,7 +163,7 @@ def report_on(
         )
     places = [Path(root, name, scale) for name in found]
     tunings = [read_trace(place) for place in places if (place / FILE).exists()]
-    options = [] if Path(root) == PUBLISHED else ["--runs-dir", os.fspath(root)]
+    options = [] if root == PUBLISHED else ["--runs-dir", os.fspath(root)]
     options += [] if scale == "laptop" else ["--scale", scale]
     command = shlex.join(["python", "-m", "qrkd_lab", "report", *benchmarks, *options])
     kept, left_out = one_kind(runs)

@@ -14,6 +14,7 @@ from qrkd_lab.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.live import LiveRun, Order, Track
 from qrkd_lab.plots import arm_grid, arms_so_far, matrices_so_far
 from qrkd_lab.settings import Settings
+from qrkd_lab.storage import runs_folder
 from qrkd_lab.widgets.controls import button, menu, row, several, slider
 from qrkd_lab.widgets.explorer import Explorer, Sight
 from qrkd_lab.widgets.pictures import Picture
@@ -41,7 +42,7 @@ class DistillationExplorer(Explorer):
             kernel_weight, kernel, feature_map, qubits, layers, bandwidth, encoder: fields of
             :class:`~qrkd_lab.settings.Settings`; None takes the benchmark's own. The field of the
             kernel's weight begins at qrkd's; as long as it stays there, each arm has its own.
-        runs_dir: folder of the records.
+        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
@@ -55,7 +56,7 @@ class DistillationExplorer(Explorer):
         scale: str = "laptop",
         arms: Sequence[str] = DEFAULT_ARMS,
         seed: int = 0,
-        runs_dir: str | Path = "runs",
+        runs_dir: str | Path | None = None,
         data_dir: str | Path | None = None,
         device: str = "auto",
         **settings: Any,  # noqa: ANN401
@@ -165,7 +166,8 @@ class DistillationExplorer(Explorer):
         state = self.state
         fields = {name: state[name] for name in FIELDS}
         where = (state["benchmark"], state["scale"], tuple(state["arms"]), state["seed"])
-        return Order(*where, fields, **self._places)
+        places = self._places | {"runs_dir": runs_folder(self._places["runs_dir"])}
+        return Order(*where, fields, **places)
 
     def _defaults(self, *_: object) -> None:
         """Another benchmark or scale: its own settings."""
@@ -219,7 +221,7 @@ class DistillationExplorer(Explorer):
             if name not in FIELDS or value != getattr(default, name):
                 said.append(f"{name}={value!r}")
         for name, value in self._places.items():
-            if value != {"runs_dir": "runs", "data_dir": None, "device": "auto"}[name]:
+            if value != {"runs_dir": None, "data_dir": None, "device": "auto"}[name]:
                 said.append(f"{name}={str(value)!r}")
         return f"DistillationExplorer({', '.join(said)})"
 

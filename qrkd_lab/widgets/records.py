@@ -14,6 +14,7 @@ from qrkd_lab.published import PUBLISHED
 from qrkd_lab.records.catalogue import Catalogue
 from qrkd_lab.records.run_table import run_table, write_csv
 from qrkd_lab.records.shelf import Contents, Shelf
+from qrkd_lab.storage import runs_folder
 from qrkd_lab.study import Study
 from qrkd_lab.widgets.controls import button, row
 from qrkd_lab.widgets.explorer import Explorer, Sight
@@ -68,7 +69,7 @@ class StudyBrowser(Explorer):
 
     def __init__(
         self,
-        runs_dir: str | Path = "runs",
+        runs_dir: str | Path | None = None,
         published: bool = True,
         benchmark: str | None = None,
         scale: str | None = None,
@@ -91,7 +92,7 @@ class StudyBrowser(Explorer):
         self._to_draw: tuple[Any, ...] | None = None
         self._parts = {name: W.HTML().add_class(f"qrkd-{name}") for name in
                        ("source", "table", "saved", "card")}  # fmt: skip
-        made = record_controls(str(runs_dir), published, view, csv)
+        made = record_controls(str(runs_folder(runs_dir)), published, view, csv)
         self._menus = RecordMenus(made, wishes)
         for name in wishes:
             made[name].observe(lambda _, n=name: self._held or self._menus.chosen(n), "value")
@@ -231,7 +232,7 @@ class StudyBrowser(Explorer):
 
     def _read(self, runs_dir: str, published: bool) -> None:
         """Look at the shelf, and say what is there."""
-        own = Path(runs_dir).expanduser()
+        own = runs_folder(runs_dir)
         kit = [PUBLISHED] if published and own.resolve() != PUBLISHED.resolve() else []
         again = self._looked is None and bool(self._contents.runs)
         self._contents = found = self._shelf.look([own, *(k for k in kit if k.exists())])
