@@ -1,8 +1,9 @@
 """What is wrong with this installation, and what to do: ``python -m qrkd_lab doctor``.
 
-``check`` looks at the Python version, the packages, the libraries that break most often (each
-imported in a process of its own, so that one broken library cannot stop the rest), the devices,
-the data, the folder for runs, the widgets and the kernel. It changes nothing and needs no network.
+``check`` looks at the Python version, the qrkd_lab that notebooks import, the packages, the
+libraries that break most often (each imported in a process of its own, so that one broken library
+cannot stop the rest), the devices, worker processes, the data, the folder for runs, the published
+records, the widgets and the kernel. It changes nothing and needs no network.
 
 Example:
     >>> from qrkd_lab import doctor
@@ -16,6 +17,7 @@ import importlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,9 +30,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from qrkd_lab.storage import can_be_written, runs_folder
+
 __all__ = ["Finding", "check", "main", "widget_findings"]
 
-_PIP = f"{sys.executable} -m pip"
+_PIP = f"{shlex.quote(sys.executable)} -m pip"
 _INSTALL = "make install (or, in the project's folder: pip install -e .)"
 # What each library must be able to do; torchvision's compiled part is used once, not only loaded.
 _PROBES = {
@@ -68,7 +72,10 @@ class Finding:
 
 def check() -> list[Finding]:
     """Everything that is looked at, in the order of the table; takes about ten seconds."""
-    parts = (_python, _packages, _libraries, _devices, _data, _folders, widget_findings, _kernel)
+    parts = (
+        _python, _packages, _libraries, _devices, _workers, _data, _folders, widget_findings,
+        _kernel,
+    )  # fmt: skip
     findings: list[Finding] = []
     for part in parts:
         if part is _devices and any(f.name.startswith("torch ") and not f.ok for f in findings):
@@ -117,13 +124,25 @@ def _metadata() -> dict:
         return {"python": python, "requires": requires, "installed": False}
 
 
-def _packages() -> list[Finding]:
-    declared = _metadata()
-    findings = []
-    if not declared["installed"]:
+def _package() -> list[Finding]:
+    """Whether notebooks import this very qrkd_lab, wherever they lie."""
+    if not _metadata()["installed"]:
         found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
-        findings.append(Finding("qrkd-lab", False, found, _INSTALL, essential=False))
-    needed = map(Requirement, declared["requires"])
+        return [Finding("qrkd-lab", False, found, _INSTALL, essential=False)]
+    own, code = Path(__file__).resolve().parent, "import qrkd_lab; print(qrkd_lab.__path__[0])"
+    # -P: not the one in the working directory
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    if run.returncode:
+        found = "notebooks cannot import it: was the project's folder renamed or moved?"
+    elif (other := Path(run.stdout.rstrip("\n")).resolve()) != own:
+        found = f"notebooks import another one, {other}, and not {own}"
+    else:
+        return [Finding("qrkd-lab", True, f"{own}")]
+    return [Finding("qrkd-lab", False, found, _INSTALL)]
+
+
+def _packages() -> list[Finding]:
+    needed = map(Requirement, _metadata()["requires"])
     needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     wrong = []
     for requirement in needed:
@@ -134,7 +153,7 @@ def _packages() -> list[Finding]:
         advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
         wrong.append(Finding(requirement.name, False, found, advice))
     count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
-    return [*findings, Finding("packages", not wrong, count, "See the next rows."), *wrong]
+    return [*_package(), Finding("packages", not wrong, count, "See the next rows."), *wrong]
 
 
 def _libraries() -> list[Finding]:
@@ -210,6 +229,18 @@ def _devices() -> list[Finding]:
     ]
 
 
+def _workers() -> list[Finding]:
+    from qrkd_lab.parallel import NO_WORKERS, can_start_workers
+
+    ok = can_start_workers()
+    advice = (
+        "For jobs at the same time, mount /dev/shm so that it can be written; in a container of\n"
+        "Docker: --shm-size=1g, and not --read-only without --tmpfs /dev/shm."
+    )
+    found = "can be started" if ok else NO_WORKERS
+    return [Finding("processes", ok, found, advice, essential=False)]
+
+
 def _data() -> list[Finding]:
     folder = importlib.import_module("qrkd_lab.data").data_dir()
     raw, batches, images = folder / "MNIST" / "raw", "cifar-10-batches-py", "cifar10_jpeg"
@@ -235,11 +266,20 @@ def _data() -> list[Finding]:
 
 
 def _folders() -> list[Finding]:
-    runs = Path("runs").absolute()
+    from qrkd_lab.published import PUBLISHED
+
+    runs, kit = runs_folder().absolute(), PUBLISHED.is_dir()
     at = next(path for path in (runs, *runs.parents) if path.exists())
-    ok, free = at.is_dir() and os.access(at, os.W_OK | os.X_OK), shutil.disk_usage(at).free / 1e9
+    ok, free = can_be_written(runs), shutil.disk_usage(at).free / 1e9
+    advice = "Name a folder of your own in the environment variable QRKD_RUNS_DIR."
+    found = f"{PUBLISHED}" if kit else f"none: there is no {PUBLISHED}"
+    lacks = (
+        "Notebooks on the benchmarks would train: an installed wheel has no records. Work in a\n"
+        f"clone of the project, with {_INSTALL}"
+    )
     return [
-        Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", "Work in another folder."),
+        Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", advice),
+        Finding("published records", kit, found, lacks, False),
         Finding("disk", free > 1, f"{free:.1f} GB free there", "Make room: 1 GB at least.", False),
     ]
 
@@ -275,7 +315,8 @@ def _server() -> list[Finding]:
     found = "the Python of this kernel" if same else f"runs with {python}"
     advice = (
         "The server is another Python than this kernel, and widgets need their extension there:\n"
-        f"{python} -m pip install jupyterlab_widgets; or start this project's own: make lab"
+        f"{shlex.quote(str(python))} -m pip install jupyterlab_widgets\n"
+        "or start this project's own: make lab"
     )
     return [Finding("server", same, found, advice, essential=False)] if python.is_absolute() else []
 
@@ -287,7 +328,7 @@ def _kernel() -> list[Finding]:
     # a bare "python" stands for the interpreter that Jupyter itself runs in
     bare = re.fullmatch(r"python[\d.]*", spec.argv[0])
     python = sys.executable if bare else shutil.which(spec.argv[0])
-    advice = f"{sys.executable} -m ipykernel install --sys-prefix --name python3"
+    advice = f"{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix --name python3"
     if python is None:
         found = f"{spec.argv[0]} does not exist (said by {spec.resource_dir})"
         return [Finding("notebook kernel", False, found, advice)]

@@ -12,7 +12,9 @@ import joblib
 from qrkd_lab.notebook_parameters import NotebookError
 from qrkd_lab.notebooks import execute, refresh
 from qrkd_lab.orphans import deaf_to_ctrl_c
+from qrkd_lab.parallel import pool
 from qrkd_lab.progress import duration
+from qrkd_lab.storage import expanded
 
 __all__ = ["run_series"]
 
@@ -40,13 +42,13 @@ def run_series(
         NotebookError: some failed; the message names notebook, cell and cause of each. The others
             are done.
     """
-    paths = [Path(notebook) for notebook in notebooks]
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
+    paths = [expanded(notebook) for notebook in notebooks]
+    with pool(jobs, len(paths)) as workers:
         tasks = (
             joblib.delayed(_one)(index, path, out_dir, parameters, timeout)
             for index, path in enumerate(paths)
         )
-        parallel = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
+        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")
         with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
             outcomes = parallel(tasks)
         said = {}

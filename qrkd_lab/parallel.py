@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +13,7 @@ import joblib
 
 from qrkd_lab.workers import Outcome, outcomes
 
-__all__ = ["ClusterError", "check_jobs", "each", "processes", "scheduler_address"]
+__all__ = ["ClusterError", "check_jobs", "each", "pool", "processes", "scheduler_address"]
 
 
 class ClusterError(RuntimeError):
@@ -49,8 +51,8 @@ def each(
         return
     if scheduler is None:
         delayed = {seed: joblib.delayed(function)(*of) for seed, of in tasks.items()}
-        with joblib.parallel_config("loky", inner_max_num_threads=1):
-            yield from outcomes(delayed, processes(jobs, len(tasks)))
+        with pool(jobs, len(tasks)) as workers:
+            yield from outcomes(delayed, workers)
         return
     from qrkd_lab.cluster import cluster_outcomes  # it imports distributed, where that is installed
 
@@ -61,6 +63,33 @@ def check_jobs(jobs: int) -> None:
     """Raise ValueError if it is no number of processes."""
     if isinstance(jobs, bool) or not isinstance(jobs, Integral) or jobs < -1 or jobs == 0:
         raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
+
+
+@contextmanager
+def pool(jobs: int, count: int) -> Iterator[int]:
+    """Inside, joblib starts so many worker processes, each with one thread; one: none is started.
+
+    Where the system can start none (no shared memory, in some containers), it is one, and that is
+    said: whatever is asked for is computed here, one after another.
+    """
+    workers = processes(jobs, count)
+    if jobs != 1 and not can_start_workers():
+        warnings.warn(f"jobs={jobs}, but {NO_WORKERS}", stacklevel=3)
+    options = {"inner_max_num_threads": 1} if workers > 1 else {}
+    with joblib.parallel_config("loky", **options):
+        yield workers
+
+
+NO_WORKERS = (
+    "this system can start no worker processes (usually /dev/shm is absent or read-only): "
+    "jobs run one after another in this process. The results are the same."
+)
+
+
+def can_start_workers() -> bool:
+    """Whether joblib can start processes; it needs semaphores, which need shared memory."""
+    with joblib.parallel_config("loky"):
+        return joblib.effective_n_jobs(2) > 1
 
 
 def processes(jobs: int, count: int) -> int:

@@ -23,6 +23,7 @@ from qrkd_lab.kernels.alignment import centred_alignment
 from qrkd_lab.kernels.diagnostics import off_diagonal_values
 from qrkd_lab.kernels.shots import ShotRelation
 from qrkd_lab.learner import Learner, make_learner
+from qrkd_lab.parallel import pool
 from qrkd_lab.runs import Run
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.statistics import interval
@@ -64,7 +65,7 @@ def shot_students(
     seeds: int | Iterable[int] = 4,
     scale: str = "laptop",
     jobs: int = 1,
-    runs_dir: str | Path = "runs",
+    runs_dir: str | Path | None = None,
     **options: Any,  # noqa: ANN401
 ) -> DataFrame:
     """Train students on matrices from shots, and compare what they have become.
@@ -89,9 +90,9 @@ def shot_students(
     cases = [("detached", None)] + [("teacher", None)] * (None in shots)
     cases += [(side, count) for side in sides for count in shots if count is not None]
     recipe = {"benchmark": benchmark, "scale": scale, "device": "auto"} | options
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
+    with pool(jobs, len(teachers)) as workers:
         tasks = (joblib.delayed(_one_seed)(recipe, run, cases) for run in teachers)
-        rows = joblib.Parallel(n_jobs=min(jobs, len(teachers)))(tasks)
+        rows = joblib.Parallel(n_jobs=workers)(tasks)
     return DataFrame([row for part in rows for row in part])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -28,8 +29,11 @@ def named(findings, start):
 
 def test_sees_everything_that_it_should(works):
     names = [each.name.split()[0] for each in doctor.check()]
-    looked = "Python packages torch torchvision transformers pennylane CPU CUDA MPS data: runs disk"
-    assert set(looked.split()) | {"widgets", "notebook", 'device="auto"'} <= set(names)
+    looked = (
+        "Python qrkd-lab packages torch torchvision transformers pennylane CPU CUDA MPS processes"
+    )
+    more = {"data:", "runs", "published", "disk", "widgets", "notebook", 'device="auto"'}
+    assert set(looked.split()) | more <= set(names)
 
 
 def test_an_old_python(monkeypatch):
@@ -70,6 +74,47 @@ def test_not_installed_is_a_note(monkeypatch):
     monkeypatch.setattr(metadata, "metadata", absent)
     finding = named(doctor._packages(), "qrkd-lab")
     assert not finding.ok and not finding.essential and "make install" in finding.advice
+
+
+@pytest.mark.parametrize("state, said", [
+    ("as it should be", ""),
+    ("another clone", "notebooks import another one"),
+    ("a folder that was renamed", "cannot import it: was the project's folder renamed"),
+])  # fmt: skip
+def test_which_package_notebooks_import(tmp_path, monkeypatch, state, said):
+    monkeypatch.setattr(metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
+    monkeypatch.setenv("PYTHONPATH", str(Path(doctor.__file__).parents[1]))
+    if state == "another clone":
+        (tmp_path / "qrkd_lab").mkdir()
+        (tmp_path / "qrkd_lab" / "__init__.py").touch()
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    elif state == "a folder that was renamed":
+        monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    finding = named(doctor._packages(), "qrkd-lab")
+    assert finding.ok is (not said) and said in finding.found
+    assert finding.essential and "make install" in finding.advice or finding.ok
+
+
+def test_a_system_without_shared_memory_is_named(monkeypatch):
+    assert doctor._workers()[0].ok
+    monkeypatch.setattr("qrkd_lab.parallel.can_start_workers", lambda: False)
+    (finding,) = doctor._workers()
+    assert not finding.ok and "one after another" in finding.found and "/dev/shm" in finding.advice
+
+
+def test_an_installation_without_published_records_is_named(tmp_path, monkeypatch):
+    assert named(doctor._folders(), "published").ok
+    monkeypatch.setattr("qrkd_lab.published.PUBLISHED", tmp_path / "none")
+    finding = named(doctor._folders(), "published")
+    assert not finding.ok and not finding.essential and "would train" in finding.advice
+
+
+def test_commands_to_paste_are_quoted():
+    run = (
+        "import sys; sys.executable = '/a b/python'; from qrkd_lab.doctor import _PIP; print(_PIP)"
+    )
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
+    assert done.stdout == "'/a b/python' -m pip\n"
 
 
 @pytest.mark.parametrize("error", [NMS, "OSError: libc10.so: undefined symbol: _ZN3c10"])
@@ -134,11 +179,12 @@ def test_data(tmp_path, monkeypatch):
 
 
 def test_a_runs_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     assert doctor._folders()[0].ok
     (tmp_path / "runs").write_text("a file")
     runs = doctor._folders()[0]
     assert not runs.ok and runs.essential and "not writable" in runs.found
+    assert "QRKD_RUNS_DIR" in runs.advice
 
 
 def test_widgets_without_their_extension(tmp_path, monkeypatch):
