@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -95,11 +96,10 @@ def test_the_code_is_as_the_linter_wants_it(command):
 def test_every_make_target_has_help():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
-    targets = [name for name in phony if name != "broken"]
     names = "install demo notebooks test test-browser lab dashboard bench doctor clean"
-    assert set(names.split()) < set(targets)
+    assert set(names.split()) < set(phony)
     helped = re.findall(r"^([a-z-]+):.*?## \S", text, re.MULTILINE)
-    assert sorted(helped) == sorted(targets)
+    assert sorted(helped) == sorted(phony)
 
 
 def test_pytest_enters_the_browser_tests_only_when_told_to():
@@ -153,30 +153,62 @@ class TestChromium:
         assert "macOS" in text and "QRKD_CHROMIUM=" in text
 
 
+# The variables that each make target reads, besides PYTHON and VENV.
+READ = {
+    "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
+    "notebooks": {"JOBS"},
+    "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "RETRY", "SCHEDULER"},
+    "test": {"JOBS", "PYTEST_ARGS"},
+    "test-browser": {"JOBS", "PYTEST_ARGS"},
+    "lab": {"LAB_ARGS"},
+    "dashboard": {"DASHBOARD_ARGS"},
+    "bench": {"BENCH_ARGS"},
+    "doctor": set(),
+    "install": set(),
+    "clean": set(),
+}
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="GNU make is not installed")
 class TestMake:
     """The Makefile in an empty folder, with a stand-in for Python that notes what it is asked."""
 
+    # Every character that a shell or make reads as more than itself.
+    HOSTILE = "-a  b'c\"d ($e) $(f) `g` &h; #i * \\j ~ {k} [l] é %m, = !"
+
     @pytest.fixture
     def folder(self, tmp_path):
-        shutil.copy(ROOT / "Makefile", tmp_path)
-        (tmp_path / "pyproject.toml").touch()
-        python = tmp_path / "fake-python"
+        return self.clone(tmp_path / self.HOSTILE)
+
+    def clone(self, folder):
+        folder.mkdir()
+        shutil.copy(ROOT / "Makefile", folder)
+        (folder / "pyproject.toml").touch()
+        (folder / "notebooks").mkdir()
+        here = shlex.quote(str(folder))
+        python = folder / "fake-python"
         python.write_text(
             "#!/bin/sh\n"
-            f'echo "$@" >> {tmp_path}/calls\n'
+            f'printf "%s\\n" "$*" >> {here}/calls\n'
             'if [ "$2" = venv ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi\n'
             'if [ "$1" = tests/browser/chromium.py ]; then exec cat browser; fi\n'
-            f'if [ "$3" = install ] && [ -f {tmp_path}/offline ]; then\n'
+            f'if [ "$3" = install ] && [ -f {here}/offline ]; then\n'
             "    echo no network; exit 1\n"
             "fi\n"
+            f'if [ "$2 $3" = "pip --version" ]; then [ ! -f {here}/no-pip ]; exit; fi\n'
+            f'if [ "$2" = ensurepip ]; then rm {here}/no-pip; fi\n'
+            # its last question: is the installed package that of the folder?
+            f'case "$2" in *find_spec*) [ ! -f {here}/moved ]; exit;; esac\n'
+            f'case "$2" in *runs_folder*) mkdir -p runs/demo && touch runs/demo/summary.md &&'
+            f" printf '%s\\n' {here}/runs/demo;; esac\n"
         )
         python.chmod(0o755)
-        return tmp_path
+        return folder
 
     def make(self, folder, *arguments):
         python = f"PYTHON={folder}/fake-python"
-        command = ["make", "-C", str(folder), python, "VENV=.venv", *arguments]
+        given = () if arguments[:1] in {(), ("clean",)} else (python, "VENV=.venv")
+        command = ["make", "-C", str(folder), *given, *arguments]
         # these tests may themselves run under make, which hands its flags on
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         run = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -199,7 +231,6 @@ class TestMake:
 
     def test_the_extras_come_once_and_with_their_targets_only(self, folder):
         (folder / "browser").touch()
-        (folder / "notebooks").mkdir()
         assert self.make(folder, "test")[::2] == (0, 1)
         assert self.make(folder, "dashboard")[::2] == (0, 2)
         assert self.make(folder, "test-browser")[::2] == (0, 3)
@@ -229,28 +260,92 @@ class TestMake:
         assert code != 0 and installs == 0
         assert (folder / "calls").read_text() == "tests/browser/chromium.py\n"
 
-    def test_a_cut_off_install_is_made_anew(self, folder):
+    def test_a_cut_off_install_goes_on(self, folder):
         (folder / "offline").touch()
         code, text, _ = self.make(folder, "install")
         assert code != 0 and "no network" in text and "installation failed" in text
-        (folder / ".venv" / "half-installed").touch()
+        (folder / ".venv" / "mine").touch()
         (folder / "offline").unlink()
         code, text, _ = self.make(folder, "test")
-        assert code == 0 and "anew" in text
-        assert not (folder / ".venv" / "half-installed").exists()
-
-    def test_a_venv_whose_python_has_gone_is_made_anew(self, folder):
-        self.make(folder, "install")
-        (folder / ".venv" / "bin" / "python").unlink()
-        code, text, installs = self.make(folder, "test")
-        assert (code, installs) == (0, 2) and "is gone" in text
-
-    def test_a_folder_that_make_did_not_make_is_left_alone(self, folder):
-        (folder / ".venv").mkdir()
-        (folder / ".venv" / "mine").touch()
-        code, text, _ = self.make(folder, "install")
-        assert code != 0 and "Remove it" in text
+        assert code == 0 and "did not finish" in text
+        assert "--ignore-installed" in (folder / "calls").read_text()  # over what is half there
         assert (folder / ".venv" / "mine").exists()
+        assert self.make(folder, "test")[::2] == (0, 2)
+
+    @pytest.mark.parametrize("made_by_make", [True, False])
+    def test_an_environment_without_a_python_is_left_alone(self, folder, made_by_make):
+        if made_by_make:
+            self.make(folder, "install")
+            (folder / ".venv" / "bin" / "python").unlink()  # the system's, replaced by a newer one
+        else:
+            (folder / ".venv").mkdir()
+        (folder / ".venv" / "mine").touch()
+        code, text, _ = self.make(folder, "doctor")
+        assert code != 0 and "no Python that runs" in text and "remove or rename" in text
+        assert (folder / ".venv" / "mine").exists()
+
+    def test_an_environment_without_pip_gets_it(self, folder):
+        """One that uv made, say."""
+        self.make(folder, "install")
+        (folder / ".venv" / ".installed").unlink()
+        (folder / "no-pip").touch()
+        assert self.make(folder, "test")[::2] == (0, 2)
+        assert "-m ensurepip" in (folder / "calls").read_text()
+
+    def test_installs_again_where_the_package_is_that_of_another_folder(self, folder):
+        self.make(folder, "install")
+        (folder / "moved").touch()
+        code, text, installs = self.make(folder, "test")
+        assert (code, installs) == (0, 2) and "of another folder" in text
+
+    @pytest.mark.parametrize("where", ["clone", "venv", "home"])
+    def test_every_target_takes_every_path_and_removes_nothing(self, folder, where, monkeypatch):
+        given = []
+        if where == "venv":
+            given = [f"VENV={folder}/elsewhere {self.HOSTILE}"]
+        elif where == "home":
+            monkeypatch.setenv("HOME", str(folder))
+            given = ["VENV=~/in home"]
+        assert self.make(folder, "install", *given)[0] == 0
+        (folder / "browser").touch()
+        for name in READ:
+            before = set(folder.rglob("*"))
+            code, text, _ = self.make(folder, name, *([] if name == "clean" else given))
+            assert code == 0, f"{name}: {text}"
+            gone = before - set(folder.rglob("*"))
+            assert {path.relative_to(folder).parts[0] for path in gone} <= (
+                {".venv"} if name == "clean" else set()
+            )
+        names = {path.name for path in folder.iterdir()}
+        there = {"venv": {f"elsewhere {self.HOSTILE}"}, "home": {"in home"}, "clone": set()}
+        assert names == there[where] | {
+            "Makefile", "pyproject.toml", "notebooks", "fake-python", "calls", "browser", "runs"
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("name", sorted(set(HOSTILE) - {" "}))
+    def test_a_clone_in_a_folder_of_one_odd_character(self, tmp_path, name):
+        folder = self.clone(tmp_path / name)
+        assert self.make(folder, "doctor")[0] == 0
+        assert (folder / ".venv" / ".installed").exists()
+        assert set(path.name for path in tmp_path.iterdir()) == {name}
+
+    @pytest.mark.parametrize("target", READ)
+    def test_a_variable_that_is_not_read_is_refused(self, folder, target):
+        for name in {"SACLE", "SCALE", "SEEDS", "ARMS", "JOBS", "PYTEST_ARGS"} - READ[target]:
+            code, text, installs = self.make(folder, target, f"{name}=smoke")
+            assert code != 0 and installs == 0
+            assert f"make {target} does not read {name}." in text
+
+    def test_demo_hands_on_what_it_is_given(self, folder):
+        def said(*given):
+            assert self.make(folder, "demo", *given)[0] == 0
+            *_, last = (folder / "calls").read_text().splitlines()
+            return last.partition(" --out ")[2]
+
+        assert said() == f"{folder}/runs/demo"
+        sets = "--set scale=smoke --set jobs=1 --set seeds=3"
+        asked = said("SCALE=smoke", "JOBS=1", "SEEDS=3", "DEMO_ARGS=--timeout 9")
+        assert asked == f"{folder}/runs/demo {sets} --timeout 9"
 
     def test_an_old_python_is_named(self, folder):
         (folder / "fake-python").write_text(
