@@ -6,6 +6,7 @@ Whatever can be computed from Python can be computed from here; nothing is decid
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (1: an error in words, 130: interrupted)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # ± where the output's encoding has none: \xb1
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = argparse.Namespace(traceback=False)
     try:
         arguments = _parser().parse_args(argv)

@@ -118,7 +118,7 @@ def _metadata() -> dict:
     except metadata.PackageNotFoundError:
         import tomllib
 
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
         python, requires = project["requires-python"], project["dependencies"]
         return {"python": python, "requires": requires, "installed": False}

@@ -203,6 +203,17 @@ def test_mistakes_on_the_command_line_are_one_line_of_advice(arguments, says, ca
     assert says in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+def test_output_of_any_encoding(monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("qrkd_lab.doctor.main", lambda: print("98.1 ± 0.2 → 漢"))
+    assert main(["doctor"]) == 0
+    out.flush()
+    said = "98.1 ± 0.2 → 漢".encode(encoding, "backslashreplace")
+    assert out.buffer.getvalue().strip() == said
+
+
 def test_traceback_on_demand():
     with pytest.raises(ValueError, match="choose from digits"):
         main(["--traceback", "compare", "nothing"])

@@ -79,10 +79,10 @@ class SentimentBenchmark(LanguageBenchmark):
     def export(self, run: Run, folder: str | Path) -> Path:
         """As a language model's, for ``AutoModelForSequenceClassification``, with class names."""
         folder = super().export(run, folder)
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         config["id2label"] = dict(enumerate(self.data.classes))
         config["label2id"] = {name: i for i, name in enumerate(self.data.classes)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         return folder
 
     def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:

@@ -65,5 +65,5 @@ def write_toy_reviews(folder: str | os.PathLike[str], count: int = 1000) -> Path
             for seed in range(first, first + many):
                 file = place / f"{seed}.txt"
                 if not file.exists():
-                    file.write_text(toy_review(sentiment, seed))
+                    file.write_text(toy_review(sentiment, seed), encoding="utf-8")
     return folder
