@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,16 @@ from qrkd_lab.at_worker import CalledOff, own_folder
 from qrkd_lab.job import run_seed
 from qrkd_lab.learner import Diverged
 from qrkd_lab.recipe import Recipe, loaded
-from qrkd_lab.runs import Run, load_run
+from qrkd_lab.runs import RECORD, WEIGHTS, Run, checked_record, load_run, record_place
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import RecordError, canonical_sha256, expanded, write_folder, writing
+from qrkd_lab.storage import (
+    RecordError,
+    canonical_sha256,
+    expanded,
+    read_file,
+    write_folder,
+    writing,
+)
 from qrkd_lab.workers import failure
 
 __all__ = ["Parcel", "away", "pack", "receive", "train_away", "train_here", "unpack"]
@@ -37,19 +45,36 @@ class Parcel:
 
 def pack(run: Run) -> Parcel:
     """The record of a run, as it lies on the disk."""
-    files = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    files = {name: read_file(run.path / name, None) for name in (RECORD, WEIGHTS)}
     return Parcel("/".join(run.path.parts[-3:]), files)
 
 
 def unpack(parcel: Parcel, runs_dir: Path) -> Run:
-    """Write a record, unless it is there already, and read it: it is checked like any other.
+    """Write a record, unless it is there already, and read it.
+
+    Names, digests and all that the record says are checked first, so that nothing is written
+    outside ``runs_dir``, and nothing that would have to be deleted again.
 
     Raises:
-        RecordError: it cannot be written, or was damaged on its way.
+        RecordError: it was damaged on its way, or is no record; or it cannot be written.
     """
-    target = runs_dir / parcel.place
+    try:
+        files = dict(parcel.files)
+        if files.keys() != {RECORD, WEIGHTS}:
+            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
+        record = checked_record(files[RECORD])
+        if parcel.place != (place := "/".join(record_place(record))):
+            raise ValueError(f"it says that it belongs to {parcel.place!r:.200}, not to {place}")
+        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
+            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
+            "again, and it is trained again."
+        ) from error
+    target = runs_dir / place
     with writing(f"a record that was trained elsewhere, in {target},"):
-        write_folder(target, parcel.files)
+        write_folder(target, files)
     return load_run(target)
 
 
@@ -135,11 +160,17 @@ def _sorted(seed: int, results: Iterator[Any]) -> tuple[int, list[Any], list[str
 def receive(
     seed: int, results: Sequence[Run | Parcel], runs_dir: Path
 ) -> tuple[list[Run], list[str]]:
-    """The runs of an outcome, those from elsewhere written down; what could not be, in words."""
+    """The runs of an outcome, those from elsewhere written down; what could not be, in words.
+
+    A record of another seed is none of this outcome.
+    """
     runs, lost = [], []
     for result in results:
         try:
-            runs.append(result if isinstance(result, Run) else unpack(result, runs_dir))
+            run = result if isinstance(result, Run) else unpack(result, runs_dir)
+            if run.settings["seed"] != seed:
+                raise RecordError(f"got the record of {run.name}, which nobody asked for")
+            runs.append(run)
         except RecordError as error:
             lost.append(f"seed {seed}: {error}")
     return runs, lost

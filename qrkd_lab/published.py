@@ -11,6 +11,7 @@ learnt from one teacher.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ def published_seeds(
 
 def has_weights(run: Run) -> bool:
     """Whether ``run.weights()`` has something to read."""
-    return run.path is not None and (run.path / WEIGHTS).exists()
+    return run.path is not None and os.path.exists(run.path / WEIGHTS)
 
 
 def publish_trace(trace: Trace, folder: str | Path = PUBLISHED) -> Path:

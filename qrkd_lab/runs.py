@@ -10,9 +10,10 @@ A run is one benchmark, scale, arm and seed. Its folder is
 run. That is what makes a study resumable: a run whose folder is there need not be run again.
 
 :mod:`qrkd_lab.storage` writes it, so that no interruption leaves half a record; and whatever was
-damaged later is refused with a :class:`RecordError`, not counted. For that, ``record.json`` holds
-the SHA-256 of the weights file (``weights_sha256``) and of all its own other fields
-(``record_sha256``). Records written before there were digests have neither, and are still read.
+damaged or edited later is refused with a :class:`RecordError`, not counted. For that,
+``record.json`` holds the SHA-256 of the weights file (``weights_sha256``) and of all its own other
+fields (``record_sha256``); a record without them is refused too. A record that is whole and cannot
+be used (of another format, moved, not readable just now) is named as that, not as damaged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import metadata
@@ -33,30 +34,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qrkd_lab.storage import (
+    LARGEST,
     RecordError,
     canonical_sha256,
-    check_digests,
     damaged,
     expanded,
+    file_sha256,
+    is_number,
+    parsed_json,
     plain,
-    read_json,
+    read_file,
+    sealed,
+    unreadable,
+    unsealed,
     write_folder,
     writing,
-    wrong_types,
 )
-from qrkd_lab.weights import open_weights, pack_weights, read_weights
+from qrkd_lab.weights import pack_weights, read_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FORMAT", "RecordError", "Run", "find_run", "is_record", "load_run", "read_runs",
-    "record_folder", "run_key", "save_run", "versions",
+    "FORMAT", "RecordError", "Run", "Unusable", "checked_record", "find_run", "load_run",
+    "read_runs", "record_folder", "record_folders", "record_place", "run_key", "save_run",
+    "versions",
 ]  # fmt: skip
 
 FORMAT = 1
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
 _NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
+KINDS: dict[str, type] = {
+    "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
+    "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
+}  # fmt: skip
+COLUMNS = {  # of a table of runs, beside the metrics
+    "benchmark", "scale", "arm", "seed", "seconds", "parameters", "device", "source", "key", "run",
+    "train_test_gap", "teacher_student_gap", "distillation_gain",
+}  # fmt: skip
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pennylane", "numpy")
 
 
@@ -72,7 +87,7 @@ class Run:
         parameters: number of the model's parameters.
         history: one dictionary an epoch: ``epoch``, the loss terms, accuracies.
         metrics: final numbers by name.
-        seconds: ``{"train": ..., "evaluate": ...}``.
+        seconds: ``{"train": ..., "evaluate": ...}``; the first is needed.
         finished: time in ISO 8601.
         path: the folder, None as long as the run is not saved.
     """
@@ -96,14 +111,18 @@ class Run:
         return f"{self.settings['arm']} seed {self.settings['seed']}"
 
     def weights(self) -> dict[str, Tensor]:
-        """The saved weights by name, read now, on the CPU; ready for ``load_state_dict``."""
+        """The saved weights by name, on the CPU; ready for ``load_state_dict``.
+
+        They are read now, and so is their record again, whose digest they must have.
+        """
         if self.path is None:
             raise RecordError(f"{self.name} is not saved, so it has no weights: save_run it first.")
-        if not (self.path / WEIGHTS).exists():
+        if not os.path.lexists(self.path / WEIGHTS):
             raise RecordError(
                 f"{self.name} was published without its weights: train it, "
                 "e.g. compare(..., published=False)."
             )
+        load_run(self.path)
         return read_weights(self.path / WEIGHTS)
 
     def __repr__(self) -> str:
@@ -178,15 +197,14 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
             to it, or the disk is full or read-only. Nothing is left behind then.
     """
     record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
-    if wrong := wrong_types(record):
+    if wrong := _wrong(record):
         raise RecordError(f"this run cannot be recorded: {wrong}.")
-    target = Path(expanded(root), *_place(record))
-    if run.key != (expected := run_key(run.settings, run.data.get("sha256"))):
-        raise RecordError(f"{run.name} has key {run.key}, its settings and data give {expected}.")
+    target = Path(expanded(root), *record_place(record))
     packed = pack_weights(weights)
     record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
-    record["record_sha256"] = canonical_sha256(record)
-    text = json.dumps(record, indent=1, allow_nan=False)
+    text = json.dumps(sealed(record, "record_sha256"), indent=1, allow_nan=False)
+    if len(text) > LARGEST:
+        raise RecordError(f"{run.name} has a record of {len(text):,} bytes, too large to be read.")
     with writing(f"{run.name} in {target}"):
         if not write_folder(target, {WEIGHTS: packed, RECORD: text.encode()}):
             load_run(target)  # another process was first: keep its record, if it is whole
@@ -201,43 +219,137 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
         weights: False: a record without its weights is whole too, see :mod:`qrkd_lab.published`.
 
     Raises:
-        RecordError: there is no such folder; the record is cut, edited, of another format, not the
-            run its folder's name says, or its weights are missing, cut or changed.
+        RecordError: there is no such folder; the record is cut, edited, of another format, without
+            digests, not the run its folder's name says, or its weights are missing, cut or
+            changed; or a file cannot be read.
     """
     if not isinstance(weights, bool):
         raise TypeError(f"weights: expected True or False, got {weights!r}")
     path = expanded(path)
-    if not path.is_dir():
+    if not _there(path) or not os.path.isdir(path):
         raise RecordError(
             f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
         )
-    record = read_json(path / RECORD)
+    try:
+        record = checked_record(_content(path / RECORD))
+    except Unusable as error:
+        raise RecordError(f"{path} cannot be used: {RECORD} {error}") from error
+    except ValueError as error:
+        raise damaged(path, f"{RECORD} {error}") from error
+    if path.resolve().name != (name := record_place(record)[-1]):
+        raise RecordError(
+            f"{path} was edited or moved: it holds {name}. Give the folder that name, or move it "
+            "elsewhere."
+        )
+    held = weights or os.path.exists(path / WEIGHTS)
+    if held and file_sha256(path / WEIGHTS) != record["weights_sha256"]:
+        raise damaged(path, f"{WEIGHTS} was changed or cut: its digest does not match")
+    return Run(**{name: record[name] for name in FIELDS}, path=path)
+
+
+class Unusable(ValueError):
+    """A record that may be whole, but cannot be used; says why and what to do."""
+
+
+def checked_record(content: bytes) -> dict[str, Any]:
+    """The record in the content of a ``record.json``; all of it is checked, but not the weights.
+
+    Raises:
+        Unusable: it is of another format, has no digests, or was written as it is, and is wrong.
+        ValueError: what is wrong with it, in words that follow the file's name.
+    """
+    record = parsed_json(content)
     if record.get("format") != FORMAT:
         said = record.get("versions")
         writer = (said.get("qrkd_lab") if isinstance(said, dict) else None) or "of unknown version"
-        raise RecordError(
-            f"{path} was written by qrkd_lab {writer} in format {record.get('format')!r}; this "
-            f"version reads format {FORMAT}. Read it with that version, or delete the folder and "
-            "run again."
+        raise Unusable(
+            f"was written by qrkd_lab {writer} in format {record.get('format')!r:.60}; this "
+            f"version reads format {FORMAT}. Read it with that version, or move it elsewhere."
         )
-    if missing := sorted(FIELDS - record.keys()):
-        raise damaged(path, f"{RECORD} lacks {', '.join(missing)}")
-    if wrong := wrong_types(record):
-        raise damaged(path, f"{RECORD} has no usable {wrong}")
+    if not {"weights_sha256", "record_sha256"} & record.keys():
+        raise Unusable(
+            "has no digests, so nothing shows whether its numbers were edited. Early versions "
+            "wrote none: move it elsewhere, and run again."
+        )
+    wrong = _wrong(record)
     try:
-        key, name = run_key(record["settings"], record["data"]["sha256"]), _place(record)[-1]
-    except (KeyError, TypeError, AttributeError, RecordError) as error:
-        raise damaged(path, f"{RECORD} has no usable settings or data ({error})") from error
-    if record["key"] != key or path.resolve().name != name:
-        raise damaged(
-            path, f"it says {name}, its settings and data give key {key}: edited or moved"
+        unsealed(record, "record_sha256")
+        if not isinstance(record.get("weights_sha256"), str):
+            raise ValueError("was edited: weights_sha256 is missing")
+    except ValueError as error:
+        raise ValueError(f"has no usable {wrong}" if wrong else str(error)) from error
+    if wrong:
+        raise Unusable(
+            f"has no usable {wrong}. It is as it was written, by another program or version: move "
+            "it elsewhere, and run again."
         )
-    held = weights or (path / WEIGHTS).exists()
-    if held:
-        with open_weights(path / WEIGHTS, "numpy"):
-            pass
-    check_digests(path / RECORD, path / WEIGHTS if held else None, record)
-    return Run(**{name: record[name] for name in FIELDS}, path=path)
+    return record
+
+
+def _wrong(record: Mapping[str, Any]) -> str:
+    """What in a record is not as :class:`Run` says, in words; empty if all is."""
+    for name, kind in KINDS.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"{name}: expected {kind.__name__}, got {value!r:.60}"
+    data, metric, sizes = record["data"], record["metric"], ("train", "validation", "test")
+    numbers = [
+        *(("metrics", *item) for item in record["metrics"].items()),
+        *(("seconds", *item) for item in record["seconds"].items()),
+        ("seconds", "train", record["seconds"].get("train")),
+        ("parameters", "their number", record["parameters"]),
+        *(("data", size, data[size]) for size in sizes if size in data),
+    ]
+    for epoch in record["history"]:
+        if not isinstance(epoch, dict):
+            return f"history: expected one dictionary an epoch, got {epoch!r:.60}"
+        numbers += [("history", "epoch", epoch.get("epoch"))]
+        numbers += [("history", *item) for item in epoch.items() if item[1] is not None]
+    for name, what, number in numbers:
+        if not is_number(number):
+            return f"{name}: {what} is {number!r:.60}, not a number"
+    texts = {name: data[name] for name in ("name", "source", "sha256") if name in data}
+    texts |= {name: value for name, value in record["versions"].items() if value is not None}
+    if not all(isinstance(text, str) for text in (data.get("sha256"), *texts.values())):
+        return f"data or versions: expected text, got {texts!r:.200}"
+    if not record["metrics"]:
+        return "metrics: there is none"
+    if taken := COLUMNS & record["metrics"].keys():
+        return f"metrics: {min(taken)} is what a table of runs has already"
+    if not isinstance(metric.get("name"), str) or metric["name"] not in record["metrics"]:
+        return f"metrics: the metric {metric.get('name')!r:.60} is not among them"
+    if not isinstance(metric.get("higher_is_better"), bool):
+        return f"metric: higher_is_better is {metric.get('higher_is_better')!r:.60}, no truth value"
+    try:
+        key = run_key(record["settings"], data["sha256"])
+        record_place(record)
+    except RecordError as error:
+        return f"settings: {error}"
+    if record["key"] != key:
+        return f"key: it has key {record['key']:.60}, settings and data give {key}: edited or moved"
+    return ""
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except ValueError as error:
+        raise ValueError(f"cannot be read (it {error})") from error
+
+
+def _there(path: Path) -> bool:
+    """Whether something is at a path, be it a link to nothing.
+
+    Raises:
+        RecordError: nobody can say, for want of rights, say.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
 
 
 def find_run(
@@ -246,11 +358,11 @@ def find_run(
     """The run with this key if it is there and whole, None if it is not there.
 
     Raises:
-        RecordError: it is there but damaged (see :func:`load_run`).
+        RecordError: it is there and cannot be used (see :func:`load_run`).
     """
     settings = {"benchmark": benchmark, "scale": scale, "arm": arm, "seed": seed}
-    path = Path(expanded(root), *_place({"settings": settings, "key": key}))
-    return load_run(path) if os.path.lexists(path) else None
+    path = Path(expanded(root), *record_place({"settings": settings, "key": key}))
+    return load_run(path) if _there(path) else None
 
 
 def read_runs(
@@ -260,40 +372,62 @@ def read_runs(
     weights: bool = True,
     damaged: list[str] | None = None,
 ) -> list[Run]:
-    """All whole runs under ``root``, sorted; a damaged one is left out with a warning naming it.
+    """All whole runs under ``root``, sorted; any other is left out with a warning naming it.
 
     Other folders that lie there (data, say) are passed over. A ``root`` that does not exist holds
     no runs: the list is empty. ``weights`` as in :func:`load_run`. What is wrong with those that
     were left out is added to ``damaged``.
     """
-    runs = []
-    for path in sorted(expanded(root).glob(f"{benchmark or '*'}/{scale or '*'}/*")):
-        if path.name.startswith(".") or not is_record(path):
-            continue
+    runs, problems = [], []
+    for path in record_folders(expanded(root), problems, benchmark, scale):
         try:
             runs.append(load_run(path, weights))
         except RecordError as error:
-            warnings.warn(f"left out of the results: {error}", stacklevel=2)
-            if damaged is not None:
-                damaged.append(str(error))
+            problems.append(str(error))
+    for problem in problems:
+        warnings.warn(f"left out of the results: {problem}", stacklevel=2)
+    if damaged is not None:
+        damaged += problems
     order = ("benchmark", "scale", "arm", "seed")
     return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
 
 
 def record_folder(settings: Mapping[str, Any], data_sha256: str) -> str:
     """The name of the folder that holds the record of a run, once there is one."""
-    return _place({"settings": settings, "key": run_key(settings, data_sha256)})[-1]
+    return record_place({"settings": settings, "key": run_key(settings, data_sha256)})[-1]
 
 
-def is_record(path: Path) -> bool:
-    """Whether a folder is one of a record, whole or damaged: by its name, or by what it holds."""
-    return path.is_dir() and bool(_NAME.fullmatch(path.name) or (path / RECORD).exists())
+def record_folders(
+    root: Path, problems: list[str], benchmark: str | None = None, scale: str | None = None
+) -> Iterator[Path]:
+    """The folders of records under a root, whole or damaged: by their name, or what they hold.
+
+    Hidden ones are passed over. What cannot be listed is added to ``problems``.
+    """
+    for first in [root / benchmark] if benchmark else _folders(root, problems):
+        for second in [first / scale] if scale else _folders(first, problems):
+            for path in _folders(second, problems):
+                if _NAME.fullmatch(path.name) or os.path.lexists(path / RECORD):
+                    yield path
+
+
+def _folders(path: Path, problems: list[str]) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        why = error.strerror or str(error)
+        problems.append(f"{path} cannot be read ({why}): check its name and your rights to it.")
+        return []
+    return [path / name for name in names if name[0] != "." and os.path.isdir(path / name)]
 
 
 FIELDS = {item.name for item in fields(Run)} - {"path"}
 
 
-def _place(record: Mapping[str, Any]) -> tuple[str, str, str]:
+def record_place(record: Mapping[str, Any]) -> tuple[str, str, str]:
     """Benchmark, scale and folder name of a record; each must be a plain file name."""
     settings = record["settings"]
     if missing := [n for n in ("benchmark", "scale", "arm", "seed") if settings.get(n) is None]:

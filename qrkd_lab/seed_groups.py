@@ -26,12 +26,14 @@ from qrkd_lab.storage import (
     file_sha256,
     read_json,
     replacing,
+    sealed,
+    unsealed,
     writing,
 )
 
 __all__ = ["Outcome", "SeedGroup", "split_seeds"]
 
-STATE = "group.json"
+STATE, DIGEST = "group.json", "group_sha256"
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ class SeedGroup:
         "This" is these parameters, the notebook's present code and this version of the package.
         """
         try:
-            state = read_json(self.folder / STATE)
+            state = unsealed(read_json(self.folder / STATE), DIGEST)
             same = state.get("asked") == self._asked()
             if not same or not state["cause"] and file_sha256(self.copy) != state["copy_sha256"]:
                 return None
             return Outcome(state["cause"], state["seconds"])
-        except (RecordError, KeyError):
+        except (RecordError, KeyError, ValueError):
             return None
 
     def run(self, jobs: int = 1, progress: bool = False) -> Outcome:
@@ -115,7 +117,7 @@ class SeedGroup:
             cause = str(error) if known else f"{type(error).__name__}: {error}"
         outcome = Outcome(cause, round(time.monotonic() - started, 1))
         digest = None if cause else file_sha256(self.copy)
-        state = {"asked": asked, **vars(outcome), "copy_sha256": digest}
+        state = sealed({"asked": asked, **vars(outcome), "copy_sha256": digest}, DIGEST)
         try:
             with writing(str(self.folder), "out"), replacing(self.folder / STATE) as stream:
                 stream.write(json.dumps(state, indent=1).encode())

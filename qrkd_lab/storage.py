@@ -2,7 +2,9 @@
 
 A folder is written under a hidden name beside its final place, forced to the disk, and only then
 renamed. So a killed process, a full disk or a second process that writes the same folder never
-leave half of one; and what was damaged later is refused with a :class:`RecordError`.
+leave half of one; and what was damaged later is refused with a :class:`RecordError`. What the
+system does not let us read (no permission, a failing disk, too many open files) is not called
+damaged, and nobody is told to delete it.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -21,15 +24,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
-    "RecordError", "can_be_written", "canonical_sha256", "check_digests", "check_writable",
-    "damaged", "expanded", "file_sha256", "plain", "read_json", "replacing", "runs_folder",
-    "strict_json", "write_file", "write_folder", "writing", "wrong_types",
+    "RecordError", "Unreadable", "can_be_written", "canonical_sha256", "check_writable", "damaged",
+    "expanded", "file_sha256", "is_number", "parsed_json", "plain", "read_file", "read_json",
+    "reading", "replacing", "runs_folder", "sealed", "strict_json", "unreadable", "unsealed",
+    "write_file", "write_folder", "writing",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
 _FIRST = Path("notebooks", "00_quickstart.ipynb")  # by which the project's folder is known
 _OPTION = "runs_dir, or $QRKD_RUNS_DIR"
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
+LARGEST = 64 << 20  # bytes of a JSON file; a record of a hundred epochs has 50,000
 STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
 
 
@@ -76,6 +81,70 @@ def runs_folder(given: str | os.PathLike[str] | None = None) -> Path:
 def damaged(folder: Path, what: str) -> RecordError:
     """The error that says what is wrong with a folder, and what to do."""
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
+
+
+class Unreadable(RecordError):
+    """A file that may be whole, and that the system does not let us read."""
+
+
+def unreadable(path: Path, error: OSError | MemoryError) -> Unreadable:
+    """The error for what the system does not let us read: it may be whole."""
+    lack = "there is not enough memory" if isinstance(error, MemoryError) else ""
+    why = lack or error.strerror or str(error)
+    return Unreadable(
+        f"{path} cannot be read: {why}. It may be whole, so keep it. Mend the cause (rights, disk, "
+        "network, open files, memory), and try again."
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """An open file to read from; what the system refuses inside the block is a RecordError.
+
+    Raises:
+        ValueError: it is missing.
+        RecordError: it is there, and is no file, or cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _no_file(path)
+            yield stream
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise _no_file(path) from error
+        raise ValueError("is missing") from error
+    except IsADirectoryError as error:
+        raise _no_file(path) from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe would have us wait for somebody who writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _no_file(path: Path) -> RecordError:
+    kind = "a folder" if os.path.isdir(path) else "a pipe or device"
+    what = kind if os.path.exists(path) else f"a link to {os.readlink(path)}, which is not there"
+    return RecordError(
+        f"{path} is {what}, where a file is expected: put the file back, or move this elsewhere "
+        "and run again."
+    )
+
+
+def read_file(path: Path, most: int | None = LARGEST) -> bytes:
+    """The content of a file; with ``most`` None, however long it is.
+
+    Raises:
+        ValueError: it is missing or longer than ``most`` bytes, in words that follow its name.
+        RecordError: it is there, and is no file, or cannot be read.
+    """
+    with reading(path) as stream:
+        if most is not None and os.fstat(stream.fileno()).st_size > most:
+            raise ValueError(f"holds more than {most:,} bytes")
+        return stream.read()
 
 
 @contextmanager
@@ -214,14 +283,18 @@ def plain(value: Any, where: str) -> Any:  # noqa: ANN401
     Raises:
         RecordError: something in ``value`` is no JSON, or not finite; names it, from ``where`` on.
     """
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        if value.isascii() or value.encode(errors="ignore").decode() == value:
+            return value
+        raise RecordError(f"{where} is {value!a:.60}: a record holds text that is Unicode.")
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)
         raise RecordError(f"{where} is {value}: a record holds finite numbers. Did it diverge?")
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: plain(item, f"{where}.{name}") for name, item in value.items()}
+        return {plain(name, where): plain(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     raise RecordError(
@@ -234,7 +307,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The dictionary in a file of strict JSON.
 
     Raises:
-        RecordError: the file is missing, cut or holds something else: its folder is damaged.
+        RecordError: the file is missing, cut or holds something else, so that its folder is
+            damaged; or it cannot be read.
     """
     try:
         return strict_json(path)
@@ -247,14 +321,37 @@ def strict_json(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: what is wrong with the file, in words that follow its name.
+        RecordError: it is there, and is no file, or cannot be read.
     """
     try:
-        held = plain(json.loads(path.read_bytes()), "record")
-    except (OSError, ValueError, RecursionError, RecordError) as error:
+        content = read_file(path)
+    except ValueError as error:
+        raise ValueError(f"cannot be read (it {error})") from error
+    return parsed_json(content)
+
+
+def parsed_json(content: bytes) -> dict[str, Any]:
+    """The dictionary in the content of a file of strict JSON.
+
+    Raises:
+        ValueError: what is wrong with it, in words that follow the file's name.
+    """
+    try:
+        held = plain(json.loads(content, object_pairs_hook=_each_once), "record")
+    except (ValueError, RecursionError, RecordError) as error:
         raise ValueError(f"cannot be read ({error})") from error
     if not isinstance(held, dict):
         raise ValueError("holds no dictionary")
     return held
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary; of two values by one name, which is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r:.60} is there twice")
+    return found
 
 
 def canonical_sha256(value: Any) -> str:  # noqa: ANN401
@@ -268,57 +365,43 @@ def canonical_sha256(value: Any) -> str:  # noqa: ANN401
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sealed(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Plain JSON values with their own digest under a name.
+
+    Example:
+        >>> unsealed(sealed({"a": 1}, "sha256"), "sha256")
+        {'a': 1}
+    """
+    return {**content, name: canonical_sha256(content)}
+
+
+def unsealed(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values without their digest.
+
+    Raises:
+        ValueError: there is no digest, or it is that of other values; in words that follow a
+            file's name.
+    """
+    rest = {key: value for key, value in content.items() if key != name}
+    if content.get(name) != canonical_sha256(rest):
+        raise ValueError("was edited: its digest does not match")
+    return rest
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content.
 
     Raises:
-        RecordError: the file cannot be read: its folder is damaged.
+        RecordError: the file is missing, so that its folder is damaged; or it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise damaged(path.parent, f"{path.name} cannot be read ({error})") from error
+    except ValueError as error:
+        raise damaged(path.parent, f"{path.name} {error}") from error
 
 
-KINDS: dict[str, type] = {
-    "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
-    "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
-}  # fmt: skip
-
-
-def wrong_types(record: Mapping[str, Any]) -> str:
-    """What in a record is not as :class:`~qrkd_lab.runs.Run` says, in words; empty if all is."""
-    for name, kind in KINDS.items():
-        if not isinstance(record[name], kind) or isinstance(record[name], bool):
-            return f"{name}: expected {kind.__name__}, got {record[name]!r:.60}"
-    for name in ("metrics", "seconds"):
-        for what, number in record[name].items():
-            if not isinstance(number, int | float) or isinstance(number, bool):
-                return f"{name}: {what} is {number!r:.60}, not a number"
-    if not all(isinstance(epoch, dict) for epoch in record["history"]):
-        return "history: expected one dictionary an epoch"
-    if not record["metrics"]:
-        return "metrics: there is none"
-    if (name := record["metric"].get("name")) is not None and name not in list(record["metrics"]):
-        return f"metrics: the metric {name!r:.60} is not among them"
-    return ""
-
-
-def check_digests(record_file: Path, weights_file: Path | None, record: Mapping[str, Any]) -> None:
-    """Raise RecordError if the record or the weights (if there are any) are not what was written.
-
-    A record with neither digest is from before there were any; one with only one was edited.
-    """
-    digests = {"weights_sha256", "record_sha256"} & record.keys()
-    if not digests:
-        return
-    rest = {name: value for name, value in record.items() if name != "record_sha256"}
-    if len(digests) == 1 or record["record_sha256"] != canonical_sha256(rest):
-        raise damaged(
-            record_file.parent, f"{record_file.name} was edited: its digest does not match"
-        )
-    if weights_file is not None and record["weights_sha256"] != file_sha256(weights_file):
-        raise damaged(
-            record_file.parent, f"{weights_file.name} was changed: its digest does not match"
-        )
+def is_number(value: Any) -> bool:  # noqa: ANN401
+    """Whether a JSON value is a finite number that a float holds; true and false are none."""
+    whole = type(value) is int and abs(value) <= 2**53
+    return whole or isinstance(value, float) and math.isfinite(value)

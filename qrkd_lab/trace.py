@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from qrkd_lab.storage import (
     RecordError,
-    canonical_sha256,
     expanded,
+    is_number,
     plain,
     replacing,
+    sealed,
     strict_json,
+    unsealed,
     writing,
 )
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "Trace", "Trial", "best_weights", "exact", "read_trace", "weight_settings"]
 
 FILE, DIGEST = "tuning.json", "trace_sha256"
+_AGAIN = " this file, and tune again; the records beside it stay as they are."
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class Trace:
         trace = plain({"format": 1} | asdict(self), "trace")
         if not self.overrides:  # as in every trace before there were any, byte for byte
             del trace["overrides"]
-        trace[DIGEST] = canonical_sha256(trace)
+        trace = sealed(trace, DIGEST)
         with writing(f"the trace in {path.parent}"), replacing(path) as stream:
             stream.write((json.dumps(trace, indent=1, allow_nan=False) + "\n").encode())
         return path
@@ -210,20 +213,36 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     """The trace in a file, or in the folder ``<root>/<benchmark>/<scale>`` that holds it.
 
     Raises:
-        RecordError: it is missing, cut or edited.
+        RecordError: it is missing, cut, edited or of another version; or it cannot be read.
     """
     path = expanded(path)
     path = path / FILE if path.is_dir() else path
-    again = "Delete this file and tune again; the records beside it stay as they are."
     try:
-        held = strict_json(path)
+        held = unsealed(strict_json(path), DIGEST)
     except ValueError as error:
-        raise RecordError(f"{path} {error}. {again}") from error
-    digest = held.pop(DIGEST, None)
-    if held.pop("format", None) != 1 or digest != canonical_sha256({"format": 1} | held):
-        raise RecordError(f"{path} was edited, or written by another version. {again}")
-    trials = tuple(Trial(**trial) for trial in held.pop("trials"))
-    return Trace(**held | {"weights": tuple(held["weights"]), "trials": trials})
+        raise RecordError(f"{path} {error}. Delete{_AGAIN}") from error
+    try:
+        if (number := held.pop("format", None)) != 1:
+            raise ValueError(f"is of format {number!r:.60}, and this version reads format 1")
+        trials = tuple(Trial(**trial) for trial in held.pop("trials"))
+        trace = Trace(**held | {"weights": tuple(held["weights"]), "trials": trials})
+        scores = [trial.score for trial in trials if trial.score is not None]
+        sizes = [(trial.weight, trial.seconds, trial.seed) for trial in trials]
+        counts = [*trace.weights, trace.epochs, trace.full_epochs, *scores, *sum(sizes, ())]
+        if not all(map(is_number, counts)) or not isinstance(trace.data["sha256"], str):
+            raise ValueError("is no trace: numbers and the data's sha256 are expected")
+        if not trials or not isinstance(trace.higher_is_better, bool):
+            raise ValueError("is no trace: trials are expected, and which way the metric goes")
+        texts = [trace.benchmark, trace.scale, trace.metric, trace.data.get("name")]
+        texts += [text for trial in trials for text in (trial.arm, trial.stage)]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("is no trace: names are expected to be text")
+        dict(trace.overrides), dict(trace.versions)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} is no trace ({error!r}). Move{_AGAIN}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} {error}. Move{_AGAIN}") from error
+    return trace
 
 
 def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:

@@ -39,12 +39,15 @@ from qrkd_lab.settings import Settings
 from qrkd_lab.storage import (
     canonical_sha256,
     check_writable,
+    damaged,
     plain,
     read_json,
     runs_folder,
+    sealed,
+    unsealed,
     write_folder,
 )
-from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
+from qrkd_lab.trace import DIGEST, Trace, Trial, best_weights, read_trace, weight_settings
 from qrkd_lab.turns import alone
 from qrkd_lab.workers import failure
 
@@ -223,7 +226,7 @@ def _trials(
     # number is part of the platform's name, is no reason to train again.
     by = {name: number for name, number in versions().items() if name != "platform"}
     trained = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
-    trained |= {"versions": by, "device": str(benchmark.device)}
+    trained |= {"versions": by, "device": str(benchmark.device), "format": 2}  # 2: with a digest
     name = f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
     place = _home(runs_dir, benchmark.settings) / name
     if not place.exists():
@@ -233,8 +236,15 @@ def _trials(
             | {"score": score, "seconds": seconds}
             for (arm, weight, _), (score, seconds) in zip(candidates, scores, strict=True)
         ]
-        write_folder(place, {TRIALS: json.dumps(plain({"trials": trials}, "trials")).encode()})
-    return [Trial(**trial) for trial in read_json(place / TRIALS)["trials"]]
+        made = sealed(plain({"of": name, "trials": trials}, "trials"), DIGEST)
+        write_folder(place, {TRIALS: json.dumps(made).encode()})
+    try:
+        held = unsealed(read_json(place / TRIALS), DIGEST)
+        if held.get("of") != name:
+            raise ValueError("was moved: it holds other trials")
+        return [Trial(**trial) for trial in held["trials"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(place, f"{TRIALS} {error}") from error
 
 
 def _home(runs_dir: Path, settings: Settings) -> Path:

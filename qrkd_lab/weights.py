@@ -1,18 +1,17 @@
-"""Weights as safetensors: tied ones are stored once, and a file that was cut is damage."""
+"""Weights as safetensors: tied ones are stored once; and whether they are those of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qrkd_lab.storage import damaged
+from qrkd_lab.storage import damaged, unreadable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["open_weights", "pack_weights", "read_weights"]
+__all__ = ["odd_tensors", "pack_weights", "read_weights"]
 
 
 def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
@@ -30,26 +29,42 @@ def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice."""
-    with open_weights(path, "pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}
-        aliases = file.metadata() or {}
+    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice.
+
+    Raises:
+        RecordError: the file is missing or cut, so that its folder is damaged; or it cannot be
+            read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}
+            aliases = file.metadata() or {}
+    except (FileNotFoundError, SafetensorError) as error:
+        raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
     if lost := sorted(set(aliases.values()) - found.keys()):
         raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
     return found | {alias: found[name] for alias, name in aliases.items()}
 
 
-@contextmanager
-def open_weights(path: Path, framework: str) -> Iterator[Any]:
-    """The open weights; opening checks that the header is whole and covers the file's length.
+def odd_tensors(found: Any, expected: Mapping[str, Tensor]) -> str:  # noqa: ANN401
+    """What in ``found`` is not a tensor of the expected name, type and shape; empty if all are.
 
-    Raises:
-        RecordError: the file is missing or cut: its folder is damaged.
+    To be asked before anything is copied: an optimiser trusts the sizes of its tensors.
     """
-    from safetensors import SafetensorError, safe_open
+    from torch import Tensor
 
-    try:
-        with safe_open(path, framework=framework) as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
+    if not isinstance(found, Mapping) or found.keys() != expected.keys():
+        got = sorted(map(str, found)) if isinstance(found, Mapping) else found
+        return f"expected {', '.join(sorted(expected)) or 'nothing'}, got {got!r:.200}"
+    for name, tensor in expected.items():
+        kind = (tensor.dtype, tensor.shape, tensor.layout)
+        one = found[name]
+        is_one = isinstance(one, Tensor) and not one.is_meta
+        if not is_one or (one.dtype, one.shape, one.layout) != kind:
+            got = f"{one.dtype} {tuple(one.shape)}" if is_one else repr(one)
+            return f"{name}: expected {tensor.dtype} {tuple(tensor.shape)}, got {got:.200}"
+    return ""

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import io
 import os
+import random
 import resource
 import signal
 import time
@@ -182,3 +183,45 @@ def no_file_longer_than(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, old)
+
+
+def flipped(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """The content with one bit turned, at ``count`` random places."""
+    places = random.Random(seed)
+    for _ in range(count):
+        changed = bytearray(content)
+        changed[places.randrange(len(content))] ^= 1 << places.randrange(8)
+        yield bytes(changed)
+
+
+@contextmanager
+def refusing(name: str, code: int) -> Iterator[None]:
+    """A system that does not open files whose path ends so: a wrong right, a failing disk."""
+    real = os.open
+
+    def open_(path: Any, *more: Any, **named: Any) -> int:  # noqa: ANN401
+        if str(path).endswith(name):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "open", open_)
+        yield
+
+
+REFUSALS = [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM]
+
+
+def _a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _a_link(path: Path) -> None:
+    path.symlink_to("not there")
+
+
+NO_FILES = {"pipe": _a_pipe, "folder": _a_folder, "link": _a_link}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from qrkd_lab.errand import away, pack, receive, unpack
 from qrkd_lab.recipe import Recipe
 from qrkd_lab.runs import RecordError
+from qrkd_lab.storage import sealed
+from tests.hazards import flipped
 from tests.records.made_runs import keep, made_run
 
 
@@ -30,6 +33,65 @@ def test_a_record_that_was_damaged_on_its_way_is_refused(run, tmp_path):
     cut = {name: content[:-1] for name, content in parcel.files.items()}
     with pytest.raises(RecordError, match="damaged"):
         unpack(dataclasses.replace(parcel, files=cut), tmp_path / "here")
+
+
+def forged(run, **changes):
+    """The files of a record that says something else, with the digest of that."""
+    record = json.loads((run.path / "record.json").read_text()) | changes
+    del record["record_sha256"]
+    return {"record.json": json.dumps(sealed(record, "record_sha256")).encode()}
+
+
+BAD = {
+    "up": lambda parcel, run: {"place": "../../out"},
+    "absolute": lambda parcel, run: {"place": "/digits/smoke/x"},
+    "elsewhere": lambda parcel, run: {"place": parcel.place.replace("digits", "mnist")},
+    "no text": lambda parcel, run: {"place": None},
+    "no files": lambda parcel, run: {"files": None},
+    "a path": lambda parcel, run: {"files": parcel.files | {"../../out": b"x"}},
+    "an absolute path": lambda parcel, run: {"files": parcel.files | {"/out": b"x"}},
+    "another file": lambda parcel, run: {"files": parcel.files | {"more": b"x"}},
+    "no weights": lambda parcel, run: {"files": {"record.json": parcel.files["record.json"]}},
+    "text for bytes": lambda parcel, run: {"files": dict.fromkeys(parcel.files, "x")},
+    "empty": lambda parcel, run: {"files": dict.fromkeys(parcel.files, b"")},
+    "other weights": lambda parcel, run: {"files": parcel.files | {"weights.safetensors": b"x"}},
+    "other seed": lambda parcel, run: {
+        "files": parcel.files | forged(run, settings={**run.settings, "seed": 9})
+    },
+    "no metric": lambda parcel, run: {"files": parcel.files | forged(run, metric={})},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_nothing_is_written_before_all_is_checked(run, tmp_path, kind):
+    parcel = pack(run)
+    before = sorted(tmp_path.rglob("*"))
+    bad = dataclasses.replace(parcel, **BAD[kind](parcel, run))
+    with pytest.raises(RecordError, match="came damaged .*Nothing was written") as caught:
+        unpack(bad, tmp_path / "here")
+    assert "elete" not in str(caught.value) and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+def test_a_turned_bit_changes_no_number(run, tmp_path, name):
+    parcel, home = pack(run), tmp_path / "here"
+    for content in flipped(parcel.files[name], 60):
+        bad = dataclasses.replace(parcel, files=parcel.files | {name: content})
+        try:
+            assert unpack(bad, home) == run
+        except RecordError:
+            assert not home.exists()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_what_else_lies_beside_a_record_stays_behind(run):
+    (run.path / ".DS_Store").write_text("x")
+    assert pack(run).files.keys() == {"record.json", "weights.safetensors"}
+
+
+def test_the_record_of_another_seed_is_not_taken(run, tmp_path):
+    runs, lost = receive(4, [pack(run)], tmp_path / "here")
+    assert not runs and "nobody asked for" in lost[0]
 
 
 def test_a_folder_that_cannot_be_written_takes_no_other_seed_down(run, tmp_path):

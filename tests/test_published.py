@@ -12,6 +12,7 @@ from qrkd_lab.__main__ import main
 from qrkd_lab.benchmarks import BENCHMARKS, benchmark_settings
 from qrkd_lab.published import has_weights, publish, published_runs, published_seeds
 from qrkd_lab.runs import RecordError, load_run
+from qrkd_lab.storage import canonical_sha256, file_sha256
 from tests.records.made_runs import keep, made_run
 
 SMALL = {"scale": "smoke", "train_size": 128, "validation_size": 100, "progress": False}
@@ -135,6 +136,28 @@ def test_what_is_published_from_a_folder_of_two_kinds_has_the_default_settings(t
 def test_publishing_twice_keeps_what_is_there(study, tmp_path):
     assert publish(study.runs, tmp_path) == 6
     assert publish(study.runs, tmp_path) == 0
+
+
+KEPT = {  # by benchmark: how many records, and a digest of their places and files
+    "cifar10": (65, "95d97f23b2a5ebbe"),
+    "imdb": (24, "fc622b36127a6949"),
+    "mnist": (65, "bf8438a731ba399d"),
+    "ptb": (24, "d92ff4555915befe"),
+    "wikitext2": (24, "99f8fe50d5800389"),
+}
+
+
+def test_no_published_record_was_changed():
+    """Keys are in the names of the folders: they follow from settings and data, now as then."""
+    if not published.PUBLISHED.exists():
+        pytest.skip("no results/ beside the package: it is not a checkout")
+    found = {}
+    for folder in sorted(published.PUBLISHED.glob("*/laptop")):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        held = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        records = sum(path.name == "record.json" for path in files)
+        found[folder.parent.name] = records, canonical_sha256(held)[:16]
+    assert found == KEPT
 
 
 def test_the_records_of_the_kit_are_whole_and_of_its_own_default_settings():

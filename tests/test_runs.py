@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qrkd_lab import runs
+from qrkd_lab.records.shelf import Shelf
 from qrkd_lab.runs import RecordError, Run, find_run, load_run, read_runs, run_key, save_run
+from qrkd_lab.storage import sealed
+from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
 
@@ -214,7 +218,7 @@ DAMAGE = {
     "list": (lambda p: (p / "record.json").write_text("[]"), "no dictionary"),
     "no record": (lambda p: (p / "record.json").unlink(), "record.json cannot be read"),
     "no weights": (lambda p: (p / "weights.safetensors").unlink(), "weights.safetensors is miss"),
-    "cut weights": (cut_weights, "weights.safetensors is missing or cut"),
+    "cut weights": (cut_weights, "weights.safetensors was changed or cut"),
     "lacks": (lambda p: edit(p, settings=None), "no usable settings"),
     "other settings": (lambda p: edit(p, settings=dict(make_run(seed=9).settings)), "edited"),
     "other key": (lambda p: edit(p, key="0" * 16), "edited"),
@@ -222,13 +226,133 @@ DAMAGE = {
 }
 
 
-def test_records_from_before_the_digests_are_read(tmp_path: Path) -> None:
+def test_an_edited_record_without_its_digests_is_refused(tmp_path: Path) -> None:
+    """It may be one of an early version, and whole: nobody is told to delete it."""
     path = save_run(make_run(), WEIGHTS, tmp_path)
+    edit(path, metrics={"test_accuracy": 0.99})
     drop(path, "weights_sha256", "record_sha256")
-    assert load_run(path) == make_run()
-    edit(path, metrics={})
-    with pytest.raises(RecordError, match="no usable metrics"):
+    with pytest.raises(RecordError, match="has no digests") as caught:
         load_run(path)
+    assert "damaged" not in str(caught.value) and "elete" not in str(caught.value)
+    with pytest.warns(UserWarning, match="has no digests"):
+        assert read_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+def test_a_turned_bit_changes_no_number(tmp_path: Path, name: str) -> None:
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    whole, kept = (path / name).read_bytes(), 0
+    for content in (*flipped(whole, 150), whole[:-1], b"", whole + b"x", whole * 2):
+        (path / name).write_bytes(content)
+        try:
+            found = load_run(path)
+        except RecordError:
+            continue
+        kept += 1
+        assert found == run and torch.equal(found.weights()["layer.bias"], WEIGHTS["layer.bias"])
+    assert kept < 10, "only white space says nothing"
+
+
+def test_weights_that_changed_after_their_record_was_read_are_noticed(tmp_path: Path) -> None:
+    run = load_run(save_run(make_run(), WEIGHTS, tmp_path))
+    flip_weights(run.path)
+    with pytest.raises(RecordError, match="weights.safetensors was changed"):
+        run.weights()
+
+
+def forge(path: Path, changes: dict[str, Any]) -> None:
+    """Change a record, and give it the digest of what it says now."""
+    record = json.loads((path / "record.json").read_text()) | changes
+    del record["record_sha256"]
+    (path / "record.json").write_text(json.dumps(sealed(record, "record_sha256")))
+
+
+ODD = {
+    "no metric": {"metric": {}},
+    "metric without direction": {"metric": {"name": "test_accuracy"}},
+    "direction as text": {"metric": {"name": "test_accuracy", "higher_is_better": "yes"}},
+    "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
+    "huge metric": {"metrics": {"test_accuracy": 10**400}},
+    "truth as metric": {"metrics": {"test_accuracy": True}},
+    "metric by a column's name": {"metrics": {"test_accuracy": 0.1, "arm": 0.2}},
+    "no seconds": {"seconds": {}},
+    "seconds as text": {"seconds": {"train": "1"}},
+    "data without hash": {"data": {"name": "digits"}},
+    "hash as number": {"data": {"sha256": 3}},
+    "source as list": {"data": {"sha256": "ab12", "source": ["x"]}},
+    "sizes as text": {"data": {"sha256": "ab12", "train": "many"}},
+    "history as text": {"history": ["x"]},
+    "history without epoch": {"history": [{"task": 2.3}]},
+    "text in history": {"history": [{"epoch": 1, "task": "x"}]},
+    "huge epoch": {"history": [{"epoch": 10**30}]},
+    "versions as numbers": {"versions": {"torch": 2.1}},
+    "huge parameters": {"parameters": 10**30},
+    "finished as number": {"finished": 3},
+    "no settings": {"settings": {}},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path: Path, kind: str) -> None:
+    """It is whole by its digests, so nobody is told to delete it."""
+    good = make_run(seed=0)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
+    forge(path, ODD[kind])
+    with pytest.raises(RecordError, match="cannot be used: record.json has no usable") as caught:
+        load_run(path)
+    assert str(path) in str(caught.value) and "elete" not in str(caught.value)
+    with pytest.warns(UserWarning, match=path.name):
+        assert read_runs(tmp_path) == [good]
+    contents = Shelf().look([tmp_path])
+    assert list(contents.runs) == [good] and path.name in contents.problems[0]
+    if kind != "no settings":  # what cannot be read again cannot be written either
+        with pytest.raises(RecordError, match="cannot be recorded"):
+            save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_stops_nobody(tmp_path: Path, name: str, kind: str) -> None:
+    good = make_run(seed=0)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
+    (path / name).unlink()
+    NO_FILES[kind](path / name)
+    with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
+        assert read_runs(tmp_path) == [good]
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path: Path, name: str, code: int) -> None:
+    run = make_run()
+    path, shelf = save_run(run, WEIGHTS, tmp_path), Shelf()
+    with refusing(name, code), pytest.warns(UserWarning) as caught:
+        assert read_runs(tmp_path) == [] and not shelf.look([tmp_path]).runs
+        with pytest.raises(RecordError, match="keep it"):
+            find_run(tmp_path, "digits", "smoke", "qrkd", 0, run.key)
+    said = str(caught[0].message)
+    assert str(path / name) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert list(shelf.look([tmp_path]).runs) == [run], "it is tried again"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401
+    save_run(make_run(), WEIGHTS, tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert len(read_runs(tmp_path)) == 1
+    real = os.lstat
+
+    def refuse(path: Any, **named: Any) -> Any:  # noqa: ANN401
+        if "qrkd-seed0" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **named)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(RecordError, match="Permission denied. It may be whole"):
+        find_run(tmp_path, "digits", "smoke", "qrkd", 0, make_run().key)
 
 
 def test_the_digests_are_those_of_the_files(tmp_path: Path) -> None:

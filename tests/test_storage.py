@@ -23,13 +23,16 @@ from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_r
 from qrkd_lab.storage import (
     check_writable,
     expanded,
+    file_sha256,
     plain,
+    read_file,
     read_json,
+    reading,
     replacing,
     runs_folder,
     write_folder,
 )
-from tests.hazards import disk_that_ends, no_file_longer_than
+from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
 
 SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
          "progress": False}  # fmt: skip
@@ -40,15 +43,23 @@ def make_run(seed: int = 0) -> Run:
     settings = {"benchmark": "digits", "scale": "smoke", "arm": "qrkd", "seed": seed}
     return Run(
         settings=settings, key=run_key(settings, "ab12"), versions={}, device="cpu",
-        data={"sha256": "ab12"}, metric={}, parameters=8, history=[],
-        metrics={"test_accuracy": 0.1}, seconds={}, finished="",
+        data={"sha256": "ab12"}, metric={"name": "test_accuracy", "higher_is_better": True},
+        parameters=8, history=[], metrics={"test_accuracy": 0.1}, seconds={"train": 1.0},
+        finished="",
     )  # fmt: skip
 
 
 # What lies in a folder
 
 
-@pytest.mark.parametrize("content", [b'{"a": NaN}', b'{"a": 1', b"[]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": 1', b"[]", b"\xff", b"[" * 100_000,
+        b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": 1, "a": 2}', b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": ' + b"9" * 5_000 + b"}", b'{"a": "\\ud800"}', b'{"\\ud800": 1}',
+    ],
+)  # fmt: skip
 def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(content)
@@ -64,6 +75,40 @@ def test_plain_is_a_copy_whose_tuples_are_lists() -> None:
     assert copy == {"a": [1, 2.5, None], "b": {"c": "x"}} and copy["b"] is not given["b"]
     with pytest.raises(RecordError, match=r"here.a\[0\] is a set"):
         plain({"a": [{1}]}, "here")
+
+
+@pytest.mark.parametrize("read", [read_json, file_sha256, read_file])
+@pytest.mark.parametrize("code", REFUSALS)
+def test_what_the_system_refuses_is_no_damage(tmp_path: Path, read: Any, code: int) -> None:  # noqa: ANN401
+    (path := tmp_path / "record.json").write_text("{}")
+    with refusing(path.name, code), pytest.raises(RecordError) as caught:
+        read(path)
+    said = str(caught.value)
+    assert os.strerror(code) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+
+
+@pytest.mark.parametrize("read", [read_json, file_sha256, read_file])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_named(tmp_path: Path, read: Any, kind: str) -> None:  # noqa: ANN401
+    NO_FILES[kind](tmp_path / "record.json")
+    with pytest.raises(RecordError, match=f"record.json is a {kind}") as caught:
+        read(tmp_path / "record.json")
+    assert "damaged" not in str(caught.value) and "elete" not in str(caught.value)
+
+
+def test_a_file_that_needs_more_memory_than_there_is_is_no_damage(tmp_path: Path) -> None:
+    (path := tmp_path / "record.json").write_text("{}")
+    with pytest.raises(RecordError, match="not enough memory. It may be whole"), reading(path):
+        raise MemoryError
+
+
+def test_no_more_is_read_than_a_record_can_have(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)  # a hole, which takes no room on the disk
+    with pytest.raises(RecordError, match="holds more than 67,108,864 bytes"):
+        read_json(path)
 
 
 # What interrupts a save

@@ -13,8 +13,9 @@ from qrkd_lab.notebook_parameters import parse_parameters
 from qrkd_lab.published import PUBLISHED
 from qrkd_lab.reporting import tuned
 from qrkd_lab.settings import Settings
-from qrkd_lab.storage import RecordError
-from qrkd_lab.trace import Trace, Trial, best_weights, read_trace, weight_settings
+from qrkd_lab.storage import RecordError, sealed, unsealed
+from qrkd_lab.trace import DIGEST, Trace, Trial, best_weights, read_trace, weight_settings
+from tests.hazards import flipped
 
 
 def trial(arm, weight, seed, score, stage="kernel"):
@@ -137,7 +138,7 @@ def test_what_was_edited_or_cut_is_refused(trace, tmp_path):
     with pytest.raises(RecordError, match="was edited"):
         read_trace(path)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(RecordError, match=f"^{path} cannot be read .*Delete this file and tune"):
+    with pytest.raises(RecordError, match=f"^{path} cannot be read .*Delete this file, and tune"):
         read_trace(path.parent)
     with pytest.raises(RecordError, match="cannot be read"):
         read_trace(tmp_path)
@@ -147,3 +148,42 @@ def test_a_folder_that_cannot_be_written_is_said(trace, tmp_path):
     (tmp_path / "digits").write_text("a file")
     with pytest.raises(RecordError, match="cannot be written"):
         trace.save(tmp_path)
+
+
+def test_a_turned_bit_changes_no_number(trace, tmp_path):
+    path = trace.save(tmp_path)
+    whole, kept = path.read_bytes(), 0
+    for content in flipped(whole, 150):
+        path.write_bytes(content)
+        try:
+            assert read_trace(path) == trace
+            kept += 1
+        except RecordError:
+            pass
+    assert kept < 75, "only white space says nothing"
+
+
+ODD = {
+    "no trials": {"trials": []},
+    "trials as text": {"trials": "x"},
+    "odd trial": {"trials": [{"arm": "kd"}]},
+    "score as text": {"trials": [dataclasses.asdict(trial("kd", 0.1, 0, "x", "kd"))]},
+    "arm as number": {"trials": [dataclasses.asdict(trial(3, 0.1, 0, 0.5, "kd"))]},
+    "weights as text": {"weights": ["x"]},
+    "one weight": {"weights": 1.0},
+    "epochs as text": {"epochs": "1"},
+    "no data": {"data": {}},
+    "direction": {"higher_is_better": "yes"},
+    "unknown": {"more": 1},
+    "another format": {"format": 2},
+    "overrides": {"overrides": 3},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_was_forged_is_no_trace(trace, tmp_path, kind):
+    path = trace.save(tmp_path)
+    held = unsealed(json.loads(path.read_text()), DIGEST)
+    path.write_text(json.dumps(sealed(held | ODD[kind], DIGEST)))
+    with pytest.raises(RecordError, match="tuning.json is .*Move this file"):
+        read_trace(path)

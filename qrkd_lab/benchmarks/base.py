@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from qrkd_lab.arms import TEACHER
 from qrkd_lab.objective import Outputs
-from qrkd_lab.runs import Run
+from qrkd_lab.runs import RecordError, Run
 from qrkd_lab.scores import Scores
 from qrkd_lab.seeds import derived_seed, generator
 from qrkd_lab.settings import Settings
+from qrkd_lab.weights import odd_tensors
 
 __all__ = ["Benchmark"]
 
@@ -69,10 +70,17 @@ class Benchmark(ABC):
         """A fresh, untrained student; the same for the same seed, whatever the arm."""
 
     def model(self, run: Run) -> nn.Module:
-        """The trained teacher or student of a record, ready to be asked."""
+        """The trained teacher or student of a record, ready to be asked.
+
+        Raises:
+            RecordError: its weights are not those of this benchmark's models, or not readable.
+        """
         seed = run.settings["seed"]
         model = self.teacher(seed) if run.settings["arm"] == TEACHER else self.student(seed)
-        model.load_state_dict(run.weights())
+        weights = run.weights()
+        if odd := odd_tensors(weights, model.state_dict()):
+            raise RecordError(f"the weights of {run.path} are of another model: {odd}")
+        model.load_state_dict(weights)
         return model.eval()
 
     def export(self, run: Run, folder: str | Path) -> Path:

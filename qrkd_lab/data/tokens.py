@@ -27,6 +27,7 @@ from qrkd_lab.data.fetch import CACHE_DIR_VARIABLE, DataError
 from qrkd_lab.data.tokenizer import pieces
 from qrkd_lab.storage import (
     RecordError,
+    Unreadable,
     canonical_sha256,
     file_sha256,
     read_json,
@@ -191,7 +192,7 @@ def open_tokens(folder: Path) -> tuple[dict[str, Tokens], str] | None:
         or was damaged, in which case it is moved out of the way.
 
     Raises:
-        DataError: A damaged folder cannot be moved.
+        DataError: A damaged folder cannot be moved, or the folder cannot be read just now.
     """
     if not folder.is_dir():
         return None
@@ -206,6 +207,8 @@ def open_tokens(folder: Path) -> tuple[dict[str, Tokens], str] | None:
             part, name, _ = file.split(".")
             parts.setdefault(part, {})[name] = np.load(folder / file, mmap_mode="r")
         opened = {part: Tokens(**found) for part, found in parts.items()}
+    except Unreadable as error:
+        raise DataError(str(error)) from error
     except (RecordError, OSError, TypeError, ValueError):
         warnings.warn(f"{folder} is damaged; encoding the text again.", stacklevel=3)
         _remove(folder)

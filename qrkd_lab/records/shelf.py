@@ -8,11 +8,11 @@ instead of warning; and it passes over folders that are no records (data, notebo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, is_record, load_run
+from qrkd_lab.runs import RECORD, WEIGHTS, RecordError, Run, load_run, record_folders
 from qrkd_lab.storage import expanded
 
 __all__ = ["Contents", "Shelf"]
@@ -24,7 +24,8 @@ class Contents:
 
     Attributes:
         runs: the whole ones, folder by folder, sorted by benchmark, scale, arm and seed.
-        problems: a sentence for each record or folder that cannot be read.
+        problems: a sentence for each record or folder that cannot be read; it is tried again the
+            next time.
         missing: folders that are not there.
         new: how many records were not there, or not so, the last time.
         gone: how many are not there any more.
@@ -57,11 +58,13 @@ class Shelf:
         roots = [expanded(folder) for folder in folders]
         missing = [root for root in roots if not os.path.exists(root)]
         for root in roots:
-            for path in _records(root, problems) if root not in missing else ():
+            for path in record_folders(root, problems):
                 stamp = _stamp(path)
                 known = self._known.get(path)
-                if known is None or known[0] != stamp:
-                    known, new = (stamp, _read(path)), new + 1
+                changed = known is None or known[0] != stamp
+                new += changed
+                if changed or isinstance(known[1], str):
+                    known = stamp, _read(path)
                 seen[path] = known
         gone = len(self._known.keys() - seen.keys())
         self._known = seen
@@ -71,33 +74,13 @@ class Shelf:
         return Contents(tuple(_sorted(runs, roots)), tuple(problems), tuple(missing), new, gone)
 
 
-def _records(root: Path, problems: list[str]) -> Iterator[Path]:
-    """The folders of records under a root."""
-    for benchmark in _folders(root, problems):
-        for scale in _folders(benchmark, problems):
-            for path in _folders(scale, problems):
-                if is_record(path):
-                    yield path
-
-
-def _folders(path: Path, problems: list[str]) -> list[Path]:
-    try:
-        with os.scandir(path) as entries:
-            names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
-    except OSError as error:
-        why = error.strerror or str(error)
-        problems.append(f"{path} cannot be read ({why}): check its name and your rights to it.")
-        return []
-    return [path / name for name in sorted(names)]
-
-
 def _stamp(path: Path) -> object:
     """Changes when a file of the record does."""
     stamp = []
     for name in (RECORD, WEIGHTS):
         try:
             found = (path / name).stat()
-            stamp.append((found.st_mtime_ns, found.st_size))
+            stamp.append((found.st_mtime_ns, found.st_ctime_ns, found.st_size))
         except OSError:
             stamp.append(None)
     return stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,7 @@ from qrkd_lab.reporting.provenance import what_ran
 from qrkd_lab.reporting.studies import sort_runs
 from qrkd_lab.reporting.tuned import weights_used
 from qrkd_lab.runs import Run, read_runs
-from qrkd_lab.storage import (
-    expanded,
-    write_file,
-    writing,
-)
+from qrkd_lab.storage import RecordError, expanded, write_file, writing
 from qrkd_lab.trace import FILE, Trace, read_trace
 
 __all__ = ["Report", "compose", "report_on", "write_report"]
@@ -136,7 +133,7 @@ def report_on(
 
     Where a benchmark has several records of an arm and seed, its own settings decide which count,
     and the report says how many were left out; see :func:`~qrkd_lab.records.kinds.one_kind`.
-    Damaged records are left out too, and named in it.
+    Records and tunings that are damaged or cannot be read are left out too, and named in it.
 
     Args:
         root: of the records.
@@ -146,7 +143,6 @@ def report_on(
     Raises:
         ValueError: an unknown scale; no records of one of the benchmarks; or several of one arm
             and seed of which not just one has the benchmark's own settings.
-        RecordError: a tuning was cut or edited.
     """
     check_scale(scale)
     root = expanded(root)
@@ -162,7 +158,14 @@ def report_on(
             "python -m qrkd_lab compare, or name another --runs-dir"
         )
     places = [Path(root, name, scale) for name in found]
-    tunings = [read_trace(place) for place in places if (place / FILE).exists()]
+    tunings = []
+    for place in places:
+        if os.path.lexists(place / FILE):
+            try:
+                tunings.append(read_trace(place))
+            except RecordError as error:
+                warnings.warn(f"left out of the report: {error}", stacklevel=2)
+                damaged.append(str(error))
     options = [] if root == PUBLISHED else ["--runs-dir", os.fspath(root)]
     options += [] if scale == "laptop" else ["--scale", scale]
     command = shlex.join(["python", "-m", "qrkd_lab", "report", *benchmarks, *options])
