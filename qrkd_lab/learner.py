@@ -22,11 +22,14 @@ from qrkd_lab.objective import IGNORED, DistillationLoss, Losses, Outputs, Teach
 from qrkd_lab.relations import NotFinite
 from qrkd_lab.seeds import derived_seed, seeded
 from qrkd_lab.settings import Settings, build_kernel, check_batch
+from qrkd_lab.storage import is_number
+from qrkd_lab.weights import odd_tensors
 
 __all__ = ["Diverged", "Learner", "make_learner", "teacher_learner"]
 
 FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
 FEW_CLASSES = 1000  # up to here the largest logit costs next to nothing, and accuracy says much
+MANY = 2**24  # steps: beyond, the optimiser's own count of them does not change any more
 _BOOKS = ("history", "seconds", "batches", "_names", "_sums", "_seen")
 
 
@@ -204,17 +207,82 @@ class Learner:
         return {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
             "shuffle": None if self.loss.relation is None else self.loss.relation.random_state,
             "failure": None if self.failure is None else str(self.failure),
             **{name: getattr(self, name) for name in _BOOKS},
         }
 
+    def wrong(self, state: Any) -> str:  # noqa: ANN401
+        """What in a state from a file is not as :meth:`state` has it, in words; empty if it fits.
+
+        To be asked before :meth:`restore`: a fused optimiser writes wherever a tensor of another
+        size says.
+        """
+        own = self.state()
+        if not isinstance(state, dict) or state.keys() != own.keys():
+            return f"expected {', '.join(own)}"
+        for name in ("model", "loss"):
+            if odd := odd_tensors(state[name], own[name]):
+                return f"{name}: {odd}"
+        moments, parameters = state["optimizer"], self._parameters()
+        if not isinstance(moments, dict) or not all(
+            type(place) is int and 0 <= place < len(parameters) for place in moments
+        ):
+            return f"optimizer: expected {len(parameters)} parameters by number"
+        for place, held in moments.items():
+            like = parameters[place]
+            expected = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
+            if odd := odd_tensors(held, expected):
+                return f"optimizer, parameter {place}: {odd}"
+            if not 1 <= (step := held["step"].item()) <= MANY or step % 1:
+                return f"optimizer, parameter {place}: step is {step}"
+        shuffle, sums, names = state["shuffle"], state["_sums"], state["_names"]
+        seen = state["_seen"]
+        if isinstance(seen, Tensor):
+            seen = seen.item() if seen.shape == () and not seen.is_meta else None
+        if self.loss.relation is not None:
+            try:
+                torch.Generator().set_state(shuffle)
+            except (TypeError, RuntimeError) as error:
+                return f"shuffle: {error}"
+        for name in ("history", "seconds", "batches", "_names"):
+            if type(state[name]) is not type(own[name]):
+                return f"{name} is {state[name]!r:.60}"
+        numbers = [state["seconds"], state["batches"], seen]
+        epochs = [epoch if isinstance(epoch, dict) else {"": epoch} for epoch in state["history"]]
+        if not all(is_number(n) and n >= 0 for n in numbers) or not all(
+            isinstance(name, str) and is_number(n) for epoch in epochs for name, n in epoch.items()
+        ):
+            return "history, seconds or counts: not numbers"
+        if isinstance(sums, Tensor):
+            if not sums.is_floating_point() or sums.shape != (len(names),) or sums.is_meta:
+                return f"_sums: expected {len(names)} numbers, got {sums.dtype} {tuple(sums.shape)}"
+        elif sums != 0:
+            return f"_sums is {sums!r:.60}"
+        failure = () if state["failure"] is None else (state["failure"],)
+        if not all(isinstance(text, str) for text in (*names, *failure)):
+            return "names or failure: not text"
+        return ""
+
+    def _parameters(self) -> list[Tensor]:
+        return [one for group in self.optimizer.param_groups for one in group["params"]]
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        parameters = self._parameters()
+        moments = {  # laid out in memory like the parameter, which is what the optimiser expects
+            place: {
+                name: value.clone() if name == "step" else torch.empty_like(like).copy_(value)
+                for name, value in held.items()
+            }
+            for place, held in state["optimizer"].items()
+            for like in [parameters[place].detach()]
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if self.loss.relation is not None:
             self.loss.relation.random_state = state["shuffle"]
         self.failure = None if state["failure"] is None else Diverged(state["failure"])

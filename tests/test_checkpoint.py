@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import io
 import os
+from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +17,9 @@ import qrkd_lab as ql
 from qrkd_lab.checkpoint import Checkpoint
 from qrkd_lab.distill import one_thread, train
 from qrkd_lab.learner import Diverged, make_learner
+from qrkd_lab.runs import versions
 from qrkd_lab.storage import RecordError
-from tests.hazards import disk_that_ends
+from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
 
 CPU = torch.device("cpu")
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
@@ -126,27 +132,171 @@ def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tm
     assert "state.pt cannot be read" in capsys.readouterr().err
 
 
-def test_a_file_of_another_shape_begins_anew_or_says_to_delete_it(
-    benchmark, teacher, tmp_path, capsys
-):
-    checkpoint = Checkpoint(tmp_path / "state.pt")
-    torch.save({"something": "else"}, checkpoint.path)
-    assert checkpoint.restore(learners(benchmark, teacher, ("kd",))) == (1, 0)
-    assert "state.pt cannot be read" in capsys.readouterr().err
-    torch.save({"epoch": 1, "step": 1, "learners": [{"model": {}}]}, checkpoint.path)
-    with pytest.raises(RecordError, match="state.pt is no state of this training.*delete it"):
-        checkpoint.restore(learners(benchmark, teacher, ("kd",)))
+@pytest.fixture(scope="module")
+def half(benchmark, teacher, tmp_path_factory):
+    """A checkpoint in the midst of the second epoch, of two learners; one has a kernel."""
+    checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8, key="this")
+    run(benchmark, teacher, learners(benchmark, teacher, ("kd", "shuffled")), checkpoint)
+    assert checkpoint.restore(learners(benchmark, teacher, ("kd", "shuffled"))) == (2, 2)
+    return checkpoint
 
 
-def test_a_file_that_would_run_code_is_not_loaded(benchmark, teacher, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def fresh(benchmark, teacher):
+    """Learners that no checkpoint of these tests is to change, and their weights."""
+    some = learners(benchmark, teacher, ("kd", "shuffled"))
+    return some, copy.deepcopy([one.model.state_dict() for one in some])
+
+
+def refused(checkpoint, fresh, capsys):
+    """What is said of a checkpoint that is not taken up; the learners are as they were."""
+    some, weights = fresh
+    assert checkpoint.restore(some, epochs=2, steps=6) == (1, 0)
+    for one, held in zip(some, weights, strict=True):
+        assert one.batches == 0 and not one.optimizer.state_dict()["state"]
+        assert all(torch.equal(held[name], now) for name, now in one.model.state_dict().items())
+    said = capsys.readouterr().err
+    assert f"{checkpoint.path} cannot be read" in said and "begins anew" in said
+    return said
+
+
+def test_a_turned_bit_or_a_cut_anywhere_is_noticed(half, fresh, tmp_path, capsys):
+    whole = half.path.read_bytes()
+    lesser = [whole[:size] for size in (0, 1, 64, 65, 200, len(whole) - 1)]
+    checkpoint = replace(half, path=tmp_path / "state.pt")
+    for content in (*flipped(whole, 150), *lesser, whole + b"0"):
+        checkpoint.path.write_bytes(content)
+        with pytest.raises(ValueError, match="digest does not match"):
+            checkpoint._read()
+    refused(checkpoint, fresh, capsys)
+
+
+def test_the_state_of_another_training_is_not_taken_up(half, fresh, tmp_path, capsys):
+    """Of another seed, say: all shapes would fit."""
+    other = replace(half, path=tmp_path / "other.pt", key="other")
+    other.path.write_bytes(half.path.read_bytes())
+    assert "of another training" in refused(other, fresh, capsys)
+
+
+def forge(checkpoint, change, place):
+    """The checkpoint with another content, and the digest of that."""
+    state = change(copy.deepcopy(checkpoint._read()))
+    head, about, _ = checkpoint.path.read_bytes().split(b"\n", 2)
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    rest = about + b"\n" + stream.getvalue()
+    place.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    return replace(checkpoint, path=place)
+
+
+def put(*where, value):
+    """A change of one place in a checkpoint's content; a function gets what was there."""
+
+    def change(state):
+        held = state
+        for name in where[:-1]:
+            held = held[name]
+        held[where[-1]] = value(held[where[-1]]) if callable(value) else value
+        return state
+
+    return change
+
+
+MOMENT = ("learners", 1, "optimizer", 0)
+FORGED = {
+    "no dictionary": lambda state: [state],
+    "another key": lambda state: state | {"more": 1},
+    "one learner": put("learners", value=lambda held: held[:1]),
+    "odd learner": put("learners", 0, value=None),
+    "epoch as text": put("epoch", value="4"),
+    "epoch as truth": put("epoch", value=True),
+    "epoch 0": put("epoch", value=0),
+    "epoch beyond": put("epoch", value=4),
+    "step below 0": put("step", value=-1),
+    "step beyond": put("step", value=7),
+    "step as float": put("step", value=1.0),
+    "long moment": put(*MOMENT, "exp_avg", value=torch.zeros(10**6)),
+    "short moment": put(*MOMENT, "exp_avg_sq", value=torch.zeros(1)),
+    "double moment": put(*MOMENT, "exp_avg", value=lambda x: x.double()),
+    "sparse moment": put(*MOMENT, "exp_avg", value=lambda x: x.to_sparse()),
+    "moment without content": put(*MOMENT, "exp_avg", value=lambda x: x.to("meta")),
+    "list as moment": put(*MOMENT, "exp_avg", value=lambda x: x.tolist()),
+    "no moment": lambda state: (state["learners"][1]["optimizer"][0].pop("exp_avg"), state)[1],
+    "another parameter": lambda state: (state["learners"][1]["optimizer"].update({99: {}}), state)[
+        1
+    ],
+    "steps of a vector": put(*MOMENT, "step", value=torch.ones(3)),
+    "steps nan": put(*MOMENT, "step", value=torch.tensor(torch.nan)),
+    "steps below 1": put(*MOMENT, "step", value=torch.tensor(-1.0)),
+    "steps without end": put(*MOMENT, "step", value=torch.tensor(1e30)),
+    "weights of another model": put("learners", 0, "model", value={"w": torch.zeros(3)}),
+    "no weights": put("learners", 0, "model", value=None),
+    "adapter": put("learners", 1, "loss", value={}),
+    "random state cut": put("learners", 1, "shuffle", value=lambda x: x[:100]),
+    "random state gone": put("learners", 1, "shuffle", value=None),
+    "random state as text": put("learners", 1, "shuffle", value="x"),
+    "random state of ones": put("learners", 1, "shuffle", value=torch.ones_like),
+    "sums of another length": put("learners", 0, "_sums", value=torch.zeros(99)),
+    "counts of a vector": put("learners", 0, "_seen", value=torch.ones(3)),
+    "counts below 0": put("learners", 0, "_seen", value=torch.tensor(-1)),
+    "sums as text": put("learners", 0, "_sums", value="x"),
+    "history nan": put("learners", 0, "history", 0, "total", value=float("nan")),
+    "history as text": put("learners", 0, "history", value="x"),
+    "history of numbers": put("learners", 0, "history", value=["x"]),
+    "seconds": put("learners", 0, "seconds", value="1"),
+    "seconds below 0": put("learners", 0, "seconds", value=-1.0),
+    "batches": put("learners", 0, "batches", value=3.5),
+    "batches below 0": put("learners", 0, "batches", value=-3),
+    "names": put("learners", 0, "_names", value=lambda names: (1, *names[1:])),
+    "failure": put("learners", 0, "failure", value=3),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, kind):
+    """A digest says that nothing was damaged, not that nobody made it up."""
+    forged = forge(half, FORGED[kind], tmp_path / "state.pt")
+    assert "no state of" in refused(forged, fresh, capsys)
+
+
+def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
+    """The fused optimiser writes to as many places as a parameter has numbers."""
+    wide = put(*MOMENT, "exp_avg", value=lambda x: torch.zeros(1).expand(x.shape))
+    forged = forge(half, wide, tmp_path / "state.pt")
+    some = learners(benchmark, teacher, ("kd", "shuffled"))
+    assert forged.restore(some) == (2, 2)
+    for parameter, held in some[1].optimizer.state.items():
+        assert held["exp_avg"].stride() == parameter.stride()
+
+
+def test_a_file_that_would_run_code_is_not_loaded(half, fresh, tmp_path, capsys):
     class Bad:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
-    torch.save({"epoch": Bad()}, tmp_path / "state.pt")
-    checkpoint = Checkpoint(tmp_path / "state.pt")
-    assert checkpoint.restore(learners(benchmark, teacher, ("kd",))) == (1, 0)
-    assert not (tmp_path / "ran").exists() and "cannot be read" in capsys.readouterr().err
+    forged = forge(half, lambda state: state | {"epoch": Bad()}, tmp_path / "state.pt")
+    refused(forged, fresh, capsys)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
+    with refusing(half.path.name, code), pytest.raises(RecordError) as caught:
+        half.restore(fresh[0])
+    said = str(caught.value)
+    assert os.strerror(code) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert half.path.exists()
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind):
+    checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
+    NO_FILES[kind](checkpoint.path)
+    with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
+        checkpoint.restore(fresh[0])
+    Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
+    assert os.path.lexists(checkpoint.path)
 
 
 def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
@@ -200,6 +350,18 @@ def test_other_runs_data_or_settings_have_another_checkpoint(benchmark, teacher,
     names = [name(), name(("kd",)), name(data="cd"), name(learning_rate=0.1), name(seed=1)]
     assert len(set(names)) == 5 and name() == names[0]
     assert name(checkpoint_steps=7) == names[0]
+
+
+def test_only_what_changes_numbers_makes_another_checkpoint(benchmark, teacher, monkeypatch):
+    """An update of the system's kernel, or a patch of Python, discards nothing."""
+    some, here = learners(benchmark, teacher, ("kd",)), versions()
+
+    def key(**other):
+        monkeypatch.setattr("qrkd_lab.checkpoint.versions", lambda: here | other)
+        return Checkpoint.of(some, "ab", Path()).key
+
+    assert key(platform="Linux-99", python="3.99.1") == key()
+    assert len({key(), key(torch="99"), key(cpu="other"), key(qrkd_lab="99")}) == 4
 
 
 def test_finished_runs_leave_no_checkpoint(tmp_path):
