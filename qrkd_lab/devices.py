@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
-__all__ = ["OutOfMemory", "memory_advice", "pick_device"]
+__all__ = ["OutOfMemory", "default_arithmetic", "memory_advice", "pick_device"]
+
+# torch's switches that change numbers, and their defaults: first those of several operations, then
+# those of one. Which there are depends on torch's version.
+_SWITCHES = (
+    (torch.backends, "fp32_precision", "none"),
+    (torch.backends.cudnn, "fp32_precision", "none"),
+    (torch.backends.cudnn, "allow_tf32", True),
+    (getattr(torch.backends.cudnn, "conv", None), "fp32_precision", "tf32"),
+    (getattr(torch.backends.cudnn, "rnn", None), "fp32_precision", "tf32"),
+    (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+    *(
+        (getattr(torch.backends.mkldnn, name, None), "fp32_precision", "ieee")
+        for name in ("matmul", "conv", "rnn")
+    ),
+    (torch.backends.cudnn, "enabled", True),
+    (torch.backends.cudnn, "benchmark", False),
+    (torch.backends.cudnn, "deterministic", False),
+    (torch.backends.mkldnn, "enabled", True),
+    (torch.backends.mkldnn, "deterministic", False),
+    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True),
+    (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
+    (torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
+)
+_CALLS = (
+    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp, True),
+    (
+        torch.backends.cuda.mem_efficient_sdp_enabled,
+        torch.backends.cuda.enable_mem_efficient_sdp,
+        True,
+    ),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, True),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, True),
+)
 
 
 class OutOfMemory(RuntimeError):
@@ -36,6 +72,53 @@ def memory_advice(batch: int, length: int | None = None) -> Iterator[None]:
             f"batch_size={max(1, batch // 2)} and twice the accumulation the optimiser sees "
             f"as many a step as before; relations are within a batch. ({said.splitlines()[0]})"
         ) from error
+
+
+@contextmanager
+def default_arithmetic(device: torch.device | None = None) -> Iterator[None]:
+    """Inside the block torch computes by its own defaults, whatever was switched before.
+
+    A record names the settings of a run, not torch's global switches, so these must not change its
+    numbers: precision of float32 products (``torch.set_float32_matmul_precision``, TF32), cuDNN's,
+    oneDNN's and NNPACK's choice of algorithms, attention's, deterministic mode, default dtype and
+    device, flushing of denormal numbers, autocast, ``no_grad`` and ``inference_mode`` around the
+    call. They are put back at the end.
+
+    Args:
+        device: where is computed, if not on the CPU alone.
+    """
+    precision = _known(torch.get_float32_matmul_precision)
+    flushes = (torch.full((1,), 1e-40, dtype=torch.float32, device="cpu") * 1).item() == 0
+    with ExitStack() as stack:
+        for of, name, value in _SWITCHES:
+            if (old := _known(getattr, of, name, None)) not in (None, value):
+                stack.callback(setattr, of, name, old)
+                setattr(of, name, value)
+        for get, put, value in _CALLS:
+            stack.callback(put, get())
+            put(value)
+        if precision is not None:
+            stack.callback(torch.set_float32_matmul_precision, precision)
+        if precision != "highest":
+            torch.set_float32_matmul_precision("highest")
+        stack.callback(torch.set_flush_denormal, flushes)
+        torch.set_flush_denormal(False)
+        stack.enter_context(torch.backends.nnpack.flags(True))
+        for kind in {"cpu", "cpu" if device is None else device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+def _known(get: Callable[..., Any], *of: Any) -> Any:  # noqa: ANN401
+    """What a switch is; None where torch says that it was set by another of its names."""
+    try:
+        return get(*of)
+    except RuntimeError:
+        return None
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:

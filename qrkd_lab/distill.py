@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from qrkd_lab.benchmarks import Benchmark
 from qrkd_lab.checkpoint import Checkpoint
-from qrkd_lab.devices import memory_advice
+from qrkd_lab.devices import default_arithmetic, memory_advice
 from qrkd_lab.learner import Diverged, Learner
 from qrkd_lab.objective import TeacherBatch
 from qrkd_lab.progress import Progress
@@ -62,7 +62,9 @@ def train(
     first = learners[0].settings
     steps = benchmark.steps(first.batch_size)
     watch = Watch() if watch is None else watch
-    begun, done = (1, 0) if checkpoint is None else checkpoint.restore(learners, watch)
+    begun, done = (
+        (1, 0) if checkpoint is None else checkpoint.restore(learners, watch, epochs, steps)
+    )
     names = "" if len(learners) > 1 else f" {first.arm}"
     progress = Progress(
         f"{first.benchmark}{names} seed {first.seed}", epochs, steps, show, position=position
@@ -162,12 +164,14 @@ def one_thread(device: torch.device) -> Iterator[None]:
     """One CPU thread inside the block: faster for models this small, and the same bits always.
 
     The order of additions depends on the number of threads, so a fixed number makes a run the same
-    whether it is the only one on the machine or shares it with others.
+    whether it is the only one on the machine or shares it with others. For the same reason torch's
+    global switches have their defaults (:func:`~qrkd_lab.devices.default_arithmetic`).
     """
     threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
     try:
-        yield
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        with default_arithmetic(device):
+            yield
     finally:
         torch.set_num_threads(threads)

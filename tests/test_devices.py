@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
 import pytest
 import torch
 
-from qrkd_lab.devices import OutOfMemory, memory_advice
+import qrkd_lab as ql
+from qrkd_lab.devices import OutOfMemory, default_arithmetic, memory_advice
+from qrkd_lab.distill import one_thread, train
+from qrkd_lab.learner import make_learner
 
 
 def test_a_lack_of_memory_becomes_advice():
@@ -32,3 +38,122 @@ def test_images_have_no_sequence_length_to_lower():
 def test_a_real_allocation_that_cannot_be_made():
     with pytest.raises(OutOfMemory), memory_advice(8, 8):
         torch.empty(2**60, dtype=torch.uint8)
+
+
+# Switches that somebody may have turned before
+
+
+@contextmanager
+def put(call: Callable, value: object, default: object) -> Iterator[None]:
+    call(value)
+    try:
+        yield
+    finally:
+        call(default)
+
+
+def attribute(of: object, name: str, value: object, default: object) -> AbstractContextManager:
+    return put(lambda it: setattr(of, name, it), value, default)
+
+
+BACK = torch.backends
+SWITCHES = {
+    "medium": lambda: put(torch.set_float32_matmul_precision, "medium", "highest"),
+    "high": lambda: put(torch.set_float32_matmul_precision, "high", "highest"),
+    "tf32": lambda: attribute(BACK.cuda.matmul, "allow_tf32", True, False),
+    "cudnn without tf32": lambda: attribute(BACK.cudnn, "allow_tf32", False, True),
+    "benchmark": lambda: attribute(BACK.cudnn, "benchmark", True, False),
+    "deterministic": lambda: put(torch.use_deterministic_algorithms, True, False),
+    "without oneDNN": lambda: attribute(BACK.mkldnn, "enabled", False, True),
+    "without NNPACK": lambda: BACK.nnpack.flags(False),
+    "attention": lambda: put(BACK.cuda.enable_flash_sdp, False, True),
+    "float64": lambda: put(torch.set_default_dtype, torch.float64, torch.float32),
+    "default device": lambda: put(torch.set_default_device, "meta", None),
+    "device around": lambda: torch.device("meta"),
+    "flush": lambda: put(torch.set_flush_denormal, True, False),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "threads": lambda: put(torch.set_num_threads, 2, torch.get_num_threads()),
+}
+NEWER = {  # names that the switches of float32 have since torch 2.9
+    "all": (BACK, "bf16"),
+    "products": (BACK.cuda.matmul, "tf32"),
+    "oneDNN's products": (BACK.mkldnn, "bf16"),
+    "cuDNN": (BACK.cudnn, "ieee"),
+}
+
+
+def state() -> list[object]:
+    """All that can be asked."""
+    asked = [
+        torch.get_float32_matmul_precision, torch.get_default_dtype, torch.get_default_device,
+        torch.get_deterministic_debug_mode, torch.get_num_threads, torch.is_grad_enabled,
+        torch.is_inference_mode_enabled, lambda: torch.is_autocast_enabled("cpu"),
+        lambda: BACK.cudnn.benchmark, lambda: BACK.cudnn.allow_tf32, lambda: BACK.mkldnn.enabled,
+        BACK.cuda.flash_sdp_enabled, torch._C._get_nnpack_enabled,
+        lambda: bool(torch.full((1,), 1e-40, dtype=torch.float32, device="cpu") * 1 == 0),
+    ]  # fmt: skip
+    found = []
+    for ask in asked:
+        try:
+            found.append(ask())
+        except RuntimeError:  # set by another name
+            found.append("by another name")
+    return found
+
+
+def weights() -> dict[str, torch.Tensor]:
+    """What two arms end in after an epoch on the digits, from data to weights."""
+    benchmark = ql.load_benchmark(
+        "digits", "smoke", train_size=96, validation_size=20, qubits=2, batch_size=32
+    )
+    with one_thread(torch.device("cpu")):
+        teacher = benchmark.teacher(0).eval()
+        arms = [benchmark.settings.replace(arm=arm) for arm in ("rkd", "qrkd")]
+        learners = [make_learner(benchmark, settings, teacher) for settings in arms]
+        list(train(benchmark, learners, 1, teacher, show=False))
+        return {
+            f"{one.settings.arm} {name}": value.clone()
+            for one in learners
+            for name, value in one.model.state_dict().items()
+        }
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return weights()
+
+
+@pytest.mark.parametrize("kind", SWITCHES)
+def test_no_switch_of_torchs_changes_a_training(usual, kind):
+    """A record names none of them, so two records of one key would differ."""
+    with ExitStack() as stack:
+        stack.enter_context(SWITCHES[kind]())
+        before = state()
+        found = weights()
+        assert state() == before, "as it was left"
+    assert found.keys() == usual.keys()
+    assert all(torch.equal(found[name], usual[name]) for name in usual)
+
+
+@pytest.mark.skipif(not hasattr(BACK, "fp32_precision"), reason="of torch 2.9 on")
+@pytest.mark.parametrize("kind", NEWER)
+def test_a_switch_by_its_newer_name_is_turned_back_and_put_back(kind):
+    def precisions():
+        of = (BACK, BACK.cuda.matmul, BACK.cudnn.conv, BACK.mkldnn.matmul, BACK.mkldnn.conv)
+        return [one.fp32_precision for one in of]
+
+    of, value = NEWER[kind]
+    usual, before = precisions(), of.fp32_precision
+    try:
+        of.fp32_precision = value
+        turned = precisions()
+        with default_arithmetic():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert precisions()[1:] == ["ieee", "tf32", "ieee", "ieee"]
+        assert precisions() == turned
+    finally:
+        of.fp32_precision = before
+        BACK.fp32_precision = "none"
+    assert precisions() == usual

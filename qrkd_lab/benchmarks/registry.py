@@ -13,7 +13,7 @@ from qrkd_lab.arms import TEACHER
 from qrkd_lab.benchmarks.base import Benchmark
 from qrkd_lab.benchmarks.scales import BENCHMARKS, check_scale
 from qrkd_lab.data import DataError
-from qrkd_lab.devices import pick_device
+from qrkd_lab.devices import default_arithmetic, pick_device
 from qrkd_lab.runs import Run
 from qrkd_lab.settings import Settings
 
@@ -66,6 +66,7 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
     return changed if "arm" in overrides else replace(changed, arm=Settings.arm)
 
 
+@default_arithmetic()
 def load_benchmark(
     benchmark: str,
     scale: str = "laptop",
