@@ -50,7 +50,7 @@ install: ready-test ## make .venv and install everything into it (the other targ
 set = $(if $(filter-out undefined file,$(origin $(1))),--set $(2)=$($(1)))
 
 demo: ready-test ## run the first notebook without a browser (SCALE=smoke JOBS=2 SEEDS=5; more: DEMO_ARGS="...")
-	@demo=$$($(python) -c 'from qrkd_lab.storage import runs_folder; print(runs_folder() / "demo")') && \
+	@demo=$$($(python) -c 'from qrkd_lab.files import runs_folder; print(runs_folder() / "demo")') && \
 	$(python) -m qrkd_lab notebook notebooks/00_quickstart.ipynb --out "$$demo" \
 	    $(call set,SCALE,scale) $(call set,JOBS,jobs) $(call set,SEEDS,seeds) $(DEMO_ARGS) && \
 	echo && cat "$$demo/summary.md" && echo && \

@@ -9,11 +9,8 @@ from __future__ import annotations
 from qrkd_lab.faces import face
 
 _HOMES = {
-    "arms": ("ARMS",),
-    "benchmarks": ("Benchmark", "benchmark_of", "load_benchmark"),
-    "comparison": ("compare",),
-    "data": ("DataError",),
-    "kernels": (
+    "data": ["DataError"],
+    "kernels": [
         "CosineKernel",
         "Encoder",
         "FidelityKernel",
@@ -30,15 +27,24 @@ _HOMES = {
         "kernel_target_alignment",
         "off_diagonal",
         "random_feature_surrogate",
-    ),
-    "losses": ("angle_loss", "distance_loss", "kd_loss", "kernel_loss", "relation_loss"),
-    "notebook_parameters": ("check_values",),
-    "objective": ("DistillationLoss", "Outputs", "TeacherBatch"),
-    "published": ("published_runs",),
-    "relations": ("pairwise_distances", "triplet_angles"),
-    "runs": ("load_run", "read_runs"),
-    "study": ("Study",),
-    "tuning": ("tune",),
+    ],
+    "losses": [
+        "DistillationLoss",
+        "Outputs",
+        "TeacherBatch",
+        "angle_loss",
+        "distance_loss",
+        "kd_loss",
+        "kernel_loss",
+        "relation_loss",
+    ],
+    "relations": ["pairwise_distances", "triplet_angles"],
+    "studies.benchmarks": ["Benchmark", "benchmark_of", "load_benchmark"],
+    "studies.compare": ["Study", "compare"],
+    "studies.records": ["load_run", "published_runs", "read_runs"],
+    "studies.settings": ["ARMS"],
+    "studies.tune": ["tune"],
+    "teaching.notebooks": ["check_values"],
 }
 
 __version__ = "0.1.0"

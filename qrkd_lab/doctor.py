@@ -30,7 +30,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from qrkd_lab.storage import can_be_written, runs_folder
+from qrkd_lab.files import can_be_written, runs_folder
 
 __all__ = ["Finding", "check", "main", "widget_findings"]
 
@@ -220,7 +220,7 @@ def _devices() -> list[Finding]:
         f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
     )
     found = ", ".join(names) or ("none that torch can use" if unused else "none (not needed)")
-    pick = importlib.import_module("qrkd_lab.devices").pick_device
+    pick = importlib.import_module("qrkd_lab.train").pick_device
     return [
         Finding("CPU", True, cores),
         Finding("CUDA", not unused, found, advice, essential=False),
@@ -230,7 +230,7 @@ def _devices() -> list[Finding]:
 
 
 def _workers() -> list[Finding]:
-    from qrkd_lab.parallel import NO_WORKERS, can_start_workers
+    from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
 
     ok = can_start_workers()
     advice = (
@@ -266,7 +266,7 @@ def _data() -> list[Finding]:
 
 
 def _folders() -> list[Finding]:
-    from qrkd_lab.published import PUBLISHED
+    from qrkd_lab.studies.records import PUBLISHED
 
     runs, kit = runs_folder().absolute(), PUBLISHED.is_dir()
     at = next(path for path in (runs, *runs.parents) if path.exists())

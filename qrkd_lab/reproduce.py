@@ -10,35 +10,57 @@ end and takes nothing else down.
 from __future__ import annotations
 
 import ast
+import json
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 
-from qrkd_lab.arms import DEFAULT_ARMS, TEACHER, get_arm
-from qrkd_lab.benchmarks import Benchmark, benchmark_settings, load_benchmark
-from qrkd_lab.data import DataError
-from qrkd_lab.job import find
-from qrkd_lab.kernels.base import flag, whole
-from qrkd_lab.notebook_parameters import read_parameters
-from qrkd_lab.parallel import check_jobs, scheduler_address
-from qrkd_lab.progress import duration
-from qrkd_lab.published import PUBLISHED
-from qrkd_lab.runs import Run
-from qrkd_lab.seed_groups import SeedGroup, split_seeds
+from qrkd_lab.data.fetch import DataError
+from qrkd_lab.files import (
+    PROJECT,
+    RecordError,
+    canonical_sha256,
+    check_writable,
+    expanded,
+    file_sha256,
+    read_json,
+    replacing,
+    runs_folder,
+    sealed,
+    unsealed,
+    writing,
+)
+from qrkd_lab.kernels.classical import flag, whole
 from qrkd_lab.seeds import which_seeds
-from qrkd_lab.storage import RecordError, check_writable, expanded, runs_folder
-from qrkd_lab.trace import FILE, Trace, read_trace
-from qrkd_lab.turns import alone
+from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benchmark
+from qrkd_lab.studies.group import find
+from qrkd_lab.studies.parallel import alone, check_jobs, scheduler_address
+from qrkd_lab.studies.records import PUBLISHED, Run, versions
+from qrkd_lab.studies.settings import DEFAULT_ARMS, TEACHER, get_arm
+from qrkd_lab.studies.tune import FILE, Trace, read_trace
+from qrkd_lab.teaching.notebooks import NotebookError, execute, read_parameters, source_digest
+from qrkd_lab.train import duration
 
-__all__ = ["NOTEBOOKS", "SEEDS", "Reproduced", "reproduce"]
+__all__ = [
+    "NOTEBOOKS",
+    "Outcome",
+    "Reproduced",
+    "SEEDS",
+    "SeedGroup",
+    "reproduce",
+    "split_seeds",
+]
 
-FOLDER = Path(__file__).parents[1] / "notebooks"  # of a checkout; an installed wheel has none
+
+FOLDER = PROJECT / "notebooks"  # of a checkout; an installed wheel has none
 NOTEBOOKS: dict[str, Path] = {
     "mnist": FOLDER / "06_mnist.ipynb",
     "cifar10": FOLDER / "07_cifar10.ipynb",
@@ -161,7 +183,7 @@ def reproduce(
         failures += failed
         report = None
         if runs:
-            from qrkd_lab.reporting import write_report
+            from qrkd_lab.studies.report import write_report
 
             command = _command(benchmarks, scale, seeds, arms)
             tunings, failed = _tunings(runs, records)
@@ -321,3 +343,121 @@ def _command(
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+# ---- seed_groups
+
+
+STATE, DIGEST = "group.json", "group_sha256"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run of a group ended.
+
+    Attributes:
+        cause: why it failed; "" if it did not.
+        seconds: that it took.
+    """
+
+    cause: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Some seeds of a benchmark and the notebook that is executed on them.
+
+    Attributes:
+        benchmark: its name.
+        notebook: the file.
+        parameters: of the notebook, as it is executed; ``scale`` and ``seeds`` are among them.
+        out: folder of all groups.
+    """
+
+    benchmark: str
+    notebook: Path
+    parameters: Mapping[str, Any]
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """In words: ``"mnist, seeds 0 to 4"``."""
+        first, last, seeds = self._range()
+        if len(seeds) > 2 and seeds == list(range(first, last + 1)):
+            return f"{self.benchmark}, seeds {first} to {last}"
+        return f"{self.benchmark}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the executed copy and the state lie; other parameters, another folder."""
+        first, last, _ = self._range()
+        key = canonical_sha256(dict(self.parameters))[:8]
+        return self.out / f"{self.benchmark}-{self.parameters['scale']}-{first}to{last}-{key}"
+
+    @property
+    def copy(self) -> Path:
+        """The executed notebook."""
+        return self.folder / self.notebook.name
+
+    def outcome(self) -> Outcome | None:
+        """How its last run ended; None: there was none of exactly this, or it was interrupted.
+
+        "This" is these parameters, the notebook's present code and this version of the package.
+        """
+        try:
+            state = unsealed(read_json(self.folder / STATE), DIGEST)
+            same = state.get("asked") == self._asked()
+            if not same or not state["cause"] and file_sha256(self.copy) != state["copy_sha256"]:
+                return None
+            return Outcome(state["cause"], state["seconds"])
+        except (RecordError, KeyError, ValueError):
+            return None
+
+    def run(self, jobs: int = 1, progress: bool = False) -> Outcome:
+        """Execute the notebook, whatever was before, and write down how it ended.
+
+        Args:
+            jobs: processes that train; they change no number.
+            progress: show papermill's bar of cells.
+        """
+        asked, started, cause = self._asked(), time.monotonic(), ""
+        parameters, home = {**self.parameters, "jobs": jobs}, self.notebook.parent
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / STATE).unlink(missing_ok=True)
+            execute(self.notebook, self.folder, parameters, progress=progress, cwd=home)
+        except Exception as error:  # whatever it is, the other groups go on
+            known = isinstance(error, NotebookError)
+            cause = str(error) if known else f"{type(error).__name__}: {error}"
+        outcome = Outcome(cause, round(time.monotonic() - started, 1))
+        digest = None if cause else file_sha256(self.copy)
+        state = sealed({"asked": asked, **vars(outcome), "copy_sha256": digest}, DIGEST)
+        try:
+            with writing(str(self.folder), "out"), replacing(self.folder / STATE) as stream:
+                stream.write(json.dumps(state, indent=1).encode())
+        except RecordError as untold:  # the next time it is executed again
+            return replace(outcome, cause=f"{cause}\n{untold}" if cause else str(untold))
+        return outcome
+
+    def _range(self) -> tuple[int, int, list[int]]:
+        seeds = list(self.parameters["seeds"])
+        return min(seeds), max(seeds), seeds
+
+    def _asked(self) -> dict[str, Any]:
+        return {
+            "parameters": dict(self.parameters),
+            "notebook": source_digest(nbformat.read(self.notebook, as_version=4)),
+            "qrkd_lab": versions()["qrkd_lab"],
+        }
+
+
+def split_seeds(seeds: Sequence[int], size: int) -> list[list[int]]:
+    """Groups of at least ``size`` seeds (or of all there are), as equal as can be.
+
+    Example:
+        >>> split_seeds(range(7), 3)
+        [[0, 1, 2, 3], [4, 5, 6]]
+    """
+    groups = np.array_split(np.asarray(seeds), max(1, len(seeds) // size))
+    return [group.tolist() for group in groups]

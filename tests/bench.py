@@ -32,11 +32,9 @@ from torch import Tensor, nn
 
 import qrkd_lab as ql
 from qrkd_lab.data import DataError, Images
-from qrkd_lab.distill import _ask, train
-from qrkd_lab.learner import Learner, make_learner
-from qrkd_lab.losses import relation_loss
-from qrkd_lab.objective import TeacherBatch
+from qrkd_lab.losses import TeacherBatch, relation_loss
 from qrkd_lab.relations import triplet_angles
+from qrkd_lab.train import Learner, _ask, make_learner, train
 
 STUDY = {"teacher_epochs": 1, "epochs": 150}  # runs of half a minute, and their short teachers
 
@@ -338,10 +336,10 @@ def ptb() -> ql.Benchmark:
     except DataError:
         import numpy as np
 
-        from qrkd_lab.benchmarks import benchmark_settings
-        from qrkd_lab.benchmarks.language import LanguageBenchmark
         from qrkd_lab.data import TextData, Tokens
-        from qrkd_lab.data.tokenizer import train_tokenizer
+        from qrkd_lab.data.text import train_tokenizer
+        from qrkd_lab.studies.benchmarks import benchmark_settings
+        from qrkd_lab.studies.language import LanguageBenchmark
 
         tokenizer = train_tokenizer(["a text of random words"], 260)
         ids = np.random.default_rng(0).integers(2048, size=300_000, dtype=np.uint16)
@@ -441,7 +439,7 @@ def study_rows() -> list[Row]:
 
     with TemporaryDirectory() as folder:
         study(folder, 1, epochs=1)  # what is imported once a process is in the rows above
-        with mock.patch("qrkd_lab.job.train", timed):
+        with mock.patch("qrkd_lab.studies.group.train", timed):
             started = time.perf_counter()
             runs = study(folder).runs
             wall = time.perf_counter() - started

@@ -115,8 +115,8 @@ def read_address(file: Path) -> str:
 def work(address: str, folder: str, fake: dict[str, str], environment: dict[str, str]) -> None:
     """A worker's process."""
     os.environ.update(environment)
-    import qrkd_lab.at_worker as at_worker
-    import qrkd_lab.errand as errand
+    from qrkd_lab.studies import compare as errand
+    from qrkd_lab.studies import parallel as at_worker
 
     true = at_worker.versions()
     at_worker.versions = lambda: true | fake

@@ -24,7 +24,7 @@ from typing import IO, Any
 import pytest
 
 import qrkd_lab as ql
-from qrkd_lab.runs import Run
+from qrkd_lab.studies.records import Run
 
 SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "batch_size": 16, "qubits": 2,
@@ -34,7 +34,7 @@ ARMS = ("scratch", "rkd", "shuffled")  # one has a random stream of its own
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
-    [__name__, "qrkd_lab.comparison", "qrkd_lab.kernels", "qrkd_lab.models.cnn", "pennylane",
+    [__name__, "qrkd_lab.studies.compare", "qrkd_lab.kernels", "qrkd_lab.models.cnn", "pennylane",
      "safetensors.torch", "sklearn.datasets", "torch._dynamo"]
 )  # fmt: skip
 

@@ -9,9 +9,14 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.devices import OutOfMemory, default_arithmetic, memory_advice
-from qrkd_lab.distill import one_thread, train
-from qrkd_lab.learner import make_learner
+from qrkd_lab.train import (
+    OutOfMemory,
+    default_arithmetic,
+    make_learner,
+    memory_advice,
+    one_thread,
+    train,
+)
 
 
 def test_a_lack_of_memory_becomes_advice():

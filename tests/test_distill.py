@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qrkd_lab.arms import ARMS, TEACHER
-from qrkd_lab.benchmarks import load_benchmark
-from qrkd_lab.distill import one_thread, train
-from qrkd_lab.learner import make_learner, teacher_learner
-from qrkd_lab.objective import IGNORED, Outputs
+from qrkd_lab.losses import IGNORED, Outputs
+from qrkd_lab.studies.benchmarks import load_benchmark
+from qrkd_lab.studies.settings import ARMS, TEACHER
+from qrkd_lab.train import make_learner, one_thread, teacher_learner, train
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
 

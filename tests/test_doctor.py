@@ -97,14 +97,14 @@ def test_which_package_notebooks_import(tmp_path, monkeypatch, state, said):
 
 def test_a_system_without_shared_memory_is_named(monkeypatch):
     assert doctor._workers()[0].ok
-    monkeypatch.setattr("qrkd_lab.parallel.can_start_workers", lambda: False)
+    monkeypatch.setattr("qrkd_lab.studies.parallel.can_start_workers", lambda: False)
     (finding,) = doctor._workers()
     assert not finding.ok and "one after another" in finding.found and "/dev/shm" in finding.advice
 
 
 def test_an_installation_without_published_records_is_named(tmp_path, monkeypatch):
     assert named(doctor._folders(), "published").ok
-    monkeypatch.setattr("qrkd_lab.published.PUBLISHED", tmp_path / "none")
+    monkeypatch.setattr("qrkd_lab.studies.records.PUBLISHED", tmp_path / "none")
     finding = named(doctor._folders(), "published")
     assert not finding.ok and not finding.essential and "would train" in finding.advice
 

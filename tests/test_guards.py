@@ -1,7 +1,7 @@
 """Numbers that must not move: what a training ends in, and every kernel's values.
 
-`python -m tests.test_guards` writes `tests/guards.json` anew. Do so only where numbers were meant to
-change, and say why in the commit.
+`python -m tests.test_guards` writes `tests/guards.json` anew. Do so only where numbers were meant
+to change, and say why in the commit.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import Encoder, FidelityKernel, KernelRelation
-from qrkd_lab.objective import IGNORED, DistillationLoss, Outputs, TeacherBatch
+from qrkd_lab.losses import IGNORED, DistillationLoss, Outputs, TeacherBatch
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

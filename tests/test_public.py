@@ -13,11 +13,10 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.__main__ import main
-from qrkd_lab.devices import pick_device
-from qrkd_lab.progress import Progress, duration
-from qrkd_lab.published import PUBLISHED
+from qrkd_lab.cli import main
 from qrkd_lab.reproduce import reproduce
+from qrkd_lab.studies.records import PUBLISHED
+from qrkd_lab.train import Progress, duration, pick_device
 
 
 def test_every_public_name_can_be_had():
@@ -37,7 +36,7 @@ def test_neither_the_package_nor_the_command_line_s_help_imports_anything_heavy(
         "torch", "torchvision", "pennylane", "transformers", "ipywidgets", "matplotlib", "pandas",
     )  # fmt: skip
     code = (
-        "import atexit, sys; from qrkd_lab.__main__ import main;"
+        "import atexit, sys; from qrkd_lab.cli import main;"
         f"atexit.register(lambda: print([m for m in {heavy} if m in sys.modules])); {command}"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -275,7 +274,7 @@ class Terminal(io.StringIO):
 
 
 def test_in_a_terminal_progress_is_a_bar_that_names_arm_epoch_terms_and_time(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.progress.BAR_SECONDS", 0.0)
+    monkeypatch.setattr("qrkd_lab.train.BAR_SECONDS", 0.0)
     screen = Terminal()
     progress = Progress("mnist seed 3", epochs=2, batches=4, stream=screen)
     for _ in range(4):

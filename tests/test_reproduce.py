@@ -17,16 +17,15 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab import reproduce as module
-from qrkd_lab import seed_groups
-from qrkd_lab.__main__ import main
+from qrkd_lab import reproduce as seed_groups
+from qrkd_lab.cli import main
 from qrkd_lab.data import DataError
-from qrkd_lab.notebook_parameters import check_parameters
-from qrkd_lab.notebooks import NotebookError
+from qrkd_lab.files import RecordError
 from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
-from qrkd_lab.runs import read_runs
-from qrkd_lab.storage import RecordError
-from qrkd_lab.trace import FILE
-from qrkd_lab.turns import turn
+from qrkd_lab.studies.parallel import turn
+from qrkd_lab.studies.records import read_runs
+from qrkd_lab.studies.tune import FILE
+from qrkd_lab.teaching.notebooks import NotebookError, check_parameters
 from tests.hazards import elsewhere
 from tests.test_orphans import alive, wait_until
 

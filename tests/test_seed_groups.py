@@ -11,9 +11,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from qrkd_lab import seed_groups
-from qrkd_lab.notebooks import NotebookError
-from qrkd_lab.seed_groups import SeedGroup, split_seeds
+from qrkd_lab import reproduce as seed_groups
+from qrkd_lab.reproduce import SeedGroup, split_seeds
+from qrkd_lab.teaching.notebooks import NotebookError
 from tests.hazards import disk_that_ends
 from tests.test_orphans import alive, wait_until
 
@@ -136,7 +136,7 @@ if not (home / "go").exists():
 """
 TWICE = """
 import contextlib, pathlib, sys
-from qrkd_lab.seed_groups import SeedGroup
+from qrkd_lab.reproduce import SeedGroup
 notebook, out = map(pathlib.Path, sys.argv[1:])
 group = SeedGroup("digits", notebook, {parameters}, out)
 with contextlib.suppress(KeyboardInterrupt):

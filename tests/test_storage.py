@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab import storage
-from qrkd_lab.runs import RecordError, Run, load_run, read_runs, run_key, save_run
-from qrkd_lab.storage import (
+from qrkd_lab import files as storage
+from qrkd_lab.files import (
+    RecordError,
     check_writable,
     expanded,
     file_sha256,
@@ -32,6 +32,7 @@ from qrkd_lab.storage import (
     runs_folder,
     write_folder,
 )
+from qrkd_lab.studies.records import Run, load_run, read_runs, run_key, save_run
 from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
 
 SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
@@ -280,9 +281,11 @@ class TestHome:
 
     @pytest.mark.parametrize("path", ["~/a/b", Path("~/a/b")])
     def test_what_writes(self, home, study, path, tmp_path):
-        from qrkd_lab import published, reporting
-        from qrkd_lab.data import toy, toy_reviews
-        from qrkd_lab.records.run_table import write_csv
+        from qrkd_lab import reporting
+        from qrkd_lab.data import toy
+        from qrkd_lab.data import toy as toy_reviews
+        from qrkd_lab.studies import records as published
+        from qrkd_lab.studies.provenance import write_csv
 
         run, place = study.runs[0], home / "a" / "b"
         writers = {
@@ -302,8 +305,8 @@ class TestHome:
             assert list(Path.cwd().iterdir()) == [], name
 
     def test_what_reads(self, home, study):
-        from qrkd_lab.published import published_runs
-        from qrkd_lab.records.shelf import Shelf
+        from qrkd_lab.studies.provenance import Shelf
+        from qrkd_lab.studies.records import published_runs
 
         shutil.copytree(study.runs[0].path.parents[2], home / "runs")
         count, run = len(study.runs), study.runs[0]

@@ -21,17 +21,15 @@ from joblib.externals.loky import get_reusable_executor
 from pandas import DataFrame
 
 import qrkd_lab as ql
-from qrkd_lab.__main__ import main
-from qrkd_lab.arms import TEACHER
-from qrkd_lab.notebooks import NotebookError, execute, refresh
-from qrkd_lab.plots.animation import Animation
-from qrkd_lab.plots.style import Chart
-from qrkd_lab.published import published_runs
-from qrkd_lab.records.run_table import write_csv
-from qrkd_lab.reporting.report import Report
-from qrkd_lab.runs import Run
-from qrkd_lab.storage import RecordError
-from qrkd_lab.study import Study, StudyError
+from qrkd_lab.cli import main
+from qrkd_lab.files import RecordError
+from qrkd_lab.studies.compare import Study, StudyError
+from qrkd_lab.studies.provenance import write_csv
+from qrkd_lab.studies.records import Run, published_runs
+from qrkd_lab.studies.report import Report
+from qrkd_lab.studies.settings import TEACHER
+from qrkd_lab.teaching.notebooks import NotebookError, execute, refresh
+from qrkd_lab.teaching.plots.style import Animation, Chart
 from tests.hazards import (
     ARMS,
     FORKS,

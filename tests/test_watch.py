@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.job import find, run_seed
-from qrkd_lab.runs import read_runs
-from qrkd_lab.watch import Stopped, Watch
+from qrkd_lab.studies.group import find, run_seed
+from qrkd_lab.studies.records import read_runs
+from qrkd_lab.train import Stopped, Watch
 
 SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 32}
 ARMS = ("kd", "qrkd")

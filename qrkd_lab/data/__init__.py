@@ -11,9 +11,8 @@ because it would hide the module of the same name.
 from __future__ import annotations
 
 from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir
-from qrkd_lab.data.images import Images
+from qrkd_lab.data.images import Images, VisionData, load_images
 from qrkd_lab.data.text import TextData, Tokens, load_text
-from qrkd_lab.data.vision import VisionData, load_images
 
 __all__ = [
     "DataError", "Images", "RemoteFile", "TextData", "Tokens", "VisionData", "data_dir",

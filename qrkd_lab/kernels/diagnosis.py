@@ -5,29 +5,55 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.alignment import (
+from qrkd_lab.kernels.analysis import (
     NothingToAlign,
+    OffDiagonal,
     centred_alignment,
+    check_matrix,
     class_matrix,
+    effective_rank,
     kernel_target_alignment,
+    off_diagonal,
+    off_diagonal_values,
 )
-from qrkd_lab.kernels.base import Kernel, positive, whole
-from qrkd_lab.kernels.calibration import BANDWIDTHS
-from qrkd_lab.kernels.diagnostics import OffDiagonal, effective_rank, off_diagonal
-from qrkd_lab.kernels.fits import NEARLY, Fit, best_fit
+from qrkd_lab.kernels.classical import (
+    CosineKernel,
+    Kernel,
+    LaplacianKernel,
+    PolynomialKernel,
+    RBFKernel,
+    positive,
+    whole,
+)
+from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.kernels.quantum import FidelityKernel
+from qrkd_lab.relations import check_features
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Diagnosis", "bandwidth_table", "concentration_table", "diagnose"]
+__all__ = [
+    "Diagnosis",
+    "FAMILIES",
+    "Fit",
+    "FourierSurrogate",
+    "NEARLY",
+    "bandwidth_table",
+    "best_fit",
+    "concentration_table",
+    "diagnose",
+    "frequency_distribution",
+    "random_feature_surrogate",
+    "surrogate_gaps",
+]
+
 
 GOOD_FIT = 0.9  # R^2 from which the words say "fitted by"
 
@@ -126,9 +152,9 @@ def diagnose(kernel: Tensor, labels: Tensor | None = None, x: Tensor | None = No
         x: the angles ``(n, q)`` that the kernel was given, n >= 3, for its best RBF.
 
     Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.kernels.diagnostics.off_diagonal`,
-            :func:`~qrkd_lab.kernels.alignment.kernel_target_alignment` and
-            :func:`~qrkd_lab.kernels.fits.best_fit`.
+        TypeError, ValueError: see :func:`~qrkd_lab.kernels.analysis.off_diagonal`,
+            :func:`~qrkd_lab.kernels.analysis.kernel_target_alignment` and
+            :func:`~qrkd_lab.kernels.diagnosis.best_fit`.
 
     Example:
         >>> diagnose(torch.eye(4)).verdict
@@ -244,3 +270,355 @@ def _with_classes(kernel: Tensor, labels: Tensor) -> float:
         return centred_alignment(kernel, class_matrix(labels))
     except NothingToAlign:
         return math.nan
+
+
+# ---- fits
+
+
+FAMILIES: dict[str, tuple[Callable[[float], Kernel], ...]] = {
+    "rbf": (RBFKernel,),
+    "laplacian": (LaplacianKernel,),
+    "polynomial": tuple(
+        lambda bandwidth, degree=degree: PolynomialKernel(degree, bandwidth)
+        for degree in range(1, 7)
+    ),
+    "cosine": (lambda bandwidth: CosineKernel(),),
+}
+NEARLY = 0.95  # effective rank over n from which a matrix counts as nearly the identity
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The member of a classical family that comes nearest to a kernel matrix.
+
+    Attributes:
+        family: its name.
+        kernel: the fitted kernel; ``kernel(x)`` is the matrix on the same angles.
+        gamma: in scikit-learn's convention: b^2 / 2 (RBF), b (Laplacian), b^2 (polynomial), NaN
+            (cosine).
+        residual: root of the mean squared difference over pairs i < j.
+        r_squared: 1 - residual^2 / variance over pairs; NaN where K is constant over pairs.
+        alignment: CKA of the two matrices; NaN where one is constant.
+        near_identity: both matrices are nearly the identity, so a high CKA says nothing.
+        matrix: the fitted matrix ``(n, n)``.
+    """
+
+    family: str
+    kernel: Kernel
+    gamma: float
+    residual: float
+    r_squared: float
+    alignment: float
+    near_identity: bool
+    matrix: Tensor = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        degree = getattr(self.kernel, "degree", None)
+        which = f"{self.family}" + ("" if degree is None else f" of degree {degree}")
+        said = (
+            f"best {which}: gamma = {self.gamma:.3g}, R^2 = {self.r_squared:.3f}, "
+            f"CKA = {self.alignment:.3f}, residual = {self.residual:.2g}"
+        )
+        if self.near_identity:
+            said += "; both matrices are nearly the identity, so the CKA says nothing"
+        elif math.isnan(self.r_squared):
+            said += "; all pairs are equally alike, so gamma says nothing"
+        return said
+
+
+def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
+    r"""The classical kernel on the same angles that comes nearest to a matrix.
+
+    .. math:: b^* = \arg\min_b \sum_{i<j} \big( K_{ij} - k_b(x_i, x_j) \big)^2
+
+    by a scan over b on a logarithmic grid and a bounded scalar search around its best point (the
+    polynomial family: for each degree from 1 to 6). The diagonal, which is 1 in both, is left out:
+    it would make any two near-identities agree. The angles are those given to the kernel, before
+    its own bandwidth.
+
+    Args:
+        kernel: ``(n, n)``, n >= 3.
+        x: angles ``(n, q)``.
+        family: ``rbf``, ``laplacian``, ``polynomial`` or ``cosine`` (nothing to choose).
+
+    Raises:
+        TypeError: not a float tensor.
+        ValueError: unknown family (lists them), fewer than 3 samples, other sizes, or all samples
+            equal; see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+
+    Source of the question: Florez Ablan et al., arXiv 2503.05602 (tuned quantum kernels resemble
+    RBF kernels).
+
+    Example:
+        >>> x = torch.linspace(0, 1, 8, dtype=torch.float64)[:, None]
+        >>> round(best_fit(RBFKernel(2.0)(x), x).gamma, 4)
+        2.0
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
+    wanted, x = check_matrix(kernel), _angles(x, len(kernel), at_least=3)
+    if family != "laplacian" and x.shape[1] > len(x):
+        x = _turned(x)
+    if family == "cosine":
+        best: Kernel = CosineKernel()
+    else:
+        fits = [_fit_bandwidth(make, wanted, x) for make in FAMILIES[family]]
+        best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
+    matrix = best(x)
+    residual = _mismatch(best, wanted, x) ** 0.5
+    variance = off_diagonal_values(kernel).var(correction=0).item()
+    ranks = (effective_rank(kernel), effective_rank(matrix))
+    return Fit(
+        family,
+        best,
+        _gamma(best),
+        residual,
+        1 - residual**2 / variance if variance > 1e-20 else math.nan,
+        _alignment(kernel, matrix),
+        min(ranks) > NEARLY * len(x),
+        matrix,
+    )
+
+
+def _fit_bandwidth(make: Callable[[float], Kernel], wanted: Tensor, x: Tensor) -> Kernel:
+    """The kernel of one family with the bandwidth of least squares."""
+    from scipy.optimize import minimize_scalar
+
+    scale = torch.pdist(x).square().mean().sqrt().item()  # root-mean-square distance
+    if not scale > 0:
+        raise ValueError("x: all samples have the same angles, so no bandwidth can be told")
+    grid = torch.linspace(math.log(1e-3 / scale), math.log(1e3 / scale), 121).tolist()
+    errors = [_mismatch(make(math.exp(point)), wanted, x) for point in grid]
+    at = min(range(len(grid)), key=errors.__getitem__)
+    bounds = (grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)])
+    found = minimize_scalar(
+        lambda point: _mismatch(make(math.exp(point)), wanted, x),
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return make(math.exp(found.x if found.fun < errors[at] else grid[at]))
+
+
+@torch.no_grad()
+def _mismatch(kernel: Kernel, wanted: Tensor, x: Tensor) -> float:
+    """Mean squared difference over pairs; asked for some hundred bandwidths, so nothing else."""
+    n = len(x)
+    embedded = kernel.embed(kernel.bandwidth * x)
+    matrix = kernel.compare(embedded, embedded)
+    # Twice the sum over pairs, as both are symmetric; the diagonals are made equal.
+    return (matrix - wanted).fill_diagonal_(0).square().sum().item() / (n * (n - 1))
+
+
+def _alignment(kernel: Tensor, matrix: Tensor) -> float:
+    try:
+        return centred_alignment(kernel, matrix)
+    except NothingToAlign:
+        return math.nan
+
+
+def _turned(x: Tensor) -> Tensor:
+    """The same n points in n coordinates: a rotation keeps all distances and inner products."""
+    left, size, _ = torch.linalg.svd(x, full_matrices=False)
+    return left * size
+
+
+def _gamma(kernel: Kernel) -> float:
+    powers = {RBFKernel: (0.5, 2), LaplacianKernel: (1.0, 1), PolynomialKernel: (1.0, 2)}
+    factor, power = powers.get(type(kernel), (math.nan, 1))
+    return factor * kernel.bandwidth**power
+
+
+def _angles(x: Tensor, samples: int, at_least: int) -> Tensor:
+    check_features(x, "x")
+    if len(x) != samples or samples < at_least:
+        raise ValueError(
+            f"expected a matrix (n, n) and angles (n, q) of the same n >= {at_least} samples, got "
+            f"n = {samples} and {len(x)}"
+        )
+    return x.detach().cpu().double()
+
+
+# ---- surrogates
+
+
+GRID = 64  # points on a period: resolves frequencies up to 31, e.g. 31 layers of one rotation
+RIDGES = tuple(10.0**power for power in range(-9, 5))  # choices of the ridge, wide on both sides
+
+
+@dataclass(frozen=True, eq=False)
+class FourierSurrogate(Kernel):
+    r"""A kernel made of trigonometric features, fitted to another kernel.
+
+    .. math:: k(x, y) = z(x)^T W W^T z(y), \qquad
+              z(x) = \big(1, \cos(\omega_1 \cdot x), \sin(\omega_1 \cdot x), \dots\big)
+
+    Positive semi-definite; its diagonal is 1 only as far as the features reach: the rest of a
+    sample is what they do not see. Made by :func:`random_feature_surrogate`.
+
+    Attributes:
+        frequencies: :math:`\omega`, ``(D, q)``.
+        weights: W, ``(2 D + 1, n)``.
+        source: where the frequencies were drawn from: ``spectrum`` or ``rbf``.
+    """
+
+    frequencies: Tensor = field(repr=False)
+    weights: Tensor = field(repr=False)
+    source: str
+
+    @property
+    def features(self) -> int:
+        return self.frequencies.shape[1]
+
+    def embed(self, x: Tensor) -> Tensor:
+        frequencies, weights = (t.to(x) for t in (self.frequencies, self.weights))
+        return _waves(x, frequencies) @ weights
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        return u @ v.T
+
+
+def random_feature_surrogate(
+    kernel: Kernel, x: Tensor, features: int = 256, seed: int = 0
+) -> FourierSurrogate:
+    r"""A classical surrogate of a kernel: random frequencies, weights by least squares.
+
+    The frequencies :math:`\omega` are drawn from the kernel's own Fourier spectrum where it has
+    one (:func:`frequency_distribution`), else from the spectrum of the RBF kernel that fits it best
+    (a Gaussian: Bochner's theorem). The weights are a ridge regression,
+
+    .. math:: W = \arg\min_W \lVert Z W - K^{1/2} \rVert_F^2 + \alpha \lVert W \rVert_F^2,
+
+    on the samples given, Z ``(n, 2 D + 1)``, with :math:`\alpha` chosen by leave-one-out error.
+    With enough features that fit can be exact; judge it on other samples (:func:`surrogate_gaps`).
+
+    Args:
+        kernel: any kernel on angles, quantum or classical.
+        x: angles ``(n, q)`` to fit on, n >= 4.
+        features: D >= 1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: too few samples or features; see also ``kernel.check``.
+
+    Source: Rahimi and Recht, NIPS 2007; for quantum models: Sweke et al., arXiv 2309.11647.
+    """
+    features = whole("features", features, 1)
+    kernel.check(x)
+    if len(x) < 4:
+        raise ValueError(f"x: a surrogate needs at least 4 samples to be fitted on, got {len(x)}")
+    from sklearn.linear_model import RidgeCV
+
+    x = x.detach().cpu().double()
+    with torch.no_grad():
+        matrix = check_matrix(kernel(x))
+        generator = torch.Generator().manual_seed(whole("seed", seed, 0))
+        frequencies, source = _draw(kernel, x, matrix, features, generator)
+        z = _waves(x, frequencies)  # (n, 2 D + 1)
+        values, vectors = torch.linalg.eigh(matrix)
+        root = vectors * values.clamp(min=0).sqrt()  # (n, n): K = root root^T
+    ridge = RidgeCV(alphas=RIDGES, fit_intercept=False).fit(z.numpy(), root.numpy())
+    return FourierSurrogate(frequencies, torch.from_numpy(ridge.coef_.T.copy()), source)
+
+
+def frequency_distribution(kernel: Kernel, x: Tensor) -> Tensor | None:
+    r"""How a periodic kernel's weight is spread over whole frequencies, for each angle.
+
+    .. math:: p_j(m) = \mathbb E_x\, \frac{1}{M^2} \sum_{s,t} K^{(x,j)}_{st}\,
+              e^{-2 \pi i m (s - t) / M}
+
+    with :math:`K^{(x,j)}` the kernel matrix of M = 64 samples that equal x but for angle j, which
+    takes the M points of a period. That is the spectrum of the kernel averaged over shifts of one
+    angle: never negative, and of sum 1.
+
+    Returns:
+        ``(q, 64)``, frequency m in ``torch.fft.fftfreq`` order, in units of the kernel's bandwidth;
+        None if the kernel is not periodic in each angle with 2 pi / bandwidth (``zz`` and ``iqp``,
+        whose phases hold products of angles, and the classical kernels).
+    """
+    x = x.detach().cpu().double()
+    period = 2 * math.pi / kernel.bandwidth
+    some = x[:8]  # the average needs few
+    with torch.no_grad():
+        for j in range(x.shape[1]):
+            moved = some.clone()
+            moved[:, j] += period
+            if not torch.allclose(kernel(some, moved).diagonal(), kernel(some).diagonal()):
+                return None
+        return torch.stack([_line_spectrum(kernel, some, j, period) for j in range(x.shape[1])])
+
+
+def _line_spectrum(kernel: Kernel, x: Tensor, angle: int, period: float) -> Tensor:
+    """The spectrum ``(64,)`` along one angle, averaged over samples."""
+    points = torch.arange(GRID, dtype=x.dtype) * (period / GRID)
+    total = torch.zeros(GRID, dtype=x.dtype)
+    for row in x:
+        line = row.repeat(GRID, 1)  # (64, q)
+        line[:, angle] = points
+        matrix = kernel(line).to(torch.complex128)
+        total += torch.fft.fft(torch.fft.ifft(matrix, dim=1), dim=0).diagonal().real / GRID
+    total = total.clamp(min=0)
+    return total / total.sum()
+
+
+def _draw(
+    kernel: Kernel, x: Tensor, matrix: Tensor, features: int, generator: torch.Generator
+) -> tuple[Tensor, str]:
+    """Frequencies ``(D, q)`` and where they come from."""
+    spectrum = frequency_distribution(kernel, x)
+    if spectrum is None:
+        bandwidth = best_fit(matrix, x).kernel.bandwidth
+        size = (features, x.shape[1])
+        return bandwidth * torch.randn(size, dtype=x.dtype, generator=generator), "rbf"
+    index = torch.multinomial(spectrum, features, replacement=True, generator=generator)  # (q, D)
+    whole_numbers = torch.fft.fftfreq(GRID, 1 / GRID, dtype=x.dtype)
+    return kernel.bandwidth * whole_numbers[index].T, "spectrum"
+
+
+def _waves(x: Tensor, frequencies: Tensor) -> Tensor:
+    """1, cosines and sines: ``(n, q), (D, q) -> (n, 2 D + 1)``."""
+    phases = x @ frequencies.T
+    return torch.cat([torch.ones_like(x[:, :1]), phases.cos(), phases.sin()], dim=1)
+
+
+def surrogate_gaps(
+    kernel: Kernel,
+    x: Tensor,
+    features: Sequence[int] = (4, 16, 64, 256),
+    seeds: Sequence[int] = (0, 1, 2),
+) -> DataFrame:
+    """How far surrogates are from the kernel, on samples that they were not fitted on.
+
+    Every other sample is fitted on, the rest is held out.
+
+    Args:
+        kernel: any kernel on angles.
+        x: angles ``(n, q)``, n >= 8.
+        features: numbers D of frequencies.
+        seeds: of the draws.
+
+    Returns:
+        A row for each D and seed: ``features``, ``seed``, ``gap`` (root-mean-square difference over
+        held-out pairs), ``spread`` (standard deviation of the kernel over the same pairs: the gap
+        of a surrogate that only knows the mean), ``r_squared`` = 1 - (gap / spread)^2, ``source``.
+    """
+    from pandas import DataFrame
+
+    kernel.check(x)
+    if len(x) < 8:
+        raise ValueError(f"x: expected n >= 8, half to fit on and half to test, got {len(x)}")
+    x = x.detach().cpu().double()
+    fitted, held_out = x[::2], x[1::2]
+    with torch.no_grad():
+        wanted = off_diagonal_values(kernel(held_out))
+    spread = wanted.std(correction=0).item()
+    rows = []
+    for count in features:
+        for seed in seeds:
+            surrogate = random_feature_surrogate(kernel, fitted, count, seed)
+            error = off_diagonal_values(surrogate(held_out)) - wanted
+            gap = error.square().mean().sqrt().item()
+            share = 1 - (gap / spread) ** 2 if spread > 0 else math.nan
+            rows.append((count, seed, gap, spread, share, surrogate.source))
+    columns = ["features", "seed", "gap", "spread", "r_squared", "source"]
+    return DataFrame(rows, columns=columns)

@@ -11,6 +11,7 @@ column gives exactly 0 for every sample. The kernel's ``bandwidth`` then scales 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Hashable
 from numbers import Integral
@@ -20,10 +21,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.kernels.base import whole
+from qrkd_lab.kernels.classical import Kernel, whole
 from qrkd_lab.relations import LARGE, at_least_float32, check_features, in_float32, with_room
 
-__all__ = ["ENCODERS", "Encoder", "standardise"]
+__all__ = [
+    "BANDWIDTHS",
+    "ENCODERS",
+    "Encoder",
+    "KernelRelation",
+    "calibrated",
+    "spread",
+    "standardise",
+]
+
 
 # What each kind does on the (teacher's, student's) side.
 ENCODERS = {
@@ -180,3 +190,120 @@ def _remember_fit(encoder: Encoder, _keys: Any = None) -> None:  # noqa: ANN401
     if encoder.teacher_side == "pca" and not encoder.teacher_map.isnan().any():
         content = encoder.teacher_map.detach().cpu().double().numpy().tobytes()
         encoder._fitted = hashlib.sha256(content).hexdigest()[:16]
+
+
+# ---- relation
+
+
+CONTROLS = (None, "shuffled", "detached", "random_teacher")
+
+
+class KernelRelation(nn.Module):
+    """Encoder and kernel together: ``student(features)`` and ``teacher(features)`` are ``(n, n)``.
+
+    Args:
+        kernel: quantum or classical.
+        encoder: made for these features and ``kernel.features`` angles; its adapter, if it has
+            one, is this module's only parameter.
+        control: None; ``"shuffled"``: samples of the teacher's matrix are permuted anew in each
+            batch; ``"detached"``: the student's features are detached, so the term has no gradient
+            at the student (the mistake of a public implementation, kept as a control);
+            ``"random_teacher"``: the teacher's matrix is that of an untrained teacher.
+        seed: of the permutations.
+    """
+
+    def __init__(
+        self, kernel: Kernel, encoder: Encoder, control: str | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        if control not in CONTROLS:
+            raise ValueError(f"unknown control {control!r}; choose one of {CONTROLS}")
+        if not isinstance(kernel, Kernel) or not isinstance(encoder, Encoder):
+            raise TypeError(
+                f"expected KernelRelation(kernel, encoder), got {type(kernel).__name__} and "
+                f"{type(encoder).__name__}"
+            )
+        if type(kernel).__hash__ is None:
+            raise TypeError(
+                f"{type(kernel).__name__} must be hashable, so that its matrix can be shared: "
+                "make it a @dataclass(frozen=True)"
+            )
+        if kernel.features not in (None, encoder.qubits):
+            raise ValueError(
+                f"{kernel} takes {kernel.features} angles, the encoder gives {encoder.qubits}; "
+                f"make it with qubits={kernel.features}"
+            )
+        self.kernel, self.encoder, self.control = kernel, encoder, control
+        self._generator = torch.Generator().manual_seed(whole("seed", seed, 0))
+
+    @in_float32
+    def teacher(self, features: Tensor) -> Tensor:
+        """The teacher's kernel matrix ``(n, n)``, without gradient."""
+        with torch.no_grad():
+            return self.kernel(self.encoder.teacher(features))
+
+    @in_float32
+    def student(self, features: Tensor) -> Tensor:
+        """The student's kernel matrix ``(n, n)``, differentiable unless ``detached``."""
+        if self.control == "detached":
+            features = features.detach()
+        return self.kernel(self.encoder.student(features))
+
+    def compared(self, features: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The two matrices ``(n, n)`` that the loss compares; ``shuffled`` permutes the second."""
+        if self.control == "shuffled":
+            order = torch.randperm(len(teacher), generator=self._generator).to(teacher.device)
+            teacher = teacher[order][:, order]
+        return self.student(features), teacher
+
+    @property
+    def random_state(self) -> Tensor:
+        """Where the permutations' stream is, so that training can go on from a checkpoint."""
+        return self._generator.get_state()
+
+    @random_state.setter
+    def random_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    @property
+    def teacher_key(self) -> Hashable:
+        """Equal for relations whose teacher's matrix is the same, so that it is computed once."""
+        return (self.kernel, self.encoder.teacher_key)
+
+    def __repr__(self) -> str:
+        mark = "" if self.control is None else f", {self.control}"
+        return f"kernel({self.kernel}, {self.encoder.kind}{mark})"
+
+
+# ---- calibration
+
+
+BANDWIDTHS = tuple(2.0 ** (half / 2) for half in range(-14, 5))  # 0.0078 ... 4, steps of sqrt(2)
+
+
+def spread(kernel: Kernel, angles: Tensor) -> float:
+    """Standard deviation of the kernel's values over pairs of different rows of ``(n, q)``."""
+    with torch.no_grad():
+        matrix = kernel(at_least_float32(angles))
+    different = ~torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
+    return matrix[different].std().item()
+
+
+def calibrated(kernel: Kernel, angles: Tensor) -> Kernel:
+    """The same kernel with the bandwidth of largest spread among :data:`BANDWIDTHS`.
+
+    A kernel without bandwidth (the squared cosine) comes back as it is.
+
+    Args:
+        kernel: any kernel.
+        angles: of the teacher ``(n, q)``, n >= 3.
+
+    Raises:
+        ValueError: fewer than three samples.
+    """
+    if len(angles) < 3:
+        raise ValueError(f"a bandwidth needs at least 3 samples to be chosen on, got {len(angles)}")
+    if "bandwidth" not in {field.name for field in dataclasses.fields(kernel)}:
+        return kernel
+    choices = [dataclasses.replace(kernel, bandwidth=bandwidth) for bandwidth in BANDWIDTHS]
+    return max(choices, key=lambda choice: spread(choice, angles))

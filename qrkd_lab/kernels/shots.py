@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.base import Kernel, whole
-from qrkd_lab.kernels.diagnostics import check_matrix, off_diagonal_values
-from qrkd_lab.kernels.encoders import Encoder
-from qrkd_lab.kernels.relation import KernelRelation
+from qrkd_lab.kernels.analysis import check_matrix, off_diagonal_values
+from qrkd_lab.kernels.classical import Kernel, whole
+from qrkd_lab.kernels.encoders import Encoder, KernelRelation
 from qrkd_lab.relations import check_features
 
 __all__ = [
@@ -172,7 +171,7 @@ class ShotRelation(KernelRelation):
     lower bound of the harm.
 
     Args:
-        kernel, encoder: as :class:`~qrkd_lab.kernels.relation.KernelRelation`.
+        kernel, encoder: as :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         shots: an entry; a new draw in each batch.
         sides: ``teacher`` or ``both``.
         seed: of the draws.

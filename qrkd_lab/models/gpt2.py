@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from qrkd_lab.data import DataError
-from qrkd_lab.data.fetch import check_file, file_hash, read_text
-from qrkd_lab.settings import HEAD
+from qrkd_lab.data.fetch import DataError, check_file, file_hash, read_text
+from qrkd_lab.studies.settings import HEAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -64,7 +63,7 @@ def build_gpt2(
             ``GPT2ForSequenceClassification``.
 
     Example:
-        >>> from qrkd_lab.data.tokenizer import train_tokenizer
+        >>> from qrkd_lab.data.text import train_tokenizer
         >>> tokenizer = train_tokenizer(["to be or not to be"], vocabulary=260)
         >>> sum(p.numel() for p in build_gpt2(tokenizer, 1, 64, 16).parameters())
         67776

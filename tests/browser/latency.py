@@ -40,7 +40,7 @@ def slider_to_picture(qubits: int, moves: int = 30, samples: int = 64) -> list[f
     from playwright.sync_api import sync_playwright
 
     cell = (
-        "from qrkd_lab.widgets import KernelExplorer\n"
+        "from qrkd_lab.teaching.widgets import KernelExplorer\n"
         f"KernelExplorer(n={samples}, qubits={qubits}, bandwidth=0.03125)"
     )
     with contextlib.ExitStack() as held:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from qrkd_lab.runs import read_runs
+from qrkd_lab.studies.records import read_runs
 from tests.browser.controls import left_by
 from tests.browser.screen import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_distillation.ipynb"
 BOX = "qrkd-DistillationExplorer"
-MAKE = "from qrkd_lab.widgets import DistillationExplorer\nDistillationExplorer({})"
+MAKE = "from qrkd_lab.teaching.widgets import DistillationExplorer\nDistillationExplorer({})"
 
 
 def made(*arguments):

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from qrkd_lab.published import published_runs
+from qrkd_lab.studies.records import published_runs
 from tests.browser.screen import expect
-from tests.records.made_runs import keep, made_run
+from tests.studies.records.made_runs import keep, made_run
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_records.ipynb"
 BOX = "qrkd-StudyBrowser"
@@ -27,7 +27,7 @@ def records(lab):
         shutil.rmtree(lab.root / old, ignore_errors=True)
     keep(lab.root / "made", *runs)
     source = (
-        "from qrkd_lab.widgets import StudyBrowser\n"
+        "from qrkd_lab.teaching.widgets import StudyBrowser\n"
         "StudyBrowser('made', published=False, csv='out/made.csv')"
     )
     cells = [new_markdown_cell("Records."), new_code_cell(source)]

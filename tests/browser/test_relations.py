@@ -135,7 +135,7 @@ def test_saved_and_reopened_it_still_shows_its_picture_and_running_replaces_it(n
 
 def test_points_of_your_own_and_points_that_are_none(lab):
     sources = [
-        "from qrkd_lab.widgets import RelationExplorer",
+        "from qrkd_lab.teaching.widgets import RelationExplorer",
         "try:\n    RelationExplorer(points=[[0, 0], [1, 1]])\n"
         "except ValueError as error:\n    print(error)",
         "RelationExplorer(points=[[0, 0], [100, 0], [300, 0], [400, 50]], preset='line')",

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qrkd_lab.data import DataError, corpora, tokenizer
-from qrkd_lab.data.corpora import (
+from qrkd_lab.data import DataError
+from qrkd_lab.data import text as corpora
+from qrkd_lab.data import text as tokenizer
+from qrkd_lab.data.text import (
     IMDB_ARCHIVE,
     PTB_FILES,
     WIKITEXT2_ARCHIVE,

@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from qrkd_lab.data import DataError, folder, load_images
-from qrkd_lab.data.folder import read_folder
+from qrkd_lab.data import DataError, load_images
+from qrkd_lab.data import images as folder
+from qrkd_lab.data.images import read_folder
 
 
 @pytest.fixture(autouse=True)

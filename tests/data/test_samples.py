@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qrkd_lab.data import DataError
-from qrkd_lab.data.samples import labelled_samples
+from qrkd_lab.teaching.widgets.kernels import labelled_samples
 
 
 @pytest.mark.parametrize("source, d, classes", [("digits", 64, 10), ("two moons", 2, 2)])

@@ -16,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from qrkd_lab.data import DataError, RemoteFile, folder, load_images, standard
+from qrkd_lab.data import DataError, RemoteFile, load_images
+from qrkd_lab.data import images as folder
+from qrkd_lab.data import images as standard
 
 TRAIN, TEST = 60, 20  # tiny sets; the real sizes are tested where the real data are
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qrkd_lab.data import DataError, TextData, Tokens, load_text, text
-from qrkd_lab.data.tokenizer import train_tokenizer
+from qrkd_lab.data.text import train_tokenizer
 
 
 @pytest.fixture(autouse=True)

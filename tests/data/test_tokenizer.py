@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 from qrkd_lab.data import DataError
-from qrkd_lab.data.corpora import Lines
-from qrkd_lab.data.tokenizer import END, load_tokenizer, tokenizer_digest, train_tokenizer
+from qrkd_lab.data.text import END, Lines, load_tokenizer, tokenizer_digest, train_tokenizer
 
 DOCUMENTS = [f"the {a} {b} of the {c} , it 's\n" for a, b, c in itertools.permutations("abcde", 3)]
 HARD = (
@@ -66,7 +65,7 @@ def test_hard_text_round_trips(small: PreTrainedTokenizerFast) -> None:
 
 def test_the_same_documents_give_the_same_tokenizer(small: PreTrainedTokenizerFast) -> None:
     code = (
-        "from qrkd_lab.data.tokenizer import *; "
+        "from qrkd_lab.data.text import *; "
         f"documents = {DOCUMENTS!r}; print(tokenizer_digest(train_tokenizer(documents, 270)))"
     )
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}

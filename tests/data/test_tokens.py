@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from qrkd_lab.data import DataError, Tokens
-from qrkd_lab.data import tokenizer as tokenizers
-from qrkd_lab.data import tokens as module
-from qrkd_lab.data.tokenizer import train_tokenizer
-from qrkd_lab.data.tokens import encode, open_tokens, write_tokens
+from qrkd_lab.data import text as module
+from qrkd_lab.data import text as tokenizers
+from qrkd_lab.data.text import encode, open_tokens, train_tokenizer, write_tokens
 
 DOCUMENTS = ["a b  c\n", "\n", "longer than that\n", "x"]
 

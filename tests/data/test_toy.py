@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from qrkd_lab.benchmarks import load_benchmark
 from qrkd_lab.data import toy
-from qrkd_lab.data.toy_reviews import OPINIONS, toy_review, write_toy_reviews
+from qrkd_lab.data.toy import OPINIONS, toy_review, write_toy_reviews
+from qrkd_lab.studies.benchmarks import load_benchmark
 
 
 def test_sentences_depend_on_the_seed_alone():

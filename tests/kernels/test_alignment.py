@@ -9,7 +9,7 @@ import scipy.linalg
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, RBFKernel
-from qrkd_lab.kernels.alignment import (
+from qrkd_lab.kernels.analysis import (
     NothingToAlign,
     centred_alignment,
     class_matrix,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from qrkd_lab.kernels.basis import (
+from qrkd_lab.kernels.statevector import (
     Rotate,
     kron,
     local_index,

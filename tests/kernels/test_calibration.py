@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
-from qrkd_lab.kernels.calibration import BANDWIDTHS, calibrated, spread
+from qrkd_lab.kernels.encoders import BANDWIDTHS, calibrated, spread
 
 ANGLES = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, ProjectedKernel
-from qrkd_lab.kernels.circuit import CircuitError
-from qrkd_lab.kernels.statevector import StateVector
+from qrkd_lab.kernels.statevector import CircuitError, StateVector
 
 WEIGHTS = np.array([0.3, -0.7, 1.1])
 TENSOR = torch.tensor(WEIGHTS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, ProjectedKernel, diagnose, off_diagonal
-from qrkd_lab.kernels.concentration import global_and_projected, shots_to_resolve
+from qrkd_lab.kernels.analysis import global_and_projected, shots_to_resolve
 
 X = torch.randn(16, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
-from qrkd_lab.kernels.alignment import centred_alignment, class_matrix
-from qrkd_lab.kernels.calibration import BANDWIDTHS, calibrated
+from qrkd_lab.kernels.analysis import centred_alignment, class_matrix, effective_rank, off_diagonal
 from qrkd_lab.kernels.diagnosis import bandwidth_table, concentration_table, diagnose
-from qrkd_lab.kernels.diagnostics import effective_rank, off_diagonal
+from qrkd_lab.kernels.encoders import BANDWIDTHS, calibrated
 
 X = torch.randn(24, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = (X[:, 0] > 0).long()

@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 
 from qrkd_lab.kernels import FidelityKernel
-from qrkd_lab.kernels.diagnostics import (
+from qrkd_lab.kernels.analysis import (
     check_matrix,
     effective_rank,
     eigenvalues,

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics.pairwise import laplacian_kernel, polynomial_kernel, rbf_kernel
 
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
-from qrkd_lab.kernels.fits import best_fit
+from qrkd_lab.kernels.diagnosis import best_fit
 
 X = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

@@ -7,8 +7,13 @@ import pytest
 import torch
 from scipy import stats
 
-from qrkd_lab.kernels.knob_changes import paired_changes, turned_on_projections
-from qrkd_lab.kernels.knobs import KNOBS, MEASURES, measured
+from qrkd_lab.teaching.experiments import (
+    KNOBS,
+    MEASURES,
+    measured,
+    paired_changes,
+    turned_on_projections,
+)
 
 SOURCE = torch.Generator().manual_seed(0)
 LABELS = torch.arange(24) % 3

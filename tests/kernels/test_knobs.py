@@ -18,8 +18,8 @@ from qrkd_lab.kernels import (
     effective_rank,
     off_diagonal,
 )
-from qrkd_lab.kernels.calibration import calibrated
-from qrkd_lab.kernels.knobs import (
+from qrkd_lab.kernels.encoders import calibrated
+from qrkd_lab.teaching.experiments import (
     KNOBS,
     importances,
     kernel_of,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qrkd_lab.kernels.fits import best_fit
-from qrkd_lab.kernels.metrics import learn_metric, metric_rbf, r_squared
+from qrkd_lab.kernels.analysis import learn_metric, metric_rbf, r_squared
+from qrkd_lab.kernels.diagnosis import best_fit
 
 DRAW = torch.Generator().manual_seed(0)
 X = torch.randn(30, 3, generator=DRAW, dtype=torch.float64)

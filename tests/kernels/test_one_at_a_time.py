@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.kernels.one_at_a_time import one_at_a_time
+from qrkd_lab.kernels.statevector import one_at_a_time
 
 ANGLES = torch.tensor([[0.3, 0.1, 0.7], [0.2, 0.9, 0.4]], dtype=torch.float64)
 ONES = torch.ones(2, dtype=torch.float64)

@@ -7,8 +7,7 @@ import pennylane as qp
 import pytest
 import torch
 
-from qrkd_lab.kernels.circuit import Gate
-from qrkd_lab.kernels.schedule import schedule
+from qrkd_lab.kernels.statevector import Gate, schedule
 
 ZERO = torch.zeros(1, 8, dtype=torch.complex128)
 ZERO[0, 0] = 1

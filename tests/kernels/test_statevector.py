@@ -9,9 +9,8 @@ import pennylane as qp
 import pytest
 import torch
 
-from qrkd_lab.kernels.circuit import CircuitError
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
-from qrkd_lab.kernels.statevector import StateVector
+from qrkd_lab.kernels.statevector import CircuitError, StateVector
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, RBFKernel
-from qrkd_lab.kernels.surrogates import (
+from qrkd_lab.kernels.diagnosis import (
     frequency_distribution,
     random_feature_surrogate,
     surrogate_gaps,

@@ -9,7 +9,7 @@ import torch
 from sklearn.decomposition import KernelPCA
 from sklearn.preprocessing import KernelCenterer
 
-from qrkd_lab.kernels.views import centred, class_blocks, kernel_pca
+from qrkd_lab.kernels.analysis import centred, class_blocks, kernel_pca
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 K = torch.exp(-(torch.cdist(X, X) ** 2) / 2)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Model
 
 from qrkd_lab.data import DataError
-from qrkd_lab.data.tokenizer import train_tokenizer
+from qrkd_lab.data.text import train_tokenizer
 from qrkd_lab.models.gpt2 import body, build_gpt2, pretrained_gpt2, tap
 from qrkd_lab.seeds import seeded
 

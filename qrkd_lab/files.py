@@ -1,0 +1,427 @@
+"""Folders that are either whole or not there, and the strict JSON that lies in them.
+
+A folder is written under a hidden name beside its final place, forced to the disk, and only then
+renamed. So a killed process, a full disk or a second process that writes the same folder never
+leave half of one; and what was damaged later is refused with a :class:`RecordError`. What the
+system does not let us read (no permission, a failing disk, too many open files) is not called
+damaged, and nobody is told to delete it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+__all__ = [
+    "RecordError",
+    "Unreadable",
+    "can_be_written",
+    "canonical_sha256",
+    "check_writable",
+    "damaged",
+    "expanded",
+    "file_sha256",
+    "is_number",
+    "parsed_json",
+    "plain",
+    "read_file",
+    "read_json",
+    "reading",
+    "replacing",
+    "runs_folder",
+    "sealed",
+    "strict_json",
+    "unreadable",
+    "unsealed",
+    "write_file",
+    "write_folder",
+    "writing",
+]
+
+
+PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
+_FIRST = Path("notebooks", "00_quickstart.ipynb")  # by which the project's folder is known
+_OPTION = "runs_dir, or $QRKD_RUNS_DIR"
+ROOM = 1 << 16  # bytes; a full disk often takes an empty file
+LARGEST = 64 << 20  # bytes of a JSON file; a record of a hundred epochs has 50,000
+STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
+
+
+class RecordError(RuntimeError):
+    """A run's record cannot be written, or cannot be trusted; the message says what to do."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as a user gives it: a leading ``~`` or ``~name`` is that user's home.
+
+    Raises:
+        ValueError: nobody has that name, and nothing with it is there. (``./~name`` is a file.)
+    """
+    place = os.path.expanduser(path)
+    if place.startswith("~") and not os.path.lexists(place):
+        raise ValueError(f"{place}: there is no such user; give the whole path, or ./{place}")
+    return Path(place)
+
+
+def runs_folder(given: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of the records: the one that is given, else the one home of all of them.
+
+    That is ``$QRKD_RUNS_DIR``, else ``runs`` in the folder of the project, beside its notebooks,
+    whatever the working directory. A relative ``$QRKD_RUNS_DIR`` counts from the project, too.
+    Where there is no project (an installed wheel), it is ``runs`` in the working directory.
+
+    Args:
+        given: a folder; None or "": the home.
+
+    Example:
+        >>> runs_folder("/tmp/mine")
+        PosixPath('/tmp/mine')
+    """
+    if given:
+        return expanded(given)
+    here = Path.cwd()
+    places = (PROJECT, here, *here.parents)
+    project = next((place for place in places if (place / _FIRST).is_file()), here)
+    if chosen := os.environ.get("QRKD_RUNS_DIR"):
+        return project / expanded(chosen)
+    return Path(os.path.relpath(project / "runs"))
+
+
+def damaged(folder: Path, what: str) -> RecordError:
+    """The error that says what is wrong with a folder, and what to do."""
+    return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
+
+
+class Unreadable(RecordError):
+    """A file that may be whole, and that the system does not let us read."""
+
+
+def unreadable(path: Path, error: OSError | MemoryError) -> Unreadable:
+    """The error for what the system does not let us read: it may be whole."""
+    lack = "there is not enough memory" if isinstance(error, MemoryError) else ""
+    why = lack or error.strerror or str(error)
+    return Unreadable(
+        f"{path} cannot be read: {why}. It may be whole, so keep it. Mend the cause (rights, disk, "
+        "network, open files, memory), and try again."
+    )
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """An open file to read from; what the system refuses inside the block is a RecordError.
+
+    Raises:
+        ValueError: it is missing.
+        RecordError: it is there, and is no file, or cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _no_file(path)
+            yield stream
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise _no_file(path) from error
+        raise ValueError("is missing") from error
+    except IsADirectoryError as error:
+        raise _no_file(path) from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe would have us wait for somebody who writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _no_file(path: Path) -> RecordError:
+    kind = "a folder" if os.path.isdir(path) else "a pipe or device"
+    what = kind if os.path.exists(path) else f"a link to {os.readlink(path)}, which is not there"
+    return RecordError(
+        f"{path} is {what}, where a file is expected: put the file back, or move this elsewhere "
+        "and run again."
+    )
+
+
+def read_file(path: Path, most: int | None = LARGEST) -> bytes:
+    """The content of a file; with ``most`` None, however long it is.
+
+    Raises:
+        ValueError: it is missing or longer than ``most`` bytes, in words that follow its name.
+        RecordError: it is there, and is no file, or cannot be read.
+    """
+    with reading(path) as stream:
+        if most is not None and os.fstat(stream.fileno()).st_size > most:
+            raise ValueError(f"holds more than {most:,} bytes")
+        return stream.read()
+
+
+@contextmanager
+def writing(what: str, option: str = _OPTION) -> Iterator[None]:
+    """Inside the block, a disk that fails is a RecordError: what, why, and what to do.
+
+    Args:
+        what: cannot be written, in words: a folder, or a thing and its folder.
+        option: by which the folder was given.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(
+            f"{what} cannot be written: {error.strerror or error}. Make room, or give a folder "
+            f"that can be written ({option})."
+        ) from error
+
+
+def can_be_written(folder: Path) -> bool:
+    """Whether a folder, or the one in which it would be made, can be written; nothing is made."""
+    places = (folder.absolute(), *folder.absolute().parents)
+    there = next(place for place in places if place.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def check_writable(folder: Path, option: str = _OPTION) -> None:
+    """Make the folder if it is missing, and write into it, before anything long is begun.
+
+    Args:
+        folder: the folder.
+        option: by which it was given.
+
+    Raises:
+        RecordError: it cannot be made or written, or the disk is full.
+    """
+    with writing(str(folder), option):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(ROOM))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
+    """Write a folder of files so that it is there whole or not at all.
+
+    Args:
+        folder: its final place; the folders above it are made if missing.
+        files: content by file name.
+
+    Returns:
+        False if the folder was there already (another process was first) and was left alone.
+
+    Raises:
+        OSError: the disk is full or read-only. Nothing half is left behind then.
+    """
+    hidden = _hidden(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        hidden.mkdir()
+        for name, content in files.items():
+            (hidden / name).write_bytes(content)
+        for path in (*(hidden / name for name in files), hidden):
+            _sync(path)
+        written = _rename(hidden, folder)
+        _sync(folder.parent)
+    finally:  # gone already when the rename succeeded
+        shutil.rmtree(hidden, ignore_errors=True)
+    return written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of ``path`` at the end of the block, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or read-only. What was there before is there still.
+    """
+    hidden = _hidden(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with hidden.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(hidden, path)
+    finally:
+        with suppress(OSError):
+            hidden.unlink()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, whole or not at all; see :func:`replacing`."""
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+def _hidden(place: Path) -> Path:
+    """A name beside a place that no other process has, on this machine or another."""
+    return place.with_name(f".{place.name.lstrip('.')}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk (on Windows neither can be opened for that)."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _rename(hidden: Path, folder: Path) -> bool:
+    try:
+        os.rename(hidden, folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left; an entry may vanish while we look, or be another's."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
+def plain(value: Any, where: str) -> Any:  # noqa: ANN401
+    """A copy made of plain JSON values only; anything else is refused by its place.
+
+    Raises:
+        RecordError: something in ``value`` is no JSON, or not finite; names it, from ``where`` on.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        if value.isascii() or value.encode(errors="ignore").decode() == value:
+            return value
+        raise RecordError(f"{where} is {value!a:.60}: a record holds text that is Unicode.")
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        raise RecordError(f"{where} is {value}: a record holds finite numbers. Did it diverge?")
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {plain(name, where): plain(item, f"{where}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    raise RecordError(
+        f"{where} is a {type(value).__name__} ({value!r:.60}): a record holds None, bool, int, "
+        "float, str, lists and dictionaries with str keys. Convert it, e.g. with float()."
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The dictionary in a file of strict JSON.
+
+    Raises:
+        RecordError: the file is missing, cut or holds something else, so that its folder is
+            damaged; or it cannot be read.
+    """
+    try:
+        return strict_json(path)
+    except ValueError as error:
+        raise damaged(path.parent, f"{path.name} {error}") from error
+
+
+def strict_json(path: Path) -> dict[str, Any]:
+    """The same where more than this file lies in the folder.
+
+    Raises:
+        ValueError: what is wrong with the file, in words that follow its name.
+        RecordError: it is there, and is no file, or cannot be read.
+    """
+    try:
+        content = read_file(path)
+    except ValueError as error:
+        raise ValueError(f"cannot be read (it {error})") from error
+    return parsed_json(content)
+
+
+def parsed_json(content: bytes) -> dict[str, Any]:
+    """The dictionary in the content of a file of strict JSON.
+
+    Raises:
+        ValueError: what is wrong with it, in words that follow the file's name.
+    """
+    try:
+        held = plain(json.loads(content, object_pairs_hook=_each_once), "record")
+    except (ValueError, RecursionError, RecordError) as error:
+        raise ValueError(f"cannot be read ({error})") from error
+    if not isinstance(held, dict):
+        raise ValueError("holds no dictionary")
+    return held
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary; of two values by one name, which is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r:.60} is there twice")
+    return found
+
+
+def canonical_sha256(value: Any) -> str:  # noqa: ANN401
+    """SHA-256 of plain JSON values in canonical form: keys sorted, floats by ``repr``, no spaces.
+
+    Example:
+        >>> canonical_sha256({"a": 1, "b": 0.5}) == canonical_sha256({"b": 0.5, "a": 1})
+        True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Plain JSON values with their own digest under a name.
+
+    Example:
+        >>> unsealed(sealed({"a": 1}, "sha256"), "sha256")
+        {'a': 1}
+    """
+    return {**content, name: canonical_sha256(content)}
+
+
+def unsealed(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The values without their digest.
+
+    Raises:
+        ValueError: there is no digest, or it is that of other values; in words that follow a
+            file's name.
+    """
+    rest = {key: value for key, value in content.items() if key != name}
+    if content.get(name) != canonical_sha256(rest):
+        raise ValueError("was edited: its digest does not match")
+    return rest
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        RecordError: the file is missing, so that its folder is damaged; or it cannot be read.
+    """
+    try:
+        with reading(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ValueError as error:
+        raise damaged(path.parent, f"{path.name} {error}") from error
+
+
+def is_number(value: Any) -> bool:  # noqa: ANN401
+    """Whether a JSON value is a finite number that a float holds; true and false are none."""
+    whole = type(value) is int and abs(value) <= 2**53
+    return whole or isinstance(value, float) and math.isfinite(value)

@@ -1,0 +1,592 @@
+r"""Numbers of two kernel matrices: does a kernel see the classes, and is it like another kernel?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from qrkd_lab.kernels.classical import Kernel, flag, positive, whole
+from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel
+from qrkd_lab.relations import at_least_float32, check_features, in_float32
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = [
+    "GeometricDifference",
+    "NothingToAlign",
+    "OffDiagonal",
+    "centred",
+    "centred_alignment",
+    "check_matrix",
+    "class_blocks",
+    "class_matrix",
+    "effective_rank",
+    "eigenvalues",
+    "geometric_difference",
+    "global_and_projected",
+    "kernel_pca",
+    "kernel_target_alignment",
+    "learn_metric",
+    "metric_rbf",
+    "off_diagonal",
+    "off_diagonal_values",
+    "r_squared",
+    "shots_to_resolve",
+    "spectral_entropy",
+]
+
+
+NEGATIVE = 1e-5  # of the largest eigenvalue: what float32 rounding makes of a zero eigenvalue
+NOTHING = 1e-10  # of the norm: a centred matrix as small as this is rounding only
+
+
+class NothingToAlign(ValueError):
+    """A matrix that is constant once centred: it tells no sample from another."""
+
+
+def class_matrix(labels: Tensor, signed: bool = False) -> Tensor:
+    r"""The kernel that knows the classes, ``(n, n)`` in float64.
+
+    .. math:: T_{ij} = 1 \text{ if } y_i = y_j, \text{ else } 0
+              \quad (\text{with signed, for two classes: else } -1)
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: not ``(n,)``, NaN, or ``signed`` with other than two classes.
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a torch tensor (n,), got {type(labels).__name__}")
+    if labels.ndim != 1 or not len(labels) or (labels != labels).any():
+        raise ValueError(f"labels: expected (n,), n >= 1, no NaN; got {tuple(labels.shape)}")
+    labels = labels.detach().cpu()
+    found = len(labels.unique())
+    if flag("signed", signed) and found != 2:
+        raise ValueError(f"signed: -1 and +1 are for two classes, got {found}; leave it out")
+    same = (labels[:, None] == labels[None, :]).double()  # (n, n)
+    return 2 * same - 1 if signed else same
+
+
+def kernel_target_alignment(kernel: Tensor, labels: Tensor, signed: bool = False) -> float:
+    r"""Cosine between the matrix and the one that knows the classes.
+
+    .. math:: A(K, T) = \frac{\langle K, T \rangle_F}{\lVert K \rVert_F \lVert T \rVert_F}
+
+    with T of :func:`class_matrix`. It is not centred, so a constant matrix does not score 0 (with
+    c balanced classes it scores :math:`1 / \sqrt c`); ``centred_alignment(K, class_matrix(y))``
+    takes that away and is the one to compare kernels by.
+
+    Args:
+        kernel: ``(n, n)``.
+        labels: ``(n,)``, any number of classes.
+        signed: T = y y^T with labels of -1 and +1, for two classes: the convention of Cristianini
+            et al. (NIPS 2001) and of PennyLane's ``target_alignment`` without rescaling.
+
+    Returns:
+        From 0 (or -1 if ``signed``) to 1, for kernels with values >= 0.
+
+    Raises:
+        TypeError, ValueError: see :func:`~qrkd_lab.kernels.analysis.check_matrix` and
+            :func:`class_matrix`.
+    """
+    matrix, target = check_matrix(kernel), class_matrix(labels, signed)
+    _same_size(matrix, target, "labels")
+    norm = matrix.norm() * target.norm()
+    if not norm > 0:
+        raise ValueError("K: a matrix of zeros has no direction to align")
+    return ((matrix * target).sum() / norm).item()
+
+
+def centred_alignment(kernel: Tensor, other: Tensor, debiased: bool = False) -> float:
+    r"""Centred kernel alignment (CKA): do two matrices see the same likenesses?
+
+    .. math:: \mathrm{CKA}(K, L) = \frac{\langle HKH, HLH \rangle_F}
+              {\lVert HKH \rVert_F \lVert HLH \rVert_F}, \qquad H = I - \tfrac1n 1 1^T
+
+    1 for equal matrices, whatever their scale or offset. Two matrices that are both nearly the
+    identity score near 1 too, though they agree on nothing but that: read it with
+    :func:`off_diagonal`. Source: Cortes, Mohri and Rostamizadeh, JMLR 13, 795 (2012); Kornblith et
+    al., ICML 2019.
+
+    **This estimator is biased upwards** where samples are few beside the features: independent
+    linear Gram matrices of 64 samples and 768 features score 0.92, not 0. ``debiased`` takes the
+    unbiased estimator of HSIC in all three places instead, which for independent features is 0 on
+    average. It is the cosine of the off-diagonal entries of :math:`\tilde K` and :math:`\tilde L`,
+
+    .. math:: \tilde K_{ij} = K_{ij} - \frac{r_i + r_j}{n - 2} + \frac{s}{(n - 1)(n - 2)}, \qquad
+              r_i = \sum_{j \ne i} K_{ij}, \quad s = \sum_i r_i
+
+    and may be negative. The diagonal does not enter. Source: Song et al., JMLR 13, 1393 (2012),
+    eq. 5; Székely and Rizzo, Ann. Stat. 42, 2382 (2014); Nguyen, Raghu and Kornblith, ICLR 2021.
+
+    What the kit's records and figures call CKA or alignment is the biased one, on a number of
+    samples that is the same for all arms: compare arms by it, and do not read its size.
+
+    Args:
+        kernel, other: ``(n, n)``.
+        debiased: the second estimator; needs n >= 4.
+
+    Raises:
+        NothingToAlign: a ValueError: a matrix is constant once centred (n = 1, or all samples look
+            alike), so that it has no direction; with ``debiased`` also n < 4.
+        ValueError: sizes differ; see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+
+    Example:
+        >>> x, y = torch.randn(2, 64, 768, generator=torch.Generator().manual_seed(0))
+        >>> matrices = x @ x.T, y @ y.T
+        >>> centred_alignment(*matrices) > 0.9, abs(centred_alignment(*matrices, True)) < 0.05
+        (True, True)
+    """
+    pair = (check_matrix(kernel, "K"), check_matrix(other, "L"))
+    _same_size(*pair, "L")
+    if debiased and len(kernel) < 4:
+        raise NothingToAlign(f"debiased: expected n >= 4 samples, got {len(kernel)}")
+    unit = []
+    for name, matrix in zip("KL", pair, strict=True):
+        if debiased:
+            matrix = matrix.clone().fill_diagonal_(0)  # noqa: PLW2901
+        rest = _without_rows(matrix) if debiased else centred(matrix)
+        if rest.norm() <= NOTHING * matrix.norm():
+            raise NothingToAlign(
+                f"{name}: nothing is left of it once centred: all samples look alike (or n = 1, "
+                "or all in one class), so there is nothing to align"
+            )
+        unit.append(rest / rest.norm())
+    return (unit[0] * unit[1]).sum().item()
+
+
+def _without_rows(matrix: Tensor) -> Tensor:
+    """A matrix with zero diagonal whose rows are made to sum to 0, without touching that."""
+    n, rows = len(matrix), matrix.sum(0)
+    rest = matrix - (rows[:, None] + rows) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
+    return rest.fill_diagonal_(0)
+
+
+@dataclass(frozen=True)
+class GeometricDifference:
+    """What :func:`geometric_difference` found.
+
+    Attributes:
+        value: g; near 1: no advantage possible; compare with ``bound``.
+        training_error: the training side, 0 if nothing was regularised away.
+        regularisation: lambda, in units of the mean eigenvalue.
+        bound: sqrt(n), the size of g at which an advantage is possible.
+    """
+
+    value: float
+    training_error: float
+    regularisation: float
+    bound: float
+
+
+def geometric_difference(
+    classical: Tensor, quantum: Tensor, regularisation: float = 1e-3
+) -> GeometricDifference:
+    r"""How much larger a model a classical kernel may need for what a quantum kernel learns easily.
+
+    .. math::
+
+        g = \sqrt{\left\lVert \sqrt{K_Q} \sqrt{K_C} (K_C + \lambda I)^{-2} \sqrt{K_C} \sqrt{K_Q}
+            \right\rVert_\infty}, \qquad
+        g_\mathrm{train} = \lambda \sqrt{\left\lVert \sqrt{K_Q} (K_C + \lambda I)^{-2} \sqrt{K_Q}
+            \right\rVert_\infty}
+
+    with the spectral norm (the largest eigenvalue) and both traces scaled to n. They are the
+    largest weight norm, and the largest norm of the residual, of kernel ridge regression with
+    :math:`K_C` on any labels with :math:`y^T K_Q^{-1} y = 1`. Without :math:`\lambda` g is
+    :math:`\sqrt{\lVert \sqrt{K_Q} K_C^{-1} \sqrt{K_Q} \rVert}` and explodes with an ill-conditioned
+    :math:`K_C`; with it, a small g counts only if the training side is small too. g is not
+    symmetric, and a large g is a possibility, no promise.
+
+    Args:
+        classical, quantum: :math:`K_C` and :math:`K_Q`, ``(n, n)``, positive semi-definite.
+        regularisation: :math:`\lambda > 0`; the mean eigenvalue of either matrix is 1.
+
+    Raises:
+        ValueError: sizes differ, trace not > 0, a clearly negative eigenvalue, or lambda not > 0;
+            see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+
+    Source: Huang et al., "Power of data in quantum machine learning", Nat. Commun. 12, 2631 (2021),
+    and its supplement.
+    """
+    regularisation = positive("regularisation", regularisation)
+    c_values, c_vectors = _spectrum(classical, "classical")
+    q_values, q_vectors = _spectrum(quantum, "quantum")
+    _same_size(c_vectors, q_vectors, "quantum")
+    # In K_C's eigenbasis (K_C + l)^-2 and K_C are diagonal; ||A A^T|| = ||A||^2 for both forms.
+    root = (c_vectors.T @ q_vectors) * q_values.sqrt()  # (n, n): sqrt(K_Q), turned on both sides
+    damped = root / (c_values + regularisation)[:, None]
+    value = torch.linalg.matrix_norm(c_values.sqrt()[:, None] * damped, ord=2).item()
+    training = regularisation * torch.linalg.matrix_norm(damped, ord=2).item()
+    return GeometricDifference(value, training, float(regularisation), math.sqrt(len(c_values)))
+
+
+def _spectrum(kernel: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, with the mean of 1 and none negative, and eigenvectors."""
+    matrix = check_matrix(kernel, name)
+    trace = matrix.trace().item()
+    if not trace > 0:
+        raise ValueError(f"{name}: expected a kernel matrix with trace > 0, got trace {trace:.3g}")
+    values, vectors = torch.linalg.eigh(matrix * (len(matrix) / trace))
+    if values[0] < -NEGATIVE * values[-1]:
+        raise ValueError(
+            f"{name}: expected a positive semi-definite matrix, got an eigenvalue of "
+            f"{values[0].item():.3g} beside {values[-1].item():.3g}; a matrix from shots can be "
+            "repaired with pennylane.kernels.threshold_matrix"
+        )
+    return values.clamp(min=0), vectors
+
+
+def _same_size(a: Tensor, b: Tensor, name: str) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"{name}: expected {len(a)} samples, as K has, got {len(b)}")
+
+
+# ---- diagnostics
+
+
+SYMMETRY = 1e-4  # of the largest entry: float32 products of 2^16 amplitudes stay well below
+
+
+def check_matrix(kernel: Tensor, name: str = "K") -> Tensor:
+    """The matrix in float64, detached, on the CPU, exactly symmetric.
+
+    Raises:
+        TypeError: no real floating-point tensor.
+        ValueError: not ``(n, n)`` with n >= 1, not finite, or not symmetric.
+    """
+    if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
+        kind = f"a {kernel.dtype} tensor" if isinstance(kernel, Tensor) else type(kernel).__name__
+        raise TypeError(
+            f"{name}: expected a floating-point torch tensor (n, n), got {kind}; "
+            "convert with torch.as_tensor(...).double()"
+        )
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
+        raise ValueError(
+            f"{name}: expected a square matrix (n, n) with n >= 1, got {tuple(kernel.shape)}; "
+            "a diagnostic takes kernel(x), not kernel(x, y)"
+        )
+    matrix = kernel.detach().cpu().double()
+    if not torch.isfinite(matrix).all():
+        bad = int((~torch.isfinite(matrix)).sum())
+        raise ValueError(
+            f"{name}: {bad} of {matrix.numel()} entries are NaN or infinite; look for them in the "
+            "features or angles first"
+        )
+    apart = (matrix - matrix.T).abs().max().item()
+    if apart > SYMMETRY * matrix.abs().max().item():
+        raise ValueError(
+            f"{name}: expected a symmetric matrix, got entries that differ by {apart:.3g} from "
+            "their mirror image; average the two halves, (K + K.T) / 2, if that is shot noise"
+        )
+    return (matrix + matrix.T) / 2
+
+
+def off_diagonal_values(kernel: Tensor, name: str = "K") -> Tensor:
+    """The n (n - 1) / 2 values over pairs of different samples, row by row, in float64.
+
+    Raises:
+        ValueError: fewer than two samples; see also :func:`check_matrix`.
+    """
+    matrix = check_matrix(kernel, name)
+    if len(matrix) < 2:
+        raise ValueError(f"{name}: one sample has no pairs; expected n >= 2 samples")
+    row, column = torch.triu_indices(len(matrix), len(matrix), offset=1)
+    return matrix[row, column]
+
+
+@dataclass(frozen=True)
+class OffDiagonal:
+    """Mean, population variance, smallest and largest kernel value over pairs i < j."""
+
+    mean: float
+    variance: float
+    min: float
+    max: float
+
+
+def off_diagonal(kernel: Tensor) -> OffDiagonal:
+    r"""How the values over pairs of different samples are spread.
+
+    .. math:: \bar k = \frac{2}{n(n-1)} \sum_{i<j} K_{ij}, \qquad
+              \mathrm{Var} = \frac{2}{n(n-1)} \sum_{i<j} (K_{ij} - \bar k)^2
+
+    A variance that falls exponentially with the number of qubits is *concentration*: more and more
+    shots are needed to tell two entries apart. Source: Thanasilp et al., Nat. Commun. 15, 5200
+    (2024), arXiv 2208.11060.
+
+    Args:
+        kernel: ``(n, n)``, n >= 2.
+
+    Raises:
+        TypeError, ValueError: see :func:`off_diagonal_values`.
+
+    Example:
+        >>> off_diagonal(torch.eye(3))
+        OffDiagonal(mean=0.0, variance=0.0, min=0.0, max=0.0)
+    """
+    values = off_diagonal_values(kernel)
+    variance = values.var(correction=0)
+    return OffDiagonal(*(v.item() for v in (values.mean(), variance, values.min(), values.max())))
+
+
+def eigenvalues(kernel: Tensor) -> Tensor:
+    """The eigenvalues ``(n,)`` in float64, largest first."""
+    return torch.linalg.eigvalsh(check_matrix(kernel)).flip(0)
+
+
+def spectral_entropy(kernel: Tensor) -> float:
+    r"""Entropy of the normalised spectrum, in nats: 0 (one direction) to log n (all alike).
+
+    .. math:: H = -\sum_i p_i \log p_i, \qquad p_i = \frac{|\lambda_i|}{\sum_j |\lambda_j|}
+
+    with the eigenvalues :math:`\lambda_i`; their absolute values are the singular values, so that
+    a matrix estimated from shots, which may have negative ones, has an entropy too.
+
+    Raises:
+        ValueError: all entries are 0; see also :func:`check_matrix`.
+    """
+    sizes = eigenvalues(kernel).abs()
+    if not sizes.sum() > 0:
+        raise ValueError("K: a matrix of zeros has no spectrum; expected a kernel matrix")
+    return torch.special.entr(sizes / sizes.sum()).sum().item() + 0.0
+
+
+def effective_rank(kernel: Tensor) -> float:
+    r"""How many directions the matrix really has: :math:`e^H`, from 1 to n.
+
+    n for the identity (each sample resembles only itself), 1 where all samples look alike. H is
+    the :func:`spectral_entropy`. Source: Roy and Vetterli, EUSIPCO 2007.
+
+    Example:
+        >>> round(effective_rank(torch.eye(5)), 6), round(effective_rank(torch.ones(5, 5)), 6)
+        (5.0, 1.0)
+    """
+    return math.exp(spectral_entropy(kernel))
+
+
+# ---- views
+
+
+def centred(kernel: Tensor) -> Tensor:
+    r"""The kernel of the same samples with their mean moved to the origin, in float64.
+
+    .. math:: K^c = HKH, \qquad H = I - \tfrac1n 1 1^T, \qquad
+              K^c_{ij} = K_{ij} - \bar K_{i\cdot} - \bar K_{\cdot j} + \bar K
+
+    Args:
+        kernel: ``(n, n)``.
+
+    Returns:
+        ``(n, n)``; rows and columns sum to 0.
+
+    Raises:
+        TypeError, ValueError: see :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+    """
+    matrix = check_matrix(kernel)
+    mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
+    return matrix - mean[:, None] - mean[None, :] + mean.mean()
+
+
+def kernel_pca(kernel: Tensor, components: int = 2) -> Tensor:
+    r"""Where each sample lies along the directions in which the kernel's samples spread most.
+
+    .. math:: S_{ik} = \sqrt{\lambda_k}\, v_{ik}, \qquad HKH = \sum_k \lambda_k v_k v_k^T
+
+    Args:
+        kernel: ``(n, n)``, positive semi-definite up to rounding.
+        components: how many, at most n.
+
+    Returns:
+        Scores ``(n, components)`` in float64. The sign of a column is arbitrary; its largest entry
+        is made positive.
+
+    Raises:
+        ValueError: more components than samples; see also
+            :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+
+    Source: Schölkopf, Smola, Müller, Neural Computation 10, 1299 (1998).
+    """
+    matrix = centred(kernel)
+    if not 1 <= components <= len(matrix):
+        raise ValueError(f"components: expected 1 to n = {len(matrix)}, got {components}")
+    values, vectors = torch.linalg.eigh(matrix)
+    scores = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :components]
+    largest = scores.gather(0, scores.abs().argmax(0, keepdim=True))
+    return scores * torch.where(largest < 0, -1.0, 1.0)
+
+
+def class_blocks(kernel: Tensor, labels: Tensor) -> Tensor:
+    r"""Mean kernel value of each pair of classes, over pairs of different samples.
+
+    .. math:: B_{ab} = \operatorname{mean} \{K_{ij} : y_i = a,\; y_j = b,\; i \ne j\}
+
+    Args:
+        kernel: ``(n, n)``.
+        labels: ``(n,)``; the classes that occur are sorted.
+
+    Returns:
+        ``(c, c)`` in float64, symmetric; NaN on the diagonal for a class with one sample.
+
+    Raises:
+        ValueError: labels of another number of samples; see also
+            :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+    """
+    matrix = check_matrix(kernel)
+    if labels.shape != (len(matrix),):
+        raise ValueError(f"labels: expected ({len(matrix)},), got {tuple(labels.shape)}")
+    labels = labels.detach().cpu()
+    member = (labels[:, None] == labels.unique()).double()  # (n, c)
+    different = 1 - torch.eye(len(matrix), dtype=torch.float64)
+    sums = member.T @ (matrix * different) @ member  # (c, n) (n, n) (n, c)
+    return sums / (member.T @ different @ member)
+
+
+# ---- metrics
+
+
+START = 0.3  # the metric begins as a wide, round RBF
+RATE = 0.03  # of Adam
+
+
+@in_float32
+def metric_rbf(x: Tensor, metric: Tensor) -> Tensor:
+    r"""The RBF matrix in a metric: :math:`e^{-\lVert (x_i - x_j) M \rVert^2}`.
+
+    Args:
+        x: angles ``(n, q)``.
+        metric: :math:`M`, ``(q, r)``.
+
+    Returns:
+        ``(n, n)``, ones on the diagonal.
+    """
+    y = x @ metric
+    return torch.exp(-(y[:, None] - y[None]).square().sum(dim=-1))
+
+
+def learn_metric(wanted: Tensor, x: Tensor, steps: int = 1000) -> Tensor:
+    r"""The metric in which an RBF comes near a kernel matrix, by gradient descent from a round one.
+
+    Minimises the mean over pairs of :math:`(k(x_i, x_j) - K_{ij})^2`. The minimum may be a local
+    one: a low fit does not prove that no metric fits.
+
+    Args:
+        wanted: the kernel matrix :math:`K`, ``(n, n)``.
+        x: the angles it was computed from, ``(n, q)``.
+        steps: of Adam.
+
+    Returns:
+        :math:`M`, ``(q, q)``, detached.
+
+    Raises:
+        ValueError: matrix and angles do not belong together, or no step.
+
+    Example:
+        >>> x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+        >>> wanted = metric_rbf(x, torch.diag(torch.tensor([1.0, 0.2, 0.5])))
+        >>> r_squared(wanted, metric_rbf(x, learn_metric(wanted, x))) > 0.99
+        True
+    """
+    whole("steps", steps, 1)
+    check_features(x)
+    if wanted.shape != (len(x), len(x)):
+        raise ValueError(
+            f"wanted: expected a matrix {(len(x), len(x))} for {len(x)} samples, got "
+            f"{tuple(wanted.shape)}"
+        )
+    x = at_least_float32(x.detach())
+    pairs = torch.triu_indices(len(x), len(x), 1, device=x.device).unbind()
+    target = wanted.detach().to(x.dtype)[pairs]
+    with torch.enable_grad():
+        metric = (START * torch.eye(x.shape[1], dtype=x.dtype)).to(x.device).requires_grad_()
+        optimizer = torch.optim.Adam([metric], lr=RATE)
+        for _ in range(steps):
+            loss = (metric_rbf(x, metric)[pairs] - target).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return metric.detach()
+
+
+def r_squared(wanted: Tensor, found: Tensor) -> float:
+    """The share of a kernel matrix's variance over pairs that another matrix explains."""
+    values = off_diagonal_values(wanted)
+    left = (values - off_diagonal_values(found)).square().mean()
+    return float(1 - left / values.var(correction=0))
+
+
+# ---- concentration
+
+
+def global_and_projected(
+    feature_maps: Sequence[str] = ("iqp", "zz"),
+    qubits: Iterable[int] = (2, 4, 6, 8, 10),
+    bandwidth: float = 1.0,
+    samples: int = 64,
+    seed: int = 0,
+) -> DataFrame:
+    """Variance over pairs and shots, of the fidelity and of the projected kernel.
+
+    Args:
+        feature_maps: names, or PennyLane quantum functions.
+        qubits: numbers of qubits.
+        bandwidth: of both kernels.
+        samples, seed: of standard normal angles, whose first q columns are taken.
+
+    Returns:
+        Columns ``feature_map``, ``kernel`` (``fidelity`` or ``projected``), ``bandwidth``,
+        ``qubits``, ``mean``, ``variance``, ``shots`` of :func:`shots_to_resolve`.
+    """
+    from pandas import DataFrame
+
+    qubits = [whole("qubits", q, 1) for q in qubits]
+    generator = torch.Generator().manual_seed(seed)
+    size = (whole("samples", samples, 3), max(qubits))
+    angles = torch.randn(size, dtype=torch.float64, generator=generator)
+    rows = []
+    for feature_map in feature_maps:
+        map_name = feature_map if isinstance(feature_map, str) else feature_map.__name__
+        for name, kind in (("fidelity", FidelityKernel), ("projected", ProjectedKernel)):
+            for q in qubits:
+                kernel, x = kind(feature_map, q, bandwidth=bandwidth), angles[:, :q]
+                with torch.no_grad():
+                    pairs = off_diagonal(kernel(x))
+                shots = shots_to_resolve(kernel, x)
+                rows.append((map_name, name, bandwidth, q, pairs.mean, pairs.variance, shots))
+    columns = "feature_map kernel bandwidth qubits mean variance shots"
+    return DataFrame(rows, columns=columns.split())
+
+
+def shots_to_resolve(kernel: Kernel, x: Tensor) -> float:
+    r"""Shots a circuit at which shot noise is as large as the spread of what is measured.
+
+    A fidelity kernel measures each entry k, with variance :math:`k (1 - k) / S`; a projected kernel
+    measures each component r of a Bloch vector, with variance :math:`(1 - r^2) / S`:
+
+    .. math:: S_F = \frac{\bar k (1 - \bar k)}{\operatorname{Var}_{i<j} K_{ij}}, \qquad
+              S_P = \frac{1 - \overline{r^2}}{\overline{\operatorname{Var}_i\, r_i}}
+
+    the means of the second over components. What a Gaussian makes of the components afterwards
+    costs no shot, so its :math:`\gamma` does not matter.
+
+    Args:
+        kernel: a fidelity or a projected kernel.
+        x: angles ``(n, q)``, n >= 2.
+
+    Returns:
+        Infinity where nothing varies.
+    """
+    with torch.no_grad():
+        if isinstance(kernel, ProjectedKernel):
+            vectors = kernel.embed(kernel.bandwidth * x)  # (n, 3q)
+            noise = (1 - vectors.square()).mean().item()
+            signal = vectors.var(0, correction=0).mean().item()
+        else:
+            pairs = off_diagonal(kernel(x))
+            noise, signal = max(pairs.mean * (1 - pairs.mean), 0.0), pairs.variance
+    return noise / signal if signal > 0 else math.inf

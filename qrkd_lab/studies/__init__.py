@@ -1,0 +1,1 @@
+"""Studies: the method, many times: settings, benchmarks, records, comparisons, reports."""

@@ -1,0 +1,524 @@
+"""What a benchmark is to the training loop, whatever its data are.
+
+A *prediction* is what one row of logits is about: an image's class, a review's sentiment, the next
+token at one position of a text. A *sample* is what the relations compare: one row of features.
+Images have as many of one as of the other; a text has a prediction a token.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.data.fetch import DataError
+from qrkd_lab.data.images import Images, VisionData, load_images
+from qrkd_lab.files import RecordError
+from qrkd_lab.losses import Outputs
+from qrkd_lab.models.cnn import CNN
+from qrkd_lab.seeds import derived_seed, generator, seeded
+from qrkd_lab.studies.records import Run, odd_tensors
+from qrkd_lab.studies.settings import TEACHER, Settings
+from qrkd_lab.studies.summary import Scores
+from qrkd_lab.train import default_arithmetic, pick_device
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "ImageBenchmark",
+    "SCALES",
+    "benchmark_of",
+    "benchmark_settings",
+    "check_scale",
+    "is_text",
+    "load_benchmark",
+    "load_image_benchmark",
+]
+
+
+@dataclass(frozen=True)
+class Benchmark(ABC):
+    """Data, models and metric. ``inputs`` is whatever the benchmark's own ``outputs`` takes.
+
+    Attributes:
+        settings: the defaults that runs on this benchmark start from.
+        data: has ``name``, ``source``, ``sha256`` and the parts ``train``, ``validation``,
+            ``test``.
+        device: where batches and models live.
+    """
+
+    settings: Settings
+    data: Any
+    device: torch.device
+
+    metric = "test_accuracy"
+    higher_is_better = True
+
+    @property
+    def train(self) -> Any:  # noqa: ANN401
+        return self.data.train
+
+    @property
+    def validation(self) -> Any:  # noqa: ANN401
+        return self.data.validation
+
+    @property
+    def test(self) -> Any:  # noqa: ANN401
+        return self.data.test
+
+    @abstractmethod
+    def teacher(self, seed: int) -> nn.Module:
+        """A teacher before its training here; the same for the same seed."""
+
+    def untrained_teacher(self, seed: int) -> nn.Module:
+        """A teacher that has learnt nothing, for the control ``random_teacher``."""
+        return self.teacher(derived_seed(seed, "random teacher"))
+
+    @abstractmethod
+    def student(self, seed: int) -> nn.Module:
+        """A fresh, untrained student; the same for the same seed, whatever the arm."""
+
+    def model(self, run: Run) -> nn.Module:
+        """The trained teacher or student of a record, ready to be asked.
+
+        Raises:
+            RecordError: its weights are not those of this benchmark's models, or not readable.
+        """
+        seed = run.settings["seed"]
+        model = self.teacher(seed) if run.settings["arm"] == TEACHER else self.student(seed)
+        weights = run.weights()
+        if odd := odd_tensors(weights, model.state_dict()):
+            raise RecordError(f"the weights of {run.path} are of another model: {odd}")
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def export(self, run: Run, folder: str | Path) -> Path:
+        """Write a trained model so that others can use it without this kit.
+
+        Raises:
+            ValueError: this kind of benchmark has no format for that but the record's own.
+        """
+        raise ValueError(
+            f"only language models are exported; the weights of {run.name} are in "
+            f"{run.path}/weights.safetensors, for {type(self.student(0)).__name__}.load_state_dict"
+        )
+
+    @abstractmethod
+    def feature_dim(self, model: nn.Module) -> int:
+        """d, the width of the features that ``outputs`` taps from this model."""
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """How many samples the training part has: what an epoch draws from."""
+
+    def order(self, seed: int, epoch: int) -> Tensor:
+        """The samples of an epoch in its own order, int64; ``epoch_size`` of them if it is set."""
+        drawn = torch.randperm(self.samples, generator=generator(seed, "batches", epoch))
+        return drawn[: self.settings.epoch_size]
+
+    def steps(self, size: int) -> int:
+        """Batches of an epoch."""
+        held = self.samples if self.settings.epoch_size is None else self.settings.epoch_size
+        return -(-min(self.samples, held) // size)
+
+    @abstractmethod
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Any, Tensor]]:
+        """One epoch of the training part in an order of its own: inputs and targets of a batch."""
+
+    @abstractmethod
+    def passes(self, part: Any) -> Iterator[tuple[Any, Tensor]]:  # noqa: ANN401
+        """A part from its beginning to its end: inputs and targets, every prediction once."""
+
+    @abstractmethod
+    def outputs(self, model: nn.Module, inputs: Any) -> Outputs:  # noqa: ANN401
+        """Logits, a row a prediction, and the tapped features, a row a sample."""
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, part: Any) -> Outputs:  # noqa: ANN401
+        """Outputs for a whole part, in its order; of a long text these are many gigabytes."""
+        model.eval()
+        found = [self.outputs(model, inputs) for inputs, _ in self.passes(part)]
+        return Outputs(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+    @torch.no_grad()
+    def features(self, model: nn.Module, count: int) -> Tensor:
+        """Tapped features ``(n, d)`` of the first samples of the training part, n <= count."""
+        model.eval()
+        rows: list[Tensor] = []
+        for inputs, _ in self.passes(self.train):
+            rows.append(self.outputs(model, inputs).features)
+            if sum(map(len, rows)) >= count:
+                break
+        return torch.cat(rows)[:count]
+
+    @torch.no_grad()
+    def score(
+        self,
+        models: Sequence[nn.Module],
+        part: Any,  # noqa: ANN401
+        teacher: nn.Module | None = None,
+    ) -> list[dict[str, float]]:
+        """The numbers of each model on a part, in one pass; the teacher is asked once a batch.
+
+        See ``Scores``; with a teacher also agreement with it and KL to it.
+        """
+        scores = [Scores() for _ in models]
+        for model in (*models, *([] if teacher is None else [teacher])):
+            model.eval()
+        for inputs, targets in self.passes(part):
+            believed = None if teacher is None else self.outputs(teacher, inputs).logits
+            for model, tally in zip(models, scores, strict=True):
+                said = believed if model is teacher else self.outputs(model, inputs).logits
+                tally.add(said, targets, believed)
+        return [self.numbers(tally, part) for tally in scores]
+
+    @abstractmethod
+    def numbers(self, scores: Scores, part: Any) -> dict[str, float]:  # noqa: ANN401
+        """The numbers of this kind of benchmark, by name; the metric's own is among them."""
+
+    @abstractmethod
+    def in_words(self, numbers: Mapping[str, float]) -> str:
+        """The metric in a few characters, for progress lines."""
+
+    @property
+    def probe(self) -> Any:  # noqa: ANN401
+        """What of the training part is scored at the end, to see how far a model overfitted."""
+        return self.train
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the record says about the data's sizes."""
+        parts = ("train", "validation", "test")
+        return {name: len(getattr(self, name)) for name in parts}
+
+
+# ---- images
+
+
+@dataclass(frozen=True)
+class ImageBenchmark(Benchmark):
+    """Image classification; inputs are pixels ``(n, C, H, W)``, a prediction an image."""
+
+    data: VisionData
+
+    def teacher(self, seed: int) -> CNN:
+        return self._model(self.settings.teacher_widths, seed, "teacher")
+
+    def student(self, seed: int) -> CNN:
+        return self._model(self.settings.student_widths, seed, "student")
+
+    def _model(self, widths: tuple[int, ...], seed: int, role: str) -> CNN:
+        height, width = self.data.image_shape[1:]
+        padding = 0 if min(height, width) >= 16 else 2  # two pools leave nothing of 8 x 8 else
+        with seeded(seed, role):
+            model = CNN(self.data.image_shape, len(self.data.classes), widths, padding)
+        return model.to(self.device)
+
+    def feature_dim(self, model: CNN) -> int:
+        return model.feature_dim
+
+    @property
+    def samples(self) -> int:
+        return len(self.train)
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in self.order(seed, epoch).split(size):
+            yield self._batch(self.train[index])
+
+    def passes(self, part: Images) -> Iterator[tuple[Tensor, Tensor]]:
+        for low in range(0, len(part), 1000):
+            yield self._batch(part[low : low + 1000])
+
+    def _batch(self, images: Images) -> tuple[Tensor, Tensor]:
+        pixels = images.pixels.to(self.device, non_blocking=True)
+        return self.data.normalise(pixels), images.labels.to(self.device, non_blocking=True)
+
+    def outputs(self, model: CNN, inputs: Tensor) -> Outputs:
+        """Logits ``(n, c)`` and the tapped features ``(n, d)``: the penultimate layer."""
+        return Outputs(*model.logits_and_features(inputs))
+
+    def numbers(self, scores: Scores, part: Images) -> dict[str, float]:
+        """Accuracy, a fraction; agreement and KL."""
+        return {"accuracy": scores.accuracy, **scores.beside_teacher}
+
+    def in_words(self, numbers: Mapping[str, float]) -> str:
+        return f"{100 * numbers['accuracy']:.1f}%"
+
+
+def load_image_benchmark(
+    settings: Settings, data_dir: str | None, device: torch.device, given: set[str]
+) -> ImageBenchmark:
+    """The benchmark of a name or a folder of images; ``given``: sizes that the user set."""
+    data = load_images(
+        settings.benchmark,
+        data_dir=data_dir,
+        train_size=settings.train_size,
+        validation_size=settings.validation_size,
+        at_most={"train_size", "validation_size"} - given,
+    )
+    if not len(data.validation):
+        raise DataError(
+            f"{settings.benchmark} has {len(data.train)} image to train on, and none is left to "
+            "validate on: expected at least 2 in train/"
+        )
+    held = {"train_size": len(data.train), "validation_size": len(data.validation)}
+    lowered = {n: size for n, size in held.items() if getattr(settings, n) is not None}
+    # A folder's records go by its name, not by its path, and say the sizes that were taken.
+    return ImageBenchmark(replace(settings, benchmark=data.name, **lowered), data, device)
+
+
+# ---- scales
+
+
+SCALES = ("smoke", "laptop", "paper")
+
+
+def check_scale(scale: str) -> None:
+    """Raise ValueError if there is no such scale (lists the choices)."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
+
+
+# What differs from Settings' defaults, by benchmark and scale.
+_GREY = {"teacher_widths": (8, 12, 20), "student_widths": (5, 2, 31)}  # 6,690 and 1,725 weights
+_COLOUR = {"teacher_widths": (16, 32, 64), "student_widths": (5, 8, 32)}  # 65,962 and 8,150 weights
+# What `tune` chose on the validation part at laptop scale, the same budget for every arm; the whole
+# search is in results/<benchmark>/laptop/tuning.json. A kernel's candidates from 0.01 to 1 can
+# hardly be told apart: it is largely chance that chooses. Where rounding differed (AVX-512 for
+# AVX2), the same search on CIFAR-10 chose another weight for six of nine arms.
+_MNIST = _GREY | {
+    "kd_weight": 0.1, "distance_weight": 10.0, "angle_weight": 20.0,
+    "kernel_weights": {
+        "qrkd": 10.0, "rbf": 1.0, "cosine": 1.0, "projected": 1.0, "no_entanglement": 1.0,
+        "shuffled": 10.0, "random_teacher": 1.0,
+    },
+}  # fmt: skip
+_CIFAR10 = _COLOUR | {
+    "kd_weight": 0.1, "distance_weight": 10.0, "angle_weight": 20.0,
+    "kernel_weights": {
+        "qrkd": 0.01, "rbf": 0.01, "cosine": 1.0, "projected": 1.0, "no_entanglement": 0.1,
+        "shuffled": 0.1, "random_teacher": 0.1,
+    },
+}  # fmt: skip
+_SHORT = {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1}
+
+_TEXT = {
+    "vocabulary": 2048,
+    "sequence_length": 64,
+    "tap": "tokens",
+    "tap_tokens": 64,
+    "batch_size": 16,  # half of 32 gave 75 for 84 on PTB's validation part: more steps a token
+    "learning_rate": 4e-3,
+    "teacher_learning_rate": 1e-3,  # wider networks want smaller steps; 2e-3 was worse
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "dropout": 0.0,  # no token budget here comes round often enough to overfit
+    "precision": "float32",
+    # Weights: chosen by `tune` on Penn Treebank at laptop scale, as for images. The temperature: by
+    # hand before, in a quarter of the budget; there kd alone had 95 with 1 and weight 10, 142 with
+    # the 4 and weight 0.3 of images, the student without a teacher 151.
+    "kd_weight": 100.0, "temperature": 1.0, "distance_weight": 10.0, "angle_weight": 20.0,
+    "kernel_weights": {
+        "qrkd": 1.0, "rbf": 10.0, "cosine": 1.0, "projected": 10.0, "no_entanglement": 10.0,
+        "shuffled": 1.0, "random_teacher": 10.0,
+    },
+    "teacher_layers": 4, "teacher_width": 256, "student_layers": 2, "student_width": 64,
+}  # fmt: skip
+_TEXT_SMOKE = _TEXT | {
+    "vocabulary": 512, "sequence_length": 16, "tap_tokens": 32, "batch_size": 8,
+    "teacher_layers": 2, "teacher_width": 64, "student_layers": 1, "student_width": 64,
+    "epoch_size": 64, "teacher_epochs": 1, "epochs": 1,
+    "train_size": 20_000, "validation_size": 2_000, "test_size": 2_000,
+}  # fmt: skip
+# A fixed budget of tokens whatever the corpus: 4,096 x 64 an epoch, 1.3 million for the teacher and
+# 1.0 million for each student.
+_TEXT_LAPTOP = _TEXT | {
+    "epoch_size": 4096, "teacher_epochs": 5, "epochs": 4, "validation_size": 20_000,
+}  # fmt: skip
+_TEXT_PAPER = _TEXT | {
+    "teacher_model": "gpt2", "vocabulary": None, "teacher_layers": None, "teacher_width": None,
+    "student_layers": 6, "student_width": 384,
+    "sequence_length": 512, "tap_tokens": 256, "batch_size": 8, "accumulation": 4,
+    "learning_rate": 5e-4, "teacher_learning_rate": 5e-5, "dropout": 0.1,
+    "teacher_epochs": 3, "epochs": 10, "checkpoint_steps": 500,
+    "precision": None,  # bfloat16 where the device has it
+}  # fmt: skip
+_REVIEWS = {
+    "tap": "last",  # and a classifier's weights, as for images
+    "kd_weight": 0.3, "temperature": 4.0,
+    "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weight": 1.0,
+}  # fmt: skip
+
+BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
+    "digits": {
+        # 1,100 images to train on: few and small steps, so a high rate and many short epochs
+        "smoke": _GREY
+        | _SHORT
+        | {"train_size": 256, "validation_size": 128, "learning_rate": 1e-2},
+        "laptop": _GREY | {"teacher_epochs": 30, "epochs": 30, "learning_rate": 1e-2},
+        "paper": _GREY | {"teacher_epochs": 100, "epochs": 100, "learning_rate": 1e-2},
+    },
+    "mnist": {
+        "smoke": _MNIST | _SHORT,
+        "laptop": _MNIST | {"teacher_epochs": 5, "epochs": 5},
+        "paper": _MNIST | {"teacher_epochs": 20, "epochs": 20},
+    },
+    "cifar10": {
+        "smoke": _CIFAR10 | _SHORT,
+        "laptop": _CIFAR10 | {"teacher_epochs": 8, "epochs": 8},
+        "paper": _CIFAR10 | {"teacher_epochs": 40, "epochs": 40},
+    },
+    "wikitext2": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
+    "ptb": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
+    "imdb": {
+        "smoke": _TEXT_SMOKE,
+        "laptop": _TEXT_LAPTOP | {"test_size": 200_000},  # of ten million tokens
+        "paper": _TEXT_PAPER,
+    },
+    "imdb-sentiment": {
+        "smoke": _TEXT_SMOKE
+        | _REVIEWS
+        | {"train_size": 128, "validation_size": 64, "test_size": 64, "sequence_length": 32},
+        "laptop": _TEXT_LAPTOP
+        | _REVIEWS
+        | {"sequence_length": 128, "validation_size": 1000, "batch_size": 32,
+           "teacher_layers": 2, "teacher_width": 128, "student_layers": 1, "student_width": 64},
+        "paper": _TEXT_PAPER | _REVIEWS | {"sequence_length": 256, "batch_size": 32},
+    },
+}  # fmt: skip
+
+
+# ---- registry
+
+
+_TEXT_ONLY = {
+    "vocabulary", "sequence_length", "tap", "tap_tokens", "test_size", "dropout", "precision",
+    "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
+}  # fmt: skip
+_IMAGES_ONLY = {"teacher_widths", "student_widths"}
+
+
+def is_text(benchmark: str) -> bool:
+    """Whether a benchmark is one of language, by name or a folder of text; else it is of images."""
+    if benchmark in BENCHMARKS:
+        return "vocabulary" in BENCHMARKS[benchmark]["smoke"]
+    folder = os.path.expanduser(benchmark)
+    if os.path.isdir(os.path.join(folder, "train")):  # images, perhaps beside a list of them
+        return os.path.isfile(os.path.join(folder, "train.txt"))
+    texts = (os.path.join(folder, f"{part}.txt") for part in ("train", "valid", "test"))
+    return any(map(os.path.lexists, texts))  # whether they can be read is seen later
+
+
+def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401
+    """The default settings of a benchmark at a scale, with some of them changed.
+
+    Whether they suit an arm is checked when it is chosen: by an override ``arm=``, or later by
+    ``settings.replace(arm=...)``.
+
+    Raises:
+        ValueError: unknown benchmark, scale or setting (lists the choices), a setting that this
+            kind of benchmark has no use for, or a bad value.
+    """
+    scales = BENCHMARKS.get(benchmark)
+    if scales is None and os.path.isdir(os.path.expanduser(benchmark)):
+        scales = BENCHMARKS["ptb" if is_text(benchmark) else "cifar10"]
+    if scales is None:
+        raise ValueError(
+            f"unknown benchmark {benchmark!r}; choose from {', '.join(BENCHMARKS)}, or give a "
+            "folder of images, root/{train,test}/<class>/*.png, or of text, "
+            "root/{train,valid,test}.txt"
+        )
+    check_scale(scale)
+    foreign = overrides.keys() & (_IMAGES_ONLY if is_text(benchmark) else _TEXT_ONLY)
+    if foreign:
+        other = "image" if is_text(benchmark) else "language"
+        raise ValueError(f"{min(foreign)} is a setting of {other} benchmarks, not of {benchmark}")
+    base = Settings(os.fspath(benchmark), scale, TEACHER).replace(**scales[scale])
+    changed = base.replace(**overrides)
+    return changed if "arm" in overrides else replace(changed, arm=Settings.arm)
+
+
+@default_arithmetic()
+def load_benchmark(
+    benchmark: str,
+    scale: str = "laptop",
+    data_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    **overrides: Any,  # noqa: ANN401
+) -> Benchmark:
+    """Data and models of a benchmark at a scale.
+
+    Args:
+        benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images; ``wikitext2``,
+            ``ptb``, ``imdb``, ``imdb-sentiment``, or a folder of text.
+        scale: ``smoke``, ``laptop`` or ``paper``.
+        data_dir: where the files are or go; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: where batches and models live; ``auto`` takes a GPU if there is one.
+        overrides: any field of :class:`~qrkd_lab.studies.settings.Settings`. A ``train_size`` or
+            ``validation_size`` that you give must fit the data; a scale's own is lowered to fit.
+
+    Raises:
+        ValueError: unknown names (lists the choices), a device that is not there, sizes that the
+            data cannot give, or no validation part.
+        DataError: files that are missing and cannot be fetched, or that are damaged.
+
+    Example:
+        >>> b = load_benchmark("digits", scale="smoke")
+        >>> b.student(seed=0).parameter_count
+        981
+    """
+    settings = benchmark_settings(benchmark, scale, **overrides)
+    place = pick_device(device)
+    if settings.validation_size is not None and settings.validation_size < 1:
+        raise ValueError(
+            f"validation_size: expected at least 1, got {settings.validation_size}: every epoch is "
+            "scored on the validation part; leave it out for the default"
+        )
+    if is_text(benchmark):
+        from qrkd_lab.studies.language import load_language_benchmark
+
+        return load_language_benchmark(settings, data_dir, place, set(overrides))
+
+    return load_image_benchmark(settings, data_dir, place, set(overrides))
+
+
+def benchmark_of(
+    run: Run,
+    data_dir: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    folder: str | None = None,
+) -> Benchmark:
+    """The benchmark that a recorded run was made on, with its settings and its data.
+
+    Args:
+        run: the record.
+        data_dir, device: see :func:`load_benchmark`.
+        folder: where the data are, for a run on a folder of images or text of the user's own: a
+            record knows its name only.
+
+    Raises:
+        DataError: the data here are not those of the record.
+    """
+    known = {field.name for field in fields(Settings)} - {"benchmark", "scale", "arm", "seed"}
+    held = {name: value for name, value in run.settings.items() if name in known}
+    name, scale = folder or run.settings["benchmark"], run.settings["scale"]
+    if name not in BENCHMARKS and folder is None:
+        raise ValueError(f"{run.name} is of a folder called {name}: say where it is (folder=...)")
+    # A record leaves out what is None: where this scale has a value of its own, it was set so.
+    here = benchmark_settings(name, scale).replace(arm=run.settings["arm"], **held).effective()
+    held |= {field: None for field in here.keys() & known if field not in run.settings}
+    found = load_benchmark(name, scale, data_dir, device, **held)
+    if found.data.sha256 != run.data["sha256"]:
+        place = run.path or run.name
+        raise DataError(
+            f"the data of {name}, or the teacher_model, here are not those of {place}: sha256 "
+            f"{found.data.sha256[:12]} here, {run.data['sha256'][:12]} there"
+        )
+    return found

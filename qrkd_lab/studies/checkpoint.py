@@ -1,0 +1,208 @@
+"""Checkpoints: where a lockstep is, so that a killed one goes on as if nothing had happened.
+
+One file for all learners of a lockstep. It is written beside its place and renamed, so it is whole
+or not there. Its first line is the SHA-256 of the rest, its second names what it is the state of,
+and then comes the state. It is read with ``weights_only``: a file from elsewhere can run no code.
+Every tensor in it is compared with the learners' own, by name, type and shape, before one is used.
+
+The file's name is a hash of all that changes the numbers: the runs' settings, the data, the
+versions of the libraries that compute, the processor's instructions, the device. Change one, and
+training begins anew; an update of the system or of Python changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from qrkd_lab.files import canonical_sha256, reading, replacing, writing
+from qrkd_lab.studies.records import record_folder, versions
+from qrkd_lab.train import Learner, Watch
+
+__all__ = [
+    "Checkpoint",
+]
+
+
+SECONDS = 60.0
+COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
+MISSING = "is missing"  # what reading says of it
+MANY = 2**53  # epochs or batches, where nobody says how many there are
+
+
+@dataclass
+class Checkpoint:
+    """The file that holds a lockstep's state.
+
+    Args:
+        path: of the file.
+        steps: save after so many batches; None: when a minute has passed.
+        records: names of the folders where the learners' runs will be recorded.
+        key: hash of all that changes the numbers.
+    """
+
+    path: Path
+    steps: int | None = None
+    records: Sequence[str] = ()
+    key: str = ""
+    _saved: float = field(default_factory=time.monotonic)
+    _step: int = 0
+
+    @classmethod
+    def of(cls, learners: Sequence[Learner], data_sha256: str, runs_dir: Path) -> Checkpoint:
+        """The checkpoint of these learners, under a hidden name beside their records."""
+        settings = learners[0].settings
+        runs = [learner.settings.effective() for learner in learners]
+        records = [record_folder(run, data_sha256) for run in runs]
+        device = next(learners[0].model.parameters()).device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        by = {name: number for name, number in versions().items() if name in COMPUTE}
+        key = canonical_sha256({"runs": runs, "data": data_sha256, "by": by, "device": where})
+        name = f".checkpoint-seed{settings.seed}-{key[:16]}.pt"
+        place = runs_dir / settings.benchmark / settings.scale / name
+        return cls(place, settings.checkpoint_steps, records, key)
+
+    def due(self, learners: Sequence[Learner], total: int) -> bool:
+        """Whether it is time to save, ``total`` batches after the beginning of the training.
+
+        Not between the batches of one optimiser step; then with the next one that ends a step.
+        """
+        if any(learner.pending for learner in learners if learner.failure is None):
+            return False
+        if self.steps is None:
+            due = time.monotonic() - self._saved > SECONDS
+        else:
+            due = total - self._step >= self.steps
+        if due:
+            self._saved, self._step = time.monotonic(), total
+        return due
+
+    def save(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        """Write down that ``step`` batches of ``epoch`` are done.
+
+        Raises:
+            RecordError: the disk is full or read-only.
+        """
+        state = {"epoch": epoch, "step": step, "learners": [one.state() for one in learners]}
+        about = {"key": self.key, "records": list(self.records)}
+        with writing(f"the state of the training in {self.path.parent}"):
+            try:
+                with replacing(self.path) as stream:
+                    stream.write(_first_line(""))
+                    digested = _Digested(stream)
+                    digested.write(json.dumps(about).encode() + b"\n")
+                    torch.save(state, digested)
+                    stream.seek(0)
+                    stream.write(_first_line(digested.sha256.hexdigest()))
+            except RuntimeError as error:  # torch hides the disk's error behind one of its own
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+
+    def restore(
+        self,
+        learners: Sequence[Learner],
+        watch: Watch | None = None,
+        epochs: int = MANY,
+        steps: int = MANY,
+    ) -> tuple[int, int]:
+        """Put the learners where they were; returns epoch and batches done in it, or (1, 0).
+
+        A file that was damaged, or holds something else, is said to be so to the watch, the
+        learners stay as they are, and training begins anew.
+
+        Args:
+            learners: as they are before the first step.
+            watch: is told.
+            epochs, steps: how many epochs there are, and batches in each.
+
+        Raises:
+            RecordError: the file is there and may be whole, but cannot be read.
+        """
+        try:
+            state = self._read()
+            if wrong := _wrong(state, learners, epochs, steps):
+                raise ValueError(f"is no state of this training: {wrong}")
+        except ValueError as error:
+            if str(error) != MISSING:
+                said = f"{self.path} cannot be read (it {error}): training begins anew"
+                (watch or Watch()).note(said)
+            return 1, 0
+        for learner, one in zip(learners, state["learners"], strict=True):
+            learner.restore(one)
+        return state["epoch"], state["step"]
+
+    def _read(self) -> Any:  # noqa: ANN401
+        """What was saved, if it is what was saved, and of this training."""
+        with reading(self.path) as stream:
+            said, start = stream.readline(len(_first_line(""))), stream.tell()
+            if said != _first_line(hashlib.file_digest(stream, "sha256").hexdigest()):
+                raise ValueError("was cut or changed: its digest does not match")
+            stream.seek(start)
+            try:
+                about = json.loads(stream.readline())
+                if about != {"key": self.key, "records": list(self.records)}:
+                    raise ValueError("is the state of another training")
+                return torch.load(stream, weights_only=True, map_location="cpu")
+            except (OSError, MemoryError, ValueError):
+                raise
+            except Exception as error:  # what torch raises depends on what it finds
+                if "allocate memory" in str(error):
+                    raise MemoryError from error
+                said = (str(error) or type(error).__name__).splitlines()[0]
+                raise ValueError(f"is no state of a training: {said}") from error
+
+    def remove(self) -> None:
+        """Delete the file: what it led to is recorded.
+
+        So are others that led to nothing else: a process killed between two records leaves one, for
+        what is missing then trains under another name.
+        """
+        folder = self.path.parent
+        with suppress(OSError):  # the records are there, and nobody asks for the file again
+            self.path.unlink(missing_ok=True)
+        for path in folder.glob(".checkpoint-*.pt"):
+            with suppress(Exception):  # damaged, of an older version, or another process was faster
+                with reading(path) as stream:
+                    stream.readline(len(_first_line("")))
+                    records = json.loads(stream.readline())["records"]
+                if records and all((folder / name).exists() for name in records):
+                    path.unlink()
+
+
+class _Digested:
+    """A stream to write to, and the SHA-256 of what was written."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.sha256, self._stream, self.flush = hashlib.sha256(), stream, stream.flush
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._stream.write(data)
+
+
+def _first_line(digest: str) -> bytes:
+    return digest.rjust(64).encode() + b"\n"
+
+
+def _wrong(state: Any, learners: Sequence[Learner], epochs: int, steps: int) -> str:  # noqa: ANN401
+    """What in a checkpoint's content is no state of these learners, in words; empty if it fits."""
+    if not isinstance(state, dict) or state.keys() != {"epoch", "step", "learners"}:
+        return "expected epoch, step and learners"
+    epoch, step, held = state["epoch"], state["step"], state["learners"]
+    if type(epoch) is not int or not 1 <= epoch <= epochs + 1:
+        return f"epoch is {epoch!r:.60}"
+    if type(step) is not int or not 0 <= step <= steps:
+        return f"step is {step!r:.60}"
+    if not isinstance(held, list) or len(held) != len(learners):
+        return f"expected the states of {len(learners)} learners"
+    wrong = (learner.wrong(one) for learner, one in zip(learners, held, strict=True))
+    return next(filter(None, wrong), "")

@@ -1,0 +1,617 @@
+"""Records of finished runs: one folder a run, either whole or not there.
+
+A run is one benchmark, scale, arm and seed. Its folder is
+
+    <root>/<benchmark>/<scale>/<arm>-seed<seed>-<key>/
+        record.json           settings, versions, data, history, metrics, digests (strict JSON)
+        weights.safetensors   the student's weights
+
+``key`` is a hash of the settings and of the data's content: change either, and the run is another
+run. That is what makes a study resumable: a run whose folder is there need not be run again.
+
+:mod:`qrkd_lab.files` writes it, so that no interruption leaves half a record; and whatever was
+damaged or edited later is refused with a :class:`RecordError`, not counted. For that,
+``record.json`` holds the SHA-256 of the weights file (``weights_sha256``) and of all its own other
+fields (``record_sha256``); a record without them is refused too. A record that is whole and cannot
+be used (of another format, moved, not readable just now) is named as that, not as damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qrkd_lab.files import (
+    LARGEST,
+    PROJECT,
+    RecordError,
+    canonical_sha256,
+    damaged,
+    expanded,
+    file_sha256,
+    is_number,
+    parsed_json,
+    plain,
+    read_file,
+    sealed,
+    unreadable,
+    unsealed,
+    write_folder,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qrkd_lab.studies.settings import Settings
+    from qrkd_lab.studies.tune import Trace
+
+__all__ = [
+    "FORMAT",
+    "PUBLISHED",
+    "RecordError",
+    "Run",
+    "Unusable",
+    "checked_record",
+    "find_run",
+    "has_weights",
+    "load_run",
+    "odd_tensors",
+    "pack_weights",
+    "publish",
+    "publish_trace",
+    "published_runs",
+    "published_seeds",
+    "read_runs",
+    "read_weights",
+    "record_folder",
+    "record_folders",
+    "record_place",
+    "run_key",
+    "save_run",
+    "versions",
+]
+
+
+FORMAT = 1
+RECORD, WEIGHTS = "record.json", "weights.safetensors"
+_NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
+KINDS: dict[str, type] = {
+    "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
+    "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
+}  # fmt: skip
+COLUMNS = {  # of a table of runs, beside the metrics
+    "benchmark", "scale", "arm", "seed", "seconds", "parameters", "device", "source", "key", "run",
+    "train_test_gap", "teacher_student_gap", "distillation_gain",
+}  # fmt: skip
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pennylane", "numpy")
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """One finished run; accuracies are fractions in 0..1, times are seconds.
+
+    Args:
+        settings: flat dictionary with at least ``benchmark``, ``scale``, ``arm``, ``seed``.
+        key: ``run_key(settings, data["sha256"])``.
+        versions, device, data: what it ran with, on, and from.
+        metric: ``{"name": "test_accuracy", "higher_is_better": True}``.
+        parameters: number of the model's parameters.
+        history: one dictionary an epoch: ``epoch``, the loss terms, accuracies.
+        metrics: final numbers by name.
+        seconds: ``{"train": ..., "evaluate": ...}``; the first is needed.
+        finished: time in ISO 8601.
+        path: the folder, None as long as the run is not saved.
+    """
+
+    settings: Mapping[str, Any]
+    key: str
+    versions: Mapping[str, str | None]
+    device: str
+    data: Mapping[str, Any]
+    metric: Mapping[str, Any]
+    parameters: int
+    history: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, float]
+    seconds: Mapping[str, float]
+    finished: str
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Arm and seed in words: ``"qrkd seed 0"``."""
+        return f"{self.settings['arm']} seed {self.settings['seed']}"
+
+    def weights(self) -> dict[str, Tensor]:
+        """The saved weights by name, on the CPU; ready for ``load_state_dict``.
+
+        They are read now, and so is their record again, whose digest they must have.
+        """
+        if self.path is None:
+            raise RecordError(f"{self.name} is not saved, so it has no weights: save_run it first.")
+        if not os.path.lexists(self.path / WEIGHTS):
+            raise RecordError(
+                f"{self.name} was published without its weights: train it, "
+                "e.g. compare(..., published=False)."
+            )
+        load_run(self.path)
+        return read_weights(self.path / WEIGHTS)
+
+    def __repr__(self) -> str:
+        name = self.metric.get("name", "")
+        value = self.metrics.get(name, math.nan)
+        return (
+            f"Run({self.name}, {self.settings['benchmark']} {self.settings['scale']}, "
+            f"{name} {value:.4g}, {len(self.history)} epochs, key {self.key})"
+        )
+
+
+def run_key(settings: Mapping[str, Any], data_sha256: str) -> str:
+    """16 hexadecimal digits that name a run: SHA-256 of settings and data in canonical JSON.
+
+    Keys are sorted and floats written by ``repr``, so the order of the settings does not matter,
+    but ``1`` and ``1.0`` are two values.
+
+    Raises:
+        RecordError: a setting is not plain JSON (a NaN, a tensor, a path, ...).
+
+    Example:
+        >>> run_key({"arm": "kd", "seed": 0}, "ab") == run_key({"seed": 0, "arm": "kd"}, "ab")
+        True
+    """
+    named = {"settings": plain(settings, "settings"), "data": plain(data_sha256, "data_sha256")}
+    return canonical_sha256(named)[:16]
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the libraries a result depends on (None: not installed), without importing.
+
+    ``cpu`` is the widest vector instructions that torch uses (``AVX2``, say; None before it is
+    imported): sums in another order are rounded otherwise, and training makes much of little.
+    """
+
+    def version(name: str) -> str | None:
+        try:
+            return _installed(name)
+        except metadata.PackageNotFoundError:
+            module = sys.modules.get(name.replace("-", "_"))  # a checkout that is not installed
+            return getattr(module, "__version__", None)
+
+    libraries = {name: version(name) for name in LIBRARIES}
+    torch = sys.modules.get("torch")
+    system = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
+    }
+    return {"qrkd_lab": version("qrkd-lab")} | libraries | system
+
+
+@cache
+def _installed(name: str) -> str:
+    """The version of a distribution, whose metadata are long to read."""
+    return metadata.version(name)
+
+
+def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[str]) -> Path:
+    """Write a run's record and weights under ``root``; returns its folder.
+
+    If the same run is there already (another process finished it first), that one is kept.
+    Tensors that share all their memory (tied weights) are stored once.
+
+    Args:
+        run: the finished run.
+        weights: the student's ``state_dict()``; on any device.
+        root: the folder of all records; made if missing.
+
+    Raises:
+        RecordError: the record is not strict JSON, lacks what a run has, its key does not belong
+            to it, or the disk is full or read-only. Nothing is left behind then.
+    """
+    record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
+    if wrong := _wrong(record):
+        raise RecordError(f"this run cannot be recorded: {wrong}.")
+    target = Path(expanded(root), *record_place(record))
+    packed = pack_weights(weights)
+    record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
+    text = json.dumps(sealed(record, "record_sha256"), indent=1, allow_nan=False)
+    if len(text) > LARGEST:
+        raise RecordError(f"{run.name} has a record of {len(text):,} bytes, too large to be read.")
+    with writing(f"{run.name} in {target}"):
+        if not write_folder(target, {WEIGHTS: packed, RECORD: text.encode()}):
+            load_run(target)  # another process was first: keep its record, if it is whole
+    return target
+
+
+def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
+    """Read the run in one folder, and check that it is whole.
+
+    Args:
+        path: the folder.
+        weights: False: a record without its weights is whole too, see ``records``.
+
+    Raises:
+        RecordError: there is no such folder; the record is cut, edited, of another format, without
+            digests, not the run its folder's name says, or its weights are missing, cut or
+            changed; or a file cannot be read.
+    """
+    if not isinstance(weights, bool):
+        raise TypeError(f"weights: expected True or False, got {weights!r}")
+    path = expanded(path)
+    if not _there(path) or not os.path.isdir(path):
+        raise RecordError(
+            f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
+        )
+    try:
+        record = checked_record(_content(path / RECORD))
+    except Unusable as error:
+        raise RecordError(f"{path} cannot be used: {RECORD} {error}") from error
+    except ValueError as error:
+        raise damaged(path, f"{RECORD} {error}") from error
+    if path.resolve().name != (name := record_place(record)[-1]):
+        raise RecordError(
+            f"{path} was edited or moved: it holds {name}. Give the folder that name, or move it "
+            "elsewhere."
+        )
+    held = weights or os.path.exists(path / WEIGHTS)
+    if held and file_sha256(path / WEIGHTS) != record["weights_sha256"]:
+        raise damaged(path, f"{WEIGHTS} was changed or cut: its digest does not match")
+    return Run(**{name: record[name] for name in FIELDS}, path=path)
+
+
+class Unusable(ValueError):
+    """A record that may be whole, but cannot be used; says why and what to do."""
+
+
+def checked_record(content: bytes) -> dict[str, Any]:
+    """The record in the content of a ``record.json``; all of it is checked, but not the weights.
+
+    Raises:
+        Unusable: it is of another format, has no digests, or was written as it is, and is wrong.
+        ValueError: what is wrong with it, in words that follow the file's name.
+    """
+    record = parsed_json(content)
+    if record.get("format") != FORMAT:
+        said = record.get("versions")
+        writer = (said.get("qrkd_lab") if isinstance(said, dict) else None) or "of unknown version"
+        raise Unusable(
+            f"was written by qrkd_lab {writer} in format {record.get('format')!r:.60}; this "
+            f"version reads format {FORMAT}. Read it with that version, or move it elsewhere."
+        )
+    if not {"weights_sha256", "record_sha256"} & record.keys():
+        raise Unusable(
+            "has no digests, so nothing shows whether its numbers were edited. Early versions "
+            "wrote none: move it elsewhere, and run again."
+        )
+    wrong = _wrong(record)
+    try:
+        unsealed(record, "record_sha256")
+        if not isinstance(record.get("weights_sha256"), str):
+            raise ValueError("was edited: weights_sha256 is missing")
+    except ValueError as error:
+        raise ValueError(f"has no usable {wrong}" if wrong else str(error)) from error
+    if wrong:
+        raise Unusable(
+            f"has no usable {wrong}. It is as it was written, by another program or version: move "
+            "it elsewhere, and run again."
+        )
+    return record
+
+
+def _wrong(record: Mapping[str, Any]) -> str:
+    """What in a record is not as :class:`Run` says, in words; empty if all is."""
+    for name, kind in KINDS.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"{name}: expected {kind.__name__}, got {value!r:.60}"
+    data, metric, sizes = record["data"], record["metric"], ("train", "validation", "test")
+    numbers = [
+        *(("metrics", *item) for item in record["metrics"].items()),
+        *(("seconds", *item) for item in record["seconds"].items()),
+        ("seconds", "train", record["seconds"].get("train")),
+        ("parameters", "their number", record["parameters"]),
+        *(("data", size, data[size]) for size in sizes if size in data),
+    ]
+    for epoch in record["history"]:
+        if not isinstance(epoch, dict):
+            return f"history: expected one dictionary an epoch, got {epoch!r:.60}"
+        numbers += [("history", "epoch", epoch.get("epoch"))]
+        numbers += [("history", *item) for item in epoch.items() if item[1] is not None]
+    for name, what, number in numbers:
+        if not is_number(number):
+            return f"{name}: {what} is {number!r:.60}, not a number"
+    texts = {name: data[name] for name in ("name", "source", "sha256") if name in data}
+    texts |= {name: value for name, value in record["versions"].items() if value is not None}
+    if not all(isinstance(text, str) for text in (data.get("sha256"), *texts.values())):
+        return f"data or versions: expected text, got {texts!r:.200}"
+    if not record["metrics"]:
+        return "metrics: there is none"
+    if taken := COLUMNS & record["metrics"].keys():
+        return f"metrics: {min(taken)} is what a table of runs has already"
+    if not isinstance(metric.get("name"), str) or metric["name"] not in record["metrics"]:
+        return f"metrics: the metric {metric.get('name')!r:.60} is not among them"
+    if not isinstance(metric.get("higher_is_better"), bool):
+        return f"metric: higher_is_better is {metric.get('higher_is_better')!r:.60}, no truth value"
+    try:
+        key = run_key(record["settings"], data["sha256"])
+        record_place(record)
+    except RecordError as error:
+        return f"settings: {error}"
+    if record["key"] != key:
+        return f"key: it has key {record['key']:.60}, settings and data give {key}: edited or moved"
+    return ""
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_file(path)
+    except ValueError as error:
+        raise ValueError(f"cannot be read (it {error})") from error
+
+
+def _there(path: Path) -> bool:
+    """Whether something is at a path, be it a link to nothing.
+
+    Raises:
+        RecordError: nobody can say, for want of rights, say.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
+def find_run(
+    root: str | os.PathLike[str], benchmark: str, scale: str, arm: str, seed: int, key: str
+) -> Run | None:
+    """The run with this key if it is there and whole, None if it is not there.
+
+    Raises:
+        RecordError: it is there and cannot be used (see :func:`load_run`).
+    """
+    settings = {"benchmark": benchmark, "scale": scale, "arm": arm, "seed": seed}
+    path = Path(expanded(root), *record_place({"settings": settings, "key": key}))
+    return load_run(path) if _there(path) else None
+
+
+def read_runs(
+    root: str | os.PathLike[str],
+    benchmark: str | None = None,
+    scale: str | None = None,
+    weights: bool = True,
+    damaged: list[str] | None = None,
+) -> list[Run]:
+    """All whole runs under ``root``, sorted; any other is left out with a warning naming it.
+
+    Other folders that lie there (data, say) are passed over. A ``root`` that does not exist holds
+    no runs: the list is empty. ``weights`` as in :func:`load_run`. What is wrong with those that
+    were left out is added to ``damaged``.
+    """
+    runs, problems = [], []
+    for path in record_folders(expanded(root), problems, benchmark, scale):
+        try:
+            runs.append(load_run(path, weights))
+        except RecordError as error:
+            problems.append(str(error))
+    for problem in problems:
+        warnings.warn(f"left out of the results: {problem}", stacklevel=2)
+    if damaged is not None:
+        damaged += problems
+    order = ("benchmark", "scale", "arm", "seed")
+    return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
+
+
+def record_folder(settings: Mapping[str, Any], data_sha256: str) -> str:
+    """The name of the folder that holds the record of a run, once there is one."""
+    return record_place({"settings": settings, "key": run_key(settings, data_sha256)})[-1]
+
+
+def record_folders(
+    root: Path, problems: list[str], benchmark: str | None = None, scale: str | None = None
+) -> Iterator[Path]:
+    """The folders of records under a root, whole or damaged: by their name, or what they hold.
+
+    Hidden ones are passed over. What cannot be listed is added to ``problems``.
+    """
+    for first in [root / benchmark] if benchmark else _folders(root, problems):
+        for second in [first / scale] if scale else _folders(first, problems):
+            for path in _folders(second, problems):
+                if _NAME.fullmatch(path.name) or os.path.lexists(path / RECORD):
+                    yield path
+
+
+def _folders(path: Path, problems: list[str]) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        why = error.strerror or str(error)
+        problems.append(f"{path} cannot be read ({why}): check its name and your rights to it.")
+        return []
+    return [path / name for name in names if name[0] != "." and os.path.isdir(path / name)]
+
+
+FIELDS = {item.name for item in fields(Run)} - {"path"}
+
+
+def record_place(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Benchmark, scale and folder name of a record; each must be a plain file name."""
+    settings = record["settings"]
+    if missing := [n for n in ("benchmark", "scale", "arm", "seed") if settings.get(n) is None]:
+        raise RecordError(f"settings must hold benchmark, scale, arm and seed: no {missing}.")
+    if type(settings["seed"]) is not int or not isinstance(settings["arm"], str):
+        said = f"{settings['arm']!r:.60} and {settings['seed']!r:.60}"
+        raise RecordError(f"settings: arm must be a str and seed an int, got {said}.")
+    name = f"{settings['arm']}-seed{settings['seed']}-{record['key']}"
+    for part in (parts := (settings["benchmark"], settings["scale"], name)):
+        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part):
+            raise RecordError(f"{part!r} cannot name a folder: use letters, digits and _ . + -")
+    return parts
+
+
+# ---- weights
+
+
+def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
+    """Weights as the content of a safetensors file; tied ones are stored once, with an alias."""
+    from safetensors.torch import save
+
+    first: dict[Any, str] = {}  # where a tensor lies -> its first name
+    aliases: dict[str, str] = {}  # safetensors' own custom: a tied name -> the name that is stored
+    for name, tensor in weights.items():
+        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and (owner := first.setdefault(memory, name)) != name:
+            aliases[name] = owner
+    kept = {name: weights[name].detach().cpu() for name in weights if name not in aliases}
+    return save({n: t.clone().contiguous() for n, t in kept.items()}, metadata=aliases or None)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice.
+
+    Raises:
+        RecordError: the file is missing or cut, so that its folder is damaged; or it cannot be
+            read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}
+            aliases = file.metadata() or {}
+    except (FileNotFoundError, SafetensorError) as error:
+        raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
+    except (OSError, MemoryError) as error:
+        raise unreadable(path, error) from error
+    if lost := sorted(set(aliases.values()) - found.keys()):
+        raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
+    return found | {alias: found[name] for alias, name in aliases.items()}
+
+
+def odd_tensors(found: Any, expected: Mapping[str, Tensor]) -> str:  # noqa: ANN401
+    """What in ``found`` is not a tensor of the expected name, type and shape; empty if all are.
+
+    To be asked before anything is copied: an optimiser trusts the sizes of its tensors.
+    """
+    from torch import Tensor
+
+    if not isinstance(found, Mapping) or found.keys() != expected.keys():
+        got = sorted(map(str, found)) if isinstance(found, Mapping) else found
+        return f"expected {', '.join(sorted(expected)) or 'nothing'}, got {got!r:.200}"
+    for name, tensor in expected.items():
+        kind = (tensor.dtype, tensor.shape, tensor.layout)
+        one = found[name]
+        is_one = isinstance(one, Tensor) and not one.is_meta
+        if not is_one or (one.dtype, one.shape, one.layout) != kind:
+            got = f"{one.dtype} {tuple(one.shape)}" if is_one else repr(one)
+            return f"{name}: expected {tensor.dtype} {tuple(tensor.shape)}, got {got:.200}"
+    return ""
+
+
+# ---- published
+
+
+PUBLISHED = PROJECT / "results"  # of a checkout; an installed wheel has none
+LARGEST_PUBLISHED = 300_000  # bytes of weights that are published: a CNN's are, a GPT-2's are not
+
+
+def published_runs(
+    benchmark: str | None = None, scale: str | None = None, folder: str | Path = PUBLISHED
+) -> list[Run]:
+    """All records that came with the kit, of one benchmark and scale or of all; may be none."""
+    return read_runs(folder, benchmark, scale, weights=False)
+
+
+def published_seeds(
+    wanted: Sequence[Settings], seeds: Iterable[int], folder: str | Path = PUBLISHED
+) -> dict[int, list[Run]]:
+    """The seeds of which every wanted run is published: seed -> its runs, as ``wanted`` goes.
+
+    Args:
+        wanted: settings of the arms, one benchmark and scale; the seed is set here.
+        seeds: which.
+        folder: of the records.
+    """
+    known: dict[tuple[str, int], list[Run]] = {}
+    for run in published_runs(wanted[0].benchmark, wanted[0].scale, folder):
+        known.setdefault((run.settings["arm"], run.settings["seed"]), []).append(run)
+    found = {}
+    for seed in seeds:
+        runs = []
+        for settings in wanted:
+            asked = settings.replace(seed=seed).effective()
+            same = [r for r in known.get((settings.arm, seed), []) if dict(r.settings) == asked]
+            runs += same[:1]
+        if len(runs) == len(wanted) and len({run.data["sha256"] for run in runs}) == 1:
+            found[seed] = runs
+    return found
+
+
+def has_weights(run: Run) -> bool:
+    """Whether ``run.weights()`` has something to read."""
+    return run.path is not None and os.path.exists(run.path / WEIGHTS)
+
+
+def publish_trace(trace: Trace, folder: str | Path = PUBLISHED) -> Path:
+    """Copy the trace of a tuning into a folder of records; returns the file.
+
+    Raises:
+        ValueError: another one is there, and this one has not all that it has.
+        RecordError: the one that is there is damaged, or the disk is full or read-only.
+    """
+    from qrkd_lab.studies.tune import read_trace
+
+    path, seeds = trace.path(folder), {trial.seed for trial in trace.trials}
+    if path.exists() and (lost := read_trace(path).lost_by(trace, trace.chosen, seeds)):
+        raise ValueError(
+            f"{path} is the trace of another tuning, and would be replaced. It has "
+            f"{'; '.join(lost)}: this one does not. If the records beside it go too, delete that "
+            "file first."
+        )
+    return trace.save(folder)
+
+
+def publish(
+    runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = LARGEST_PUBLISHED
+) -> int:
+    """Copy records into a folder, as they are; weights only up to a size. Returns how many.
+
+    A record that is there already is kept.
+
+    Args:
+        runs: saved ones.
+        folder: made if missing.
+        largest: bytes of a weights file that still comes along.
+
+    Raises:
+        RecordError: a run that is not saved, or was damaged, or a folder that cannot be written.
+    """
+    count = 0
+    for run in runs:
+        if run.path is None:
+            raise RecordError(f"{run.name} is not saved: save_run it first, then publish it.")
+        load_run(run.path, weights=has_weights(run))
+        files = {RECORD: (run.path / RECORD).read_bytes()}
+        if has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest:
+            files[WEIGHTS] = (run.path / WEIGHTS).read_bytes()
+        target = Path(expanded(folder), *run.path.resolve().parts[-3:])
+        with writing(f"the record in {target}", "out"):
+            count += write_folder(target, files)
+    return count

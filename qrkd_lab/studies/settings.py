@@ -1,0 +1,419 @@
+"""Settings: everything that decides what a run computes, in one flat frozen record.
+
+A run's identity is its settings (and its data). :meth:`Settings.effective` keeps only what the
+run's arm really uses, so that a change of the kernel does not make a new ``kd`` run of the old one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, fields
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, get_args, get_type_hints
+
+from qrkd_lab.kernels import KERNELS
+from qrkd_lab.kernels.classical import Kernel
+from qrkd_lab.kernels.encoders import ENCODERS
+
+__all__ = [
+    "ARMS",
+    "Arm",
+    "CANDIDATES",
+    "DEFAULT_ARMS",
+    "HEAD",
+    "Settings",
+    "TEACHER",
+    "TUNED",
+    "build_kernel",
+    "check_batch",
+    "get_arm",
+    "typed",
+]
+
+
+HEAD = 64  # dimensions of an attention head, in every GPT-2
+
+_DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
+_KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
+_CIRCUIT = ("feature_map", "layers")
+_TAP = ("tap", "tap_tokens")
+_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
+_AT_LEAST_ONE = (
+    "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
+    "checkpoint_steps", "qubits", "layers", "teacher_layers", "teacher_width", "student_layers",
+    "student_width", "tap_tokens", "sequence_length", "test_size",
+)  # fmt: skip
+# How often a run is saved on the way changes no number; a weight is recorded as the one it was.
+_NOT_IDENTITY = ("checkpoint_steps", "kernel_weights")
+_WORDS = {
+    "kernel": KERNELS,
+    "encoder": ENCODERS,
+    "schedule": ("constant", "cosine"),
+    "precision": ("float32", "bfloat16"),
+    "tap": ("mean", "last", "tokens"),
+}
+_WEIGHTS = ("kd_weight", "distance_weight", "angle_weight")
+_OF_TERM = {
+    "kd": ("kd_weight", "temperature"),
+    "distance": ("distance_weight",),
+    "angle": ("angle_weight",),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run computes. Lengths are in epochs and samples; weights and angles have no unit.
+
+    A sample is an image, a review (``imdb-sentiment``), or ``sequence_length`` tokens of a text;
+    sizes of a text's parts are in tokens. The defaults are those of no benchmark in particular;
+    :mod:`qrkd_lab.benchmarks` sets them for each benchmark and scale, and says why where a value is
+    unusual. None: the benchmark has no use for it, or decides by itself.
+    """
+
+    benchmark: str
+    scale: str
+    arm: str = "qrkd"
+    seed: int = 0
+    # data
+    train_size: int | None = None  # None: all that the validation part leaves
+    validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
+    test_size: int | None = None  # of a text or of reviews; None: all
+    # models: a CNN's widths, a GPT-2's layers and width
+    teacher_widths: tuple[int, ...] | None = None
+    student_widths: tuple[int, ...] | None = None
+    teacher_layers: int | None = None
+    teacher_width: int | None = None
+    student_layers: int | None = None
+    student_width: int | None = None
+    teacher_model: str | None = None  # a GPT-2 from the hub or a folder, fine-tuned as the teacher
+    # text
+    vocabulary: int | None = None  # of the byte-level BPE; None: the tokenizer of teacher_model
+    sequence_length: int | None = None
+    tap: str | None = None  # what of the hidden states the relations compare
+    tap_tokens: int | None = None  # n, where tap is "tokens"
+    # training
+    teacher_epochs: int = 3
+    epochs: int = 3
+    stop_after: int | None = None  # epochs after which students were stopped, of all those planned
+    epoch_size: int | None = None  # samples an epoch, drawn anew each time; None: all of them
+    batch_size: int = 64
+    accumulation: int = 1  # batches an optimiser step; relations are within a batch
+    learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
+    teacher_learning_rate: float | None = None  # None: the student's
+    schedule: str = "constant"  # "cosine": a warm-up of 3 % of the steps, then down to 0
+    clip_norm: float | None = None  # of a learner's gradient, its adapter's included
+    dropout: float | None = None
+    precision: str | None = None
+    checkpoint_steps: int | None = None  # None: about once a minute
+    # loss terms: a small search on MNIST's validation part (two seeds) found nothing that stood
+    # out of the noise; these were among the best of each arm
+    kd_weight: float = 0.3
+    temperature: float = 4.0
+    distance_weight: float = 1.0
+    angle_weight: float = 2.0
+    kernel_weight: float | None = None  # None: the arm's own, by kernel_weights
+    kernel_weights: tuple[tuple[str, float], ...] = ()  # of arms, as they were tuned; else qrkd's
+    # the kernel term
+    kernel: str = "fidelity"
+    feature_map: str = "zz"
+    qubits: int = 6
+    layers: int | None = None  # None: the feature map's own default
+    bandwidth: float | None = None  # None: by the rule of kernels.calibration, on the teacher
+    encoder: str = "adapter"
+
+    @property
+    def epochs_to_train(self) -> int:
+        """Of the student: those planned, or those after which it is stopped."""
+        return self.epochs if self.stop_after is None else self.stop_after
+
+    def weight(self, term: str) -> float:
+        """The weight of a loss term; the kernel's is the arm's own where none is set for all."""
+        if term == "kernel" and self.kernel_weight is None:
+            own = dict(self.kernel_weights)
+            return own.get(self.arm, own.get("qrkd", 1.0))
+        return getattr(self, f"{term}_weight")
+
+    def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
+        """A copy with some fields changed, checked by name and type.
+
+        ``kernel_weights`` of the arms take the place of one ``kernel_weight`` for all, unless both
+        are given.
+
+        Raises:
+            ValueError: an unknown field (lists them) or a value out of range.
+            TypeError: a value of another type than the field's.
+        """
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ValueError(
+                    f"unknown setting {name!r}; choose from {', '.join(sorted(known))}"
+                )
+        if "kernel_weights" in changes:
+            changes = {"kernel_weight": None} | changes
+        settings = dataclasses.replace(
+            self, **{name: typed(name, value) for name, value in changes.items()}
+        )
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise ValueError for a value out of range, or what cannot be for this arm.
+
+        What only other arms use is checked for its range alone: a student from scratch may have
+        any weights, and batches too small for a relation.
+        """
+        for name in _AT_LEAST_ONE:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
+        if self.stop_after is not None and self.stop_after > self.epochs:
+            raise ValueError(
+                f"stop_after: expected at most epochs = {self.epochs}, got {self.stop_after}"
+            )
+        for name in ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"):
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}: expected a number > 0, got {value}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: expected a fraction from 0 to below 1, got {self.dropout}")
+        for name in (*_WEIGHTS, "kernel_weight"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
+        for name, choices in _WORDS.items():
+            if (value := getattr(self, name)) not in (*choices, None):
+                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
+        for name in ("teacher_width", "student_width"):
+            if (value := getattr(self, name)) is not None and value % HEAD:
+                raise ValueError(
+                    f"{name}: expected a multiple of {HEAD}, the width of a head, got {value}"
+                )
+        if self.tap == "tokens" and self.tap_tokens is None:
+            raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
+        # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
+        KERNELS["fidelity"](self.feature_map, self.qubits, self.layers, _or_one(self.bandwidth))
+        if self.arm == TEACHER:
+            return
+        arm = get_arm(self.arm)
+        drawn = min(self.batch_size, self.epoch_size or self.batch_size)
+        check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else drawn)
+        for term in arm.terms:
+            weight = self.weight(term)
+            if not 0 < weight < float("inf"):
+                raise ValueError(
+                    f"{term}_weight is {weight}: arm {self.arm!r} needs it finite and > 0; with 0 "
+                    "it would be the arm without that term: leave the arm out instead"
+                )
+        if "kernel" in arm.terms:
+            kernel = build_kernel(self)
+            if arm.kernel == self.kernel:
+                raise ValueError(
+                    f"arm {self.arm!r} would equal 'qrkd', as the study's kernel is "
+                    f"{self.kernel!r}; leave the arm out, or choose another kernel"
+                )
+            if not arm.entangle and not getattr(build_kernel(self, entangle=True), "entangles", 0):
+                raise ValueError(
+                    f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
+                    "out with these settings (its values are the same without gates between "
+                    "qubits); leave the arm out, or use more layers or another map"
+                )
+
+    def effective(self) -> dict[str, Any]:
+        """The settings that this run's arm uses, as plain JSON values: its identity.
+
+        What is None is left out, so that a field which a later version adds makes no other run of
+        one that does not use it.
+        """
+        values = dataclasses.asdict(self)
+        unused = {*_DISTILLATION, *_KERNEL, *_CIRCUIT, *_TAP, *_NOT_IDENTITY}
+        if self.teacher_model is not None:
+            unused |= {"teacher_layers", "teacher_width", "vocabulary"}
+        if self.stop_after is not None and self.schedule == "constant":
+            values["epochs"] = self.stop_after  # a rate that knows no end: nothing was cut short
+        if self.schedule == "constant" or self.stop_after == self.epochs:
+            unused.add("stop_after")
+        if self.arm == TEACHER:
+            unused |= set(_STUDENT)
+            if self.teacher_learning_rate is not None:
+                unused.add("learning_rate")
+        else:
+            arm = get_arm(self.arm)
+            for term in arm.terms:
+                unused -= set(_OF_TERM.get(term, _KERNEL))
+            if set(arm.terms) - {"kd"}:
+                unused -= {"tap"} if self.tap != "tokens" else set(_TAP)
+            if "kernel" in arm.terms:
+                values["kernel"] = arm.kernel or self.kernel
+                values["kernel_weight"] = self.weight("kernel")
+                if values["kernel"] in ("fidelity", "projected"):
+                    unused -= set(_CIRCUIT)
+                    values["layers"] = build_kernel(self).depth
+                if values["kernel"] == "cosine":
+                    unused.add("bandwidth")  # a cosine sees no scale
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name not in unused and value is not None
+        }
+
+
+def check_batch(terms: tuple[str, ...], size: int) -> None:
+    """Raise where a batch is too small for a term, which would then silently be 0."""
+    for term, least in (("angle", 3), ("distance", 2), ("kernel", 2)):
+        if term in terms and size < least:
+            raise ValueError(
+                f"the {term} term compares {least} samples of a batch, but batches have {size}; "
+                f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "
+                "for the tap 'tokens'), or another arm"
+            )
+
+
+def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
+    """The kernel of a run's settings and arm; ``entangle`` overrides the arm's.
+
+    Where the settings leave the bandwidth open it is 1, to be calibrated.
+    """
+    arm = get_arm(settings.arm)
+    bandwidth = _or_one(settings.bandwidth)
+    name = arm.kernel or settings.kernel
+    if name in ("fidelity", "projected"):
+        return KERNELS[name](
+            feature_map=settings.feature_map,
+            qubits=settings.qubits,
+            layers=settings.layers,
+            bandwidth=bandwidth,
+            entangle=arm.entangle if entangle is None else entangle,
+        )
+    if name == "cosine":
+        return KERNELS[name]()
+    return KERNELS[name](bandwidth=bandwidth)
+
+
+def _or_one(bandwidth: float | None) -> float:
+    return 1.0 if bandwidth is None else bandwidth
+
+
+def typed(name: str, value: Any) -> Any:  # noqa: ANN401
+    """The value as the type of the field ``name``, whatever its range.
+
+    Numbers and arrays of NumPy and torch count as numbers and lists, lists become tuples; text is
+    no number, and a truth value is none either.
+
+    Raises:
+        TypeError: a value of another type.
+    """
+    if name == "kernel_weights":
+        return _weights(value)
+    expected = _types()[name]
+    kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if plain is None and type(None) in kinds:
+        return None
+    if float in kinds and isinstance(plain, Real) and not isinstance(plain, bool):
+        return float(plain)
+    if int in kinds and _is_whole(plain):
+        return int(plain)
+    if str in kinds and isinstance(plain, str):
+        return str(plain)
+    lists = any(str(kind).startswith("tuple") for kind in kinds)
+    if lists and isinstance(plain, (list, tuple)) and all(_is_whole(v) and v > 0 for v in plain):
+        return tuple(map(int, plain))
+    if callable(value):
+        raise TypeError(
+            f"{name}: a function cannot be part of a recorded run; train with "
+            "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
+        )
+    raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+
+
+def _is_whole(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _weights(value: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401
+    """Weights by arm, from a mapping or from pairs."""
+    try:
+        pairs = {arm: typed("kd_weight", weight) for arm, weight in dict(value).items()}
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"kernel_weights: expected weights by arm, got {value!r}") from error
+    for arm in pairs:
+        get_arm(arm)
+    if bad := [weight for weight in pairs.values() if not 0 < weight < float("inf")]:
+        raise ValueError(f"kernel_weights: expected finite weights > 0, got {bad[0]}")
+    return tuple(sorted(pairs.items()))
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Settings)
+
+
+def _plain(kinds: tuple[Any, ...]) -> str:
+    names = {int: "a whole number", float: "a number", str: "a word", type(None): "None"}
+    return " or ".join(names.get(kind, "a list of whole numbers > 0") for kind in kinds)
+
+
+# ---- arms
+
+
+TEACHER = "teacher"  # trained before the arms, on the task alone; a run like any other
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One variant: which distillation terms it has, and what it changes in the kernel term.
+
+    Attributes:
+        terms: of ``kd``, ``distance``, ``angle``, ``kernel``; the task loss is always there.
+        kernel: replaces the study's kernel; None keeps it.
+        entangle: False takes the gates between qubits out.
+        control: ``shuffled``, ``detached`` or ``random_teacher``; see
+            :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
+        meaning: one line for humans.
+    """
+
+    terms: tuple[str, ...]
+    meaning: str
+    kernel: str | None = None
+    entangle: bool = True
+    control: str | None = None
+
+
+_RKD = ("kd", "distance", "angle")
+_QRKD = (*_RKD, "kernel")
+
+ARMS: dict[str, Arm] = {
+    "scratch": Arm((), "the student alone, no teacher"),
+    "kd": Arm(("kd",), "follows the teacher's outputs"),
+    "rkd_only": Arm(("distance", "angle"), "follows distances and angles, not outputs"),
+    "rkd": Arm(_RKD, "kd + distances + angles"),
+    "qrkd": Arm(_QRKD, "rkd + quantum kernel"),
+    "rbf": Arm(_QRKD, "qrkd with a Gaussian kernel instead", kernel="rbf"),
+    "cosine": Arm(_QRKD, "qrkd with a squared cosine instead", kernel="cosine"),
+    "projected": Arm(_QRKD, "qrkd with the projected quantum kernel", kernel="projected"),
+    "no_entanglement": Arm(_QRKD, "qrkd without gates between qubits", entangle=False),
+    "shuffled": Arm(_QRKD, "qrkd, the teacher's kernel permuted", control="shuffled"),
+    "detached": Arm(_QRKD, "qrkd, the kernel term without gradient", control="detached"),
+    "random_teacher": Arm(
+        _QRKD, "qrkd, the kernel of an untrained teacher", control="random_teacher"
+    ),
+}
+
+DEFAULT_ARMS = ("scratch", "kd", "rkd", "qrkd")
+
+# Whose kernel can teach, so that `tune` chooses its weight, and from what. ``detached`` is left
+# out: its term has no gradient, no weight changes anything, and its student is that of ``rkd``.
+TUNED = tuple(
+    name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
+)
+CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0)  # decades: a short training's noise hides finer steps
+
+
+def get_arm(name: str) -> Arm:
+    """The arm of this name.
+
+    Raises:
+        ValueError: there is none; the message lists them.
+    """
+    if name not in ARMS:
+        raise ValueError(f"unknown arm {name!r}; choose from {', '.join(ARMS)}")
+    return ARMS[name]

@@ -1,0 +1,464 @@
+"""The statistics of a comparison: intervals, Holm's correction, and what can be seen at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from qrkd_lab.kernels.classical import positive
+
+__all__ = [
+    "Ahead",
+    "Equivalence",
+    "FEWEST",
+    "ahead",
+    "detectable_difference",
+    "equivalence",
+    "holm",
+    "interval",
+    "null_report",
+    "p_in_words",
+    "power_of",
+    "seeds_needed",
+    "together",
+    "variance_shares",
+    "win_interval",
+    "win_probability",
+]
+
+
+FEWEST = 3  # seeds for an interval: with two, the t-quantile is 12.7 and the interval says nothing
+MOST = 30.0  # of t: beyond, the chance of a win is 0 or 1, and scipy's noncentral t is not reliable
+
+
+def interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The mean's t-interval: its two ends, NaN with fewer than :data:`FEWEST` values."""
+    if len(values) < FEWEST:
+        return math.nan, math.nan
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values)
+    return values.mean() - half, values.mean() + half
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjusted p: the i-th smallest of m times (m - i + 1), never falling, at most 1."""
+    adjusted = np.full(len(p), math.nan)
+    order = [i for i in np.argsort(p) if not math.isnan(p[i])]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return adjusted
+
+
+def p_in_words(p: float) -> str:
+    """A p-value as it is printed: three digits, "< 0.001", or nothing where there is none (NaN)."""
+    if math.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def power_of(difference: float, spread: float, seeds: int, confidence: float = 0.95) -> float:
+    r"""Chance that a paired t-test on this many seeds sees a true difference, in its direction.
+
+    With :math:`S` seeds the test's t follows a noncentral t with :math:`S - 1` degrees of freedom
+    and noncentrality :math:`\sqrt{S}\, \delta / \sigma`; it must exceed the test's quantile.
+
+    Args:
+        difference: the true difference, :math:`\delta`.
+        spread: standard deviation of the paired differences, :math:`\sigma`.
+        seeds: S, 2 or more.
+        confidence: 1 minus the level of the test.
+
+    Example:
+        >>> round(power_of(0.5, 1.0, seeds=34), 2)
+        0.81
+    """
+    effect = abs(difference) / spread if spread else math.inf
+    critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
+    shift = min(effect * math.sqrt(seeds), 1e3)
+    return float(stats.nct.sf(critical, seeds - 1, shift))  # the other tail adds < 2.5 %
+
+
+def win_probability(differences: np.ndarray) -> float:
+    r"""Chance that the arm is ahead on a seed that was not run: an estimate.
+
+    With :math:`S` differences of mean :math:`\bar d` and standard deviation :math:`s`, taken as
+    normal, the next one is predicted by a t with :math:`S - 1` degrees of freedom,
+
+    .. math:: P(d_\text{new} > 0) = T_{S-1} \left( \frac{\bar d}{s \sqrt{1 + 1 / S}} \right),
+
+    which is nearer to one half than the share of the seeds that were won: few seeds know s badly.
+    Bouthillier et al. (MLSys 2021) call a method meaningfully better from P = 0.75 on, if the
+    interval (:func:`win_interval`) excludes one half.
+
+    Args:
+        differences: one a seed, better is positive, ``(S,)``.
+
+    Returns:
+        NaN with fewer than :data:`FEWEST` seeds or without spread.
+
+    Example:
+        >>> round(win_probability(np.array([0.1, 0.3, -0.1])), 2)
+        0.65
+    """
+    t = _t_of(differences)
+    return float(stats.t.cdf(t / math.sqrt(len(differences) + 1), len(differences) - 1))
+
+
+def win_interval(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    r"""Interval of the true chance :math:`P(d > 0) = \Phi(\delta)`, of normal differences.
+
+    The observed :math:`t = \sqrt S\, \bar d / s` follows a noncentral t with noncentrality
+    :math:`\sqrt S\, \delta`. The interval holds each :math:`\delta` under which t is not in one of
+    the tails, of :math:`(1 - \text{confidence}) / 2` each; so it excludes one half if and only if
+    the paired t-test rejects "no difference".
+
+    Args:
+        differences: one a seed, better is positive, ``(S,)``.
+        confidence: of the interval.
+
+    Returns:
+        Its two ends; NaN with fewer than :data:`FEWEST` seeds or without spread.
+
+    Example:
+        >>> low, high = win_interval(np.array([0.1, 0.3, -0.1]))
+        >>> round(low, 2), round(high, 2)
+        (0.22, 0.95)
+    """
+    t, seeds = _t_of(differences), len(differences)
+    if math.isnan(t):
+        return math.nan, math.nan
+    t = min(max(t, -MOST), MOST)
+    reach = MOST / 2 + 3 * abs(t)
+
+    def missing(shift: float, tail: float) -> float:
+        # Far in a tail scipy gives NaN; there the chance is 0 or 1.
+        return np.nan_to_num(stats.nct.cdf(t, seeds - 1, shift), nan=float(shift < t)) - tail
+
+    def end(tail: float) -> float:
+        shift = optimize.brentq(missing, -reach, reach, (tail,))
+        return float(stats.norm.cdf(shift / math.sqrt(seeds)))
+
+    return end((1 + confidence) / 2), end((1 - confidence) / 2)
+
+
+def _t_of(differences: np.ndarray) -> float:
+    """The paired t; NaN with too few seeds or without spread."""
+    d = np.asarray(differences, dtype=float)
+    if len(d) < FEWEST or not np.ptp(d) > 1e-12 * np.abs(d).max():
+        return math.nan
+    return float(d.mean() / stats.sem(d))
+
+
+def variance_shares(table: pd.DataFrame) -> pd.Series:
+    r"""What differs more, arms or seeds? Shares of the sum of squares of a table of scores.
+
+    With the score :math:`y_{sa}` of seed s and arm a, and a dot for a mean over an index,
+
+    .. math:: \sum (y_{sa} - y_{..})^2 = A \sum (y_{s.} - y_{..})^2 + S \sum (y_{.a} - y_{..})^2
+              + \sum (y_{sa} - y_{s.} - y_{.a} + y_{..})^2.
+
+    Args:
+        table: a row a seed and a column an arm, without gaps.
+
+    Returns:
+        ``seed``, ``arm`` and ``rest`` (what arm and seed do together, and noise): they add up to 1.
+
+    Raises:
+        ValueError: fewer than two rows or columns, a gap, or all scores equal.
+    """
+    y = table.to_numpy(dtype=float)
+    if min(y.shape) < 2 or not np.isfinite(y).all():
+        raise ValueError(
+            f"expected two or more seeds (rows) and arms (columns) without gaps, got {y.shape} "
+            f"with {int((~np.isfinite(y)).sum())} gaps: drop incomplete seeds by .dropna()."
+        )
+    seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
+    rest = y - y.mean() - seed - arm
+    squares = [float((np.broadcast_to(part, y.shape) ** 2).sum()) for part in (seed, arm, rest)]
+    if not (total := sum(squares)) > 0:
+        raise ValueError("all scores are equal: there is no variance to share out.")
+    return pd.Series(squares, ["seed", "arm", "rest"]) / total
+
+
+def seeds_needed(
+    difference: float, spread: float, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
+    """Seeds that a paired t-test needs to see a true difference: an estimate.
+
+    For planning: the difference is one that was fixed before, the smallest that would matter. With
+    the difference that was observed the answer is a function of p, and says nothing beyond it.
+
+    Args:
+        difference: the true difference to be seen.
+        spread: standard deviation of the paired differences (ddof = 1).
+        confidence: 1 minus the level of the test.
+        power: the chance to see it.
+
+    Returns:
+        The number of seeds, or None if a million would not do.
+
+    Example:
+        >>> seeds_needed(0.5, 1.0)
+        34
+    """
+
+    def enough(seeds: int) -> bool:
+        return power_of(difference, spread, seeds, confidence) >= power
+
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > 2_000_000:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def detectable_difference(
+    spread: float, seeds: int, confidence: float = 0.95, chance: float = 0.8
+) -> float:
+    """The smallest true difference that a paired t-test with so many seeds sees, with some chance.
+
+    The inverse of :func:`power_of` in its first argument.
+
+    Args:
+        spread: standard deviation of the paired differences, > 0.
+        seeds: at least 2.
+        confidence: 1 minus the level of the test.
+        chance: with which it is to be seen (80 % power).
+
+    Raises:
+        ValueError: too few seeds or no spread.
+
+    Example:
+        >>> round(detectable_difference(1.0, 34), 1)
+        0.5
+    """
+    if not spread > 0 or seeds < 2:
+        raise ValueError(f"expected a spread > 0 and at least 2 seeds, got {spread} and {seeds}")
+
+    def missing(effect: float) -> float:  # in units of the spread
+        return power_of(effect, 1.0, seeds, confidence) - chance
+
+    return optimize.brentq(missing, 0.0, 1e3 / seeds**0.5) * spread
+
+
+# ---- equivalence
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """What :func:`equivalence` found; all in the unit of the differences.
+
+    Attributes:
+        seeds: S.
+        mean, spread: of the differences; ``spread`` is their standard deviation (ddof = 1).
+        margin: the smallest difference that would matter.
+        low, high: the ``confidence`` interval of the mean: does it exclude 0?
+        inner_low, inner_high: the interval of confidence ``1 - 2 (1 - confidence)``: does it lie
+            within the margin? That is the same question as ``p < 1 - confidence``.
+        p: of the equivalence test: small if the true mean lies within the margin; NaN where all
+            differences are the same.
+        p_different: of the paired t-test: small if the true mean is not 0.
+        confidence: 0.95 means a test at 5 %.
+        family: how many tests both p are corrected for. The intervals never are.
+    """
+
+    seeds: int
+    mean: float
+    spread: float
+    margin: float
+    low: float
+    high: float
+    inner_low: float
+    inner_high: float
+    p: float
+    p_different: float
+    confidence: float
+    family: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """``equivalent``, ``different``, ``different, by less than the margin``, ``undecided``."""
+        if math.isnan(self.p):
+            return "undecided"
+        within = self.p < 1 - self.confidence
+        if self.p_different < 1 - self.confidence:
+            return "different, by less than the margin" if within else "different"
+        return "equivalent" if within else "undecided"
+
+
+def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95) -> Equivalence:
+    r"""Two one-sided t-tests: is the true mean difference smaller than the margin?
+
+    .. math:: t_- = \frac{\bar d + \delta}{s / \sqrt S}, \qquad
+              t_+ = \frac{\delta - \bar d}{s / \sqrt S}, \qquad
+              p = \max\big(P(T_{S-1} > t_-),\; P(T_{S-1} > t_+)\big)
+
+    Args:
+        differences: arm minus reference, one a seed, ``(S,)``.
+        margin: :math:`\delta > 0`, in the same unit, fixed before the results are seen.
+        confidence: 0.95 tests at 5 %.
+
+    Raises:
+        ValueError: fewer than three seeds, NaN, or a margin not > 0.
+
+    Source: Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 657 (1987); Lakens, Social
+    Psychological and Personality Science 8, 355 (2017).
+
+    Example:
+        >>> equivalence([0.1, -0.2, 0.0, 0.1, -0.1], margin=0.5).verdict
+        'equivalent'
+    """
+    positive("margin", margin)
+    d = np.asarray(differences, dtype=float)
+    if d.ndim != 1 or len(d) < FEWEST or not np.isfinite(d).all():
+        raise ValueError(
+            f"differences: expected (S,) finite numbers, one a seed, S >= {FEWEST}; got shape "
+            f"{d.shape}"
+        )
+    outer, inner = interval(d, confidence), interval(d, 2 * confidence - 1)
+    p = different = math.nan  # of the same difference in every seed: no spread to test with
+    if np.ptp(d) > 1e-12 * np.abs(d).max():
+        t = stats.t(len(d) - 1)
+        error = stats.sem(d)
+        p = float(t.sf((margin - abs(d.mean())) / error))
+        different = float(2 * t.sf(abs(d.mean()) / error))
+    return Equivalence(
+        len(d), d.mean(), d.std(ddof=1), float(margin), *outer, *inner, p, different, confidence
+    )
+
+
+def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
+    """The same with both p corrected by Holm's method, as all of them are asked at once.
+
+    Args:
+        found: name of a benchmark to what :func:`equivalence` found, for all that count.
+
+    Example:
+        >>> one, two = equivalence([0.1, -0.2, 0.0, 0.1], 0.5), equivalence([1.0, -2.0, 2.0], 0.5)
+        >>> together({"mnist": one, "ptb": two})["mnist"].p == 2 * one.p
+        True
+    """
+    p, different = (
+        holm(np.array([getattr(one, name) for one in found.values()], dtype=float))
+        for name in ("p", "p_different")
+    )
+    many = max(1, int(np.isfinite(p).sum()))
+    return {
+        name: replace(one, p=float(p[i]), p_different=float(different[i]), family=many)
+        for i, (name, one) in enumerate(found.items())
+    }
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """In how many seeds an arm is ahead (``wins``), of those that differ (``seeds``).
+
+    ``share`` estimates P(A > B); ``low`` and ``high`` bound it, and ``p`` is the sign test's.
+    """
+
+    wins: int
+    seeds: int
+    share: float
+    low: float
+    high: float
+    p: float
+
+
+def ahead(differences: ArrayLike, confidence: float = 0.95) -> Ahead:
+    """How often is the arm ahead of the reference? Seeds in which they tie do not count.
+
+    Args:
+        differences: ``(S,)``, better is positive.
+        confidence: of the (exact, Clopper-Pearson) interval.
+
+    Raises:
+        ValueError: no seed in which they differ.
+
+    Example:
+        >>> found = ahead([0.1, 0.2, -0.1, 0.3, 0.0])
+        >>> found.wins, found.seeds, found.share
+        (3, 4, 0.75)
+    """
+    d = np.asarray(differences, dtype=float)
+    wins, seeds = int((d > 0).sum()), int((d != 0).sum())
+    if not seeds:
+        raise ValueError("differences: expected at least one seed in which the arms differ")
+    test = stats.binomtest(wins, seeds)
+    low, high = test.proportion_ci(confidence)
+    return Ahead(wins, seeds, wins / seeds, low, high, test.pvalue)
+
+
+def null_report(
+    differences: ArrayLike,
+    margin: float,
+    arm: str = "qrkd",
+    reference: str = "rkd",
+    what: str = "test accuracy",
+    unit: str = "points",
+    confidence: float = 0.95,
+    found: Equivalence | None = None,
+) -> str:
+    """A paragraph for a paper: what was found, what was excluded, and what more seeds would tell.
+
+    Args:
+        differences: arm minus reference by seed, ``(S,)``.
+        margin: the smallest difference that would matter, in the same unit, fixed before.
+        arm, reference, what, unit: words.
+        confidence: of the interval; ``1 - confidence`` is the level of the tests.
+        found: of these differences, among several benchmarks (:func:`together`); None: they are the
+            only ones.
+
+    Example:
+        >>> print(null_report([0.1, -0.2, 0.0, 0.1, -0.1], margin=0.5))  # doctest: +ELLIPSIS
+        Over 5 paired seeds, qrkd minus rkd in test accuracy was -0.02 points on average (95 % ...
+    """
+    e = found or equivalence(differences, margin, confidence)
+    beside = f", corrected for {e.family} tests (Holm)" if e.family > 1 else ""
+    level, inner = f"{confidence:.0%}", f"{2 * confidence - 1:.0%}"
+    level, inner = level.replace("%", " %"), inner.replace("%", " %")
+    said = [
+        f"Over {e.seeds} paired seeds, {arm} minus {reference} in {what} was {e.mean:+.2f} {unit} "
+        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, p {_p(e.p_different)}"
+        f"{beside}).",
+        f"The smallest difference of interest was fixed at {margin:g} {unit}; the {inner} interval "
+        f"is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, p {_p(e.p)}{beside}).",
+        _MEANING[e.verdict].format(arm=arm, reference=reference, margin=f"{margin:g} {unit}"),
+    ]
+    if np.any(np.asarray(differences)):
+        a = ahead(differences, confidence)
+        said.append(
+            f"{arm} had the larger value in {a.wins} of {a.seeds} seeds that differ ({level} "
+            f"interval of the share {a.low:.2f} to {a.high:.2f})."
+        )
+    seeds = seeds_needed(margin, e.spread, 1 - (1 - confidence) / e.family)
+    enough = f"about {max(seeds, FEWEST)} seeds" if seeds else "more than a million seeds"
+    said.append(
+        f"With differences that spread by {e.spread:.2f} {unit} from seed to seed, {enough} see a "
+        f"true difference of {margin:g} {unit} with 80 % power{beside}."
+    )
+    return " ".join(said)
+
+
+_MEANING = {
+    "equivalent": "So {arm} and {reference} are equivalent within {margin}: a difference of "
+    "that size is excluded.",
+    "different": "So {arm} and {reference} differ, and the difference may be one that matters.",
+    "different, by less than the margin": "So {arm} and {reference} differ, but by less than "
+    "{margin}.",
+    "undecided": "So these seeds show no difference between {arm} and {reference}, and do not "
+    "exclude one of {margin} either: the study is too small to decide.",
+}
+
+
+def _p(p: float) -> str:
+    said = p_in_words(p) or "unknown"
+    return f"= {said}" if said[0].isdigit() else said

@@ -1,0 +1,735 @@
+"""What a comparison of arms found: a table in text, Markdown and HTML, and a verdict in words.
+
+What the seeds cannot tell is said in words: a wide interval is "no difference that these seeds
+could show", never "no difference".
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from torch import Tensor
+
+from qrkd_lab.losses import IGNORED
+from qrkd_lab.studies.statistics import (
+    FEWEST,
+    detectable_difference,
+    holm,
+    interval,
+    p_in_words,
+    win_interval,
+    win_probability,
+)
+from qrkd_lab.teaching.plots.style import need
+
+if TYPE_CHECKING:
+    from qrkd_lab.studies.compare import Study
+    from qrkd_lab.studies.records import Run
+
+__all__ = [
+    "ARM_ORDER",
+    "GAPS",
+    "Scores",
+    "Summary",
+    "counted",
+    "improvement_table",
+    "in_logs",
+    "order_arms",
+    "own_unit",
+    "questions",
+    "relative_gains",
+    "results",
+    "seed_improvements",
+    "summary",
+    "units",
+]
+
+
+GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
+OWN_UNITS = {"accuracy": "points", "agreement": "points", "perplexity": "ppl", "nll": "nats",
+             "kl": "nats"}  # fmt: skip
+
+
+def _kind(metric: str) -> str:
+    """The last word of a metric's name: "accuracy" of "test_accuracy"."""
+    return metric.lower().replace("_", " ").split()[-1]
+
+
+def units(metric: str) -> tuple[float, str]:
+    """Factor and unit to print a metric with: fractions as percent, all else as it is."""
+    return (100.0, " %") if OWN_UNITS.get(_kind(metric)) == "points" else (1.0, "")
+
+
+def own_unit(metric: str) -> str:
+    """Unit of a difference of two scores as it is printed; the metric's own name if it has none."""
+    return OWN_UNITS.get(_kind(metric), metric.removeprefix("test_").replace("_", " "))
+
+
+def in_logs(metric: str) -> bool:
+    """Whether scores are compared by their ratio: perplexities, the exponentials of a mean."""
+    return _kind(metric) == "perplexity" and "log" not in metric.lower().split("_")
+
+
+def questions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose difference chance could have made, each difference once.
+
+    An arm that is the reference in every seed asks nothing, and two arms that are each other in
+    every seed ask the same: ``detached``, whose term has no gradient, is ``rkd``.
+    """
+    open_ones = frame[frame["difference_low"] < frame["difference_high"]]
+    return open_ones.drop_duplicates(
+        ["mean", "difference", "difference_low", "difference_high", "p"]
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Summary:
+    """What ``summary`` found; print or display it, or ask for a verdict.
+
+    Args:
+        frame: a row per arm; ``low`` and ``high`` bound the mean, ``difference`` and the rest refer
+            to the reference over ``pairs`` seeds; fractions, not percent. Of perplexities,
+            ``difference`` is the ratio of the two (geometric) means, minus 1.
+        notes: sentences that belong to the numbers.
+        reference, metric, confidence, higher_is_better: as asked for.
+        results: the rows that were used.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+    reference: str
+    metric: str
+    confidence: float
+    higher_is_better: bool
+    results: pd.DataFrame = field(repr=False)
+
+    @property
+    def at_once(self) -> int:
+        """How many arms are compared with the reference at once: Holm's factor for the least p."""
+        return len(questions(self.frame[self.frame["p_adjusted"].notna()]))
+
+    def verdict(self, arm: str) -> str:
+        """One sentence: is the arm better or worse than the reference, and how sure is that?"""
+        if arm not in self.frame.index:
+            raise ValueError(f"unknown arm {arm!r}; choose from {', '.join(self.frame.index)}.")
+        row, level = self.frame.loc[arm], 1 - self.confidence
+        if arm == self.reference:
+            return f"{arm} is the reference that the other arms are compared with."
+        if math.isnan(row["p"]):
+            seeds = f"{(pairs := int(row['pairs']))} shared seed{'' if pairs == 1 else 's'}"
+            return f"{arm} and {self.reference} cannot be ranked by {seeds}: see the notes."
+        p, how = (row["p"], "") if math.isnan(row["p_adjusted"]) else (row["p_adjusted"], " (Holm)")
+        numbers = (
+            f"{self._signed(row['difference'])}{self._in_unit()} on average over "
+            f"{int(row['pairs'])} seeds, {_percent(self.confidence)} interval "
+            f"{self._range(row)}, p {'' if p < 0.001 else '= '}{p_in_words(p)}{how}"
+        )
+        if p < level:
+            better = (row["difference"] > 0) == self.higher_is_better
+            return f"{arm} is {'better' if better else 'worse'} than {self.reference}: {numbers}."
+        if row["difference_high"] == row["difference_low"]:
+            outlook = "They are identical in every seed."
+        elif row["p"] < level:
+            outlook = "Its own interval excludes 0, but several arms were compared: run more seeds."
+        else:
+            at = f"{_percent(level)} / {self.at_once}" if self.at_once > 1 else _percent(level)
+            outlook = (
+                f"The smallest true difference that this study could have seen (80 % power, level "
+                f"{at}) is {self.smallest_seen(arm) * self._factor:.2f}{self._in_unit()}."
+            )
+        return (
+            f"{arm} and {self.reference}: no difference that these seeds could show: {numbers}. "
+            f"{outlook}"
+        )
+
+    def smallest_seen(self, arm: str) -> float:
+        """The smallest true difference that these seeds would have shown with 80 % power.
+
+        It depends on the seeds and the spread of the paired differences alone, not on the mean that
+        was observed. The level is that of Holm's first step, ``1 - confidence`` divided by the
+        number of arms that are compared at once. In the unit of ``frame["difference"]``; NaN where
+        an arm has no spread.
+        """
+        row = self.frame.loc[arm]
+        if not row["difference_low"] < row["difference_high"]:
+            return math.nan
+        gains, level = self.gains(arm), (1 - self.confidence) / max(1, self.at_once)
+        least = detectable_difference(gains.std(), len(gains), 1 - level)
+        return math.expm1(least) if in_logs(self.metric) else least
+
+    def scores(self) -> pd.DataFrame:
+        """A row per seed, a column per arm, on the scale of the tests: logs of perplexities."""
+        table = self.results.pivot(index="seed", columns="arm", values=self.metric).astype(float)
+        return np.log(table) if in_logs(self.metric) else table
+
+    def gains(self, arm: str) -> pd.Series:
+        """By how much an arm is better than the reference, seed by seed, on the tests' scale.
+
+        Positive is better. The seeds are the index; those that lack one of the two are left out.
+        """
+        scores = self.scores()
+        sign = 1 if self.higher_is_better else -1
+        return sign * (scores[arm] - scores[self.reference]).dropna()
+
+    @property
+    def _factor(self) -> float:
+        return 100.0 if in_logs(self.metric) else units(self.metric)[0]
+
+    def _in_unit(self) -> str:
+        """What is printed behind a difference: " points", or " % in test perplexity"."""
+        if units(self.metric)[1]:
+            return " points"
+        name = self.metric.replace("_", " ")
+        return f" % in {name}" if in_logs(self.metric) else f" in {name}"
+
+    def _signed(self, value: float) -> str:
+        return "" if math.isnan(value) else f"{value * self._factor:+.2f}"
+
+    def _range(self, row: Mapping[str, float]) -> str:
+        low, high = self._signed(row["difference_low"]), self._signed(row["difference_high"])
+        return f"[{low}, {high}]" if low else ""
+
+    def _table(self) -> list[list[str]]:
+        """Header and one row an arm, as text; columns without any value are left out."""
+        factor, unit = units(self.metric)
+        what = self.metric.replace("_", " ") + unit.replace(" ", ", ")
+        level = _percent(self.confidence)
+        against = f"against {self.reference}, %" if in_logs(self.metric) else (
+            f"minus {self.reference}"
+        )  # fmt: skip
+        table = [["arm", "seeds", what, against, f"{level} interval", "p (Holm)", *self._costs]]
+        for arm, row in self.frame.iterrows():
+            half = (row["high"] - row["low"]) / 2 * factor
+            spread = "" if math.isnan(half) else f" ± {half:.2f}"
+            agreement, seconds, words = (
+                row[n] for n in ("agreement", "seconds", "word_perplexity")
+            )
+            table.append([
+                str(arm), f"{int(row['seeds'])}", f"{row['mean'] * factor:.2f}{spread}",
+                "reference" if arm == self.reference else self._signed(row["difference"]),
+                self._range(row), p_in_words(row["p_adjusted"]),
+                *("" if math.isnan(row[gap]) else f"{row[gap] * factor:+.2f}" for gap in GAPS),
+                "" if math.isnan(agreement) else f"{agreement * 100:.2f}",
+                "" if math.isnan(seconds) else f"{seconds:.1f}",
+                "" if math.isnan(words) else f"{words:.1f}",
+            ])  # fmt: skip
+        used = [i for i in range(len(table[0])) if i < 4 or any(row[i] for row in table[1:])]
+        return [[row[i] for i in used] for row in table]
+
+    @property
+    def _costs(self) -> tuple[str, ...]:
+        gap = "train - test" if self.higher_is_better else "test - train"
+        return (gap, "to teacher", "over scratch", "agreement", "seconds", "per word")
+
+    def _footnotes(self) -> list[str]:
+        level, said = _percent(self.confidence), []
+        if self.frame["low"].notna().any():
+            said.append(f"± is the half width of the mean's {level} t-interval over seeds.")
+        if not self.higher_is_better:
+            said.append(f"Less {self.metric.replace('_', ' ')} is better.")
+        if in_logs(self.metric):
+            said.append(
+                f"Perplexities are compared by their ratio, in logs: per cent of {self.reference}'s"
+                ". The gaps are differences of perplexities."
+            )
+        if self.at_once > 1:
+            said.append(
+                f"p is corrected for {self.at_once} arms that are compared at once (Holm); each "
+                "interval is for its arm alone."
+            )
+        return [*said, *self.notes]
+
+    def __str__(self) -> str:
+        table = self._table()
+        costs = [i for i, name in enumerate(table[0]) if name in self._costs]
+        compared = [i for i in range(len(table[0])) if i not in costs]
+        blocks = [compared, [0, *costs]] if costs else [compared]
+        lines = [_align([[row[i] for i in block] for row in table]) for block in blocks]
+        return "\n".join(["\n\n".join(lines), "", *self._footnotes()])
+
+    __repr__ = __str__
+
+    def to_markdown(self) -> str:
+        """The table and its notes in Markdown."""
+        head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
+        rule = [":--"] + ["--:"] * (len(head) - 1)
+        lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
+        return "\n".join([*lines, "", *(f"- {note}" for note in self._footnotes()), ""])
+
+    def _repr_html_(self) -> str:
+        head, *rows = [[html.escape(cell) for cell in row] for row in self._table()]
+        body = "".join(
+            f'<tr><th scope="row">{arm}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+            for arm, *cells in rows
+        )
+        top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._footnotes())
+        return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>"
+
+
+def _align(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def _percent(value: float) -> str:
+    return f"{value * 100:g} %"
+
+
+# ---- report
+
+
+ARM_ORDER = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
+MEANS = {name: name for name in GAPS} | {
+    "agreement": "test_agreement",
+    "seconds": "seconds",
+    "word_perplexity": "test_word_perplexity",
+}
+PAIRED = ("pairs", "difference", "difference_low", "difference_high", "p", "p_adjusted")
+
+
+def order_arms(arms: Iterable[str]) -> list[str]:
+    """Each arm once: teacher, scratch, kd, rkd_only, rkd, qrkd, then the others as they come."""
+    arms = dict.fromkeys(arms)
+    return [a for a in ARM_ORDER if a in arms] + [a for a in arms if a not in ARM_ORDER]
+
+
+def results(runs: Iterable[Run]) -> pd.DataFrame:
+    """A row a run: who it is, every metric, three gaps, cost, and the run itself (column ``run``).
+
+    The gaps are built from the run's own metric and positive means, in this order: better on the
+    training data than on the test data; behind the teacher; ahead of ``scratch`` of the same seed.
+    ``distillation_gain`` is NaN where there is no such ``scratch``; ``seconds`` counts training
+    and evaluation.
+
+    Raises:
+        ValueError: no runs, or a seed with several ``scratch`` runs to measure the gain by.
+    """
+    rows = [_row(run) for run in runs]
+    if not rows:
+        raise ValueError("expected at least one run, got none: train some, or check the folder.")
+    frame = pd.DataFrame(rows)
+    place = {arm: i for i, arm in enumerate(order_arms(frame["arm"]))}
+    frame = frame.sort_values(
+        ["benchmark", "scale", "arm", "seed"],
+        key=lambda column: column.map(place) if column.name == "arm" else column,
+        ignore_index=True,
+    )
+    home = ["benchmark", "scale", "seed"]
+    scratch = frame[frame["arm"] == "scratch"]
+    _refuse_duplicates(scratch, home)
+    ahead = frame[home].merge(scratch[[*home, "_score"]], "left", home)["_score"]
+    frame["distillation_gain"] = (frame["_score"] - ahead).where(frame["arm"] != "teacher")
+    last = [*GAPS, "seconds", "parameters", "device", "source", "key", "run"]
+    first = [name for name in frame.columns if name not in last and name != "_score"]
+    return frame[first + last]
+
+
+def _row(run: Run) -> dict[str, Any]:
+    name, metrics = run.metric["name"], run.metrics
+    sign = 1.0 if run.metric["higher_is_better"] else -1.0
+    value = metrics.get(name, math.nan)
+    student = run.settings["arm"] != "teacher"
+    teacher = metrics.get(f"teacher_{name}", math.nan) if student else math.nan
+    train = metrics.get(f"train_{name.removeprefix('test_')}", math.nan)
+    return {
+        **{part: run.settings[part] for part in ("benchmark", "scale", "arm", "seed")},
+        **metrics,
+        "train_test_gap": sign * (train - value),
+        "teacher_student_gap": sign * (teacher - value),
+        "_score": sign * value,
+        "seconds": float(sum(run.seconds.values())),
+        "parameters": run.parameters,
+        "device": run.device,
+        "source": run.data.get("source"),
+        "key": run.key,
+        "run": run,
+    }
+
+
+def _refuse_duplicates(frame: pd.DataFrame, by: Sequence[str] = ("arm", "seed")) -> None:
+    for _, group in frame[frame.duplicated(list(by), keep=False)].groupby(list(by)):
+        who = f"{group['arm'].iloc[0]} seed {group['seed'].iloc[0]}"
+        raise ValueError(
+            f"expected one run of {who}, got {len(group)}; they differ in {_differing(group)}. "
+            "Keep the runs of one kind, e.g. [r for r in runs if r.settings['epochs'] == 5]."
+        )
+
+
+def _differing(rows: pd.DataFrame) -> str:
+    if "run" not in rows:
+        return "settings that this table does not hold"
+    all_settings = [run.settings for run in rows["run"]]
+    parts = []
+    for name in dict.fromkeys(name for settings in all_settings for name in settings):
+        values = list(dict.fromkeys(repr(settings.get(name)) for settings in all_settings))
+        if len(values) > 1:
+            parts.append(f"{name} ({' and '.join(values)})")
+    return ", ".join(parts) or "no setting, so in the data or as copies of one run"
+
+
+def summary(
+    results: pd.DataFrame,
+    reference: str = "rkd",
+    metric: str | None = None,
+    confidence: float = 0.95,
+    higher_is_better: bool | None = None,
+) -> Summary:
+    """Compare every arm with the reference, seed by seed.
+
+    Args:
+        results: the table of :func:`results`, or any with columns ``arm``, ``seed`` and the metric.
+        reference: the arm that the others are compared with.
+        metric: a column of ``results``; None: the runs' own, else ``test_accuracy``.
+        confidence: of the intervals; ``1 - confidence`` is the level of the verdicts.
+        higher_is_better: False for a loss or a perplexity; None: as the runs or the metric's name
+            say.
+
+    Raises:
+        ValueError: no such metric or reference (the message lists the choices), two runs of one
+            arm and seed, several benchmarks or scales in one table, a metric of which nothing says
+            whether more is better, or a perplexity that is not above 0.
+
+    Example:
+        >>> summary(results(runs)).verdict("qrkd")                     # doctest: +SKIP
+        'qrkd is better than rkd: +0.31 points on average over 5 seeds, 95 % interval ...'
+    """
+    own = results["run"].iloc[0].metric if "run" in results and len(results) else {}
+    metric = metric or own.get("name", "test_accuracy")
+    _check(results, reference, metric, confidence)
+    if higher_is_better is None:
+        higher_is_better = _direction(metric, own)
+    rows = results.dropna(subset=[metric])
+    table = rows.pivot(index="seed", columns="arm", values=metric).astype(float)
+    arms = order_arms(rows["arm"])
+    notes = _notes_on_records(rows)
+    if reference not in arms:
+        raise ValueError(f"{reference} has no {metric}; these arms have: {', '.join(arms)}.")
+    if in_logs(metric) and not (table > 0).where(table.notna(), True).all(axis=None):
+        raise ValueError(f"{metric}: a perplexity is above 0, got {table.min(axis=None)}.")
+    frame = _compare(table[arms], reference, confidence, notes, in_logs(metric))
+    for name, column in MEANS.items():
+        known = rows[column] if column in rows else pd.Series(math.nan, rows.index)
+        frame[name] = known.astype(float).groupby(rows["arm"]).mean()
+    few = [f"{arm} ({int(n)})" for arm, n in frame["seeds"].items() if n < FEWEST]
+    if few:
+        notes.append(f"No interval and no p with fewer than {FEWEST} seeds: {', '.join(few)}.")
+    return Summary(frame, tuple(notes), reference, metric, confidence, higher_is_better, rows)
+
+
+def _check(results: pd.DataFrame, reference: str, metric: str, confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, e.g. 0.95; got {confidence}.")
+    if missing := {"arm", "seed"} - set(results.columns):
+        raise ValueError(f"expected the table of results(), got one without {sorted(missing)}.")
+    if metric not in results:
+        choices = results.select_dtypes("number").columns.difference(["seed", "parameters"])
+        raise ValueError(f"unknown metric {metric!r}; choose from {', '.join(choices)}.")
+    if reference not in (arms := order_arms(results["arm"])):
+        raise ValueError(f"no runs of the reference {reference!r}; arms here: {', '.join(arms)}.")
+    for name in {"benchmark", "scale"} & set(results.columns):
+        if len(values := sorted(set(results[name]))) > 1:
+            raise ValueError(
+                f"expected one {name}, got {', '.join(values)}: keep one, "
+                f"e.g. results[results[{name!r}] == {values[0]!r}]."
+            )
+    _refuse_duplicates(results)
+
+
+HIGHER = {"accuracy", "agreement", "alignment", "auc", "bleu", "f1", "gain", "precision", "recall"}
+LOWER = {"error", "gap", "kl", "loss", "mae", "mse", "nll", "perplexity", "rmse", "seconds"}
+
+
+def _direction(metric: str, own: Mapping[str, Any]) -> bool:
+    """Whether more is better: what the runs say of their own metric, else what the name says."""
+    if metric == own.get("name"):
+        return own["higher_is_better"]
+    kind = metric.lower().replace("_", " ").split()[-1]
+    if kind not in HIGHER | LOWER:
+        raise ValueError(
+            f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
+        )
+    return kind in HIGHER
+
+
+def _compare(
+    table: pd.DataFrame, reference: str, confidence: float, notes: list[str], logs: bool
+) -> pd.DataFrame:
+    """From a row a seed and a column an arm to a row an arm; says in ``notes`` what is odd."""
+    stated, scores = {}, np.log(table) if logs else table
+    for arm in table:
+        paired = {} if arm == reference else _paired(scores, arm, reference, confidence, notes)
+        if logs:
+            paired |= {name: math.expm1(paired[name]) for name in PAIRED[1:4] if name in paired}
+        values = table[arm].dropna().to_numpy()
+        low, high = interval(values, confidence)
+        stated[arm] = {"seeds": len(values), "mean": values.mean(), "low": low, "high": high}
+        stated[arm] |= dict.fromkeys(PAIRED, math.nan) | paired
+    frame = pd.DataFrame.from_dict(stated, orient="index").rename_axis("arm")
+    tested = [arm for arm in table if arm not in (reference, "teacher")]
+    asked = questions(frame.loc[tested])["p"].to_numpy()
+    adjusted = dict(zip(asked, holm(asked), strict=True))  # equal p, equal adjusted p
+    frame.loc[tested, "p_adjusted"] = [adjusted.get(p, p) for p in frame.loc[tested, "p"]]
+    return frame
+
+
+def _paired(
+    table: pd.DataFrame, arm: str, reference: str, confidence: float, notes: list[str]
+) -> dict[str, float]:
+    both = table[[arm, reference]].dropna()
+    if alone := sorted(set(table[[arm, reference]].dropna(how="all").index) - set(both.index)):
+        seeds = ", ".join(map(str, alone))
+        notes.append(f"{arm} and {reference} are compared on {len(both)} seeds; not on {seeds}.")
+    x, y = both[arm].to_numpy(), both[reference].to_numpy()
+    found = {"pairs": len(both), "difference": (x - y).mean() if len(both) else math.nan}
+    if len(both) < FEWEST:
+        return found
+    names = ("difference_low", "difference_high", "p")
+    if (x == y).all():
+        notes.append(f"{arm} and {reference} are identical in every seed.")
+        return found | dict(zip(names, (0.0, 0.0, 1.0), strict=True))
+    if np.ptp(x - y) <= 1e-12 * np.abs([x, y]).max():
+        notes.append(
+            f"{arm} and {reference} differ by the same amount in every seed: no spread from which "
+            "to estimate an interval or p."
+        )
+        return found
+    test = stats.ttest_rel(x, y)
+    low, high = test.confidence_interval(confidence)
+    return found | dict(zip(names, (low, high, test.pvalue), strict=True))
+
+
+def _notes_on_records(rows: pd.DataFrame) -> list[str]:
+    """Sentences about what differs among the records although it should not."""
+    if "run" not in rows:
+        return []
+    runs = list(rows["run"])
+    seen = [
+        {"device": run.device, "data source": run.data.get("source")}
+        | {"data content": str(run.data.get("sha256"))[:12], **run.versions}
+        for run in runs
+    ]
+    notes = []
+    for name in dict.fromkeys(name for item in seen for name in item):
+        values = [str(item.get(name)) for item in seen]
+        if len(kinds := dict.fromkeys(values)) > 1:
+            counts = " and ".join(f"{kind} ({values.count(kind)} runs)" for kind in kinds)
+            notes.append(f"The runs differ in {name}: {counts}.")
+    for arm, group in rows.groupby("arm", sort=False):
+        without_seed = [{k: v for k, v in r.settings.items() if k != "seed"} for r in group["run"]]
+        if odd := [k for k in without_seed[0] if len({repr(s.get(k)) for s in without_seed}) > 1]:
+            notes.append(f"The runs of {arm} have different settings: {', '.join(odd)}.")
+    return notes
+
+
+# ---- evidence
+
+
+LEVEL = 0.05
+
+
+def counted(names: Iterable[str]) -> list[str]:
+    """The benchmarks that a claim is judged by: all but ``digits``, unless there is nothing else.
+
+    They are the family that every correction for several benchmarks counts.
+    """
+    names = list(names)
+    return [name for name in names if name != "digits"] or names
+
+
+def improvement_table(
+    studies: Mapping[str, Study], arm: str = "qrkd", reference: str = "rkd"
+) -> pd.DataFrame:
+    """How much better is an arm than the reference, benchmark by benchmark?
+
+    Args:
+        studies: name of a benchmark to its study; each has both arms.
+        arm, reference: names of arms.
+
+    Returns:
+        A row per benchmark: ``metric``, ``higher_is_better``, ``seeds``, ``reference`` (the
+        reference's mean), in the metric's own unit ``difference``; in per cent of that mean, better
+        is positive, ``improvement`` with its own 95 % t-interval from ``low`` to ``high`` (the mean
+        it is divided by is taken as known) and the simultaneous one from ``joint_low`` to
+        ``joint_high`` (Bonferroni: all of them hold together in 95 of 100 such studies);
+        ``smallest``, the smallest improvement that the study could have seen with 80 % power, at
+        5 % divided by the number of benchmarks; ``won``, the number of seeds in which the arm is
+        ahead, and ``p_win``, the chance that it is on a new one, with its interval from ``win_low``
+        to ``win_high`` (see ``win_probability``); ``p`` of the paired
+        t-test and ``p_adjusted`` (Holm, over the benchmarks that are :func:`counted`; of ``digits``
+        beside them, p itself). NaN where a study has fewer than three seeds.
+
+    Raises:
+        ValueError: no study, one without both arms, or a reference whose mean is 0.
+
+    Example:
+        >>> improvement_table({"mnist": study})                       # doctest: +SKIP
+    """
+    need(len(studies), 'a mapping from names to studies, e.g. {"mnist": study}')
+    found = {name: _summary(name, study, arm, reference) for name, study in studies.items()}
+    p = pd.Series({name: summary.frame.loc[arm, "p"] for name, summary in found.items()})
+    family, rows = counted(studies), {}
+    for name, summary in found.items():
+        metric, gains = summary.metric, relative_gains(summary, arm).to_numpy()
+        # Without p there are too few seeds, or no spread to take an interval from.
+        known = gains if p[name] == p[name] else gains[:0]
+        many = max(1, p[family].count()) if name in family else 1
+        alone, joint = 1 - LEVEL, 1 - LEVEL / many
+        (low, high), (joint_low, joint_high) = (interval(known, c) for c in (alone, joint))
+        spread = known.std(ddof=1) if len(known) else 0.0
+        least = detectable_difference(spread, len(known), joint) if spread > 0 else math.nan
+        win_low, win_high = win_interval(gains)
+        rows[name] = {
+            "metric": metric,
+            "higher_is_better": summary.higher_is_better,
+            "seeds": len(gains),
+            "reference": summary.frame.loc[reference, "mean"],
+            "difference": _raw_difference(summary, arm),
+            "improvement": _per_cent(gains.mean() if len(gains) else math.nan, metric),
+            "low": _per_cent(low, metric),
+            "high": _per_cent(high, metric),
+            "joint_low": _per_cent(joint_low, metric),
+            "joint_high": _per_cent(joint_high, metric),
+            "smallest": _per_cent(least, metric),
+            "won": int((gains > 0).sum()),
+            "p_win": win_probability(gains),
+            "win_low": win_low,
+            "win_high": win_high,
+            "p": p[name],
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("benchmark")
+    table["p_adjusted"] = p
+    table.loc[family, "p_adjusted"] = holm(p[family].to_numpy())
+    return table
+
+
+def seed_improvements(
+    studies: Mapping[str, Study], arm: str = "qrkd", reference: str = "rkd"
+) -> dict[str, pd.Series]:
+    """The same, seed by seed: benchmark to a series of per cents with the seeds as its index."""
+    found = {}
+    for name, study in studies.items():
+        summary = _summary(name, study, arm, reference)
+        found[name] = _per_cent(relative_gains(summary, arm), summary.metric)
+    return found
+
+
+def relative_gains(summary: Summary, arm: str) -> pd.Series:
+    """By how much an arm is better than the reference, in hundredths, on the scale of the tests.
+
+    Per cent of the reference's mean; of perplexities 100 log(reference / arm), which is the per
+    cent by which the arm's is lower as long as both are small (1.005 for 1.000 %).
+    """
+    gains = summary.gains(arm)
+    if in_logs(summary.metric):
+        return 100 * gains
+    mean = abs(summary.frame.loc[summary.reference, "mean"])
+    if not mean > 0:
+        raise ValueError(f"no per cent of {summary.reference}: its mean {summary.metric} is {mean}")
+    return 100 / mean * gains
+
+
+def in_own_unit(row: pd.Series) -> str:
+    """The difference of a row of :func:`improvement_table` as its metric is printed."""
+    if math.isnan(row["difference"]):
+        return ""
+    return f"{row['difference'] * units(row['metric'])[0]:+.2f} {own_unit(row['metric'])}"
+
+
+def _raw_difference(summary: Summary, arm: str) -> float:
+    scores = summary.results.pivot(index="seed", columns="arm", values=summary.metric)
+    return (scores[arm] - scores[summary.reference]).astype(float).mean()
+
+
+def _per_cent(gain: float | pd.Series, metric: str) -> float | pd.Series:
+    """Hundredths on the scale of the tests as the per cent that is read."""
+    return -100 * np.expm1(-gain / 100) if in_logs(metric) else gain
+
+
+def _summary(name: str, study: Study, arm: str, reference: str) -> Summary:
+    summary = study.summary(reference)
+    if arm == reference or arm not in summary.frame.index:
+        arms = ", ".join(summary.frame.index)
+        raise ValueError(
+            f"{name}: expected two arms of its study, got {arm!r} and {reference!r}; it has {arms}."
+        )
+    return summary
+
+
+# ---- scores
+
+
+class Scores:
+    r"""Counts and sums over predictions, each a row of logits ``(m, c)``.
+
+    ==============  =============================================================================
+    accuracy        fraction whose largest logit is the target's
+    nll             mean of :math:`-\log p(target)`, nats
+    agreement       fraction whose largest logit is the teacher's largest
+    kl              mean of :math:`\mathrm{KL}(teacher \| student)`, nats, at temperature 1
+    ==============  =============================================================================
+
+    Example:
+        >>> scores = Scores()
+        >>> scores.add(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
+        >>> scores.accuracy
+        0.5
+    """
+
+    def __init__(self) -> None:
+        self.predictions = 0
+        self._sums: Tensor | float = 0.0  # correct, nll, same, kl
+        self._beside_teacher = False
+
+    @torch.no_grad()
+    def add(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> None:
+        """Count one batch: logits ``(m, c)``, targets ``(m,)``, the teacher's logits ``(m, c)``.
+
+        Predictions with a target of -100 are left out.
+        """
+        counted = targets != IGNORED
+        if not counted.all():
+            logits, targets = logits[counted], targets[counted]
+            teacher = None if teacher is None else teacher[counted]
+        said, log_p = logits.argmax(1), logits.float().log_softmax(1)
+        sums = [(said == targets).sum(), F.nll_loss(log_p, targets, reduction="sum")]
+        if teacher is not None:
+            log_t = teacher.float().log_softmax(1)
+            sums.append((said == teacher.argmax(1)).sum())
+            sums.append(F.kl_div(log_p, log_t, log_target=True, reduction="sum"))
+        self._beside_teacher = teacher is not None
+        # Float32 has not the digits for a sum over millions; MPS has no float64, so on the CPU.
+        self._sums = self._sums + torch.stack([s.float() for s in sums]).cpu().double()
+        self.predictions += len(targets)
+
+    def _mean(self, index: int) -> float:
+        if not self.predictions:
+            raise ValueError("nothing was counted: the part holds no predictions")
+        return self._sums[index].item() / self.predictions
+
+    @property
+    def accuracy(self) -> float:
+        return self._mean(0)
+
+    @property
+    def nll(self) -> float:
+        return self._mean(1)
+
+    @property
+    def beside_teacher(self) -> dict[str, float]:
+        """``agreement`` and ``kl``; empty where no teacher was given."""
+        if not self._beside_teacher:
+            return {}
+        return {"agreement": self._mean(2), "kl": self._mean(3)}

@@ -1,0 +1,1 @@
+"""Teaching: figures, exercises, explorers, live training, and running the notebooks."""

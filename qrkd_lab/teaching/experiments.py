@@ -1,0 +1,1412 @@
+"""One knob of the kernel term turned, students trained at each value: what does it do to them?
+
+Every value is a study of its own (:func:`~qrkd_lab.studies.compare.compare`), so records are found
+again. Students of one seed share teacher, initial weights and batches at all values and in the
+reference arm, so everything is compared seed by seed.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from qrkd_lab.kernels.analysis import (
+    NothingToAlign,
+    centred_alignment,
+    class_matrix,
+    effective_rank,
+    off_diagonal,
+    off_diagonal_values,
+)
+from qrkd_lab.kernels.classical import Kernel, positive, whole
+from qrkd_lab.kernels.diagnosis import best_fit
+from qrkd_lab.kernels.encoders import BANDWIDTHS, Encoder, KernelRelation, calibrated, standardise
+from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
+from qrkd_lab.kernels.shots import ShotRelation
+from qrkd_lab.losses import (
+    Losses,
+    TeacherBatch,
+    angle_loss,
+    distance_loss,
+    kernel_loss,
+    relation_loss,
+)
+from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances
+from qrkd_lab.seeds import derived_seed, generator
+from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.studies.compare import compare
+from qrkd_lab.studies.parallel import pool
+from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel
+from qrkd_lab.studies.statistics import FEWEST, holm, interval
+from qrkd_lab.train import CALIBRATE, Learner, make_learner, one_thread, train
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from qrkd_lab.train import Learner
+
+__all__ = [
+    "Budget",
+    "CHANGES",
+    "Change",
+    "FLAT",
+    "KNOBS",
+    "MEASURES",
+    "MOVED",
+    "Pull",
+    "RELATIONS",
+    "SECONDS_A_YEAR",
+    "SEEN",
+    "Snapshots",
+    "as_points",
+    "budget_table",
+    "changed",
+    "circuit_budget",
+    "coincidences",
+    "downhill",
+    "encoded",
+    "fall_in_words",
+    "fit_adapter",
+    "force_in_words",
+    "gradient_rows",
+    "importances",
+    "kernel_of",
+    "knob_summary",
+    "loss_in_words",
+    "measured",
+    "one_at_a_time",
+    "paired_changes",
+    "plane_kernel",
+    "pull",
+    "random_design",
+    "record_seeds",
+    "record_snapshots",
+    "relation_value",
+    "remark",
+    "same_at_all_values",
+    "shifted_circuits",
+    "shot_changes",
+    "shot_learner",
+    "shot_students",
+    "size_of",
+    "sweep_students",
+    "teacher_points",
+    "term_gradients",
+    "turned_on_projections",
+    "verdict",
+]
+
+
+def sweep_students(
+    benchmark: str,
+    knob: str,
+    values: Sequence[Any],
+    seeds: int | Iterable[int] = 5,
+    scale: str = "laptop",
+    jobs: int = 1,
+    runs_dir: str | Path | None = None,
+    arm: str = "qrkd",
+    reference: str = "rkd",
+    metrics: Sequence[str] = ("test_accuracy", "test_agreement"),
+    **options: Any,  # noqa: ANN401
+) -> DataFrame:
+    """Train an arm at each value of a setting, and the reference once; differences by seed.
+
+    Args:
+        benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`.
+        knob: a field of ``Settings`` that the reference does not use.
+        values: in the order to show them.
+        arm, reference: names of arms.
+        metrics: what to compare.
+        options: other arguments of ``compare``, and settings that stand still.
+
+    Returns:
+        A row for each value and seed: ``knob``, ``value``, ``seed``, each metric and, as
+        ``<metric>_difference``, the same minus the reference; also ``bandwidth``, as used. What
+        ``compare`` says of each study is in ``.attrs["notes"]``.
+
+    Raises:
+        ValueError: the reference changes with the knob, too; see also ``compare``.
+    """
+    import pandas as pd
+
+    rest = {"progress": False} | options
+    known: DataFrame | None = None
+    tables, notes = [], []
+    for value in values:
+        study = compare(
+            benchmark, [reference, arm], seeds, scale, jobs, runs_dir, **rest | {knob: value}
+        )
+        found = study.results.set_index(["arm", "seed"])
+        keys = list(found.loc[reference]["key"])
+        if known is not None and keys != list(known["key"]):
+            raise ValueError(f"{knob} changes {reference} too, so it is no fixed reference")
+        known = found.loc[reference]
+        part = found.loc[arm][[*metrics, "bandwidth"]].reset_index()
+        for name in metrics:
+            part[f"{name}_difference"] = part[name] - known[name].to_numpy()
+        tables.append(part.assign(knob=knob, value=[value] * len(part)))
+        notes.append(f"{knob} = {value}: {study.notes[0]}")
+    table = pd.concat(tables, ignore_index=True)
+    table["value"] = table["value"].astype(object)
+    table.attrs["notes"] = notes
+    return table
+
+
+def knob_summary(
+    table: DataFrame, metric: str = "test_accuracy", confidence: float = 0.95
+) -> DataFrame:
+    """Mean difference to the reference at each value, its interval, and p (Holm over values).
+
+    Args:
+        table: of :func:`sweep_students`.
+        metric: one of its metrics.
+        confidence: of the interval.
+
+    Returns:
+        A row a value: ``mean``, ``low``, ``high``, ``p``, ``seeds``; the last but one NaN with
+        fewer than three seeds.
+    """
+    from pandas import DataFrame, Index
+
+    rows, values = [], []
+    for value, part in _by_value(table):
+        d = part[f"{metric}_difference"].to_numpy(dtype=float)
+        low, high = interval(d, confidence)
+        told = len(d) >= FEWEST and np.ptp(d) > 0
+        p = float(stats.ttest_1samp(d, 0.0).pvalue) if told else math.nan
+        rows.append({"mean": d.mean(), "low": low, "high": high, "p": p, "seeds": len(d)})
+        values.append(value)
+    found = DataFrame(rows, index=Index(values, dtype=object, name="value"))
+    found["p"] = holm(found["p"].to_numpy())
+    return found
+
+
+def same_at_all_values(table: DataFrame, metric: str = "test_accuracy") -> float:
+    """p of Friedman's test: could the knob make no difference to the metric at all?
+
+    It ranks the values within each seed, so no scale and no normal distribution is assumed.
+
+    Returns:
+        p; NaN with fewer than three values or seeds, where the test says nothing, or where all
+        values of a knob give the same in every seed.
+    """
+    wide = np.array([part[metric].to_numpy(dtype=float) for _, part in _by_value(table)])
+    if min(wide.shape) < FEWEST or not np.ptp(wide, axis=0).any():
+        return math.nan
+    return float(stats.friedmanchisquare(*wide).pvalue)
+
+
+def _by_value(table: DataFrame) -> list[tuple[Any, DataFrame]]:
+    """The rows of each value by seed, values in the table's order; None is a value."""
+    names = [repr(value) for value in table["value"]]
+    return [
+        (part["value"].iloc[0], part.sort_values("seed"))
+        for _, part in table.groupby(names, sort=False)
+    ]
+
+
+# ---- shot_study
+
+
+def shot_learner(
+    benchmark: Benchmark, teacher: nn.Module, seed: int, shots: int | None, sides: str = "teacher"
+) -> Learner:
+    """A student of the arm ``qrkd`` whose loss sees matrices from shots; None: exact ones.
+
+    Args:
+        benchmark: its settings are the student's.
+        teacher: trained.
+        seed: of the student.
+        shots: an entry.
+        sides: see :class:`~qrkd_lab.kernels.shots.ShotRelation`; or ``detached``, the arm of this
+            name, without shots.
+    """
+    arm = "detached" if sides == "detached" else "qrkd"
+    learner = make_learner(benchmark, benchmark.settings.replace(arm=arm, seed=seed), teacher)
+    if shots is not None:
+        exact = learner.loss.relation
+        learner.loss.relation = ShotRelation(
+            exact.kernel, exact.encoder, shots, sides, derived_seed(seed, "shots", shots)
+        ).to(benchmark.device)
+    return learner
+
+
+def shot_students(
+    benchmark: str,
+    shots: Sequence[int | None] = (None, 1000, 100, 10),
+    sides: Sequence[str] = ("teacher", "both"),
+    seeds: int | Iterable[int] = 4,
+    scale: str = "laptop",
+    jobs: int = 1,
+    runs_dir: str | Path | None = None,
+    **options: Any,  # noqa: ANN401
+) -> DataFrame:
+    """Train students on matrices from shots, and compare what they have become.
+
+    Args:
+        benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`; the
+            teachers are its runs.
+        shots: an entry; None: exact.
+        sides: each number of shots is tried with these; an exact one only once.
+        options: ``data_dir``, ``device``, and settings, e.g. ``epochs=10``.
+
+    Returns:
+        A row a student: ``seed``, ``sides``, ``shots`` (NaN: exact), ``accuracy`` on the validation
+        part, ``alignment`` (CKA) and ``gap`` (root of the mean squared difference over pairs) of
+        its exact kernel matrix with the teacher's, there. For scale the arm ``detached`` is among
+        them, as ``sides``: no kernel term moves that student, only its adapter learns.
+    """
+    from pandas import DataFrame
+
+    study = compare(benchmark, ["scratch"], seeds, scale, jobs, runs_dir, progress=False, **options)
+    teachers = [run for run in study.runs if run.settings["arm"] == TEACHER]
+    cases = [("detached", None)] + [("teacher", None)] * (None in shots)
+    cases += [(side, count) for side in sides for count in shots if count is not None]
+    recipe = {"benchmark": benchmark, "scale": scale, "device": "auto"} | options
+    with pool(jobs, len(teachers)) as workers:
+        tasks = (joblib.delayed(_one_seed)(recipe, run, cases) for run in teachers)
+        rows = joblib.Parallel(n_jobs=workers)(tasks)
+    return DataFrame([row for part in rows for row in part])
+
+
+def shot_changes(
+    table: DataFrame,
+    reference: str,
+    metrics: Sequence[str] = ("alignment", "accuracy"),
+    confidence: float = 0.95,
+) -> DataFrame:
+    """Students minus a reference of the same seed: mean and t-interval for each kind of student.
+
+    Args:
+        table: of :func:`shot_students`.
+        reference: ``exact`` or ``detached``.
+        metrics: columns to compare.
+        confidence: of the intervals.
+
+    Returns:
+        A row a kind, named in words ("1 shot, both"), and for each metric the columns ``mean``,
+        ``low``, ``high``; the last two NaN with fewer than three seeds.
+
+    Raises:
+        ValueError: no such reference in the table.
+    """
+    from pandas import DataFrame, MultiIndex
+
+    kinds = {
+        _kind(*key): part.set_index("seed")[list(metrics)]
+        for key, part in table.groupby(["sides", "shots"], sort=False, dropna=False)
+    }
+    if reference not in kinds:
+        raise ValueError(f"unknown reference {reference!r}; choose from {', '.join(kinds)}")
+    base = kinds.pop(reference)
+    rows = {}
+    for name, part in kinds.items():
+        changes = [d.to_numpy(dtype=float) for _, d in (part - base).items()]
+        rows[name] = [x for d in changes for x in (d.mean(), *interval(d, confidence))]
+    columns = MultiIndex.from_product([metrics, ("mean", "low", "high")])
+    return DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def _kind(sides: str, shots: float) -> str:
+    """Students in words: ``detached``, ``exact``, or the shots and the matrices made of them."""
+    if math.isnan(shots):
+        return sides if sides == "detached" else "exact"
+    return f"{shots:g} shot{'' if shots == 1 else 's'}, {sides}"
+
+
+def _one_seed(
+    recipe: dict[str, Any], run: Run, cases: Sequence[tuple[str, int | None]]
+) -> list[dict[str, Any]]:
+    """All students of one seed, in lockstep; a worker process runs this."""
+    benchmark = load_benchmark(**recipe)
+    seed = run.settings["seed"]
+    with one_thread(benchmark.device):
+        teacher = benchmark.model(run)
+        learners = [shot_learner(benchmark, teacher, seed, shots, side) for side, shots in cases]
+        for _ in train(benchmark, learners, benchmark.settings.epochs, teacher, show=False):
+            pass
+        found = []
+        for (side, shots), learner in zip(cases, learners, strict=True):
+            if learner.failure is not None:
+                raise learner.failure
+            found.append(
+                {"seed": seed, "sides": side, "shots": math.nan if shots is None else shots}
+                | _compared(benchmark, learner, teacher)
+            )
+        return found
+
+
+@torch.no_grad()
+def _compared(benchmark: Benchmark, learner: Learner, teacher: nn.Module) -> dict[str, float]:
+    """Accuracy, and how the exact matrices of student and teacher compare, on validation data."""
+    part, relation = benchmark.validation, learner.loss.relation
+    said = benchmark.predict(learner.model, part)
+    kernel, encoder = relation.kernel, relation.encoder
+    own = kernel(encoder.student(said.features))
+    taught = kernel(encoder.teacher(benchmark.predict(teacher, part).features))
+    gap = off_diagonal_values(own) - off_diagonal_values(taught)
+    (score,) = benchmark.score([learner.model], part)
+    return {
+        "accuracy": score["accuracy"],
+        "alignment": centred_alignment(own, taught),
+        "gap": gap.square().mean().sqrt().item(),
+    }
+
+
+# ---- snapshots
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshots:
+    """What an arm's student made of a fixed batch, epoch by epoch; all tensors on the CPU.
+
+    Attributes:
+        arm, seed: which student.
+        epochs: 0 (before training), 1, 2, ...
+        labels: ``(n,)``.
+        teacher_features: ``(n, d_t)``.
+        features: of the student ``(E, n, d_s)``, one block an epoch.
+        adapters: of its own kernel term ``(E, d_s, q)``; None where it has no adapter.
+        relation: kernel and encoder at the end of training; None for an arm without kernel term.
+        model: the trained student.
+    """
+
+    arm: str
+    seed: int
+    epochs: tuple[int, ...]
+    labels: Tensor
+    teacher_features: Tensor
+    features: Tensor
+    adapters: Tensor | None
+    relation: KernelRelation | None
+    model: nn.Module = field(repr=False)
+
+    def teacher_matrix(self, relation: KernelRelation | None = None) -> Tensor:
+        """The teacher's kernel matrix ``(n, n)``, through the arm's own relation or a given one."""
+        return self._relation(relation).teacher(self.teacher_features)
+
+    @torch.no_grad()
+    def matrices(self, relation: KernelRelation | None = None) -> Tensor:
+        """The student's kernel matrices ``(E, n, n)``.
+
+        Args:
+            relation: whose encoder and kernel all epochs are seen through; None: the arm's own,
+                with the adapter as it was at each epoch.
+
+        Raises:
+            ValueError: None, for an arm without a kernel term.
+        """
+        chosen = self._relation(relation)
+        if relation is not None or self.adapters is None:
+            return torch.stack([chosen.kernel(chosen.encoder.student(x)) for x in self.features])
+        angles = [standardise(x @ w) for x, w in zip(self.features, self.adapters, strict=True)]
+        return torch.stack([chosen.kernel(a) for a in angles])
+
+    def alignments(self, relation: KernelRelation | None = None) -> list[float]:
+        """Centred alignment of student and teacher at each epoch; see :meth:`matrices`.
+
+        0 for a student that sees no difference between samples (all its features are dead).
+        """
+        target = self.teacher_matrix(relation)
+        return [_alignment(matrix, target) for matrix in self.matrices(relation)]
+
+    def feature_alignments(self) -> list[float]:
+        r"""The same without encoder and kernel: of the features' Gram matrices, linear CKA.
+
+        .. math:: \mathrm{CKA}(F_s F_s^T, F_t F_t^T)
+
+        It is blind to rotation and scale of either side.
+        """
+        taught = self.teacher_features.double()
+        return [_alignment(x @ x.T, taught @ taught.T) for x in self.features.double()]
+
+    def _relation(self, given: KernelRelation | None) -> KernelRelation:
+        if given is None and self.relation is None:
+            raise ValueError(
+                f"arm {self.arm!r} has no kernel term, so no kernel of its own: give a relation, "
+                "e.g. that of adapters.fit_adapter"
+            )
+        return self.relation if given is None else given
+
+    def __repr__(self) -> str:
+        samples = self.features.shape[1]
+        return f"Snapshots({self.arm} seed {self.seed}, {len(self.epochs)} of {samples} samples)"
+
+
+def record_snapshots(
+    benchmark: Benchmark,
+    arms: Sequence[str],
+    seed: int,
+    teacher: nn.Module,
+    count: int = 100,
+    show: bool = False,
+) -> dict[str, Snapshots]:
+    """Train arms of one seed in lockstep, as a study does, and keep what it makes no record of.
+
+    Args:
+        benchmark: images; its settings decide how long to train.
+        arms: names.
+        seed: of the run.
+        teacher: trained.
+        count: validation samples to look at, the first ones, as one batch.
+        show: progress on standard error.
+
+    Returns:
+        Arm to its snapshots. The students' weights are those of a study, bit for bit.
+
+    Raises:
+        Diverged: an arm's loss is not finite any more.
+    """
+    with one_thread(benchmark.device):
+        chosen = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
+        learners = [make_learner(benchmark, settings, teacher.eval()) for settings in chosen]
+        part = benchmark.validation[:count]
+        features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
+        adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}
+        training = train(benchmark, learners, chosen[0].epochs, teacher, show)
+        epochs = []
+        for epoch in chain([0], training):  # 0: before the first step
+            epochs.append(epoch)
+            for learner in learners:
+                if learner.failure is not None:
+                    raise learner.failure
+                arm = learner.settings.arm
+                features[arm].append(benchmark.predict(learner.model, part).features.cpu())
+                adapters[arm] += _adapter(learner)
+        taught = benchmark.predict(teacher, part).features.cpu()
+    return {
+        learner.settings.arm: Snapshots(
+            learner.settings.arm, seed, tuple(epochs), part.labels.cpu(), taught,
+            torch.stack(features[learner.settings.arm]),
+            torch.stack(kept) if (kept := adapters[learner.settings.arm]) else None,
+            None if learner.loss.relation is None else learner.loss.relation.cpu(),
+            learner.model.eval(),
+        )
+        for learner in learners
+    }  # fmt: skip
+
+
+def record_seeds(
+    benchmark: Benchmark,
+    arms: Sequence[str],
+    teachers: Sequence[nn.Module],
+    count: int = 100,
+    jobs: int = 1,
+) -> list[dict[str, Snapshots]]:
+    """:func:`record_snapshots` for the seeds 0, 1, ..., a teacher each, in ``jobs`` processes."""
+    tasks = (
+        joblib.delayed(record_snapshots)(benchmark, arms, seed, teacher, count)
+        for seed, teacher in enumerate(teachers)
+    )
+    workers = min(joblib.effective_n_jobs(jobs), len(teachers))
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        return joblib.Parallel(n_jobs=workers)(tasks)
+
+
+def _alignment(matrix: Tensor, target: Tensor) -> float:
+    try:
+        return centred_alignment(matrix, target)
+    except NothingToAlign:
+        return 0.0
+
+
+def _adapter(learner: Learner) -> list[Tensor]:
+    """A copy of the adapter's matrix now, or nothing."""
+    relation = learner.loss.relation
+    if relation is None or relation.encoder.student_side != "trained":
+        return []
+    return [relation.encoder.student_map.detach().cpu().clone()]
+
+
+# ---- adapters
+
+
+def fit_adapter(
+    relation: KernelRelation,
+    student: Tensor,
+    teacher: Tensor,
+    steps: int = 400,
+    batch_size: int = 64,
+    learning_rate: float = 1e-2,
+    seed: int = 0,
+) -> KernelRelation:
+    """A copy of a relation whose adapter starts anew and is trained alone, on frozen features.
+
+    Args:
+        relation: gives kernel and teacher's side; not changed.
+        student: frozen features ``(n, d_s)`` of the training part.
+        teacher: features ``(n, d_t)`` of the same samples.
+        steps, batch_size, learning_rate: of Adam, on batches drawn with replacement; 400 steps are
+            more than 20 epochs of the digits.
+        seed: of the adapter's start and of the batches.
+
+    Returns:
+        A relation without control; ``relation_value`` measures it.
+
+    Raises:
+        ValueError: an encoder without an adapter, or features of different numbers of samples.
+    """
+    for x, name in ((student, "student features"), (teacher, "teacher features")):
+        check_features(x, name)
+    if len(student) != len(teacher):
+        raise ValueError(
+            f"expected features of the same samples, got {len(student)} of the student and "
+            f"{len(teacher)} of the teacher"
+        )
+    old = relation.encoder
+    if old.student_side != "trained":
+        raise ValueError(
+            f"encoder {old.kind!r} has no adapter to train: its student side is "
+            f"{old.student_side!r}; use kind='adapter' or 'pca'"
+        )
+    encoder = copy.deepcopy(old)
+    start = Encoder(len(old.teacher_map), student.shape[1], old.qubits, "adapter", seed)
+    encoder.student_map = torch.nn.Parameter(
+        start.student_map.detach().to(at_least_float32(student))
+    )
+    fitted = KernelRelation(relation.kernel, encoder).to(student.device)
+    optimizer = torch.optim.Adam(fitted.parameters(), lr=learning_rate)
+    order = generator(seed, "adapter")
+    for _ in range(steps):
+        index = torch.randint(len(student), (min(batch_size, len(student)),), generator=order)
+        loss = relation_value(fitted, student[index], teacher[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return fitted
+
+
+def relation_value(relation: KernelRelation, student: Tensor, teacher: Tensor) -> Tensor:
+    """The kernel loss of a relation on features ``(n, d_s)`` and ``(n, d_t)``, as one batch.
+
+    The student's features get no gradient here; the adapter does.
+    """
+    return relation_loss(relation.student(student.detach()), relation.teacher(teacher))
+
+
+# ---- budget
+
+
+SECONDS_A_YEAR = 365.25 * 24 * 3600
+
+
+def shifted_circuits(kernel: QuantumKernel) -> int:
+    """Circuits of the parameter-shift rule for all gates of one sample's circuit.
+
+    Two for each frequency of each gate parameter that depends on the data: 2 for a rotation.
+    Fixed gates need none.
+
+    Raises:
+        ValueError: a gate that has no parameter-shift rule (the ``amplitude`` map's preparation).
+
+    Example:
+        >>> shifted_circuits(FidelityKernel("angle", qubits=3))
+        6
+    """
+    import pennylane as qp
+
+    example = torch.linspace(0.1, 1.0, kernel.features or kernel.qubits, requires_grad=True)
+    count = 0
+    for gate in kernel.gates(example):
+        depends = [getattr(value, "requires_grad", False) for value in gate.parameters]
+        if not any(depends):
+            continue
+        try:
+            frequencies = gate.parameter_frequencies
+        except qp.exceptions.ParameterFrequenciesUndefinedError:
+            raise ValueError(
+                f"{gate.name} of {kernel} has no parameter-shift rule; use a map made of rotations"
+            ) from None
+        count += sum(2 * len(f) for f, on in zip(frequencies, depends, strict=True) if on)
+    return count
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one student of the arm ``qrkd`` would need of a device.
+
+    Attributes:
+        benchmark: its name.
+        batch: n, samples that a matrix compares.
+        steps: batches of the whole training.
+        values: circuits of the teacher's and the student's matrices.
+        gradient: circuits of the student's gradient, by the parameter-shift rule.
+        calibration: circuits of the bandwidth rule, once before training.
+        shots: a circuit.
+    """
+
+    benchmark: str
+    batch: int
+    steps: int
+    values: int
+    gradient: int
+    calibration: int
+    shots: int
+
+    @property
+    def circuits(self) -> int:
+        """All of them."""
+        return self.values + self.gradient + self.calibration
+
+    def years(self, shots_a_second: float) -> float:
+        """Time on one device that does nothing else, at a fixed repetition rate."""
+        positive("shots_a_second", shots_a_second)
+        return self.circuits * self.shots / shots_a_second / SECONDS_A_YEAR
+
+    def price(self, shot: float, circuit: float = 0.0) -> float:
+        """Money, in the unit of the two prices: for each shot, and for each circuit."""
+        return self.circuits * (self.shots * shot + circuit)
+
+
+def circuit_budget(settings: Settings, samples: int, shots: int = 1000) -> Budget:
+    """The budget of one student at these settings.
+
+    Args:
+        settings: of a benchmark and scale; the kernel must be quantum.
+        samples: of the training part (``benchmark.samples``); an ``epoch_size`` or ``train_size``
+            in the settings that is smaller counts instead.
+        shots: a circuit.
+
+    Raises:
+        ValueError: a classical kernel; samples or shots < 1; see also :func:`shifted_circuits`.
+
+    Example:
+        >>> from qrkd_lab.benchmarks import benchmark_settings
+        >>> circuit_budget(benchmark_settings("digits", "laptop"), samples=1100).steps
+        540
+    """
+    kernel = build_kernel(dataclasses.replace(settings, arm="qrkd"))
+    if not isinstance(kernel, (FidelityKernel, ProjectedKernel)):
+        raise ValueError(f"{kernel} is classical: it needs no circuit; use a quantum kernel")
+    limits = (settings.epoch_size, settings.train_size)
+    samples = min(whole("samples", samples, 1), *(n for n in limits if n is not None), 2**62)
+    whole("shots", shots, 1)
+    steps = settings.epochs * -(-samples // settings.batch_size)
+    n = settings.tap_tokens if settings.tap == "tokens" else settings.batch_size
+    shifted = shifted_circuits(kernel)
+    if isinstance(kernel, ProjectedKernel):
+        matrix, gradient, few = 3 * n, 3 * n * shifted, 3 * CALIBRATE
+    else:
+        pairs = n * (n - 1) // 2
+        matrix, gradient, few = pairs, 2 * pairs * shifted, CALIBRATE * (CALIBRATE - 1) // 2
+    rule = len(BANDWIDTHS) * few if settings.bandwidth is None else 0
+    return Budget(settings.benchmark, n, steps, 2 * matrix * steps, gradient * steps, rule, shots)
+
+
+def budget_table(
+    budgets: Mapping[str, Budget],
+    shots_a_second: float,
+    shot_price: float = 0.0,
+    circuit_price: float = 0.0,
+) -> DataFrame:
+    """Budgets side by side: a row each, with years and price at the rate and prices assumed.
+
+    Columns ``batch``, ``steps``, ``values``, ``gradient``, ``calibration``, ``circuits``,
+    ``shots`` (all of them), ``years``, ``price``.
+    """
+    from pandas import DataFrame
+
+    rows = {
+        name: {
+            "batch": b.batch, "steps": b.steps, "values": b.values, "gradient": b.gradient,
+            "calibration": b.calibration, "circuits": b.circuits,
+            "shots": float(b.circuits) * b.shots, "years": b.years(shots_a_second),
+            "price": b.price(shot_price, circuit_price),
+        }
+        for name, b in budgets.items()
+    }  # fmt: skip
+    return DataFrame.from_dict(rows, orient="index")
+
+
+# ---- gradients
+
+
+def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+    r"""The gradient of each unweighted term alone, all leaves in one vector.
+
+    .. math:: g_{term} = \nabla_\theta L_{term}
+
+    Args:
+        losses: of one batch, from :class:`~qrkd_lab.losses.DistillationLoss`; its graph is kept.
+        leaves: what to differentiate by, e.g. ``list(student.parameters())``.
+
+    Returns:
+        Name to a vector ``(m,)``, m numbers in all leaves together; zeros where no path leads from
+        a term to a leaf.
+
+    Raises:
+        ValueError: no leaf, or one that asks for no gradient.
+
+    Example:
+        >>> w = torch.tensor([3.0], requires_grad=True)
+        >>> losses = Losses(w.sum(), {"task": (w**2).sum(), "kernel": (w.detach() ** 2).sum()})
+        >>> term_gradients(losses, [w])
+        {'task': tensor([6.]), 'kernel': tensor([0.])}
+    """
+    leaves = list(leaves)
+    if not leaves or not all(leaf.requires_grad for leaf in leaves):
+        raise ValueError(
+            "leaves: expected tensors that ask for a gradient, e.g. list(student.parameters())"
+        )
+    found = {}
+    for name, term in losses.terms.items():
+        parts: Sequence[Tensor | None] = [None] * len(leaves)
+        if term.requires_grad:  # else autograd refuses, although the answer is simply: none
+            parts = torch.autograd.grad(term, leaves, retain_graph=True, allow_unused=True)
+        known = [
+            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, parts, strict=True)
+        ]
+        found[name] = torch.cat([part.flatten() for part in known])
+    return found
+
+
+def gradient_rows(
+    benchmark: Benchmark, learner: Learner, teacher: nn.Module, epoch: int, batches: int = 4
+) -> Iterator[dict[str, float | int | str]]:
+    """Size and direction of each term's gradient at the student's weights, a row a batch and term.
+
+    Nothing is trained and no ``.grad`` is touched, so it may be called between epochs of
+    :func:`~qrkd_lab.train.train`. The batches are the first of the run's own first epoch.
+
+    Yields:
+        ``epoch``, ``batch``, ``term``; ``norm``: length of the unweighted term's gradient;
+        ``weighted``: times the term's weight (1 for the task); ``cosine``: with the task's gradient
+        (NaN where one of the two is 0).
+    """
+    settings = learner.settings
+    weights = {"task": 1.0, **learner.loss.weights}
+    chosen = islice(benchmark.batches(settings.seed, 1, settings.batch_size), batches)
+    for batch, (inputs, targets) in enumerate(chosen):
+        with torch.no_grad():
+            taught = TeacherBatch(benchmark.outputs(teacher, inputs))
+        losses = learner.loss(benchmark.outputs(learner.model, inputs), taught, targets)
+        pulls = term_gradients(losses, list(learner.model.parameters()))
+        task = pulls["task"]
+        for term, pull in pulls.items():
+            norm = pull.norm().item()
+            lengths = norm * task.norm().item()
+            yield {
+                "epoch": epoch, "batch": batch, "term": term, "norm": norm,
+                "weighted": weights[term] * norm,
+                "cosine": (pull @ task).item() / lengths if lengths > 0 else float("nan"),
+            }  # fmt: skip
+
+
+# ---- plane
+
+
+MOVED = 1e-3  # of the teacher's size; a point that is nearer to its old place has not moved
+MOST = 20  # points; more cannot be told apart in a picture
+
+
+@dataclass(frozen=True)
+class Change:
+    """A way to move points: ``move(points, strength, seed)`` on centred points of size 1."""
+
+    label: str
+    move: Callable[[Tensor, float, int], Tensor]
+    words: Callable[[float], str]
+
+
+def _turned(x: Tensor, strength: float, seed: int) -> Tensor:
+    a = math.radians(90 * strength)
+    return x @ x.new_tensor([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
+
+
+def _towards(x: Tensor, rows: Sequence[int], ends: Sequence[int], strength: float) -> Tensor:
+    """Rows on their way to the places of others."""
+    x, start = x.clone(), x
+    x[rows] += strength * (start[ends] - start[rows])
+    return x
+
+
+def _scattered(x: Tensor, strength: float, seed: int) -> Tensor:
+    random = generator(seed, "scattered points")
+    ends = 2 * torch.rand(*x.shape, dtype=x.dtype, generator=random) - 1
+    return x + strength * (ends - x)
+
+
+CHANGES: dict[str, Change] = {
+    "same": Change("none", lambda x, s, _: x, lambda s: "every point in its place"),
+    "shift": Change(
+        "shift", lambda x, s, _: x + s * x.new_tensor([0.7, 0.5]), lambda s: "all points shifted"
+    ),
+    "rotation": Change("rotation", _turned, lambda s: f"turned by {90 * s:.0f} degrees"),
+    "reflection": Change(
+        "reflection",
+        lambda x, s, _: x * x.new_tensor([1 - 2 * s, 1]),
+        lambda s: f"left and right multiplied by {1 - 2 * s:.2g}",
+    ),
+    "scaling": Change(
+        "scaling", lambda x, s, _: (1 + 0.8 * s) * x, lambda s: f"{1 + 0.8 * s:.2f} times as large"
+    ),
+    "shear": Change(
+        "shear",
+        lambda x, s, _: x + 0.8 * s * x[:, 1:] * x.new_tensor([1, 0]),
+        lambda s: f"sheared by {0.8 * s:.2f}",
+    ),
+    "line": Change(
+        "collapse to a line",
+        lambda x, s, _: x * x.new_tensor([1, 1 - s]),
+        lambda s: f"height reduced to {100 * (1 - s):.0f} %",
+    ),
+    "point": Change(
+        "collapse to a point",
+        lambda x, s, _: (1 - s) * x,
+        lambda s: f"all sizes reduced to {100 * (1 - s):.0f} %",
+    ),
+    "coincident": Change(
+        "two points coincide",
+        lambda x, s, _: _towards(x, [1], [0], s),
+        lambda s: f"point 1 went {100 * s:.0f} % of its way to point 0",
+    ),
+    "swap": Change(
+        "two points swap places",
+        lambda x, s, _: _towards(x, [0, 1], [1, 0], s),
+        lambda s: f"points 0 and 1 went {100 * s:.0f} % of the way to each other's place",
+    ),
+    "random": Change(
+        "random places", _scattered, lambda s: f"{100 * s:.0f} % of the way to random places"
+    ),
+}
+
+
+def as_points(values: object, name: str = "points", n: int | None = None) -> Tensor:
+    """Anything like an array as points ``(n, 2)`` in double precision.
+
+    Raises:
+        ValueError: not numbers, another shape, fewer than 3 or more than 20 points, NaN or
+            infinity; or not ``n`` points where that is given.
+    """
+    try:
+        x = torch.as_tensor(values, dtype=torch.float64).detach().cpu().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name}: expected n points in the plane, [[x, y], ...], got {values!r}"
+        ) from error
+    if x.ndim != 2 or x.shape[1] != 2:
+        raise ValueError(
+            f"{name}: expected shape (n, 2), a row [x, y] for each point, got {tuple(x.shape)}"
+        )
+    if not 3 <= len(x) <= MOST:
+        raise ValueError(
+            f"{name}: expected 3 to {MOST} points (an angle needs three), got {len(x)}"
+        )
+    if n is not None and len(x) != n:
+        raise ValueError(f"{name}: expected {n} points, as the teacher has, got {len(x)}")
+    if not torch.isfinite(x).all():
+        rows = (~torch.isfinite(x)).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"{name}: NaN or infinity in row {', '.join(map(str, rows))}")
+    return x
+
+
+def teacher_points(n: int = 5, seed: int = 0) -> Tensor:
+    """Points ``(n, 2)`` around the origin, no two too close, the farthest at 1.
+
+    Raises:
+        ValueError: n is not a whole number from 3 to 20.
+    """
+    n, random = whole("n", n, 3, MOST), generator(seed, "teacher points")
+    jitter, far = torch.rand(2, n, dtype=torch.float64, generator=random)
+    turns = 2 * math.pi * (torch.arange(n) + 0.6 * (jitter - 0.5)) / n
+    x = (0.5 + 0.5 * far)[:, None] * torch.stack([turns.cos(), turns.sin()], 1)
+    x = x - x.mean(0)
+    return (x / size_of(x)).round(decimals=2)
+
+
+def size_of(points: Tensor) -> float:
+    """The largest distance to the centre; 1 for points that are all in one place."""
+    return (points - points.mean(0)).norm(dim=1).max().item() or 1.0
+
+
+def changed(points: Tensor, name: str, strength: float = 1.0, seed: int = 0) -> Tensor:
+    """The points after a change: one of :data:`CHANGES`, from 0 (not at all) to 1 (all the way).
+
+    Args:
+        points: ``(n, 2)``.
+        name: of the change.
+        strength: from 0 to 1.
+        seed: of ``random``.
+
+    Raises:
+        ValueError: an unknown name (lists the changes), or a strength outside [0, 1].
+    """
+    if name not in CHANGES:
+        raise ValueError(f"unknown change {name!r}; choose one of {', '.join(CHANGES)}")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength: expected a number from 0 to 1, got {strength!r}")
+    centre, size = points.mean(0), size_of(points)
+    return centre + size * CHANGES[name].move((points - centre) / size, strength, seed)
+
+
+def coincidences(points: Tensor, size: float = 1.0) -> list[tuple[int, int]]:
+    """Pairs of points in one place."""
+    near = (pairwise_distances(points) <= MOVED * size).triu(1)
+    return [(int(i), int(j)) for i, j in near.nonzero()]
+
+
+# ---- pulls
+
+
+RELATIONS = {"distance": "distances", "angle": "angles", "kernel": "the kernel"}
+SEEN = 1e-6  # a loss below it is blind: relations that differ by 0.0014 at most, root mean square
+FLAT = 1e-3  # a gradient shorter than this, in units of 1 / size, leads nowhere soon
+STUCK = 1e-3  # a loss that stays above this has not found the teacher's shape
+
+
+@lru_cache(maxsize=1)
+def plane_kernel() -> Kernel:
+    """The kernel that points in the plane are shown with: fidelity of a zz circuit, two qubits."""
+    from qrkd_lab.kernels.quantum import FidelityKernel
+
+    return FidelityKernel("zz", qubits=2, bandwidth=0.125)
+
+
+def encoded(points: Tensor, size: float = 1.0) -> Tensor:
+    """Points as angles ``(n, 2)``: each coordinate standardised over the points, as encoders do."""
+    return standardise((points - points.detach().mean(0)) / size)
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What the losses say of a student's points, and where they pull each.
+
+    Attributes:
+        losses: relation to loss, without its weight.
+        weights: relation to weight.
+        gradient: ``(n, 2)`` of the weighted sum; downhill is against it.
+    """
+
+    losses: Mapping[str, float]
+    weights: Mapping[str, float]
+    gradient: Tensor
+
+    @property
+    def total(self) -> float:
+        """The weighted sum."""
+        return sum(self.weights[name] * loss for name, loss in self.losses.items())
+
+    @property
+    def lengths(self) -> Tensor:
+        """Length of each point's gradient ``(n,)``."""
+        return self.gradient.norm(dim=1)
+
+
+def pull(
+    student: Tensor, teacher: Tensor, weights: Mapping[str, float], kernel: Kernel | None = None
+) -> Pull:
+    """Losses of distances, angles and kernel, and the gradient of their weighted sum.
+
+    Args:
+        student, teacher: points ``(n, 2)``.
+        weights: of ``distance``, ``angle`` and ``kernel``, each >= 0; one left out is 0.
+        kernel: on two angles; None: :func:`plane_kernel`.
+
+    Raises:
+        ValueError: an unknown relation, or a weight that is no finite number >= 0.
+    """
+    weights = {**dict.fromkeys(RELATIONS, 0.0), **weights}
+    for name, weight in weights.items():
+        if name not in RELATIONS:
+            raise ValueError(f"unknown relation {name!r}; choose from {', '.join(RELATIONS)}")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{name}: expected a weight >= 0, got {weight!r}")
+    x, size = student.detach().requires_grad_(), size_of(teacher)
+    kernel = kernel or plane_kernel()
+    losses = {
+        "distance": distance_loss(x, teacher),
+        "angle": angle_loss(x, teacher),
+        "kernel": kernel_loss(encoded(x, size), encoded(teacher, size), kernel),
+    }
+    total = sum(weights[name] * loss for name, loss in losses.items())
+    (gradient,) = torch.autograd.grad(total, x)
+    return Pull({name: loss.item() for name, loss in losses.items()}, weights, gradient)
+
+
+def downhill(
+    student: Tensor,
+    teacher: Tensor,
+    weights: Mapping[str, float],
+    step: float = 0.2,
+    steps: int = 1,
+    kernel: Kernel | None = None,
+) -> tuple[list[Tensor], list[float]]:
+    """Follow the gradient downhill: the places after each step, and the loss at each.
+
+    A step is ``step`` times the squared size of the teacher's points times the gradient, so that
+    its effect does not depend on their unit.
+
+    Returns:
+        ``steps + 1`` point sets ``(n, 2)``, the first is ``student``; and as many losses.
+    """
+    rate, path, losses = step * size_of(teacher) ** 2, [student.detach()], []
+    for _ in range(steps):
+        now = pull(path[-1], teacher, weights, kernel)
+        losses.append(now.total)
+        path.append(path[-1] - rate * now.gradient)
+    return path, [*losses, pull(path[-1], teacher, weights, kernel).total]
+
+
+def verdict(student: Tensor, teacher: Tensor, losses: Mapping[str, float]) -> str:
+    """Which relations see that the points moved, in a sentence, from the numbers alone."""
+    far = (student - teacher).norm(dim=1) > MOVED * size_of(teacher)
+    moved, n = int(far.sum()), len(far)
+    if not moved:
+        return "No point moved: every relation is the teacher's"
+    who = "every point" if moved == n else f"{moved} of {n} points"
+    blind = [RELATIONS[name] for name, loss in losses.items() if loss < SEEN]
+    seeing = [RELATIONS[name] for name, loss in losses.items() if loss >= SEEN]
+    if not blind:
+        return f"{who} moved; {_listed(seeing)} see it".capitalize()
+    said = f"{who} moved; {_listed(blind)} {_verb(blind, 'is', 'are')} blind to it"
+    if seeing:
+        said += f", {_listed(seeing)} {_verb(seeing, 'sees', 'see')} it"
+    return said[0].upper() + said[1:]
+
+
+def remark(student: Tensor, teacher: Tensor, found: Pull) -> str:
+    """What is odd about these points, in a sentence; empty where nothing is."""
+    size = size_of(teacher)
+    longest = size * found.lengths.max().item()
+    pairs = coincidences(student, size)
+    if not any(found.weights.values()):
+        return "All weights are 0: there is no loss, and nothing pulls."
+    if len(pairs) == len(student) * (len(student) - 1) // 2:
+        return "All points are in one place: no direction is better than another."
+    if pairs:
+        i, j = pairs[0]
+        more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
+        return (
+            f"Points {i} and {j} coincide{more}: between them there is no direction and no pull; "
+            f"the longest gradient stays at {found.lengths.max():.2g}."
+        )
+    if longest < FLAT and found.total > STUCK:
+        return (
+            "The loss is not 0, yet nearly nothing pulls: a local minimum or a saddle; a push by "
+            "hand may lead out of it."
+        )
+    return ""
+
+
+def loss_in_words(found: Pull) -> str:
+    """The weighted sum and its terms."""
+    losses = found.losses.items()
+    terms = [f"{found.weights[name]:g} · {loss:.4f} ({name})" for name, loss in losses]
+    return f"Loss {found.total:.4f} = {' + '.join(terms)}."
+
+
+def force_in_words(found: Pull, size: float = 1.0) -> str:
+    """How long the gradient is, and at which point it is longest; empty without a weight."""
+    whole, lengths = found.gradient.norm().item(), found.lengths
+    if not any(found.weights.values()):
+        return ""
+    if size * whole < FLAT:
+        return f"The gradient is shorter than {FLAT / size:.2g}: next to nothing pulls."
+    point = int(lengths.argmax())
+    return f"The gradient is {whole:.2g} long, at point {point} alone {lengths[point]:.2g}."
+
+
+def fall_in_words(losses: Sequence[float]) -> str:
+    """What the last step downhill did to the loss; empty without a step."""
+    if len(losses) < 2:
+        return ""
+    before, after = losses[-2:]
+    if len(losses) > 10 and after > STUCK and abs(losses[-11] - after) < 0.02 * after:
+        return (
+            "Ten steps changed the loss by less than 2 %: a local minimum, a saddle, or a step "
+            "that is too long."
+        )
+    if after > 1.001 * before and after > SEEN:
+        return f"The last step raised the loss by {after - before:.2g}: the step is too long."
+    if before - after < SEEN / 1000:
+        return "The last step left the loss as it was."
+    return f"The last step lowered the loss by {before - after:.2g}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _verb(names: Sequence[str], one: str, many: str) -> str:
+    return one if list(names) == [RELATIONS["kernel"]] else many
+
+
+# ---- knobs
+
+
+KNOBS: dict[str, Any] = {
+    "feature_map": "zz",
+    "qubits": 6,
+    "layers": 2,
+    "entangle": True,
+    "encoder": "projection",
+    "bandwidth": 1.0,
+    "rule": True,
+    "seed": 0,
+}
+MEASURES = {
+    "spread": "Spread over pairs",
+    "rank": "Effective rank / n",
+    "alignment": "Alignment with classes (biased CKA)",
+    "rbf": "R² of the best RBF, at least 0",
+}
+
+
+def kernel_of(features: Tensor, **knobs: Any) -> tuple[FidelityKernel, Tensor]:  # noqa: ANN401
+    """The kernel and the angles ``(n, q)`` that one setting makes of a teacher's features.
+
+    Args:
+        features, knobs: see :func:`measured`, which takes its numbers from ``kernel(angles)``.
+
+    Raises:
+        ValueError: an unknown knob (lists them); see also the encoder and the kernel.
+    """
+    if unknown := sorted(knobs.keys() - KNOBS.keys()):
+        raise ValueError(f"unknown knob {unknown[0]!r}; choose from {', '.join(KNOBS)}")
+    k = KNOBS | knobs
+    d, q = features.shape[1], k["qubits"]
+    encoder = Encoder(d, d, q, k["encoder"], k["seed"]).fit(features)
+    angles = encoder.teacher(features).double()
+    kernel = FidelityKernel(k["feature_map"], q, k["layers"], entangle=k["entangle"])
+    centre = calibrated(kernel, angles).bandwidth if k["rule"] else 1.0
+    return dataclasses.replace(kernel, bandwidth=centre * k["bandwidth"]), angles
+
+
+def measured(features: Tensor, labels: Tensor, **knobs: Any) -> dict[str, float]:  # noqa: ANN401
+    """The numbers of the kernel matrix that one setting gives.
+
+    Args:
+        features: of a teacher ``(n, d)``, n >= 3 (n > q for the encoder ``pca``).
+        labels: classes ``(n,)``.
+        knobs: of :data:`KNOBS`, whose values stand for those left out. ``encoder`` is the
+            teacher's side of an :class:`~qrkd_lab.kernels.encoders.Encoder`, ``seed`` that of its
+            projection. ``bandwidth`` is a factor on the calibrated bandwidth of this setting, or
+            the bandwidth itself where ``rule`` is False.
+
+    Returns:
+        The :data:`MEASURES`, ``bandwidth`` as used, and ``shots`` an entry at which shot noise is
+        as large as the spread. ``alignment`` and ``rbf`` of a constant matrix are 0.
+
+    Raises:
+        ValueError: see :func:`kernel_of`.
+    """
+    kernel, angles = kernel_of(features, **knobs)
+    with torch.no_grad():
+        matrix = kernel(angles)
+    pairs = off_diagonal(matrix)
+    rbf = best_fit(matrix, angles).r_squared
+    noise = max(pairs.mean * (1 - pairs.mean), 0.0)
+    return {
+        "spread": math.sqrt(pairs.variance),
+        "rank": effective_rank(matrix) / len(matrix),
+        "alignment": _aligned(matrix, labels),
+        "rbf": max(0.0, rbf) if math.isfinite(rbf) else 0.0,
+        "shots": noise / pairs.variance if pairs.variance > 0 else math.inf,
+        "used": kernel.bandwidth,
+    }
+
+
+def one_at_a_time(
+    features: Tensor,
+    labels: Tensor,
+    knobs: Mapping[str, Sequence[Any]],
+    **base: Any,  # noqa: ANN401
+) -> DataFrame:
+    """Turn one knob, all others at their base values: a row for each knob and value.
+
+    Args:
+        features, labels: see :func:`measured`.
+        knobs: name to values, in the order to show them.
+        base: values other than those of :data:`KNOBS` for the knobs that stand still.
+
+    Returns:
+        Columns ``knob``, ``value``, and those of :func:`measured`. ``.attrs["rule"]`` tells
+        whether bandwidths are multiples of the rule's.
+    """
+    from pandas import DataFrame
+
+    rows = [
+        {"knob": knob, "value": value} | measured(features, labels, **base | {knob: value})
+        for knob, values in knobs.items()
+        for value in values
+    ]
+    table = DataFrame(rows)
+    table.attrs["rule"] = base.get("rule", KNOBS["rule"])
+    return table
+
+
+def random_design(
+    features: Tensor,
+    labels: Tensor,
+    knobs: Mapping[str, Sequence[Any]],
+    count: int,
+    seed: int = 0,
+    **base: Any,  # noqa: ANN401
+) -> DataFrame:
+    """All knobs drawn at random and independently: a row a setting, a column a knob and a number.
+
+    Args:
+        features, labels, base: see :func:`one_at_a_time`.
+        knobs: name to values to draw from, each as likely.
+        count: settings, >= 1.
+        seed: of the draw.
+    """
+    from pandas import DataFrame
+
+    source = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        drawn = {name: values[source.integers(len(values))] for name, values in knobs.items()}
+        rows.append(drawn | measured(features, labels, **base | drawn))
+    return DataFrame(rows)
+
+
+def importances(
+    design: DataFrame, knobs: Sequence[str], measure: str, seed: int = 0, repeats: int = 10
+) -> DataFrame:
+    """Which knobs does a forest need to predict a measure on settings that it has not seen?
+
+    A forest of regression trees is fitted on two thirds of the settings. On the last third each
+    knob's column is shuffled in turn; its importance is how much R^2 falls (scikit-learn's
+    ``permutation_importance``).
+
+    Args:
+        design: of :func:`random_design`, at least 30 rows.
+        knobs: columns to predict from; words become numbers, a column a word.
+        measure: column to predict.
+        seed: of the split, the forest and the shuffles.
+        repeats: shuffles a knob.
+
+    Returns:
+        A row a knob: ``importance`` and its ``spread`` over shuffles; ``.attrs["r_squared"]`` is
+        that of the unshuffled forest, without which importances say nothing.
+
+    Raises:
+        ValueError: fewer than 30 rows, or an unknown column.
+    """
+    from pandas import DataFrame
+    from pandas.api.types import is_numeric_dtype
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+    from sklearn.model_selection import train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    if missing := [name for name in (*knobs, measure) if name not in design]:
+        raise ValueError(f"unknown column {missing[0]!r}; choose from {', '.join(design)}")
+    if len(design) < 30:
+        raise ValueError(f"expected at least 30 settings to learn from, got {len(design)}")
+    inputs = design[list(knobs)]
+    words = [name for name in knobs if not is_numeric_dtype(inputs[name])]
+    parts = train_test_split(inputs, design[measure], test_size=1 / 3, random_state=seed)
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(), words), remainder="passthrough"),
+        RandomForestRegressor(100, random_state=seed),
+    ).fit(parts[0], parts[2])
+    fallen = permutation_importance(model, parts[1], parts[3], n_repeats=repeats, random_state=seed)
+    found = DataFrame(
+        {"importance": fallen.importances_mean, "spread": fallen.importances_std}, list(knobs)
+    )
+    found.attrs["r_squared"] = float(model.score(parts[1], parts[3]))
+    return found
+
+
+def _aligned(matrix: Tensor, labels: Tensor) -> float:
+    try:
+        return centred_alignment(matrix, class_matrix(labels))
+    except NothingToAlign:
+        return 0.0
+
+
+# ---- knob_changes
+
+
+def turned_on_projections(
+    features: Tensor,
+    labels: Tensor,
+    knobs: Mapping[str, Sequence[Any]],
+    seeds: Iterable[int],
+    **base: Any,  # noqa: ANN401
+) -> DataFrame:
+    """Turn one knob at a time, and do it again on each random projection.
+
+    Args:
+        features, labels, knobs, base: see ``one_at_a_time``. ``seed``
+            is no knob here.
+        seeds: of the projections.
+
+    Returns:
+        The table of ``one_at_a_time``, with a column ``seed``; in
+        ``.attrs["base"]`` the values of all knobs that stand still.
+
+    Raises:
+        ValueError: ``seed`` among the knobs, or a knob whose values lack its base value, so that
+            there is nothing to compare with.
+    """
+    import pandas as pd
+
+    base = KNOBS | base
+    if "seed" in knobs:
+        raise ValueError("seed is no knob here: name the projections in seeds")
+    for name, values in knobs.items():
+        if name in base and base[name] not in values:
+            raise ValueError(f"{name}: expected its base value {base[name]!r} among the values")
+    tables = [
+        one_at_a_time(features, labels, knobs, **base | {"seed": seed}).assign(seed=seed)
+        for seed in seeds
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["base"] = base
+    return table
+
+
+def paired_changes(table: DataFrame, confidence: float = 0.95) -> DataFrame:
+    r"""Mean change of each measure from the base value, over projections, with its interval.
+
+    .. math:: d_s = m_s(\text{value}) - m_s(\text{base}), \qquad
+              \bar d \pm t_{S-1}\, \operatorname{sd}(d) / \sqrt S
+
+    with the measure m on the projection s of S.
+
+    Args:
+        table: of :func:`turned_on_projections`.
+        confidence: of the interval.
+
+    Returns:
+        A row for each knob, value other than the base, and measure: ``mean``, ``low``, ``high``
+        (NaN with fewer than three projections), ``same_sign``: projections whose change has the
+        sign of the mean. ``.attrs["rule"]`` as in ``one_at_a_time``.
+    """
+    from pandas import DataFrame
+
+    rows = []
+    for knob, own in table.groupby("knob", sort=False):
+        values = dict(list(own.groupby("value", sort=False)))
+        still = values.pop(table.attrs["base"][knob]).set_index("seed")
+        for value, part in values.items():
+            change = part.set_index("seed")[list(MEASURES)] - still[list(MEASURES)]
+            for name, d in change.astype(float).items():
+                low, high = interval(d.to_numpy(), confidence)
+                same = int((np.sign(d) == np.sign(d.mean())).sum())
+                rows.append((knob, value, name, d.mean(), low, high, same))
+    columns = ["knob", "value", "measure", "mean", "low", "high", "same_sign"]
+    found = DataFrame(rows, columns=columns)
+    found.attrs["rule"] = table.attrs["base"]["rule"]
+    return found

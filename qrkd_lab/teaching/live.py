@@ -1,0 +1,436 @@
+"""Training that a notebook can start, pause, stop and look at, while its cells go on.
+
+:class:`LiveRun` is the notebook's end of the pipe, ``live`` the other one. What
+has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at any moment.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qrkd_lab.data.fetch import DataError
+from qrkd_lab.files import RecordError, check_writable, runs_folder
+from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
+from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.studies.group import find, run_seed
+from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.settings import TEACHER
+from qrkd_lab.train import Learner, Stopped, Watch
+
+__all__ = [
+    "LiveRun",
+    "Order",
+    "Track",
+    "serve",
+    "serve_at",
+]
+
+
+@dataclass
+class Track:
+    """What is known of a lockstep so far; ``at`` is always in epochs, with fractions.
+
+    Attributes:
+        order: what was asked for; None before the first.
+        arms: that train now: the teacher alone, then the students.
+        epochs, steps: that it will take, and batches in each epoch.
+        at: how far it is.
+        histories: arm to its epochs, as in a record.
+        pulses: arm to (at, loss terms, their mean over the epoch so far).
+        matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
+        labels: classes ``(n,)`` of their samples; None for a text.
+        alignments: arm to (at, centred alignment of the two).
+        runs: recorded ones.
+        reused: names of those that were on the disk already.
+        notes: things to know, in words.
+        failures: in words.
+    """
+
+    order: Order | None = None
+    arms: tuple[str, ...] = ()
+    epochs: int = 0
+    steps: int = 0
+    at: float = 0.0
+    histories: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+    pulses: dict[str, list[tuple[float, Mapping[str, float]]]] = field(default_factory=dict)
+    matrices: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
+    labels: NDArray[Any] | None = None
+    alignments: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def of_teacher(self) -> bool:
+        """Whether the teacher is training, and the arms are still to come."""
+        return self.arms == (TEACHER,)
+
+    def take(self, message: tuple[Any, ...]) -> None:
+        """Note what the worker says."""
+        kind, *rest = message
+        getattr(self, f"_take_{kind}", lambda *_: None)(*rest)
+
+    def _take_begin(
+        self, arms: list[str], epochs: int, steps: int, done: int, histories: Mapping[str, Any]
+    ) -> None:
+        self.arms, self.epochs, self.steps, self.at = tuple(arms), epochs, steps, done / steps
+        self.histories |= {arm: list(history) for arm, history in histories.items()}
+        self.pulses |= {arm: [] for arm in arms}
+
+    def _take_pulse(self, at: float, terms: Mapping[str, Any]) -> None:
+        self.at = at
+        for arm, means in terms.items():
+            self.pulses[arm].append((at, means))
+
+    def _take_epoch(self, epoch: int, histories: Mapping[str, Mapping[str, float]]) -> None:
+        self.at = float(epoch)
+        for arm, numbers in histories.items():
+            self.histories[arm].append(numbers)
+
+    def _take_matrices(self, at: float, matrices: dict[str, Any], labels: Any) -> None:  # noqa: ANN401
+        self.matrices, self.labels = matrices, labels
+        for arm, pair in matrices.items():
+            taught, learnt = (torch.from_numpy(matrix) for matrix in pair)
+            with suppress(NothingToAlign):
+                value = centred_alignment(learnt, taught)
+                self.alignments.setdefault(arm, []).append((at, value))
+
+    def _take_run(self, run: Run, reused: bool) -> None:
+        self.runs.append(run)
+        self.histories[run.settings["arm"]] = list(run.history)
+        if reused:
+            self.reused.append(run.name)
+            self.epochs = max(self.epochs, len(run.history))
+
+    def _take_note(self, said: str) -> None:
+        self.notes.append(said)
+
+    def _take_failed(self, said: str) -> None:
+        self.failures.append(said)
+
+
+class LiveRun:
+    """One training at a time, in a process of its own.
+
+    Attributes:
+        state: ``ready``, ``loading``, ``training``, ``paused``, ``stopping``, and at the end
+            ``done``, ``stopped`` or ``failed``.
+        track: what is known of the last order.
+
+    Args:
+        on_change: called whenever there is news, from a thread of its own.
+
+    Example:
+        >>> live = LiveRun()
+        >>> live.start(Order("digits", "smoke", ("kd", "qrkd"), 0, {}))    # doctest: +SKIP
+        >>> live.wait(); live.track.runs                                   # doctest: +SKIP
+    """
+
+    def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
+        self.state, self.track, self._on_change = "ready", Track(), on_change
+        self._process: Any = None
+        self._pipe: Any = None
+        self._idle, self._lock = threading.Event(), threading.Lock()
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is loading, training, paused or about to stop."""
+        return self.state in ("loading", "training", "paused", "stopping")
+
+    def start(self, order: Order) -> None:
+        """Train, from the disk's records and checkpoints where there are any.
+
+        Raises:
+            RuntimeError: something is training already.
+        """
+        if self.busy:
+            raise RuntimeError("a training is under way: stop it first, or wait for its end")
+        self.warm()
+        self.track, self.state = Track(order, tuple(order.arms)), "loading"
+        self._idle.clear()
+        self._pipe.send(order)
+        self._on_change()
+
+    def pause(self) -> None:
+        """Wait after the present step, until :meth:`go_on`."""
+        if self.state == "training":
+            self._send("pause")
+
+    def go_on(self) -> None:
+        """Go on after a pause."""
+        if self.state == "paused":
+            self._send("go on")
+
+    def stop(self) -> None:
+        """End after the present step; the last whole epoch is recorded."""
+        with self._lock:  # its end may come at this very moment
+            if self.state not in ("training", "paused", "loading"):
+                return
+            self.state = "stopping"
+            self._send("stop")
+        self._on_change()
+
+    def retire(self) -> None:
+        """Stop, and end the process when the last whole epoch is recorded."""
+        self.stop()
+        if self._process is not None:
+            self._send("end")
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end of what is training; False if it takes longer."""
+        return self._idle.wait(seconds)
+
+    def warm(self) -> None:
+        """Start the process, if there is none: importing torch takes it some seconds."""
+        if self._process is not None:
+            return
+        self._pipe, other = Pipe()
+        code = f"from qrkd_lab.teaching.live import serve_at; serve_at({other.fileno()})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            pass_fds=[other.fileno()],
+            start_new_session=True,  # interrupting the notebook's kernel is not meant for it
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # what is to be said comes over the pipe
+        )
+        other.close()
+        self._listener = threading.Thread(target=self._listen, args=(self._pipe,), daemon=True)
+        self._listener.start()  # when this Python ends, the pipe does, and so does the process
+
+    def close(self) -> None:
+        """Stop, and wait until the process has ended; one that does not is killed."""
+        process = self._process
+        if process is None:
+            return
+        self.retire()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self._listener.join(10)
+
+    def _send(self, word: str) -> None:
+        with suppress(OSError):  # it has died: the listener says so
+            self._pipe.send(word)
+
+    def _listen(self, pipe: Any) -> None:  # noqa: ANN401
+        """Take what the process says, until it has nothing more to say."""
+        while True:
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):
+                died, self._process = self._process, None
+                if died is not None and self.busy:
+                    died.wait(10)
+                    self.track.failures.append(
+                        "the training process has died (killed, or out of memory?); what it had "
+                        "recorded is there, and Start goes on from its last checkpoint"
+                    )
+                    self._end("failed")
+                return
+            self.track.take(message)
+            kind, *rest = message
+            if kind == "end":
+                self._end(rest[0])
+                continue
+            with self._lock:
+                if kind == "paused" and self.state != "stopping":
+                    self.state = "paused" if rest[0] else "training"
+                elif kind == "begin" and self.state == "loading":
+                    self.state = "training"
+            self._on_change()
+
+    def _end(self, state: str) -> None:
+        with self._lock:
+            self.state = state
+        self._idle.set()
+        self._on_change()
+
+
+# ---- live_worker
+
+
+PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
+MOST = 64  # samples in a matrix
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained: the arms of one seed.
+
+    Attributes:
+        benchmark, scale: by name.
+        arms: names.
+        seed: of the runs.
+        settings: whatever differs from the benchmark's defaults.
+        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
+        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    benchmark: str
+    scale: str
+    arms: tuple[str, ...]
+    seed: int
+    settings: Mapping[str, Any]
+    runs_dir: str | Path | None = None
+    data_dir: str | Path | None = None
+    device: str = "auto"
+
+
+def serve_at(descriptor: int) -> None:
+    """:func:`serve` at an inherited file descriptor: what the new process begins with."""
+    serve(Connection(descriptor))
+
+
+def serve(pipe: Connection) -> None:
+    """Carry out one order after the other, until the other end is gone."""
+    try:
+        while True:
+            order = pipe.recv()
+            if order == "end":
+                return
+            if not isinstance(order, Order):
+                continue  # a pause or stop that came too late
+            try:
+                _carry_out(order, pipe)
+            except Stopped:
+                _tell(pipe, "end", "stopped")
+            except Exception as error:  # said in the notebook; the next order may be better
+                known = isinstance(error, (ValueError, ArithmeticError, RecordError, DataError))
+                kind = "" if known else f"{type(error).__name__}: "
+                _tell(pipe, "failed", f"{kind}{error}")
+                _tell(pipe, "end", "failed")
+    except (EOFError, OSError, KeyboardInterrupt):
+        return
+
+
+def _tell(pipe: Connection, *message: Any) -> None:  # noqa: ANN401
+    """Send a message, if somebody is still there to take it."""
+    with suppress(OSError):
+        pipe.send(message)
+
+
+def _carry_out(order: Order, pipe: Connection) -> None:
+    benchmark = load_benchmark(
+        order.benchmark, order.scale, order.data_dir, order.device, **order.settings
+    )
+    folder = runs_folder(order.runs_dir)
+    check_writable(folder)
+    missing, failed = [], 0
+    for arm in order.arms:
+        settings = benchmark.settings.replace(arm=arm, seed=order.seed)
+        run = find(benchmark, settings, folder)
+        if run is None:
+            missing.append(settings)
+        else:
+            _tell(pipe, "run", run, True)
+    watch = PipeWatch(pipe, benchmark)
+    for result in run_seed(benchmark, missing, folder, False, 0, watch) if missing else ():
+        if isinstance(result, Run):
+            _tell(pipe, "run", result, False)
+        else:
+            failed += 1
+            _tell(pipe, "failed", str(result))
+    _tell(pipe, "end", "failed" if failed else "done")
+
+
+class PipeWatch(Watch):
+    """Reports steps, epochs and kernel matrices through a pipe, and obeys what comes back."""
+
+    def __init__(self, pipe: Connection, benchmark: Benchmark) -> None:
+        self.pipe, self.benchmark = pipe, benchmark
+        self.teacher: nn.Module | None = None
+        self.batch: tuple[Any, Tensor] | None = None
+        self._epochs = self._steps = 1
+        self._said = self._looked = 0.0
+
+    def begin(
+        self,
+        learners: Sequence[Learner],
+        teacher: nn.Module | None,
+        epochs: int,
+        steps: int,
+        done: int,
+    ) -> None:
+        settings = learners[0].settings
+        self.teacher, self._epochs, self._steps = teacher, epochs, steps
+        self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
+        arms = [learner.settings.arm for learner in learners]
+        histories = {learner.settings.arm: list(learner.history) for learner in learners}
+        _tell(self.pipe, "begin", arms, epochs, steps, done, histories)
+        self._look(learners, done / steps)
+
+    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        now, at = time.monotonic(), epoch - 1 + step / self._steps
+        if now - self._said >= PULSE:
+            self._said = now
+            terms = {le.settings.arm: le.means() for le in learners if le.failure is None}
+            _tell(self.pipe, "pulse", at, terms)
+        if now - self._looked >= LOOK:
+            self._look(learners, at)
+        try:
+            self._obey()
+        except Stopped:
+            self._look(learners, at)  # as it is left
+            raise
+
+    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
+        histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
+        _tell(self.pipe, "epoch", epoch, histories)
+        if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
+            self._look(learners, epoch)
+
+    def note(self, text: str) -> None:
+        _tell(self.pipe, "note", text)
+
+    def _obey(self) -> None:
+        """Do what the notebook asks; while paused, wait for the next word."""
+        paused = False
+        try:
+            while paused or self.pipe.poll():
+                word = self.pipe.recv()
+                if word in ("stop", "end"):
+                    raise Stopped
+                if paused != (word == "pause"):
+                    paused = not paused
+                    _tell(self.pipe, "paused", paused)
+        except (EOFError, OSError):
+            raise Stopped from None  # nobody is there any more
+
+    @torch.no_grad()
+    def _look(self, learners: Sequence[Learner], at: float) -> None:
+        """Send the kernel matrices of the first batch, as the teacher and each arm see it."""
+        self._looked = time.monotonic()
+        seen = [le for le in learners if le.loss.relation is not None and le.failure is None]
+        if self.teacher is None or not seen:
+            return
+        inputs, targets = self.batch
+        matrices = {}
+        taught = self.benchmark.outputs(self.teacher, inputs).features
+        for learner in seen:
+            relation, training = learner.loss.relation, learner.model.training
+            learner.model.eval()
+            features = self.benchmark.outputs(learner.model, inputs).features
+            learner.model.train(training)
+            pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
+            matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
+        labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
+        _tell(self.pipe, "matrices", at, matrices, labels)

@@ -1,0 +1,80 @@
+"""Figures, one function each; every one answers a question that its title answers.
+
+``from qrkd_lab import plots`` and ``plots.paired_differences(...)``: each function is imported when
+it is first used. What the figures have in common, one colour for each arm, quiet axes and the
+:class:`~qrkd_lab.teaching.plots.style.Chart` that displays itself with alt text, is in
+:mod:`~qrkd_lab.teaching.plots.style`. Seeds are always drawn, not only their mean.
+"""
+
+from __future__ import annotations
+
+from qrkd_lab.faces import face
+
+_HOMES = {
+    "curves": [
+        "arms_so_far",
+        "curves_of",
+        "effect_sizes",
+        "learning_curves",
+        "loss_terms",
+        "matrices_so_far",
+        "next_word_bars",
+        "window_map",
+    ],
+    "kernels": [
+        "adapter_alone",
+        "bandwidth_curve",
+        "concentration",
+        "cost_bars",
+        "design_importances",
+        "just_an_rbf",
+        "knob_changes",
+        "knob_effect",
+        "knob_sweeps",
+        "noise_and_contrast",
+        "off_diagonal_histogram",
+        "psd_repairs",
+        "shot_errors",
+        "spectra",
+        "students_by_shots",
+        "surrogate_curve",
+        "term_gradients",
+        "unit_gradients",
+    ],
+    "matrices": [
+        "alignment_over_epochs",
+        "block_matrices",
+        "difference_matrices",
+        "kernel_film",
+        "kernel_matrices",
+        "kernel_panel",
+        "kernel_pca_maps",
+        "regularisation_curve",
+    ],
+    "relations": [
+        "bloch_spheres",
+        "class_samples",
+        "forces",
+        "gallery",
+        "likeness_maps",
+        "outcome_curves",
+        "relation_panel",
+        "relation_scatter",
+        "soft_targets",
+        "what_relations_see",
+    ],
+    "scores": [
+        "against",
+        "by_class",
+        "detectable_curve",
+        "difference_over_epochs",
+        "equivalence_bars",
+        "false_alarms",
+        "improvements",
+        "paired_differences",
+        "scores_by_arm",
+    ],
+    "style": ["Animation", "Chart", "arm_grid", "arm_style", "differences_by_arm"],
+}
+
+__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605

@@ -1,0 +1,985 @@
+"""Figures of kernel matrices: how many directions, where the values lie, and is it just an RBF?"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from qrkd_lab.kernels.analysis import effective_rank, eigenvalues, off_diagonal_values
+from qrkd_lab.kernels.classical import Kernel
+from qrkd_lab.kernels.diagnosis import Fit, bandwidth_table
+from qrkd_lab.studies.statistics import interval
+from qrkd_lab.studies.summary import units
+from qrkd_lab.teaching.experiments import MEASURES, knob_summary
+from qrkd_lab.teaching.plots.style import (
+    ARM_COLOURS,
+    INK,
+    SPARE,
+    Chart,
+    arm_style,
+    draw_interval,
+    draw_seeds,
+    marker,
+    need,
+    panels,
+    quiet,
+    words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+    from torch import Tensor
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "TERM_STYLES",
+    "adapter_alone",
+    "bandwidth_curve",
+    "concentration",
+    "cost_bars",
+    "design_importances",
+    "just_an_rbf",
+    "knob_changes",
+    "knob_effect",
+    "knob_sweeps",
+    "legend_below",
+    "log_axis",
+    "noise_and_contrast",
+    "off_diagonal_histogram",
+    "psd_repairs",
+    "shot_errors",
+    "spectra",
+    "students_by_shots",
+    "surrogate_curve",
+    "term_gradients",
+    "unit_gradients",
+]
+
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", *SPARE)
+MARKERS = "oDs^vPX*"
+TINY = 1e-12  # of the trace: eigenvalues below are rounding
+
+
+def spectra(matrices: Mapping[str, Tensor], title: str | None = None) -> Chart:
+    """How many directions does a kernel have? Its eigenvalues, largest first, on a log scale.
+
+    Args:
+        matrices: name to kernel matrix ``(n, n)``.
+        title: the message; without it, the smallest and the largest effective rank.
+
+    Raises:
+        ValueError: no matrix, or not a kernel matrix.
+    """
+    need(len(matrices), 'a mapping from names to matrices, e.g. {"zz": K}')
+    chart = Chart(8.0, 4.4)
+    axes = quiet(chart.subplots(), "Eigenvalue number", "Eigenvalue / trace", grid="both")
+    log_axis(axes, "y")
+    ranks = {name: effective_rank(matrix) for name, matrix in matrices.items()}
+    for (name, matrix), style in zip(matrices.items(), _styles(matrices), strict=True):
+        sizes = eigenvalues(matrix).abs().sort(descending=True).values.numpy()
+        share = sizes / sizes.sum()
+        share = share[share > TINY]
+        label = f"{name}: effective rank {ranks[name]:.1f} of {len(matrix)}"
+        number = np.arange(1, len(share) + 1)
+        every = max(1, len(share) // 12)
+        axes.plot(number, share, lw=1.6, markevery=every, label=label, **marker(style, 6))
+    legend_below(chart, axes)
+    low, high = min(ranks, key=ranks.__getitem__), max(ranks, key=ranks.__getitem__)
+    message = f"{low} has {ranks[low]:.1f} effective directions"
+    if low != high:
+        message += f", {high} has {ranks[high]:.1f}"
+    listed = "; ".join(
+        f"{name} {rank:.1f} of {len(matrices[name])}" for name, rank in ranks.items()
+    )
+    return chart.finish(
+        title or message,
+        "Eigenvalues of each kernel matrix as a share of its trace, largest first, on a log scale. "
+        f"Effective ranks: {listed}.",
+    )
+
+
+def off_diagonal_histogram(matrices: Mapping[str, Tensor], title: str | None = None) -> Chart:
+    """Where do the kernel values lie? A histogram over pairs for each kernel, on one scale.
+
+    Args:
+        matrices: name to kernel matrix ``(n, n)``, n >= 2.
+        title: the message; without it, the narrowest and the widest.
+
+    Raises:
+        ValueError: no matrix, or not a kernel matrix.
+    """
+    need(len(matrices), 'a mapping from names to matrices, e.g. {"zz": K}')
+    values = {name: off_diagonal_values(m, name).numpy() for name, m in matrices.items()}
+    low = min(0.0, *(v.min() for v in values.values()))
+    high = max(1.0, *(v.max() for v in values.values()))
+    bins = np.linspace(low, high, 51)
+    spreads = {name: float(v.std()) for name, v in values.items()}
+    chart = Chart(7.0, 1.3 * len(values) + 1.0)
+    places = np.atleast_1d(chart.subplots(len(values), 1, sharex=True))
+    for axes, (name, value), style in zip(places, values.items(), _styles(values), strict=True):
+        quiet(axes, "", "", grid="x").set_yticks([])  # heights count within a panel only
+        share = np.histogram(value, bins)[0] / len(value)
+        axes.stairs(share, bins, fill=True, alpha=0.8, color=style["color"])
+        axes.axvline(value.mean(), color=INK, lw=1, ls="--")
+        numbers = f"{name}: mean {value.mean():.2f}, standard deviation {spreads[name]:.2f}"
+        axes.set_title(numbers, fontsize=10, loc="left", color=INK)
+    places[-1].set_xlabel("Kernel value of a pair", fontsize=10, color=INK)
+    least, most = min(spreads, key=spreads.__getitem__), max(spreads, key=spreads.__getitem__)
+    message = f"Values of {most} spread by {spreads[most]:.2f} over pairs"
+    message += f", of {least} by {spreads[least]:.2f}" if least != most else ""
+    said = "; ".join(
+        f"{name} mean {v.mean():.2g}, standard deviation {v.std():.2g}"
+        for name, v in values.items()
+    )
+    return chart.finish(
+        title or message, f"Histograms of kernel values over pairs, dashed at the mean: {said}."
+    )
+
+
+def just_an_rbf(kernel: Tensor, fit: Fit, title: str | None = None) -> Chart:
+    """Is a kernel just an RBF? Each pair's value against the best fit's; on the line: equal.
+
+    Args:
+        kernel: ``(n, n)``.
+        fit: of :func:`~qrkd_lab.kernels.diagnosis.best_fit` on the same samples, of any family.
+        title: the message; without it, R^2 and what it means.
+
+    Raises:
+        ValueError: sizes differ, or not a kernel matrix.
+    """
+    if len(kernel) != len(fit.matrix):
+        raise ValueError(f"expected a fit of {len(kernel)} samples, got {len(fit.matrix)}")
+    given, fitted = off_diagonal_values(kernel).numpy(), off_diagonal_values(fit.matrix).numpy()
+    name = "RBF" if fit.family == "rbf" else fit.family
+    chart = Chart(6.4, 5.2)
+    axes = quiet(chart.subplots(), f"Value of the best {name}", "Kernel value", grid="both")
+    low, high = min(0.0, given.min(), fitted.min()), max(1.0, given.max(), fitted.max())
+    axes.plot([low, high], [low, high], color=INK, lw=1, ls="--", label="equal", zorder=3)
+    axes.scatter(fitted, given, s=9, alpha=0.25, lw=0, color=COLOURS[0], label="a pair", zorder=2)
+    axes.set_aspect("equal")
+    for handle in axes.legend(frameon=False, fontsize=10, loc="upper left").legend_handles:
+        handle.set_alpha(1)
+    message = f"The best {name} explains {100 * fit.r_squared:.0f} % of the variance over pairs"
+    if fit.near_identity:
+        message = f"Kernel and best {name} are both nearly the identity: likeness means little"
+    elif math.isnan(fit.r_squared):
+        message = f"All pairs are equally alike: there is nothing for the {name} to explain"
+    elif fit.r_squared <= 0:
+        message = f"The best {name} explains nothing of the variance over pairs"
+    return chart.finish(
+        title or message,
+        f"Scatter of {len(given)} pairs of samples, kernel value against the fit's, and the line "
+        f"of equality. {fit}.",
+    )
+
+
+def _styles(names: Iterable[str]) -> list[dict[str, str]]:
+    """A colour and a marker each, an arm's own where the name is an arm's."""
+    spare = iter(COLOURS * 9)
+    return [
+        {"color": ARM_COLOURS.get(name) or next(spare), "marker": MARKERS[i % len(MARKERS)]}
+        for i, name in enumerate(names)
+    ]
+
+
+def log_axis(axes: Axes, axis: str) -> None:
+    """A logarithmic axis with plain numbers, and no minor ticks."""
+    getattr(axes, f"set_{axis}scale")("log")
+    which = getattr(axes, f"{axis}axis")
+    which.set_major_formatter(lambda value, _: f"{value:.0e}" if value < 1e-3 else f"{value:g}")
+    which.set_minor_locator(NullLocator())
+
+
+def legend_below(chart: Chart, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels)) > 24 else 3
+    chart.legend(
+        handles, labels, frameon=False, fontsize=10, loc="outside lower left", ncols=columns
+    )
+
+
+# ---- sweeps
+
+
+def concentration(table: DataFrame, title: str | None = None) -> Chart:
+    r"""Does a kernel concentrate? Variance over pairs against qubits, with the fitted base.
+
+    A line in the log plot is :math:`\mathrm{Var} \propto \beta^q`; :math:`\beta` is fitted by least
+    squares of log Var on q.
+
+    Args:
+        table: of :func:`~qrkd_lab.kernels.diagnosis.concentration_table` (a colour a map, a marker
+            a bandwidth) or :func:`~qrkd_lab.kernels.analysis.global_and_projected` (a marker
+            a kernel).
+        title: the message; without it, the fastest and the slowest fall.
+
+    Raises:
+        ValueError: an empty table, or one without the columns.
+    """
+    _columns(table, ("feature_map", "bandwidth", "qubits", "variance"))
+    chart = Chart(8.0, 4.6)
+    axes = quiet(chart.subplots(), "Qubits q", "Variance over pairs", grid="both")
+    log_axis(axes, "y")
+    groups, bases = {}, {}
+    second = "kernel" if "kernel" in table else "bandwidth"
+    maps, kinds = (list(table[column].unique()) for column in ("feature_map", second))
+    for (feature_map, kind), part in table.groupby(["feature_map", second], sort=False):
+        said = kind if second == "kernel" else f"b\u00a0=\u00a0{kind:g}"
+        name = feature_map if len(kinds) == 1 else f"{feature_map} ({said})"
+        groups[name] = part = part[part["variance"] > 0].sort_values("qubits")
+        colour = COLOURS[maps.index(feature_map) % len(COLOURS)]
+        style = {"color": colour, "marker": MARKERS[kinds.index(kind) % len(MARKERS)]}
+        label = name
+        if part["qubits"].nunique() > 1:
+            slope, start = np.polyfit(part["qubits"], np.log(part["variance"]), 1)
+            bases[name] = math.exp(slope)
+            label = f"{name}: × {bases[name]:.2f} a qubit"
+            ends = np.array([part["qubits"].min(), part["qubits"].max()])
+            axes.plot(ends, np.exp(start + slope * ends), lw=1.2, ls="--", color=colour)
+        aside = 0.08 * (maps.index(feature_map) - (len(maps) - 1) / 2)  # equal points stay visible
+        shown = part["qubits"] + aside
+        axes.plot(shown, part["variance"], ls="", label=label, **marker(style, 8))
+    axes.set_xticks(sorted(table["qubits"].unique()))
+    legend_below(chart, axes)
+    message = "Variance of kernel values over pairs"
+    if bases:
+        fast, slow = min(bases, key=bases.__getitem__), max(bases, key=bases.__getitem__)
+        message = f"Each further qubit multiplies the variance of {fast} by {bases[fast]:.2f}"
+        message += f", of {slow} by {bases[slow]:.2f}" if fast != slow else ""
+    said = "; ".join(
+        f"{name} from {part['variance'].iloc[0]:.2g} at {part['qubits'].iloc[0]} qubits to "
+        f"{part['variance'].iloc[-1]:.2g} at {part['qubits'].iloc[-1]}"
+        for name, part in groups.items() if len(part)
+    )  # fmt: skip
+    return chart.finish(
+        title or message,
+        f"Variance of kernel values over pairs of samples, log scale, against qubits: {said}. "
+        "Dashed lines are exponential fits.",
+    )
+
+
+def bandwidth_curve(
+    kernel: Kernel, x: Tensor, labels: Tensor | None = None, title: str | None = None
+) -> Chart:
+    """Which bandwidth? Spread, effective rank, alignment; the largest spread is marked.
+
+    The marked one is what :func:`~qrkd_lab.kernels.encoders.calibrated` chooses on these angles.
+
+    Args:
+        kernel: any kernel with a bandwidth.
+        x: angles ``(n, q)``.
+        labels: classes ``(n,)``, for the alignment: CKA by its biased estimator.
+        title: the message; without it, the bandwidth of largest spread.
+
+    Raises:
+        ValueError: see :func:`~qrkd_lab.kernels.diagnosis.bandwidth_table`.
+    """
+    table = bandwidth_table(kernel, x, labels)
+    shown = {"spread": "Spread over pairs", "effective_rank": f"Effective rank, of {len(x)}"}
+    if labels is not None:
+        shown["alignment"] = "Alignment with classes (biased CKA)"
+    chart = Chart(3.2 * len(shown) + 0.6, 3.9)
+    chosen = table.loc[table["spread"].idxmax()]
+    said = []
+    places = np.atleast_1d(chart.subplots(1, len(shown)))
+    for axes, (column, label), colour in zip(places, shown.items(), COLOURS, strict=False):
+        log_axis(quiet(axes, "Bandwidth b", "", grid="both"), "x")
+        axes.set_title(label, fontsize=10.5, loc="left")
+        axes.plot(table["bandwidth"], table[column], lw=1.8, color=colour)
+        axes.axvline(chosen["bandwidth"], color=INK, lw=1, ls="--")
+        axes.plot(chosen["bandwidth"], chosen[column], **marker({"color": INK, "marker": "o"}, 9))
+        axes.annotate(f"{chosen[column]:.3g}", (chosen["bandwidth"], chosen[column]), (9, -4),
+                      textcoords="offset points", fontsize=10, color=INK,
+                      bbox={"fc": "white", "ec": "none", "alpha": 0.85, "pad": 1})  # fmt: skip
+        axes.set_ylim(0, 1.08 * table[column].max())
+        said.append(f"{label} {chosen[column]:.3g}")
+    message = f"Values spread most at bandwidth {chosen['bandwidth']:.2g}"
+    if labels is not None and table["alignment"].notna().any():
+        best = table.loc[table["alignment"].idxmax()]
+        message += (
+            f"; alignment there is {chosen['alignment']:.2f}, at best {best['alignment']:.2f} "
+            f"(b = {best['bandwidth']:.2g})"
+        )
+    return chart.finish(
+        title or message,
+        f"Against the bandwidth of {kernel}, log scale; a dashed line marks the largest spread. "
+        f"There: {', '.join(said)}.",
+    )
+
+
+def surrogate_curve(table: DataFrame, title: str | None = None) -> Chart:
+    """How many cosines replace the circuit? Gap on held-out pairs against number of features.
+
+    Args:
+        table: of :func:`~qrkd_lab.kernels.diagnosis.surrogate_gaps`.
+        title: the message; without it, what the largest surrogate explains.
+
+    Raises:
+        ValueError: an empty table, or one without the columns.
+    """
+    _columns(table, ("features", "gap", "spread"))
+    chart = Chart(7.2, 4.2)
+    axes = quiet(chart.subplots(), "Random frequencies D", "Gap on held-out pairs", grid="both")
+    log_axis(axes, "x")
+    mean = table.groupby("features")["gap"].mean()
+    style = {"color": COLOURS[0], "marker": "o"}
+    axes.scatter(table["features"], table["gap"], s=24, alpha=0.5, lw=0, **style, label="a draw")
+    axes.plot(mean.index, mean, lw=1.8, color=style["color"], label="mean")
+    axes.set_xticks(mean.index, [f"{count}" for count in mean.index])
+    spread = float(table["spread"].iloc[0])
+    axes.set_ylim(0, 1.1 * max(spread, table["gap"].max()))
+    axes.axhline(spread, color=INK, lw=1, ls="--", label=f"only the mean known: {spread:.2g}")
+    legend_below(chart, axes)
+    explained = 1 - (mean.iloc[-1] / spread) ** 2 if spread > 0 else math.nan
+    message = (
+        f"{mean.index[-1]} random frequencies explain {100 * max(explained, 0):.1f} % of the "
+        "kernel's variance on new pairs"
+    )
+    said = "; ".join(f"{count} frequencies {gap:.2g}" for count, gap in mean.items())
+    return chart.finish(title or message, f"Root-mean-square gap on held-out pairs: {said}.")
+
+
+def _columns(table: DataFrame, wanted: Iterable[str]) -> None:
+    need(len(table), "a table with rows")
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise ValueError(f"expected columns {', '.join(wanted)}; missing: {', '.join(missing)}")
+
+
+# ---- knobs
+
+
+PROJECTION = "seed"  # redrawing the encoder's projection: no knob, but what chance does
+
+
+def knob_sweeps(table: DataFrame, title: str | None = None) -> Chart:
+    """What does each knob do to the matrix? A panel a knob, a line a measure, one scale.
+
+    Args:
+        table: of :func:`~qrkd_lab.teaching.experiments.one_at_a_time`.
+        title: the message; without it, the lowest and the highest alignment.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    groups = list(table.groupby("knob", sort=False))
+    chart, places = panels(len(groups), height=2.35, rest=1.0)
+    for axes, (knob, part) in zip(places, groups, strict=True):
+        quiet(axes, _named(knob, table), "", grid="y")
+        at = np.arange(len(part))
+        for measure, colour, mark in zip(MEASURES, COLOURS, MARKERS, strict=False):
+            style = marker({"color": colour, "marker": mark}, 6)
+            axes.plot(at, part[measure], lw=1.5, label=MEASURES[measure], **style)
+        axes.set_xticks(at, [_short(value) for value in part["value"]])
+        axes.set_xlim(-0.3, len(part) - 0.7)
+        axes.set_ylim(-0.03, 1.05)
+    legend_below(chart, places[0])
+    order = table.sort_values("alignment", kind="stable")
+    ends = [
+        f"{row['alignment']:.2f} ({_named(row['knob'], table).lower()}: {_short(row['value'])})"
+        for _, row in order.iloc[[0, -1]].iterrows()
+    ]
+    message = f"Alignment with the classes, one knob turned: from {ends[0]} to {ends[1]}"
+    said = ", ".join(
+        f"{row.alignment:.2f} at {_named(row.knob, table).lower()} {_short(row.value)}"
+        for row in table.itertuples()
+    )
+    return chart.finish(
+        title or message,
+        f"{len(groups)} panels, a knob each, values from left to right; lines for "
+        f"{', '.join(MEASURES.values())}, all from 0 to 1. Alignment: {said}.",
+    )
+
+
+def knob_changes(table: DataFrame, title: str | None = None) -> Chart:
+    """What does turning a knob change, on several random projections? A row a turn, paired.
+
+    Args:
+        table: of :func:`~qrkd_lab.teaching.experiments.paired_changes`.
+        title: the message; without it, at how many turns the alignment's interval excludes 0.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    turns = list(dict.fromkeys((row.knob, _short(row.value)) for row in table.itertuples()))
+    knobs = list(dict.fromkeys(knob for knob, _ in turns))
+    at = {turn: -i - 0.6 * knobs.index(turn[0]) for i, turn in enumerate(turns)}
+    chart = Chart(9.4, 0.25 * len(turns) + 2.6)
+    places = chart.subplots(1, len(MEASURES), sharey=True)
+    styles = zip(COLOURS, MARKERS, strict=False)
+    for axes, (measure, label), (colour, mark) in zip(
+        places, MEASURES.items(), styles, strict=False
+    ):
+        axes.set_title(textwrap.fill(label, 18), fontsize=9.5, loc="left")
+        quiet(axes, "Change, paired", "", grid="x").tick_params(axis="y", length=0)
+        axes.axvline(0, color=INK, lw=1)
+        for row in table[table["measure"] == measure].itertuples():
+            place = at[row.knob, _short(row.value)]
+            style = {"color": colour, "marker": mark}
+            draw_interval(axes, place, (row.mean, row.low, row.high), style, across=True)
+    places[0].set_yticks(list(at.values()), [f"{_named(k, table)}: {v}" for k, v in at])
+    own = table[table["measure"] == "alignment"]
+    clear = own[(own["low"] > 0) | (own["high"] < 0)]
+    most = own.loc[own["mean"].abs().idxmax()]
+    message = (
+        f"Turned within a projection: the change of the alignment is clear of 0 at {len(clear)} of "
+        f"{len(own)} turns; the largest, {most['mean']:+.2f}, by "
+        f"{_named(most['knob'], table).lower()}: {_short(most['value'])}"
+    )
+    said = "; ".join(
+        f"{_named(row.knob, table).lower()} {_short(row.value)} {row.mean:+.2f} [{row.low:+.2f}, "
+        f"{row.high:+.2f}]"
+        for row in own.itertuples()
+    )
+    return chart.finish(
+        title or message,
+        f"Mean changes from the base setting with 95 % intervals over random projections, a panel "
+        f"a measure. Alignment: {said}.",
+    )
+
+
+def design_importances(found: Mapping[str, DataFrame], title: str | None = None) -> Chart:
+    """Which knobs predict each measure? Permutation importances, a panel a measure.
+
+    Args:
+        found: measure to table of :func:`~qrkd_lab.teaching.experiments.importances`.
+        title: the message; without it, the first knob of each measure.
+
+    Raises:
+        ValueError: nothing found.
+    """
+    need(len(found), "a mapping from measures to importances")
+    knobs = next(iter(found.values())).index
+    chart = Chart(2.6 * len(found) + 1.4, 0.32 * len(knobs) + 2.2)
+    places = np.atleast_1d(chart.subplots(1, len(found), sharey=True))
+    at = np.arange(len(knobs))[::-1]
+    first = {}
+    for axes, (measure, table), colour in zip(places, found.items(), COLOURS, strict=False):
+        quiet(axes, "Fall of R² when shuffled", "", grid="x")
+        said = f"{MEASURES[measure]}\n(forest: R² = {table.attrs['r_squared']:.2f})"
+        axes.set_title(said, fontsize=9.5, loc="left")
+        bars = table["importance"], table["spread"]
+        axes.barh(at, bars[0], xerr=bars[1], color=colour, height=0.65, error_kw={"lw": 1})
+        axes.set_xlim(left=min(0.0, 1.1 * bars[0].min()))
+        first[measure] = table["importance"].idxmax()
+    places[0].set_yticks(at, [words(knob) for knob in knobs])
+    listed = ", ".join(f"{measure} by {words(knob).lower()}" for measure, knob in first.items())
+    rows = "; ".join(
+        f"{measure}: " + ", ".join(f"{k} {v:.2f}" for k, v in table["importance"].items())
+        for measure, table in found.items()
+    )
+    return chart.finish(
+        title or f"With all knobs drawn at random, the forest tells {listed}",
+        f"Permutation importances, bars with their standard deviation over shuffles. {rows}.",
+    )
+
+
+def knob_effect(
+    table: DataFrame,
+    metrics: Sequence[str] = ("test_accuracy", "test_agreement"),
+    reference: str = "rkd",
+    arm: str = "qrkd",
+    setting: str = "",
+    title: str | None = None,
+) -> Chart:
+    """What does a knob do to the student? Paired differences to a reference at each value.
+
+    Args:
+        table: of :func:`~qrkd_lab.teaching.experiments.sweep_students`, of one knob.
+        metrics: a panel each.
+        reference, arm: names, for the labels and the colour.
+        setting: what stands still, said before the message.
+        title: the message; without it, in how many values the interval excludes 0.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    chart = Chart(4.6 * len(metrics) + 0.4, 4.2)
+    said, told = [], []
+    for axes, metric in zip(np.atleast_1d(chart.subplots(1, len(metrics))), metrics, strict=True):
+        found = knob_summary(table, metric)
+        factor, unit = units(metric)
+        _draw_effect(axes, table, metric, found, arm, factor)
+        name, points = words(metric), " points" if unit else ""
+        quiet(
+            axes,
+            words(table["knob"].iloc[0]),
+            f"{name} minus {reference}{',' + points if points else ''}",
+        )
+        clear = int(((found["low"] > 0) | (found["high"] < 0)).sum())
+        told.append(f"{clear} of {len(found)} values for {name.lower()}")
+        said += [
+            f"{name} at {_short(value)}: {factor * row['mean']:+.2f}{points}"
+            + (
+                ""
+                if math.isnan(row["low"])
+                else f" [{factor * row['low']:+.2f}, {factor * row['high']:+.2f}]"
+            )
+            for value, row in found.iterrows()
+        ]
+    knob = words(table["knob"].iloc[0])
+    message = f"intervals of the difference to {reference} exclude 0 at {', '.join(told)}"
+    message = f"{f'{setting}, {knob.lower()}' if setting else knob}: {message}"
+    return chart.finish(
+        title or message,
+        f"Against {words(table['knob'].iloc[0]).lower()}, seeds as points, means with 95 % "
+        f"intervals, no correction for several values. {'; '.join(said)}.",
+    )
+
+
+def _draw_effect(
+    axes: Axes, table: DataFrame, metric: str, found: DataFrame, arm: str, factor: float
+) -> None:
+    """Seeds, mean and interval at each value, and the line of no difference."""
+    style = arm_style(arm)
+    axes.axhline(0, color=INK, lw=1)
+    names = [repr(value) for value in found.index]
+    for at, (name, row) in enumerate(zip(names, found.itertuples(), strict=True)):
+        own = [repr(value) == name for value in table["value"]]
+        d = factor * table[own].sort_values("seed")[f"{metric}_difference"].to_numpy(dtype=float)
+        aside = np.linspace(-0.18, 0.02, len(d)) if len(d) > 1 else np.zeros(1)
+        draw_seeds(axes, at + aside, d, style)
+        draw_interval(
+            axes, at + 0.2, (factor * row.mean, factor * row.low, factor * row.high), style
+        )
+    axes.set_xticks(range(len(names)), [_short(value) for value in found.index])
+    axes.set_xlim(-0.5, len(names) - 0.4)
+
+
+def _named(knob: str, table: DataFrame) -> str:
+    """A knob as a label; a bandwidth that is a multiple of the rule's is named so."""
+    if knob == "bandwidth" and table.attrs.get("rule", False):
+        return "Bandwidth / the rule's"
+    return "Random projection (seed)" if knob == PROJECTION else words(knob)
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    """A value as a tick: few digits, "rule" for None."""
+    if value is None:
+        return "rule"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+# ---- devices
+
+
+def shot_errors(table: DataFrame, spread: float, title: str | None = None) -> Chart:
+    """How fast does the error fall? Measured errors against shots, and the binomial line.
+
+    Args:
+        table: columns ``shots``, ``source`` (who measured), ``error`` (root mean square over
+            pairs), ``expected`` (by the formula).
+        spread: standard deviation of the exact values over pairs, drawn as a horizontal line.
+        title: the message; without it, the shots at which error and spread are equal.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    chart = Chart(7.6, 4.6)
+    axes = quiet(chart.subplots(), "Shots an entry", "Error over pairs (root mean square)", "both")
+    log_axis(axes, "x")
+    log_axis(axes, "y")
+    low, high = table["error"].min() / 1.3, max(spread, table["error"].max()) * 1.3
+    ticks = [b * 10.0**e for e in range(-6, 1) for b in (1, 2, 5) if low < b * 10.0**e < high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(low, high)
+    line = table.drop_duplicates("shots").sort_values("shots")
+    axes.plot(line["shots"], line["expected"], color=INK, lw=1.4, ls="--", label="binomial formula")
+    for (source, part), colour, mark, hollow in zip(
+        table.groupby("source", sort=False), COLOURS, MARKERS, (True, *[False] * 9), strict=False
+    ):
+        style = {"color": colour, "marker": mark, "ms": 9, "mew": 1.8}
+        style |= {"ms": 14, "mfc": "none"} if hollow else {"mec": "white", "mew": 0.6}
+        axes.plot(part["shots"], part["error"], ls="", label=source, **style)
+    axes.axhline(spread, color=COLOURS[4], lw=1.4, label=f"spread of the entries, {spread:.2g}")
+    legend_below(chart, axes)
+    equal = float((line["expected"] * np.sqrt(line["shots"])).iloc[0] / spread) ** 2
+    said = "; ".join(
+        f"{row.source}, {row.shots:,} shots: {row.error:.2g}, formula {row.expected:.2g}"
+        for row in table.itertuples()
+    )
+    return chart.finish(
+        title
+        or f"The error is as large as the spread of the entries at about {equal:.2g} shots; "
+        "ten times smaller takes a hundred times as many",
+        f"Errors of estimated kernel matrices against shots, both axes logarithmic. {said}.",
+    )
+
+
+def psd_repairs(table: DataFrame, title: str | None = None) -> Chart:
+    """How often is a matrix from shots no kernel matrix, and what does a repair do to it?
+
+    Args:
+        table: a row a drawn matrix and repair: ``samples``, ``shots``, ``repair``, ``negative``
+            (had a negative eigenvalue before), ``error`` (root mean square over pairs to the exact
+            matrix). Errors are shown for the most samples; the repair named first is the
+            yardstick.
+        title: the message; without it, share and best repair at the fewest shots.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    chart = Chart(9.6, 4.4)
+    left, right = chart.subplots(1, 2)
+    shots = sorted(table["shots"].unique())
+    at = np.arange(len(shots))
+    quiet(left, "Shots an entry", "Matrices with a negative eigenvalue, %")
+    share = 100 * table.groupby(["samples", "shots"])["negative"].mean().unstack()[shots]
+    shades = [str(level) for level in np.linspace(0.75, 0.1, len(share))]
+    for (samples, row), colour, mark in zip(share.iterrows(), shades, MARKERS, strict=False):
+        style = marker({"color": colour, "marker": mark}, 7)
+        left.plot(at, row, lw=1.5, label=f"{samples} samples", **style)
+    left.set_ylim(-4, 105)
+    left.legend(fontsize=9.5, loc="upper left", bbox_to_anchor=(0, 1.18), ncols=2, frameon=False)
+    quiet(right, "Shots an entry", "Error over pairs, relative to unrepaired")
+    most = table[table["samples"] == share.index[-1]]
+    means = most.groupby(["repair", "shots"], sort=False)["error"].mean().unstack()[shots]
+    relative = means / means.iloc[0]
+    for (name, row), colour, mark in zip(relative.iterrows(), COLOURS, MARKERS, strict=False):
+        right.plot(at, row, label=name, lw=1.5, **marker({"color": colour, "marker": mark}, 8))
+    right.set_ylim(0, 1.1 * float(relative.max().max()))
+    for axes in (left, right):
+        axes.set_xticks(at, [f"{count:,.0f}" for count in shots])
+    legend_below(chart, right)
+    first, many = relative[shots[0]], share.iloc[-1]
+    best = first.idxmin()
+    said = "; ".join(
+        f"{samples} samples: " + ", ".join(f"{v:.0f} % at {c:g} shots" for c, v in row.items())
+        for samples, row in share.iterrows()
+    )
+    listed = "; ".join(f"{name} {value:.2f}" for name, value in first.items())
+    return chart.finish(
+        title
+        or f"At {shots[0]:g} shots {many.iloc[0]:.0f} % of the matrices of {share.index[-1]} "
+        f"samples have a negative eigenvalue; the best repair there, {best}, leaves "
+        f"{100 * first[best]:.0f} % of the error",
+        f"Left: share with a negative eigenvalue: {said}. Right: mean error relative to no repair, "
+        f"at {shots[0]:g} shots: {listed}.",
+    )
+
+
+def noise_and_contrast(table: DataFrame, title: str | None = None) -> Chart:
+    """What does noise do? Diagonal, contrast and the strength of one-number fit, by gate error.
+
+    Args:
+        table: a row a noise level: ``noise``, ``diagonal`` (mean), ``contrast`` (standard deviation
+            over pairs, relative to exact), ``strength`` (fitted lambda), ``any_reset`` (chance
+            that any error happens), ``r_squared`` of the fit.
+        title: the message; without it, what is left at the largest noise.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    chart = Chart(9.6, 4.2)
+    left, right = chart.subplots(1, 2)
+    quiet(left, "Probability of an error after a gate, on each of its qubits", "What is left")
+    for column, label, colour, mark in (
+        ("diagonal", "mean diagonal", COLOURS[0], "o"),
+        ("contrast", "spread over pairs, relative to exact", COLOURS[1], "s"),
+    ):
+        style = marker({"color": colour, "marker": mark}, 8)
+        left.plot(table["noise"], table[column], lw=1.5, label=label, **style)
+    left.set_ylim(0, 1.08)
+    left.legend(frameon=False, fontsize=9.5)
+    quiet(right, "Probability of an error after a gate, on each of its qubits", "Strength λ")
+    style = marker({"color": COLOURS[2], "marker": "D"}, 8)
+    right.plot(table["noise"], table["strength"], lw=1.5, label="fitted λ", **style)
+    right.plot(table["noise"], table["any_reset"], lw=1.4, ls="--", color=INK,
+               label="probability that any qubit was reset")  # fmt: skip
+    right.set_ylim(0, 1.08)
+    right.legend(frameon=False, fontsize=9.5, loc="lower right")
+    last = table.iloc[-1]
+    said = "; ".join(
+        f"noise {r.noise:g}: diagonal {r.diagonal:.2f}, contrast {r.contrast:.2f}, lambda "
+        f"{r.strength:.2f} (R^2 {r.r_squared:.3f})"
+        for r in table.itertuples()
+    )
+    return chart.finish(
+        title
+        or f"At {100 * last['noise']:g} % errors a gate, {100 * last['contrast']:.0f} % of "
+        f"the contrast is left; one number λ describes the matrix with R² of at least "
+        f"{table['r_squared'].min():.2f}",
+        f"Left: what noise leaves. Right: the fitted strength. {said}.",
+    )
+
+
+def students_by_shots(table: DataFrame, title: str | None = None) -> Chart:
+    """Does training survive shots? Likeness to the teacher's kernel, and accuracy, against shots.
+
+    Args:
+        table: of :func:`~qrkd_lab.teaching.experiments.shot_students`.
+        title: the message; without it, exact and fewest shots side by side.
+
+    Raises:
+        ValueError: no rows.
+    """
+    need(len(table), "a table with rows")
+    counts = [None, *sorted(table["shots"].dropna().unique(), reverse=True)]
+    chart = Chart(9.6, 4.6)
+    places = chart.subplots(1, 2)
+    sides = [side for side in table["sides"].unique() if side != "detached"]
+    for axes, column, label in zip(
+        places,
+        ("alignment", "accuracy"),
+        ("Alignment with the teacher's kernel", "Accuracy on the validation part, %"),
+        strict=True,
+    ):
+        quiet(axes, "Shots an entry", label)
+        factor = 100 if column == "accuracy" else 1
+        _by_shots(axes, table, column, counts, sides, factor)
+        _detached(axes, table, column, len(counts), factor)
+    legend_below(chart, places[0])
+    exact = table[table["shots"].isna() & (table["sides"] == "teacher")]["alignment"].mean()
+    without = table[table["sides"] == "detached"]["alignment"].mean()
+    fewest = table[table["shots"] == counts[-1]].groupby("sides", sort=False)["alignment"].mean()
+    listed = ", ".join(f"{value:.2f} (shots on {side})" for side, value in fewest.items())
+    means = table.groupby(["sides", "shots"], sort=False, dropna=False)[["alignment", "accuracy"]]
+    said = "; ".join(
+        f"{side}, {_counted(shots)}: alignment {row['alignment']:.3f}, accuracy "
+        f"{100 * row['accuracy']:.1f} %"
+        for (side, shots), row in means.mean().iterrows()
+    )
+    return chart.finish(
+        title
+        or f"Alignment with the teacher's kernel: exact {exact:.2f}; at {_counted(counts[-1])} "
+        f"{listed}; detached {without:.2f}",
+        f"Students trained on matrices from shots, seeds as points, means with 95 % intervals. "
+        f"{said}.",
+    )
+
+
+def _detached(axes: Axes, table: DataFrame, column: str, at: int, factor: float) -> None:
+    values = factor * table[table["sides"] == "detached"][column].to_numpy(dtype=float)
+    style = arm_style("detached")
+    draw_seeds(axes, np.full(len(values), at - 0.07), values, style)
+    draw_interval(axes, at + 0.05, (values.mean(), *interval(values, 0.95)), style)
+    axes.axhline(values.mean(), color=style["color"], lw=1.3, ls="--", zorder=1)
+    axes.plot([], [], ls="--", label="detached: only the adapter learns", **marker(style, 8))
+
+
+def _by_shots(
+    axes: Axes, table: DataFrame, column: str, counts: Sequence[float | None],
+    sides: Sequence[str], factor: float,
+) -> None:  # fmt: skip
+    for place, (side, colour, mark) in enumerate(zip(sides, COLOURS, MARKERS, strict=False)):
+        style = {"color": colour, "marker": mark}
+        for at, count in enumerate(counts):
+            rows = table["shots"].isna() if count is None else table["shots"] == count
+            values = factor * table[rows & (table["sides"] == side)][column].to_numpy(dtype=float)
+            if not len(values):
+                continue
+            x = at + 0.28 * (place - (len(sides) - 1) / 2)
+            draw_seeds(axes, np.full(len(values), x - 0.07), values, style)
+            draw_interval(axes, x + 0.05, (values.mean(), *interval(values, 0.95)), style)
+        names = {"teacher": "shots on the teacher's matrix", "both": "shots on both matrices"}
+        axes.plot([], [], lw=2, label=names.get(side, side), **marker(style, 8))
+    names = [*("exact" if c is None else f"{c:g}" for c in counts), "detached"]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(counts) + 0.5)
+
+
+def _counted(shots: float) -> str:
+    return "exact" if np.isnan(shots) else f"{shots:g} shot{'' if shots == 1 else 's'}"
+
+
+# ---- budgets
+
+
+MARKS = {"an hour": 1 / 8766, "a day": 1 / 365.25, "a year": 1.0, "a century": 100.0}  # in years
+
+
+def cost_bars(tables: Mapping[str, DataFrame], rate: float, title: str | None = None) -> Chart:
+    """How long would one student take on a device? Bars on a log scale, a colour a kernel.
+
+    Args:
+        tables: name to table of ``budget_table``, with the same rows.
+        rate: shots a second that was assumed, for the label.
+        title: the message; without it, the cheapest and the dearest.
+
+    Raises:
+        ValueError: no table.
+    """
+    need(len(tables), "a mapping from names to tables")
+    rows = list(next(iter(tables.values())).index)
+    chart = Chart(8.6, 0.42 * len(rows) * len(tables) + 2.2)
+    axes = quiet(chart.subplots(), f"Years on one device at {rate:,.0f} shots a second", "", "x")
+    axes.set_xscale("log")
+    height = 0.8 / len(tables)
+    at = np.arange(len(rows))[::-1].astype(float)
+    for place, ((name, table), colour) in enumerate(zip(tables.items(), COLOURS, strict=False)):
+        y = at + 0.4 - height * (place + 0.5)
+        axes.barh(y, table["years"], height=0.9 * height, color=colour, label=name)
+        for where, years in zip(y, table["years"], strict=True):
+            axes.annotate(f"{years:.2g}", (years, where), (4, 0), va="center", fontsize=9,
+                          textcoords="offset points", color=INK)  # fmt: skip
+    years = np.concatenate([table["years"].to_numpy(dtype=float) for table in tables.values()])
+    low, high = years.min() / 10, years.max() * 6
+    axes.set_xlim(low, high)
+    for name, value in MARKS.items():
+        if low < value < high:
+            axes.axvline(value, color=INK, lw=0.9, ls=":")
+            axes.annotate(name, (value, 1.01), xycoords=("data", "axes fraction"), fontsize=9,
+                          ha="center", color=INK)  # fmt: skip
+    axes.set_yticks(at, rows)
+    legend_below(chart, axes)
+    said = "; ".join(
+        f"{name}, {row}: {table.loc[row, 'years']:.2g} years"
+        for name, table in tables.items() for row in rows
+    )  # fmt: skip
+    first, table = next(iter(tables.items()))
+    top = table["years"].idxmax()
+    return chart.finish(
+        title
+        or f"One student takes from {table['years'].min():.2g} ({table['years'].idxmin()}) "
+        f"to {table['years'].max():.2g} ({top}) years with the {first} kernel",
+        f"Horizontal bars on a logarithmic axis, under the assumed rate: {said}.",
+    )
+
+
+# ---- gradients
+
+
+# A term takes the colour of the arm that it makes a difference to: kernel is qrkd's.
+TERM_STYLES = {
+    "task": {"color": "#8C8C8C", "marker": "X"}, "kd": {"color": "#E69F00", "marker": "s"},
+    "distance": {"color": "#56B4E9", "marker": "v"}, "angle": {"color": "#0072B2", "marker": "^"},
+    "kernel": {"color": "#D55E00", "marker": "o"},
+}  # fmt: skip
+PANELS = {
+    "norm": ("As computed", "Gradient norm"),
+    "weighted": ("Times its weight", "Gradient norm"),
+    "cosine": ("Direction", "Cosine with the task's gradient"),
+}
+FITTED = {"color": "#D55E00", "marker": "o"}
+FRESH = {"color": "#8C8C8C", "marker": "s"}
+
+
+def term_gradients(table: pd.DataFrame, title: str | None = None) -> Chart:
+    """How hard does each term pull at the student's weights, and where to?
+
+    Args:
+        table: rows of :func:`~qrkd_lab.teaching.experiments.gradient_rows`.
+        title: the message; without it, the strongest and the weakest weighted term at the end.
+
+    Raises:
+        ValueError: no row.
+    """
+    need(len(table), "rows of gradients.gradient_rows")
+    chart = Chart(10.4, 4.2)
+    places = chart.subplots(1, 3)
+    for axes, (column, (head, label)) in zip(places, PANELS.items(), strict=True):
+        quiet(axes, "Epoch", label, grid="both").set_title(head, fontsize=11, color=INK)
+        _draw_terms(axes, table if column != "cosine" else table[table["term"] != "task"], column)
+    for axes in places[:2]:
+        log_axis(axes, "y")
+    ends = [*places[0].get_ylim(), *places[1].get_ylim()]
+    for axes in places[:2]:  # one scale, so that the weights' effect can be seen
+        axes.set_ylim(min(ends), max(ends))
+    places[2].axhline(0, color=INK, lw=1)
+    lines, names = places[0].get_legend_handles_labels()
+    chart.legend(lines, names, loc="outside lower left", ncols=5, frameon=False, fontsize=10)
+    last = table[table["epoch"] == table["epoch"].max()].groupby("term")["weighted"].mean()
+    strong, weak = last.idxmax(), last.idxmin()
+    times = last[strong] / last[weak] if last[weak] > 0 else np.inf
+    message = f"At the end {strong} pulls hardest, {times:.0f} times as hard as {weak}"
+    said = ", ".join(f"{term} {value:.2g}" for term, value in last.items())
+    return chart.finish(
+        title or message,
+        "Three panels over epochs, a line a term: norm of its gradient at the student's weights, "
+        f"the same times the weight, cosine with the task's. Weighted norms at the end: {said}.",
+    )
+
+
+def _draw_terms(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    """Mean over batches as a line, smallest to largest as a band."""
+    for term, rows in table.groupby("term", sort=False):
+        style = TERM_STYLES.get(term) or arm_style(term)
+        found = rows.groupby("epoch")[column].agg(["min", "mean", "max"])
+        axes.fill_between(found.index, found["min"], found["max"], color=style["color"], alpha=0.15)
+        every = max(1, len(found) // 5)
+        axes.plot(found.index, found["mean"], lw=1.8, ms=6, markevery=every, label=term, **style)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def adapter_alone(table: pd.DataFrame, reference: float, title: str | None = None) -> Chart:
+    """What does an adapter reach alone, on a student that stands still?
+
+    Args:
+        table: columns ``student``, ``seed``, ``fresh`` and ``fitted``: the kernel loss with an
+            untrained adapter and with one that was trained alone.
+        reference: the loss of a matrix that is the same number for all pairs.
+        title: the message; without it, the share that the adapter takes off.
+
+    Raises:
+        ValueError: no row.
+    """
+    need(len(table), "a row a student and seed")
+    chart = Chart(8.0, 4.0)
+    students = list(dict.fromkeys(table["student"]))
+    axes = quiet(chart.subplots(), "Kernel loss on validation images", "", grid="x")
+    for y, student in enumerate(students):
+        rows = table[table["student"] == student]
+        for column, style, shift in (("fresh", FRESH, -0.12), ("fitted", FITTED, 0.12)):
+            draw_seeds(axes, rows[column], [y + shift] * len(rows), style)
+        for _, row in rows.iterrows():
+            ends = ([row["fresh"], row["fitted"]], [y - 0.12, y + 0.12])
+            axes.plot(*ends, color="#BBBBBB", lw=1, zorder=1)
+    axes.axvline(reference, color=INK, lw=1.2, ls="--")
+    axes.set_yticks(range(len(students)), students)
+    axes.set_ylim(len(students) - 0.5, -0.6)
+    axes.set_xlim(left=0)
+    for style, text in ((FRESH, "fresh adapter"), (FITTED, "adapter trained alone")):
+        axes.scatter([], [], s=30, label=text, **style)
+    axes.plot([], [], color=INK, ls="--", label="one number for all pairs")
+    chart.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=10)
+    share = 1 - table["fitted"] / table["fresh"]
+    message = (
+        f"An adapter alone takes off {100 * share.min():.0f} to {100 * share.max():.0f} % of the "
+        "kernel loss, and no student moves"
+    )
+    means = table.groupby("student", sort=False)[["fresh", "fitted"]].mean()
+    said = "; ".join(f"{s} {r['fresh']:.4f} to {r['fitted']:.4f}" for s, r in means.iterrows())
+    return chart.finish(title or message, f"Kernel loss before and after, means: {said}.")
+
+
+def unit_gradients(gradients: Mapping[str, Tensor], title: str | None = None) -> Chart:
+    """Which of a layer's units does a kernel term move?
+
+    Args:
+        gradients: encoder's name to the term's gradient at the layer's weights ``(units, inputs)``.
+        title: the message; without it, how many units each moves.
+
+    Raises:
+        ValueError: no gradient.
+    """
+    need(len(gradients), 'a mapping from encoders to gradients, e.g. {"adapter": g}')
+    chart, places = panels(len(gradients), height=2.6, rest=0.9)
+    said = []
+    for axes, (name, gradient) in zip(places, gradients.items(), strict=True):
+        size = gradient.detach().cpu().norm(dim=1)  # (units,)
+        reached = int((size > 0).sum())
+        quiet(axes, "Unit number", "Gradient norm")
+        axes.bar(range(len(size)), size.tolist(), color=TERM_STYLES["kernel"]["color"])
+        axes.set_title(f"{name}: {reached} of {len(size)} units", fontsize=10)
+        said.append(f"{name} {reached} of {len(size)}")
+    message = f"The kernel term moves, by encoder: {', '.join(said)} units"
+    return chart.finish(title or message, f"Bars, one a unit: {', '.join(said)} above zero.")

@@ -1,0 +1,798 @@
+"""Pictures of what is distilled: soft targets, points in the plane, and relations against another.
+
+The points are batches of features ``(n, 2)``, so that a reader can see at a glance what a distance
+or an angle keeps and what it loses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib.collections import PolyCollection
+from torch import Tensor
+
+from qrkd_lab.kernels.classical import Kernel, positive
+from qrkd_lab.losses import angle_loss, distance_loss, normalised_distances
+from qrkd_lab.relations import check_features, pairwise_distances, triplet_angles
+from qrkd_lab.teaching.experiments import (
+    SEEN,
+    Pull,
+    as_points,
+    encoded,
+    plane_kernel,
+    pull,
+    size_of,
+    verdict,
+)
+from qrkd_lab.teaching.plots.kernels import COLOURS, MARKERS
+from qrkd_lab.teaching.plots.matrices import RedrawnChart
+from qrkd_lab.teaching.plots.style import INK, Chart, arm_style, need, panels, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+    from qrkd_lab.data.images import Images
+
+__all__ = [
+    "NumberedPoints",
+    "RelationPanel",
+    "arrows",
+    "bloch_spheres",
+    "class_samples",
+    "forces",
+    "gallery",
+    "likeness_maps",
+    "outcome_curves",
+    "relation_panel",
+    "relation_scatter",
+    "soft_targets",
+    "trails",
+    "what_relations_see",
+]
+
+
+LINE, BEHIND = "#BBBBBB", "#D5D5D5"
+TEACHER, STUDENT = arm_style("teacher"), arm_style("rkd")
+
+
+def soft_targets(
+    images: Tensor,
+    logits: Tensor,
+    temperatures: Sequence[float] = (1.0, 4.0, 20.0),
+    title: str = "A higher temperature shows what the teacher finds alike",
+    labels: Sequence[int] | Tensor | None = None,
+) -> Chart:
+    """What does a teacher say besides its answer? An image a row, its softmax at each temperature.
+
+    Args:
+        images: ``(n, height, width)``, any scale.
+        logits: ``(n, c)`` of the teacher for these images.
+        temperatures: T > 0, a column each.
+        title: the message.
+        labels: ``(n,)``, the true classes, to be written over the images.
+
+    Raises:
+        ValueError: no image, or logits or labels for another number of images.
+    """
+    need(len(images), "at least one image (n, height, width)")
+    if images.ndim != 3 or logits.ndim != 2 or len(images) != len(logits):
+        raise ValueError(
+            f"expected images (n, height, width) and logits (n, c) with one n; got "
+            f"{tuple(images.shape)} and {tuple(logits.shape)}."
+        )
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"expected a label for each of {len(images)} images, got {len(labels)}.")
+    n, c = logits.shape
+    chart = Chart(1.6 + 2.6 * len(temperatures), 0.9 + 1.35 * n)
+    wide = [1, *[2] * len(temperatures)]
+    grid = chart.subplots(n, 1 + len(temperatures), squeeze=False, width_ratios=wide)
+    for row, image, scores in zip(grid, images, logits.detach(), strict=True):
+        row[0].imshow(image.detach().cpu().numpy(), cmap="gray_r")
+        row[0].set_axis_off()
+        for axes, T in zip(row[1:], temperatures, strict=True):
+            p = (scores / T).softmax(0).cpu().numpy()
+            colours = [STUDENT["color"] if i == p.argmax() else LINE for i in range(c)]
+            quiet(axes, "", "").bar(range(c), p, color=colours)
+            axes.set_ylim(0, 1)
+            axes.set_xticks(range(c))
+    names = [""] * n if labels is None else [f"label {int(y)}" for y in labels]
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        axes.set_title(name, fontsize=10, color=INK)
+    for axes, T in zip(grid[0, 1:], temperatures, strict=True):
+        axes.set_title(f"T = {T:g}", fontsize=11)
+    for axes in grid[-1, 1:]:
+        axes.set_xlabel("Class", fontsize=10, color=INK)
+    grid[n // 2, 1].set_ylabel("Probability", fontsize=10, color=INK)
+    heads = [f"image {i}" + (f" ({name})" if name else "") for i, name in enumerate(names)]
+    said = [f"{a}: {_leading(z, temperatures)}" for a, z in zip(heads, logits, strict=True)]
+    return chart.finish(title, f"Bars of the teacher's softmax; {'; '.join(said)}.")
+
+
+def _leading(scores: Tensor, temperatures: Sequence[float]) -> str:
+    """The two largest classes and their probabilities at each temperature, in words."""
+    parts = []
+    for T in temperatures:
+        p, which = (scores.detach() / T).softmax(0).topk(min(2, len(scores)))
+        listed = ", ".join(f"class {k} {v:.2f}" for v, k in zip(p, which, strict=True))
+        parts.append(f"at T = {T:g} {listed}")
+    return " and ".join(parts)
+
+
+def what_relations_see(
+    teacher: Tensor,
+    students: Mapping[str, Tensor],
+    title: str = "What distances and angles see, and what they are blind to",
+) -> Chart:
+    """Which changes of a point set raise a loss? The teacher's points, and each student's.
+
+    All panels have one scale; the teacher's points stand in grey behind each student's.
+
+    Args:
+        teacher: points ``(n, 2)``.
+        students: name to points ``(n, 2)``; below each stand its two losses to the teacher.
+        title: the message.
+
+    Raises:
+        ValueError: no student, or points that are not ``(n, 2)``.
+    """
+    need(len(students), 'a mapping from names to points, e.g. {"turned": x}')
+    everything = {"teacher": teacher, **students}
+    _check_points(everything, len(teacher))
+    chart, places = panels(len(everything), height=2.9, rest=0.6)
+    ends = torch.cat([x.detach() for x in everything.values()]).cpu().numpy()
+    said = []
+    for axes, (name, points) in zip(places, everything.items(), strict=True):
+        if name != "teacher":
+            x, y = torch.cat([teacher, teacher[:1]]).detach().cpu().numpy().T
+            axes.plot(x, y, color=BEHIND, lw=1, marker="o", ms=6, mew=0, zorder=0)
+        _draw_points(axes, points, TEACHER if name == "teacher" else STUDENT)
+        axes.update_datalim(ends)  # one scale
+        text = name
+        if name != "teacher":
+            losses = distance_loss(points, teacher).item(), angle_loss(points, teacher).item()
+            text = f"{name}\ndistance loss {losses[0]:.3f}, angle loss {losses[1]:.3f}"
+            said.append(text.replace("\n", ": "))
+        axes.set_title(text, fontsize=10)
+    count = f"{len(teacher)} points in the plane, numbered and joined"
+    return chart.finish(title, f"{count}. Losses to the teacher: {'; '.join(said)}.")
+
+
+def relation_scatter(
+    teacher: Tensor,
+    students: Mapping[str, Tensor],
+    relation: Callable[[Tensor], Tensor] = pairwise_distances,
+    title: str | None = None,
+    what: str = "distance",
+) -> Chart:
+    """Does the student keep the teacher's relation? One point a pair (or triple) of samples.
+
+    All panels share their axes; on the dashed line both say the same.
+
+    Args:
+        teacher: features ``(n, d_t)``.
+        students: name to features ``(n, d_s)`` of the same samples; a panel each.
+        relation: features to ``(n, n)`` or ``(n, n, n)``.
+        title: the message; without it, the correlations.
+        what: the relation's name, for the axes.
+
+    Raises:
+        ValueError: no student, or a student with another number of samples.
+    """
+    need(len(students), 'a mapping from names to features, e.g. {"kd": x}')
+    for name, features in students.items():
+        if len(features) != len(teacher):
+            raise ValueError(
+                f"expected {len(teacher)} samples as of the teacher, {name} has {len(features)}."
+            )
+    target = _distinct(relation(teacher.detach()))
+    found = {name: _distinct(relation(x.detach())) for name, x in students.items()}
+    seen = np.concatenate([target, *found.values()])
+    low, high = min(0.0, seen.min()), max(1e-9, seen.max())
+    edge = 0.03 * (high - low)
+    box = (low - edge * (low < 0), high + edge)
+    columns = 2 if len(students) == 4 else 3
+    chart, places = panels(len(students), height=3.0, rest=0.7, columns=columns)
+    said = []
+    for axes, (name, values) in zip(places, found.items(), strict=True):
+        quiet(axes, f"Teacher's {what}", f"Student's {what}", grid="both").set(xlim=box, ylim=box)
+        axes.plot(box, box, color=INK, lw=0.8, ls="--", zorder=1)
+        colour = arm_style(name)["color"]
+        axes.scatter(target, values, s=8, alpha=0.4, lw=0, color=colour, rasterized=True)
+        r = np.corrcoef(target, values)[0, 1] if target.std() * values.std() > 0 else 0.0
+        axes.set_title(f"{name}: correlation {r:.2f}", fontsize=10)
+        said.append(f"{name} {r:.2f}")
+    message = f"Correlation of the student's and the teacher's {what}: {', '.join(said)}"
+    points = "One point each pair or triple of samples"
+    return chart.finish(title or message, f"{points}; {message}." if title else f"{points}.")
+
+
+def forces(
+    steps: Mapping[int, tuple[Tensor, Tensor]],
+    loss: Callable[[Tensor], Tensor],
+    title: str = "A loss is a force: it pulls the points until their relations match",
+) -> Chart:
+    """Where does a loss pull each point? Points and downhill arrows at some steps of a descent.
+
+    Args:
+        steps: step to points ``(n, 2)`` and the loss's gradient ``(n, 2)`` there.
+        loss: of the points, to write beside each panel.
+        title: the message.
+
+    Raises:
+        ValueError: no step, or points that are not ``(n, 2)``.
+    """
+    need(len(steps), "a mapping from steps to (points, gradients)")
+    first = next(iter(steps.values()))[0]
+    _check_points({f"step {step}": x for step, (x, _) in steps.items()}, len(first))
+    chart, places = panels(len(steps), height=2.9, rest=0.6)
+    longest = max(grad.norm(dim=1).max().item() for _, grad in steps.values())
+    size = max((x.max() - x.min()).item() for x, _ in steps.values())
+    scale = 0.35 * size / longest if longest > 0 else 0.0
+    ends = torch.cat([torch.cat([x, x - scale * grad]) for x, grad in steps.values()]).detach()
+    said = []
+    for axes, (step, (points, grad)) in zip(places, steps.items(), strict=True):
+        _draw_points(axes, points, STUDENT)
+        arrow = -scale * grad.detach()
+        x, y = points.detach().numpy().T
+        style = {"angles": "xy", "scale_units": "xy", "scale": 1, "width": 0.012, "zorder": 1.5}
+        axes.quiver(x, y, *arrow.numpy().T, color=arm_style("qrkd")["color"], **style)
+        value = loss(points.detach()).item()
+        axes.set_title(f"step {step}: loss {value:.4f}", fontsize=10)
+        said.append(f"{value:.4f} at step {step}")
+        axes.update_datalim(ends.numpy())  # every panel on one scale, with room for each arrow
+        axes.margins(0.1)
+    return chart.finish(title, f"Points with arrows downhill; the loss is {', '.join(said)}.")
+
+
+def _check_points(points: Mapping[str, Tensor], n: int) -> None:
+    for name, x in points.items():
+        if tuple(x.shape) != (n, 2):
+            raise ValueError(f"{name}: expected points ({n}, 2) in the plane, got {tuple(x.shape)}")
+
+
+def _draw_points(axes: Axes, points: Tensor, style: Mapping[str, str]) -> None:
+    """Numbered points on equal axes, in their order joined to a closed line."""
+    x, y = torch.cat([points, points[:1]]).detach().cpu().numpy().T
+    axes.plot(x, y, color=LINE, lw=1, zorder=1)
+    axes.scatter(x, y, s=130, color=style["color"], lw=0, zorder=2)
+    places: dict[tuple[float, ...], list[str]] = {}
+    for i, place in enumerate(points.detach().cpu().tolist()):
+        places.setdefault(tuple(round(v, 3) for v in place), []).append(str(i))
+    for place, numbers in places.items():
+        one = len(numbers) == 1  # else points in one place: their numbers above it
+        axes.annotate(
+            ", ".join(numbers), place, (0, 0 if one else 12), textcoords="offset points",
+            color="white" if one else INK, ha="center", va="center", fontsize=8, zorder=3,
+        )  # fmt: skip
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.2)
+    quiet(axes, "", "", grid="both").tick_params(labelsize=8)
+
+
+def _distinct(relation: Tensor) -> np.ndarray:
+    """Values over different samples: pairs i < j, or triples with i < k and j another."""
+    n = relation.shape[-1]
+    pairs = torch.ones(n, n, dtype=torch.bool).triu(1)
+    if relation.ndim == 3:
+        same = torch.eye(n, dtype=torch.bool)
+        pairs = pairs[None] & ~same[:, :, None] & ~same[:, None, :]
+    return relation[pairs].cpu().double().numpy()
+
+
+# ---- points
+
+
+REACH, LONGEST = 3.0, 0.9  # an arrow's length: of a gradient 1 / size, and at most, in sizes
+
+
+class NumberedPoints:
+    """Numbered points, in their order joined to a closed line, that can be moved."""
+
+    def __init__(self, axes: Axes, colour: str) -> None:
+        (self._line,) = axes.plot([], [], color=LINE, lw=1, zorder=1)
+        (self._dots,) = axes.plot([], [], "o", ms=12, mew=0, color=colour, zorder=2)
+        style = {"ha": "center", "va": "center", "fontsize": 8, "zorder": 4}
+        self._texts: list[Text] = [
+            axes.annotate("", (0, 0), (0, 0), textcoords="offset points", **style)
+            for _ in range(20)
+        ]
+        self.artists = [self._line, self._dots, *self._texts]
+
+    def draw(self, points: Tensor) -> None:
+        """At these places; three points or more in one place have their numbers above it."""
+        self._line.set_data(*torch.cat([points, points[:1]]).T.numpy())
+        self._dots.set_data(*points.T.numpy())
+        near = 1e-3 * max(1e-9, (points.max() - points.min()).item())
+        places: dict[tuple[int, ...], list[int]] = {}
+        for i, place in enumerate(points.tolist()):
+            places.setdefault(tuple(round(v / near) for v in place), []).append(i)
+        groups = list(places.values())
+        for text, group in zip(self._texts, groups, strict=False):
+            inside, text.xy = len(group) <= 2, points[group[0]].tolist()
+            text.set_position((0, 0 if inside else 12))
+            text.set(text=",".join(map(str, group)), color="white" if inside else INK, visible=True)
+            text.set_fontsize(6.5 if len(group) == 2 else 8)
+        for text in self._texts[len(groups) :]:
+            text.set_visible(False)
+
+
+def trails(path: Sequence[Tensor]) -> np.ndarray:
+    """The way of each point, ``(2, n * (steps + 1))``, with gaps between the points."""
+    ways = torch.stack(list(path)).permute(1, 0, 2)  # (n, steps, 2)
+    gaps = torch.full_like(ways[:, :1], math.nan)
+    return torch.cat([ways, gaps], 1).flatten(0, 1).T.numpy()
+
+
+def arrows(points: np.ndarray, pulls: np.ndarray, size: float) -> list[np.ndarray]:
+    """Polygons ``(7, 2)`` of arrows from each point's edge; all are shorter if one is too long.
+
+    Args:
+        points, pulls: ``(n, 2)``; a pull of 1 / size is an arrow of three sizes.
+        size: of the point set.
+    """
+    lengths = REACH * size**2 * np.hypot(*pulls.T)
+    if lengths.max() < 0.01 * size:
+        return []
+    lengths = lengths * min(1.0, LONGEST * size / lengths.max())
+    shapes = []
+    for point, towards, length in zip(points, pulls, lengths, strict=True):
+        if length < 0.01 * size:
+            continue
+        e = towards / np.hypot(*towards)
+        side, head = np.array([-e[1], e[0]]) * size, min(0.16 * size, length)
+        tail = point + 0.1 * size * e
+        neck, tip = tail + (length - head) * e, tail + length * e
+        thin, wide = 0.025 * side, min(0.09, 0.6 * head / size) * side
+        half = [tail + thin, neck + thin, neck + wide]
+        shapes.append(np.array([*half, tip, neck - wide, neck - thin, tail - thin]))
+    return shapes
+
+
+# ---- relation_panels
+
+
+ARROW = arm_style("qrkd")["color"]
+ROOM = 2.05  # half the width of a map of points, in sizes
+FAR, STEPS = 2.6, 10  # where the axes of normalised distances and of steps end at first
+SCATTERS = {"distance": "distances / mean", "angle": "cosines of angles", "kernel": "kernel values"}
+
+
+def relation_panel(
+    student: Tensor,
+    teacher: Tensor,
+    distance: float = 1.0,
+    angle: float = 2.0,
+    kernel: float = 0.0,
+    path: Sequence[Tensor] = (),
+    losses: Sequence[float] = (),
+) -> RelationPanel:
+    """What do distances, angles and a kernel see of this student, and where do they pull it?
+
+    Args:
+        student, teacher: points ``(n, 2)``, 3 to 20.
+        distance, angle, kernel: weights of the losses whose gradient is drawn.
+        path: where the student's points came from, as of ``downhill``.
+        losses: at each place of the path.
+
+    Raises:
+        ValueError: points that are not finite ``(n, 2)``, or a negative weight.
+    """
+    teacher = as_points(teacher, "teacher")
+    student = as_points(student, "student", len(teacher))
+    found = pull(student, teacher, {"distance": distance, "angle": angle, "kernel": kernel})
+    panel = RelationPanel().draw_points(student, teacher, found, path, losses)
+    return panel.finish(verdict(student, teacher, found.losses), panel.alt.partition(". ")[2])
+
+
+class RelationPanel(RedrawnChart):
+    """The figure of :func:`relation_panel`, which can be drawn again for other points."""
+
+    def __init__(self) -> None:
+        super().__init__(10.6, 4.0)
+        left, right = self.subfigures(1, 2, width_ratios=(6.6, 4.0))
+        taught, learnt = left.subplots(1, 2, sharex=True, sharey=True)
+        grid = right.subplots(2, 2).flatten()
+        self._scatters = dict(zip(SCATTERS, grid[:3], strict=True))
+        history = grid[3]
+        for axes in (taught, learnt):
+            quiet(axes, "", "", grid="both").tick_params(labelsize=8)
+            axes.set_aspect("equal")
+        for axes in grid[:3]:
+            _small(axes, "teacher's", "student's")
+        _small(history, "step", "loss / start")
+        self._maps, self._history = (taught, learnt), history
+        self._teacher = NumberedPoints(taught, TEACHER["color"])
+        self._student = NumberedPoints(learnt, STUDENT["color"])
+        style = {"color": BEHIND, "lw": 1}
+        (self._behind,) = learnt.plot([], [], marker="o", ms=7, mew=0, zorder=0, **style)
+        (self._trail,) = learnt.plot([], [], color=STUDENT["color"], lw=1, alpha=0.5, zorder=0.5)
+        (self._chosen,) = learnt.plot([], [], "o", ms=17, mfc="none", mec=INK, mew=1, zorder=2.5)
+        self._arrows = PolyCollection([], facecolor=ARROW, lw=0, zorder=3)
+        learnt.add_collection(self._arrows, autolim=False)
+        dots = {"ls": "", "marker": "o", "ms": 4, "mew": 0, "alpha": 0.45}
+        self._dots = {}
+        for name, axes in self._scatters.items():
+            axes.axline((0, 0), slope=1, color=INK, lw=0.8, ls="--", zorder=1)
+            (self._dots[name],) = axes.plot([], [], color=STUDENT["color"], **dots)
+            axes.set_box_aspect(1)
+        _both(self._scatters["angle"], (-1.08, 1.08), (-1, 0, 1))
+        _both(self._scatters["kernel"], (-0.05, 1.05), (0, 0.5, 1))
+        (self._fall,) = history.plot([], [], color=ARROW, lw=1.6, marker=".", ms=4)
+        places = [taught, learnt, *self._scatters.values(), history]
+        self._titles = [_title(axes) for axes in places]
+        self._limits: tuple[float, ...] = ()
+        self.moves(self._behind, self._trail, *self._teacher.artists, *self._student.artists)
+        self.moves(self._chosen, self._arrows, *self._dots.values(), self._fall, *self._titles)
+
+    def draw_points(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        found: Pull,
+        path: Sequence[Tensor] = (),
+        losses: Sequence[float] = (),
+        chosen: int | None = None,
+    ) -> RelationPanel:
+        """Set the panel to these points; returns the panel.
+
+        Args:
+            student, teacher: points ``(n, 2)``.
+            found: of :func:`~qrkd_lab.teaching.experiments.pull` at the student's points.
+            path, losses: see :func:`relation_panel`.
+            chosen: a point to draw a ring around.
+        """
+        size = size_of(teacher)
+        pairs = _relations(student, teacher, size)
+        share = np.asarray(losses) / (losses[0] or 1) if len(losses) else np.empty(0)
+        self._fit(student, teacher, pairs["distance"], share)
+        self._teacher.draw(teacher)
+        self._student.draw(student)
+        self._behind.set_data(*torch.cat([teacher, teacher[:1]]).T.numpy())
+        self._trail.set_data(*trails([*path, student]) if path else ([], []))
+        self._chosen.set_data(*(([], []) if chosen is None else student[[chosen]].T.numpy()))
+        self._arrows.set_verts(arrows(student.numpy(), -found.gradient.numpy(), size))
+        for name, (target, values) in pairs.items():
+            self._dots[name].set_data(target, values)
+        self._fall.set_data(range(len(share)), share)
+        said = self._texts(found, losses)
+        for title, text in zip(self._titles, said, strict=True):
+            title.set_text(text)
+        self.alt = (
+            f"{verdict(student, teacher, found.losses)}. {len(teacher)} numbered points of the "
+            f"teacher, then of the student with arrows downhill, the longest gradient "
+            f"{found.lengths.max():.2g}; then the student's relations against the teacher's with "
+            f"a dashed line where both are equal. Losses: "
+            + ", ".join(f"{name} {loss:.4f}" for name, loss in found.losses.items())
+            + f"; weighted sum {found.total:.4f}."
+        )
+        return self
+
+    def _fit(
+        self, student: Tensor, teacher: Tensor, distances: Sequence[np.ndarray], share: np.ndarray
+    ) -> None:
+        """Limits in which everything has room; they change rarely, by factors of two."""
+        size = 1.05 ** round(math.log(size_of(teacher), 1.05))  # much the same, same limits
+        x, y = (round(v / size, 1) * size for v in teacher.mean(0).tolist())
+        away = (student - student.new_tensor([x, y])).abs().max().item() / size
+        half = size * ROOM * _doublings(away / (ROOM * 0.98))
+        times = _doublings(max(map(np.max, distances)) / FAR)
+        steps = STEPS * _doublings((len(share) - 1) / STEPS)
+        top = _doublings(share.max(initial=0) / 1.25)
+        limits = (x, y, half, times, steps, top)
+        if limits == self._limits:
+            return
+        self._limits = limits
+        self._maps[0].set(xlim=(x - half, x + half), ylim=(y - half, y + half))
+        ticks = range(0, math.ceil(FAR * times), times)
+        _both(self._scatters["distance"], (-0.1 * times, FAR * times), ticks)
+        self._history.set(xlim=(-0.03 * steps, 1.03 * steps), ylim=(0, 1.25 * top))
+        self._history.set_yticks([0, 0.5 * top, top])
+        self.lay_out_again()
+
+    def _texts(self, found: Pull, losses: Sequence[float]) -> list[str]:
+        """What stands over each part."""
+        heads = [f"{what}\nloss {_number(found.losses[name])}" for name, what in SCATTERS.items()]
+        if len(losses) > 1:
+            fall = (
+                f"{len(losses) - 1} steps downhill\n{_number(losses[0])} to {_number(losses[-1])}"
+            )
+        else:
+            fall = "steps downhill\nnone yet"
+        return ["teacher", "student, arrows downhill", *heads, fall]
+
+
+def _title(axes: Axes) -> Text:
+    """A title of up to two lines that can be set again; its room is kept by an empty one."""
+    axes.set_title("Ag\nAg", fontsize=9.5, alpha=0)
+    style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5}
+    return axes.annotate("", (0.5, 1), (0, 6), ha="center", va="baseline", color=INK, **style)
+
+
+def _small(axes: Axes, x: str, y: str) -> Axes:
+    """Quiet axes with small letters."""
+    quiet(axes, x, y, grid="both").tick_params(labelsize=7.5)
+    axes.xaxis.label.set_size(8.5)
+    axes.yaxis.label.set_size(8.5)
+    return axes
+
+
+def _both(axes: Axes, limits: tuple[float, float], ticks: Sequence[float]) -> None:
+    """The same limits and ticks on both axes."""
+    axes.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
+
+
+def _relations(
+    student: Tensor, teacher: Tensor, size: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Relation to the teacher's and the student's values over distinct pairs or triples."""
+    kernel = plane_kernel()
+    functions = {
+        "distance": normalised_distances,
+        "angle": triplet_angles,
+        "kernel": lambda x: kernel(encoded(x, size)),
+    }
+    with torch.no_grad():
+        return {
+            name: (_distinct(relation(teacher)), _distinct(relation(student)))
+            for name, relation in functions.items()
+        }
+
+
+def _doublings(ratio: float) -> int:
+    """The smallest of 1, 2, 4, ... that is not below the ratio."""
+    return 2 ** max(0, math.ceil(math.log2(ratio))) if ratio > 1 else 1
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if value >= 5e-5 or value < SEEN else f"{value:.0e}"
+
+
+# ---- states
+
+
+LINE_STATES = "#BBBBBB"
+ELEVATION, AZIMUTH = 18, 35  # degrees, from where a sphere is seen
+ROUNDING = 1e-4  # of single precision, in lengths and in sums of probabilities
+
+
+def bloch_spheres(
+    paths: Mapping[str, Tensor], title: str = "A feature moves, and the qubit moves on its sphere"
+) -> Chart:
+    r"""Where does a qubit go as features move? Bloch vectors joined in order, a sphere a path.
+
+    The vector is :math:`(\langle X \rangle, \langle Y \rangle, \langle Z \rangle)`: on the sphere
+    for a qubit with a state of its own, inside for one that is entangled with others.
+
+    Args:
+        paths: name to vectors ``(n, 3)``, of length at most 1; the first is drawn as a square.
+        title: the message.
+
+    Raises:
+        TypeError, ValueError: no path, not a finite float ``(n, 3)``, or longer than 1.
+    """
+    need(len(paths), 'a mapping from names to Bloch vectors (n, 3), e.g. {"RY": r}')
+    for name, path in paths.items():
+        check_features(path, name)
+        if path.shape[1] != 3 or path.norm(dim=1).max() > 1 + ROUNDING:
+            raise ValueError(
+                f"{name}: expected Bloch vectors (n, 3) of length <= 1, got {tuple(path.shape)} "
+                f"of length up to {path.norm(dim=1).max().item():.3g}"
+            )
+    columns = min(3, len(paths))
+    chart = Chart(3.1 * columns, 3.5 * math.ceil(len(paths) / columns) + 0.5)
+    said = []
+    for number, ((name, path), colour) in enumerate(zip(paths.items(), COLOURS, strict=False)):
+        rows = math.ceil(len(paths) / columns)
+        axes = chart.add_subplot(rows, columns, number + 1, projection="3d")
+        _draw_sphere(axes)
+        points = path.detach().cpu().double().numpy()
+        axes.plot(*points.T, color=colour, lw=1.4)
+        axes.scatter(*points.T, color=colour, s=14, depthshade=False)
+        axes.scatter(*points[0], color=colour, s=60, marker="s", edgecolors="white")
+        lengths = np.linalg.norm(points, axis=1)
+        axes.set_title(f"{name}\nlength {lengths.min():.2f} to {lengths.max():.2f}", fontsize=10)
+        where = [", ".join(f"{v:.2f}" for v in points[i] + 0.0) for i in (0, -1)]
+        said.append(f"{name} from ({where[0]}) to ({where[1]})")
+    return chart.finish(
+        title, f"Bloch spheres, |0> on top, with the path of (X, Y, Z): {'; '.join(said)}."
+    )
+
+
+def _draw_sphere(axes: Axes) -> None:
+    """A sphere of three circles with its poles and the directions of X and Y named."""
+    turn = np.linspace(0, 2 * np.pi, 73)
+    c, s, o = np.cos(turn), np.sin(turn), 0 * turn
+    up, side = np.radians(ELEVATION), np.radians(AZIMUTH)
+    right = np.array([-np.sin(side), np.cos(side), 0])
+    top = np.array([-np.sin(up) * np.cos(side), -np.sin(up) * np.sin(side), np.cos(up)])
+    outline = np.outer(right, c) + np.outer(top, s)  # (3, 73), in the plane of the picture
+    for circle in ((c, s, o), (c, o, s), (o, c, s), outline):
+        axes.plot(*circle, color=LINE_STATES, lw=0.7)
+    for at, text in (((0, 0, 1.25), "|0⟩"), ((0, 0, -1.3), "|1⟩"), ((1.35, 0, 0), "X"),
+                     ((0, 1.25, 0), "Y")):  # fmt: skip
+        axes.text(*at, text, fontsize=9, color=INK, ha="center", va="center")
+    axes.set_box_aspect((1, 1, 1), zoom=1.25)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    axes.set_proj_type("ortho")
+    axes.view_init(elev=ELEVATION, azim=AZIMUTH)
+    axes.set_axis_off()
+
+
+def outcome_curves(
+    x: Tensor,
+    states: Mapping[str, Tensor],
+    label: str = "Angle x",
+    title: str = "What a measurement finds, as the angle moves",
+) -> Chart:
+    r"""What does a measurement see of a state? The probability of each bit string.
+
+    .. math:: p_b(x) = \lvert \langle b | \phi(x) \rangle \rvert^2
+
+    Args:
+        x: ``(n,)``, what is moved.
+        states: name to states ``(n, 2^q)``, complex or real, of length 1; q at most 3.
+        label: of the horizontal axis.
+        title: the message.
+
+    Raises:
+        ValueError: no state, another number than n, more than 3 qubits, or not of length 1.
+    """
+    need(len(states), 'a mapping from names to states (n, 2^q), e.g. {"angle": psi}')
+    chart, places = panels(len(states), height=2.9, rest=0.9)
+    said, named = [], {}
+    for axes, (name, state) in zip(places, states.items(), strict=True):
+        shares = _probabilities(name, state, len(x))
+        qubits = shares.shape[1].bit_length() - 1
+        quiet(axes, label, "").set_title(name, fontsize=11)
+        axes.set_ylim(-0.03, 1.03)
+        for number, share in enumerate(shares.T):
+            bits = f"{number:0{qubits}b}"
+            style = {"color": COLOURS[number], "marker": MARKERS[number], "markevery": 0.125}
+            (line,) = axes.plot(x.detach().cpu(), share, lw=1.8, ms=5, **style)
+            named.setdefault(bits, line)
+        highs = ", ".join(f"{s.min():.2f} to {s.max():.2f}" for s in shares.T)
+        said.append(f"{name} {highs}")
+    places[0].set_ylabel("Probability", fontsize=10, color=INK)
+    chart.legend(
+        named.values(), named, loc="outside lower left", ncols=8, frameon=False, fontsize=10
+    )
+    return chart.finish(
+        title, f"Curves of the probability of each bit string; ranges: {'; '.join(said)}."
+    )
+
+
+def _probabilities(name: str, state: Tensor, n: int) -> np.ndarray:
+    """|amplitude|^2 ``(n, 2^q)``, checked."""
+    if state.ndim != 2 or len(state) != n or state.shape[1] not in (2, 4, 8):
+        raise ValueError(
+            f"{name}: expected states ({n}, 2^q) with q from 1 to 3, got {tuple(state.shape)}"
+        )
+    shares = state.detach().cpu().abs().double().square()
+    if (shares.sum(1) - 1).abs().max() > ROUNDING:
+        raise ValueError(f"{name}: expected states of length 1; divide each row by its norm")
+    return shares.numpy()
+
+
+def likeness_maps(
+    kernels: Mapping[str, Kernel],
+    point: Tensor,
+    reach: float = math.pi,
+    title: str = "Which points of the plane are like the cross?",
+) -> Chart:
+    """What looks alike? Kernel value of every point of the plane with one point, a map a kernel.
+
+    Args:
+        kernels: name to kernel of two angles.
+        point: ``(2,)``, marked by a cross.
+        reach: the map shows angles from -reach to reach.
+        title: the message.
+
+    Raises:
+        ValueError: no kernel, reach not > 0, or a kernel that does not take two angles.
+    """
+    need(len(kernels), 'a mapping from names to kernels, e.g. {"angle": FidelityKernel(...)}')
+    positive("reach", reach)
+    line = torch.linspace(-reach, reach, 61, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)  # (61 * 61, 2)
+    chart, places = panels(len(kernels), height=2.9, rest=0.9)
+    said = []
+    for axes, (name, kernel) in zip(places, kernels.items(), strict=True):
+        with torch.no_grad():
+            values = kernel(grid, point.double()[None]).cpu().reshape(61, 61).T.numpy()
+        box = (-reach, reach, -reach, reach)
+        image = axes.imshow(values, origin="lower", extent=box, cmap="cividis", vmin=0, vmax=1)
+        axes.plot(*point.tolist(), "x", color="black", ms=9, mew=2.5)
+        axes.set_title(name, fontsize=10.5)
+        axes.set_xlabel("Angle x₁", fontsize=10, color=INK)
+        said.append(f"{name} mean {values.mean():.2f}")
+    places[0].set_ylabel("Angle x₂", fontsize=10, color=INK)
+    chart.colorbar(image, ax=places, label="Kernel value", shrink=0.85)
+    return chart.finish(
+        title,
+        f"Heat maps of the kernel with the point ({point[0]:.2f}, {point[1]:.2f}) over the plane: "
+        f"{'; '.join(said)}.",
+    )
+
+
+# ---- images
+
+
+MOST = 10  # classes in one figure
+
+
+def class_samples(
+    images: Images, classes: Sequence[str], each: int = 5, title: str | None = None
+) -> Chart:
+    """What do the classes look like? A column a class, with its first images.
+
+    Args:
+        images: a part of a data set.
+        classes: names, in the order of the labels; the first ten of them are shown.
+        each: images of a class.
+        title: the message; without it, how many images and classes there are.
+
+    Raises:
+        ValueError: no images.
+    """
+    need(len(images), "at least one image")
+    shown = list(classes)[:MOST]
+    chart = Chart(max(5.0, 0.95 * len(shown)), 0.9 + 0.85 * each)
+    grid = chart.subplots(each, len(shown), squeeze=False)
+    for label, (name, column) in enumerate(zip(shown, grid.T, strict=True)):
+        members = (images.labels == label).nonzero()[:each, 0]
+        column[0].set_title(name, fontsize=10, color=INK)
+        for axes in column:
+            axes.set_axis_off()
+        for axes, index in zip(column, members.tolist(), strict=False):
+            _draw(axes, images.pixels[index])
+    size = " x ".join(str(side) for side in images.pixels.shape[2:])
+    kind = "grey" if images.pixels.shape[1] == 1 else "colour"
+    message = f"{len(images):,} {kind} images of {size} pixels in {len(classes)} classes"
+    return chart.finish(
+        title or message, f"{each} images of each of the classes {', '.join(shown)}."
+    )
+
+
+def gallery(
+    pixels: Tensor, captions: Sequence[str], title: str, columns: int = 10, most: int = 20
+) -> Chart:
+    """A few images with a line below each, such as "4, seen as 9".
+
+    Args:
+        pixels: uint8 ``(n, C, H, W)``; at most ``most`` are shown.
+        captions: a line an image.
+        title: the message.
+        columns: images a row.
+        most: images at most.
+
+    Raises:
+        ValueError: no images, or another number of captions.
+    """
+    need(len(pixels), "at least one image")
+    if len(captions) != len(pixels):
+        raise ValueError(f"expected {len(pixels)} captions, one an image, got {len(captions)}.")
+    count = min(len(pixels), most)
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    chart = Chart(max(5.0, 1.0 * columns), 0.7 + 1.15 * rows)
+    places = list(chart.subplots(rows, columns, squeeze=False).flat)
+    for axes in places:
+        axes.set_axis_off()
+    for axes, image, caption in zip(places, pixels[:count], captions, strict=False):
+        _draw(axes, image)
+        axes.set_title(caption, fontsize=9, color=INK, y=-0.06, va="top")
+    return chart.finish(title, f"{count} images: {'; '.join(captions[:count])}.")
+
+
+def _draw(axes: Axes, image: Tensor) -> None:
+    """One image uint8 ``(C, H, W)``, grey ones dark on white as on paper."""
+    pixels = np.asarray(image.cpu()).transpose(1, 2, 0)  # (H, W, C)
+    if pixels.shape[2] == 1:
+        axes.imshow(pixels[:, :, 0], cmap="gray_r", vmin=0, vmax=255)
+    else:
+        axes.imshow(pixels)

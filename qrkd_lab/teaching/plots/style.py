@@ -1,0 +1,357 @@
+"""How figures look: one colour and one marker for each arm, quiet axes, and the figure itself.
+
+Arms keep one colour and one marker through all figures (:data:`ARM_COLOURS`), chosen to be told
+apart with a colour-vision deficiency too. Each figure is a :class:`Chart`: a matplotlib figure
+without any global state (so it works headless, in threads and in widgets), which shows itself as a
+cell's last value and carries a description in ``.alt``.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from qrkd_lab.files import expanded, write_file, writing
+from qrkd_lab.studies.settings import ARMS, Arm, get_arm
+from qrkd_lab.studies.statistics import interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+__all__ = [
+    "ARM_COLOURS",
+    "ARM_MARKERS",
+    "Animation",
+    "Chart",
+    "INK",
+    "PARTS",
+    "arm_grid",
+    "arm_style",
+    "differences_by_arm",
+    "draw_interval",
+    "draw_legend",
+    "draw_seeds",
+    "marker",
+    "need",
+    "panels",
+    "quiet",
+    "stacked",
+    "words",
+]
+
+
+# Okabe & Ito's palette, then Tol's "muted" for the controls; markers tell apart what is close.
+ARM_COLOURS = {
+    "teacher": "#000000", "scratch": "#8C8C8C", "kd": "#E69F00", "rkd_only": "#56B4E9",
+    "rkd": "#0072B2", "qrkd": "#D55E00", "rbf": "#009E73", "cosine": "#CC79A7",
+    "projected": "#882255", "no_entanglement": "#999933", "shuffled": "#332288",
+    "detached": "#DDCC77", "random_teacher": "#661100",
+}  # fmt: skip
+ARM_MARKERS = dict(zip(ARM_COLOURS, "*Xsv^oDPpdh<>", strict=True))
+SPARE = ("#7A5195", "#B07D2B", "#2A7F9E", "#A23B4A", "#5B7F3A")  # for arms of the user's own
+INK, FAINT = "#333333", "#DDDDDD"
+
+
+class Chart(Figure):
+    """A matplotlib figure that displays itself in a notebook, with ``alt`` as its alt text."""
+
+    alt: str = ""
+
+    def __init__(self, width: float, height: float) -> None:
+        """A figure of this size in inches, laid out so that nothing overlaps."""
+        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
+        # A bare Figure shows as text unless pyplot is set up; and only HTML carries alt text there.
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=144)
+        few = Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE)
+        few.save(packed, "png", optimize=True)
+        png = base64.b64encode(packed.getvalue()).decode()  # 256 colours: a third of the size
+        width, height = (round(inches * 96) for inches in self.get_size_inches())  # CSS pixels
+        alt = html.escape(self.alt, quote=True)
+        image = f'<img src="data:image/png;base64,{png}" alt="{alt}" width="{width}">'
+        data = {"image/png": png, "text/html": image, "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt, "width": width, "height": height}}
+
+    def finish(self, title: str, alt: str) -> Chart:
+        """Set the title (wrapped to the width) and the description; returns the figure."""
+        wide = textwrap.fill(title, int(self.get_figwidth() * 9.5))
+        self.suptitle(wide, x=0.01, ha="left", fontsize=12, fontweight="bold", color="black")
+        self.alt = f"{title}. {alt}"
+        return self
+
+
+def arm_style(arm: str) -> dict[str, str]:
+    """The colour and marker of an arm, always the same; an unknown arm's follow from its name."""
+    number = crc32(arm.encode())
+    colour = ARM_COLOURS.get(arm) or SPARE[number % len(SPARE)]
+    return {"color": colour, "marker": ARM_MARKERS.get(arm, "o^sDvP"[number % 6])}
+
+
+def panels(count: int, height: float, rest: float, columns: int = 3) -> tuple[Chart, list[Axes]]:
+    """A chart of ``count`` panels, at most ``columns`` a row.
+
+    It is ``height`` inches high for each row, and ``rest`` for all else.
+    """
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    chart = Chart(3.0 * columns + 1.0, height * rows + rest)
+    places = list(chart.subplots(rows, columns, squeeze=False).flat)
+    for axes in places[count:]:
+        axes.remove()
+    return chart, places[:count]
+
+
+def marker(style: Mapping[str, str], size: float = 7.0) -> dict[str, Any]:
+    """Line2D's settings of a marker with a white edge; a star needs more room."""
+    size *= 1.6 if style["marker"] == "*" else 1
+    return {**style, "ms": size, "mec": "white", "mew": 0.6}
+
+
+def quiet(axes: Axes, x: str, y: str, grid: str = "y") -> Axes:
+    """Quiet axes: labels, a faint grid behind the data, no box."""
+    axes.set_xlabel(x, fontsize=10, color=INK)
+    axes.set_ylabel(y, fontsize=10, color=INK)
+    axes.tick_params(labelsize=9.5, color=FAINT, labelcolor=INK)
+    axes.grid(axis=grid, color=FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def draw_interval(
+    axes: Axes, at: float, row: Iterable[float], style: Mapping[str, str], across: bool = False
+) -> None:
+    """A mean with the bar from low to high, ``row`` all three, at ``at`` on the arms' axis."""
+    mean, low, high = row
+    bar = None if math.isnan(low) else [[mean - low], [high - mean]]
+    place = {"x": mean, "y": at, "xerr": bar} if across else {"x": at, "y": mean, "yerr": bar}
+    axes.errorbar(**place, lw=2, capsize=4, capthick=2, zorder=3, **marker(style, 9))
+
+
+def draw_seeds(axes: Axes, x: ArrayLike, y: ArrayLike, style: Mapping[str, str]) -> None:
+    """Small points, one a seed."""
+    size = 60 if style["marker"] == "*" else 24
+    axes.scatter(x, y, s=size, alpha=0.75, zorder=2, lw=0, **style)
+
+
+def stacked(values: pd.Series) -> pd.Series:
+    """How far to lift each point, so that equal values stand beside each other and are counted."""
+    place = values.groupby(values.round(9)).cumcount()
+    return place * min(0.11, 0.32 / max(1, place.max()))
+
+
+def draw_legend(chart: Chart, labels: Mapping[str, str]) -> None:
+    """A legend right of the panels: a text for each arm."""
+    handles = [
+        Line2D([], [], lw=1.8, label=text, **marker(arm_style(arm))) for arm, text in labels.items()
+    ]
+    chart.legend(handles=handles, loc="outside right center", frameon=False, fontsize=10)
+
+
+def words(name: str) -> str:
+    """A column's name as a label: ``test_accuracy`` is "Test accuracy"."""
+    return name.replace("_", " ").capitalize()
+
+
+def need(count: int, what: str) -> None:
+    """Refuse to draw nothing, and say what was expected."""
+    if not count:
+        raise ValueError(f"nothing to draw: expected {what}, got none.")
+
+
+# ---- legend
+
+
+PARTS = {
+    "task": lambda arm: True,
+    "outputs": lambda arm: "kd" in arm.terms,
+    "distances": lambda arm: "distance" in arm.terms,
+    "angles": lambda arm: "angle" in arm.terms,
+    "a kernel": lambda arm: "kernel" in arm.terms,
+    "circuit": lambda arm: "kernel" in arm.terms and arm.kernel in (None, "projected"),
+    "fidelity": lambda arm: "kernel" in arm.terms and arm.kernel is None,
+    "entangling": lambda arm: PARTS["circuit"](arm) and arm.entangle,
+    "gradient": lambda arm: "kernel" in arm.terms and arm.control != "detached",
+    "right pairs": lambda arm: "kernel" in arm.terms and arm.control != "shuffled",
+    "trained": lambda arm: "kernel" in arm.terms and arm.control != "random_teacher",
+}
+GROUPS = {"the loss has": (0, 5), "the kernel term has": (5, 11)}
+
+
+def arm_grid(arms: Iterable[str] = tuple(ARMS), title: str | None = None) -> Chart:
+    """Which arm has what? A line per arm, in its colour and marker; a filled point: it has it.
+
+    Two lines that differ in one column answer one question: what that column does.
+
+    Args:
+        arms: names.
+        title: the message; without it, what the grid shows.
+
+    Raises:
+        ValueError: no arm, or an unknown one (lists them).
+    """
+    chosen: dict[str, Arm] = {name: get_arm(name) for name in arms}
+    need(len(chosen), "at least one arm")
+    chart = Chart(9.4, 1.9 + 0.34 * len(chosen))
+    axes = chart.subplots()
+    for y, (name, arm) in enumerate(chosen.items()):
+        axes.axhline(y, color=FAINT, lw=0.7, zorder=0)
+        for x, has in enumerate(PARTS.values()):
+            style = arm_style(name) if has(arm) else {"color": FAINT, "marker": "."}
+            axes.plot(x, y, ls="", **marker(style, 10 if has(arm) else 5))
+    axes.axvline(GROUPS["the kernel term has"][0] - 0.5, color=FAINT, lw=1.2)
+    axes.set_yticks(range(len(chosen)), list(chosen))
+    axes.set_xticks(range(len(PARTS)), [name.replace(" ", "\n", 1) for name in PARTS])
+    axes.set_xlim(-0.6, len(PARTS) - 0.4)
+    axes.set_ylim(len(chosen) - 0.4, -0.6)
+    axes.xaxis.tick_top()
+    axes.tick_params(labelsize=9.5, length=0, labelcolor=INK)
+    axes.spines[:].set_visible(False)
+    for text, (low, high) in GROUPS.items():
+        axes.text((low + high - 1) / 2, len(chosen) - 0.25, text, ha="center", va="top",
+                  fontsize=10, color=INK)  # fmt: skip
+    said = "; ".join(
+        f"{name}: {', '.join(part for part, has in PARTS.items() if has(arm))}"
+        for name, arm in chosen.items()
+    )
+    message = f"What {len(chosen)} arms have and lack, each in its own colour and marker"
+    return chart.finish(title or message, f"A line per arm, a column a part: {said}.")
+
+
+# ---- panels
+
+
+def differences_by_arm(
+    found: Mapping[str, Mapping[str, pd.Series]], what: str, title: str
+) -> Chart:
+    """Differences to a reference, arm by arm and benchmark by benchmark, each on its own scale.
+
+    Args:
+        found: benchmark to arm to its differences, one a seed.
+        what: they are, for the figure and its description.
+        title: the message.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    need(len(found), "a benchmark with differences by arm")
+    lines = max(map(len, found.values()))
+    chart, places = panels(len(found), 0.9 + 0.44 * lines, 1.0)
+    said = []
+    for axes, (name, arms) in zip(places, found.items(), strict=True):
+        quiet(axes, "", "", grid="x").set_title(name, fontsize=11, loc="left", color=INK)
+        sure = [_draw(axes, y, arm, values) for y, (arm, values) in enumerate(arms.items())]
+        axes.axvline(0, color=INK, lw=1.2, zorder=1)
+        axes.set_yticks(range(len(arms)), list(arms))
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.locator_params("x", nbins=4)  # more would run into each other
+        said.append(f"{name}: {_range(arms)}; {sum(sure)} of {len(arms)} intervals exclude 0")
+    key = "small points: seeds; bars: 95 % intervals, each for its arm alone"
+    chart.supxlabel(f"{what} ({key})", fontsize=10, color=INK)
+    return chart.finish(
+        title, f"{what}, an arm per line, each interval for itself. {'. '.join(said)}."
+    )
+
+
+def _draw(axes: Axes, y: int, arm: str, values: pd.Series) -> bool:
+    """One line: its seeds below, the mean and its interval above; whether that excludes 0."""
+    low, high = interval(values.to_numpy(), 0.95)
+    style, mean = arm_style(arm), values.mean()
+    draw_seeds(axes, values, y + 0.14 + stacked(values), style)
+    draw_interval(axes, y - 0.12, (mean, low, high), style, across=True)
+    return low > 0 or high < 0
+
+
+def _range(arms: Mapping[str, pd.Series]) -> str:
+    """The least and the largest mean; all of them would be too much to listen to."""
+    means = sorted((values.mean(), arm) for arm, values in arms.items())
+    return " to ".join(f"{mean:+.3g} ({arm})" for mean, arm in (means[0], means[-1]))
+
+
+# ---- animation
+
+
+class Animation:
+    """Figures of one size as frames of a GIF; plays ``loops`` times, then stands on its last frame.
+
+    A GIF needs neither a kernel nor a script, so it plays in a saved notebook and on the web. It
+    has no place in print: draw some of its frames beside it.
+
+    Args:
+        figures: the frames, one after the other; each is drawn when its turn comes.
+        alt: what a reader who does not see it should know.
+        seconds: a frame.
+        rest: seconds of the last frame.
+        loops: how often it plays; 0: for ever.
+        dpi: pixels an inch.
+
+    Raises:
+        ValueError: no frame, or frames of different sizes.
+    """
+
+    def __init__(
+        self,
+        figures: Iterable[Figure],
+        alt: str,
+        seconds: float = 0.25,
+        rest: float = 2.0,
+        loops: int = 5,
+        dpi: int = 72,
+    ) -> None:
+        frames = [_drawn(figure, dpi) for figure in figures]
+        if not frames:
+            raise ValueError("expected at least one figure to make a frame of, got none.")
+        if len(sizes := {frame.size for frame in frames}) > 1:
+            raise ValueError(f"expected frames of one size, got {sorted(sizes)} pixels.")
+        self.alt, self.frames, self.size = alt, len(frames), frames[0].size
+        # One palette for all frames, taken from the last: colours then mean the same in each.
+        palette = frames[-1].quantize(64, dither=Image.Dither.NONE)
+        packed = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+        file = io.BytesIO()
+        packed[0].save(
+            file, "gif", save_all=True, append_images=packed[1:], optimize=True,
+            duration=[1000 * seconds] * (len(packed) - 1) + [1000 * rest],
+            **({} if loops == 1 else {"loop": max(0, loops - 1)}),
+        )  # fmt: skip
+        self.gif = file.getvalue()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the GIF to a file, or replace it.
+
+        Raises:
+            RecordError: it cannot be written, or the disk is full; what was there is there still.
+        """
+        place = expanded(path)
+        with writing(str(place), "path"):
+            write_file(place, self.gif)
+        return place
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401
+        data = base64.b64encode(self.gif).decode()
+        alt = html.escape(self.alt, quote=True)
+        image = f'<img src="data:image/gif;base64,{data}" alt="{alt}" width="{self.size[0]}">'
+        return {"text/html": image, "text/plain": self.alt}
+
+    def __repr__(self) -> str:
+        return f"Animation({self.frames} frames, {len(self.gif) // 1000} kB: {self.alt})"
+
+
+def _drawn(figure: Figure, dpi: int) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return Image.open(file).convert("RGB")

@@ -1,0 +1,362 @@
+"""KernelExplorer: turn the knobs of a quantum kernel, and ask at once: is this just an RBF?"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import inspect
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from qrkd_lab.data.images import load_images, stratified_order
+from qrkd_lab.kernels.diagnosis import diagnose
+from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS, Encoder, calibrated
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
+from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
+from qrkd_lab.kernels.shots import sampled
+from qrkd_lab.seeds import generator
+from qrkd_lab.teaching.plots.matrices import KernelPanel
+from qrkd_lab.teaching.widgets.explorer import (
+    Explorer,
+    Picture,
+    Sight,
+    button,
+    choice,
+    log_slider,
+    menu,
+    slider,
+    switch,
+)
+
+__all__ = [
+    "KernelExplorer",
+    "SOURCES",
+    "Samples",
+    "labelled_samples",
+]
+
+
+OWN = "your data"
+KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
+SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
+COUNTS = (16, 32, 64, 96, 128)
+ENDS = BANDWIDTHS[0], BANDWIDTHS[-1]
+SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
+MOST_QUBITS, MOST_LAYERS = 12, 6
+READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
+DRAWN = 20  # qubits times layers up to which the circuit is drawn
+
+
+class KernelExplorer(Explorer):
+    """A kernel matrix, its best RBF, its spectrum and its circuit, while you turn the knobs.
+
+    Args:
+        data: ``digits``, ``two moons``, ``mnist``, or a pair of arrays (features ``(m, d)``,
+            labels ``(m,)``).
+        n: samples in the matrix.
+        kernel: ``fidelity`` or ``projected``.
+        feature_map, qubits, layers, bandwidth, entangle: of the kernel, see
+            :class:`~qrkd_lab.FidelityKernel`; bandwidth None: by the rule of
+            :mod:`qrkd_lab.kernels.encoders`.
+        encoder: how d features become q angles: ``pca``, ``projection`` or ``truncate``. Data with
+            fewer features than qubits are repeated over the qubits, and the explorer says so.
+        shots: measurements an entry, or ``exact``.
+        seed: of the samples, the projection and the shots.
+        data_dir: folder of MNIST; None: ``$QRKD_DATA_DIR``, else the user's cache.
+
+    Raises:
+        ValueError: a value that no control has (lists the choices). What is wrong with a
+            combination (too many qubits for the data, MNIST not there) is said inside.
+    """
+
+    def __init__(
+        self,
+        data: str | tuple[ArrayLike, ArrayLike] = "digits",
+        n: int = 64,
+        kernel: str = "fidelity",
+        feature_map: str = "zz",
+        qubits: int = 6,
+        layers: int = 2,
+        bandwidth: float | None = None,
+        entangle: bool = True,
+        encoder: str = "pca",
+        shots: int | str = "exact",
+        seed: int = 0,
+        data_dir: str | Path | None = None,
+    ) -> None:
+        self._own = None if isinstance(data, str) else labelled_samples(data, seed=seed)
+        self._data_dir = data_dir
+        self._samples: dict[tuple[Any, ...], Samples] = {}
+        self._panels: dict[tuple[Any, ...], KernelPanel] = {}
+        self._read: set[tuple[Any, ...]] = set()  # circuits that the simulator knows
+        sources = SOURCES if self._own is None else (OWN, *SOURCES)
+        controls = {
+            "data": menu("Data", data if self._own is None else OWN, sources),
+            "n": choice("Samples", n, COUNTS),
+            "encoder": menu("Encoder", encoder, SIDES),
+            "kernel": menu("Kernel", kernel, KINDS.keys()),
+            "feature_map": menu("Feature map", feature_map, FEATURE_MAPS.keys()),
+            "qubits": slider("Qubits", qubits, 1, MOST_QUBITS),
+            "layers": slider("Layers", layers, 1, MOST_LAYERS),
+            "bandwidth": log_slider("Bandwidth", 1.0 if bandwidth is None else bandwidth, *ENDS),
+            "shots": choice("Shots an entry", shots, SHOTS),
+            "seed": slider("Seed", seed, 0, 20),
+            "entangle": switch("Gates between qubits", entangle),
+        }
+        self._rule = button("Bandwidth by the rule", self.calibrate, "Where the values spread most")
+        rows = [
+            ["data", "n", "encoder"],
+            ["feature_map", "qubits", "layers"],
+            ["bandwidth", self._rule, "entangle"],
+            ["kernel", "shots", "seed"],
+        ]
+        super().__init__(controls, rows, pictures=("kernel", "circuit"))
+        if bandwidth is None:
+            self.calibrate()
+
+    def see(self) -> Sight:
+        state = self.state
+        samples, note = self._chosen(), ""
+        angles = self._angles(samples)
+        if samples.features.shape[1] < angles.shape[1]:
+            d, wanted = samples.features.shape[1], angles.shape[1]
+            numbers = "number" if d == 1 else "numbers"
+            note = f" Each sample has only {d} {numbers}, repeated to give {wanted} angles."
+        self.controls["encoder"].disabled = bool(note)  # there is nothing to choose from
+        labels = samples.labels[: len(angles)]
+        kernel = self._kernel()
+        with torch.no_grad():
+            matrix = kernel(angles)
+        if state["shots"] != "exact":
+            matrix = self._measured(matrix, state["shots"])
+        diagnosis = diagnose(matrix, labels, angles)
+        panel = self._panel(samples, labels)
+        panel.draw_kernel(matrix, diagnosis, state["feature_map"])
+        verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
+        words = f"<p>{html.escape(f'{verdict}.{note}')}</p>"
+        return Sight(
+            {"kernel": Picture.again(panel)},
+            f"{words}<p><code>{html.escape(_code(kernel))}</code></p>",
+        )
+
+    def see_more(self) -> Sight:
+        kernel = self._kernel()
+        key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
+        return Sight({"circuit": _circuit(*key)})
+
+    def idle(self) -> bool:
+        """Read the circuit of another number of qubits, nearest first; a slider waits for less."""
+        present = self._kernel()
+        key = (present.feature_map, present.layers, present.entangle)
+        for q in sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits)):
+            if (*key, q) not in self._read:
+                self._read.add((*key, q))
+                ready = dataclasses.replace(present, qubits=q)
+                ready(torch.zeros(2, ready.features, dtype=torch.float64))
+                return True
+        return False
+
+    def calibrate(self) -> None:
+        """Set the bandwidth to where the kernel's values spread most over pairs."""
+        try:
+            angles = self._angles(self._chosen())
+            self.controls["bandwidth"].value = calibrated(self._kernel(), angles).bandwidth
+        except Exception as error:  # the same will be said of the picture
+            self.complain(error)
+
+    def _chosen(self) -> Samples:
+        """The samples of the present menu, read once."""
+        state = self.state
+        if state["data"] == OWN:
+            return self._own
+        key = (state["data"], state["seed"])
+        if key not in self._samples:
+            self._samples[key] = labelled_samples(state["data"], self._data_dir, state["seed"])
+        return self._samples[key]
+
+    def _angles(self, samples: Samples) -> Tensor:
+        """Angles ``(n, q)`` of the first n samples."""
+        state, q = self.state, self._kernel().features
+        return _encoded(samples, state["n"], q, state["encoder"], state["seed"])
+
+    def _kernel(self) -> QuantumKernel:
+        """The kernel of the present controls; options that its feature map lacks stay out."""
+        state = self.state
+        options = {"layers": state["layers"], "entangle": state["entangle"]}
+        for name in options.keys() - _options(state["feature_map"]):
+            del options[name]
+        return KINDS[state["kernel"]](
+            state["feature_map"], state["qubits"], bandwidth=state["bandwidth"], **options
+        )
+
+    def _measured(self, matrix: Tensor, shots: int) -> Tensor:
+        if self.state["kernel"] != "fidelity":
+            raise ValueError(
+                "shots: only an entry of the fidelity kernel is one probability that shots "
+                "estimate; choose exact, or the fidelity kernel"
+            )
+        return sampled(matrix, shots, generator(self.state["seed"], "shots"))
+
+    def _panel(self, samples: Samples, labels: Tensor) -> KernelPanel:
+        key = (samples.name, self.state["seed"], len(labels))
+        if key not in self._panels:
+            self._panels[key] = KernelPanel(labels, samples.classes)
+        return self._panels[key]
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(f"data={OWN!r}", "data=(features, labels)")
+
+    def refresh(self, *_: object) -> None:
+        known = _options(self.state["feature_map"])
+        for name in ("layers", "entangle"):
+            self.controls[name].disabled = name not in known
+        scaleless = self.state["feature_map"] == "amplitude"  # a state of length 1 has no size
+        self.controls["bandwidth"].disabled = self._rule.disabled = scaleless
+        super().refresh()
+
+
+def _options(feature_map: str) -> set[str]:
+    """Which of layers and entangle a feature map has."""
+    return {"layers", "entangle"} & set(inspect.signature(FEATURE_MAPS[feature_map]).parameters)
+
+
+@lru_cache(8)
+def _encoded(samples: Samples, n: int, q: int, side: str, seed: int) -> Tensor:
+    """Angles ``(n, q)`` of the first n samples; the encoder is fitted on all, and only once."""
+    d, shown = samples.features.shape[1], samples.features[:n]
+    if d < q:
+        return Encoder(q, q, q, "truncate").teacher(shown[:, torch.arange(q) % d])
+    kind = next(kind for kind, (name, _) in ENCODERS.items() if name == side)
+    return Encoder(d, q, q, kind, seed).fit(samples.features).teacher(shown)
+
+
+def _code(kernel: QuantumKernel) -> str:
+    """The call that makes the kernel."""
+    parts = [f"{kernel.feature_map!r}", f"qubits={kernel.qubits}"]
+    parts += [f"layers={kernel.layers}"] * (kernel.layers is not None)
+    parts += [f"bandwidth={kernel.bandwidth!r}"]
+    parts += ["entangle=False"] * (not kernel.entangle)
+    return f"ql.{type(kernel).__name__}({', '.join(parts)})"
+
+
+@lru_cache(64)
+def _circuit(feature_map: str, qubits: int, layers: int | None, entangle: bool) -> Picture:
+    """The circuit as a picture, or nothing where it would be too wide to read."""
+    kernel = FidelityKernel(feature_map, qubits, layers, entangle=entangle)
+    if qubits * (kernel.depth or 1) > DRAWN or feature_map == "amplitude":
+        return Picture()
+    chart, drawn = kernel.draw(), io.BytesIO()
+    chart.savefig(drawn, format="png", dpi=36)
+    return Picture(drawn.getvalue(), chart.alt, round(chart.get_figwidth() * 36), wide=True)
+
+
+# ---- samples
+
+
+SOURCES = ("digits", "two moons", "mnist")
+MOST = 2000  # of a large data set; an order that stratifies makes them its fair share
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples:
+    """Rows of numbers with a class each, in an order whose every beginning is stratified.
+
+    Attributes:
+        name: of the source.
+        features: float64 ``(m, d)``.
+        labels: int64 ``(m,)``.
+        classes: their names, one a class number.
+    """
+
+    name: str
+    features: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        m, d = self.features.shape
+        return f"Samples({self.name}, {m:,} of {d} numbers in {len(self.classes)} classes)"
+
+
+def labelled_samples(
+    source: str | tuple[ArrayLike, ArrayLike], data_dir: str | Path | None = None, seed: int = 0
+) -> Samples:
+    """Samples by name, or of arrays; images are their pixels, from 0 to 1.
+
+    Args:
+        source: ``digits``, ``two moons``, ``mnist``, or (features ``(m, d)``, labels ``(m,)``).
+        data_dir: folder of MNIST; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        seed: of the order, and of the moons.
+
+    Raises:
+        ValueError: an unknown name (lists them), or arrays of other shapes or not finite.
+        DataError: MNIST is not on this machine (nothing is downloaded).
+
+    Example:
+        >>> labelled_samples("two moons")
+        Samples(two moons, 512 of 2 numbers in 2 classes)
+    """
+    if not isinstance(source, str):
+        return _own(source, seed)
+    if source not in SOURCES:
+        raise ValueError(
+            f"unknown data {source!r}; choose from {', '.join(SOURCES)}, or give a pair of arrays "
+            "(features, labels)"
+        )
+    if source == "two moons":
+        from sklearn.datasets import make_moons
+
+        points, which = make_moons(512, noise=0.1, random_state=seed)
+        return _ordered(source, torch.from_numpy(points), torch.from_numpy(which), None, seed)
+    images = load_images(source, data_dir=data_dir, download=False)
+    chosen = images.train[stratified_order(images.train.labels, seed)[:MOST]]
+    pixels = chosen.pixels.flatten(1).double() / 255
+    return Samples(source, pixels, chosen.labels, images.classes)
+
+
+def _own(source: tuple[ArrayLike, ArrayLike], seed: int) -> Samples:
+    try:
+        x, y = source
+        rows, labels = (
+            np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for v in (x, y)
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data: expected a pair (features, labels) of arrays: {error}") from None
+    if rows.dtype.kind not in "buif" or labels.dtype.kind not in "buifUS":
+        raise ValueError(
+            "data: expected features that are numbers, and labels that are numbers or words; got "
+            f"{rows.dtype} and {labels.dtype}"
+        )
+    if rows.ndim != 2 or not rows.shape[1] or labels.shape != (len(rows),) or len(rows) < 3:
+        raise ValueError(
+            "data: expected features (m, d) and labels (m,) with one m >= 3, got "
+            f"{rows.shape} and {labels.shape}"
+        )
+    features = torch.from_numpy(np.array(rows, dtype=np.float64))  # a copy, whatever its strides
+    if not features.isfinite().all():
+        raise ValueError("data: the features hold values that are not finite; leave them out")
+    if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
+        raise ValueError("data: the labels are no classes, but numbers with fractions, or NaN")
+    found, numbers = np.unique(labels, return_inverse=True)  # words too
+    classes = [str(c) for c in found.tolist()]
+    return _ordered("your data", features, torch.from_numpy(numbers), classes, seed)
+
+
+def _ordered(
+    name: str, features: Tensor, labels: Tensor, classes: Sequence[str] | None, seed: int
+) -> Samples:
+    order = stratified_order(labels, seed)
+    names = classes or [str(c) for c in labels.unique().tolist()]
+    return Samples(name, features[order].double(), labels[order], tuple(names))

@@ -1,0 +1,368 @@
+"""Checkpoints: a training that was killed goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import os
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+
+import qrkd_lab as ql
+from qrkd_lab.files import RecordError
+from qrkd_lab.studies.checkpoint import Checkpoint
+from qrkd_lab.studies.records import versions
+from qrkd_lab.train import Diverged, make_learner, one_thread, train
+from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
+
+CPU = torch.device("cpu")
+SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    return ql.load_benchmark("digits", "smoke", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def teacher(benchmark):
+    return benchmark.teacher(0).eval()
+
+
+def learners(benchmark, teacher, arms=("scratch", "qrkd", "shuffled"), **changes):
+    return [
+        make_learner(benchmark, benchmark.settings.replace(arm=a, **changes), teacher) for a in arms
+    ]
+
+
+def run(benchmark, teacher, some, checkpoint=None):
+    with one_thread(CPU):
+        list(train(benchmark, some, 2, teacher, show=False, checkpoint=checkpoint))
+    return [(one.history, one.model.state_dict()) for one in some]
+
+
+def same(found, expected):
+    for (history, weights), (history_too, weights_too) in zip(found, expected, strict=True):
+        assert history == history_too
+        assert all(torch.equal(weights[name], weights_too[name]) for name in weights)
+
+
+@pytest.mark.parametrize("die_at", [1, 3, 6, 9])
+def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
+    benchmark, teacher, tmp_path, monkeypatch, die_at
+):
+    """All kinds of state: adapters, the shuffle's own stream, half an epoch's sums.
+
+    Twelve batches, saved after every second one.
+    """
+    expected = run(benchmark, teacher, learners(benchmark, teacher))
+    checkpoint = Checkpoint(tmp_path / "state.pt", steps=2)
+    save, saved = Checkpoint.save, []
+
+    def until(self, some, epoch, step):
+        save(self, some, epoch, step)
+        saved.append((epoch, step))
+        if len(saved) == die_at:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", until)
+        if die_at <= 6:
+            with pytest.raises(Killed):
+                run(benchmark, teacher, learners(benchmark, teacher), checkpoint)
+        else:
+            run(benchmark, teacher, learners(benchmark, teacher), checkpoint)
+    same(run(benchmark, teacher, learners(benchmark, teacher), checkpoint), expected)
+
+
+def test_it_is_not_saved_between_the_batches_of_one_step(benchmark, teacher, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Checkpoint, "save", lambda self, some, epoch, step: seen.append(step))
+    some = learners(benchmark, teacher, ("kd",), accumulation=4)
+    run(benchmark, teacher, some, Checkpoint(tmp_path / "state.pt", steps=1))
+    assert seen == [4, 0, 4, 0]  # six batches an epoch; the last two are a step of their own
+
+
+def test_a_number_of_steps_that_does_not_divide_the_epoch_is_kept(benchmark, teacher, tmp_path):
+    """Six batches an epoch: saved after 4, 8 and 12, though an epoch begins in between."""
+    seen = []
+    checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
+    checkpoint.save = lambda some, epoch, step: seen.append((epoch, step))
+    run(benchmark, teacher, learners(benchmark, teacher, ("kd",)), checkpoint)
+    assert seen == [(1, 4), (2, 2), (2, 6)]
+
+
+def test_with_accumulation_it_goes_on_as_well(benchmark, teacher, tmp_path):
+    fresh = lambda: learners(benchmark, teacher, ("rkd",), accumulation=4)  # noqa: E731
+    expected = run(benchmark, teacher, fresh())
+    checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
+    some = fresh()
+    steps = train(benchmark, some, 2, teacher, show=False, checkpoint=checkpoint)
+    with one_thread(CPU):
+        next(steps)
+    same(run(benchmark, teacher, fresh(), checkpoint), expected)
+
+
+def test_an_arm_that_diverged_stays_out(benchmark, teacher, tmp_path):
+    some = learners(benchmark, teacher, ("scratch", "kd"))
+    some[0].failure = Diverged("scratch seed 0 diverged")
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    checkpoint.save(some, 2, 0)
+    again = learners(benchmark, teacher, ("scratch", "kd"))
+    assert checkpoint.restore(again) == (2, 0)
+    assert str(again[0].failure) == "scratch seed 0 diverged" and again[1].failure is None
+
+
+def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tmp_path, capsys):
+    some = learners(benchmark, teacher, ("kd",))
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    checkpoint.save(some, 1, 3)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
+    assert checkpoint.restore(learners(benchmark, teacher, ("kd",))) == (1, 0)
+    assert "state.pt cannot be read" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def half(benchmark, teacher, tmp_path_factory):
+    """A checkpoint in the midst of the second epoch, of two learners; one has a kernel."""
+    checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8, key="this")
+    run(benchmark, teacher, learners(benchmark, teacher, ("kd", "shuffled")), checkpoint)
+    assert checkpoint.restore(learners(benchmark, teacher, ("kd", "shuffled"))) == (2, 2)
+    return checkpoint
+
+
+@pytest.fixture(scope="module")
+def fresh(benchmark, teacher):
+    """Learners that no checkpoint of these tests is to change, and their weights."""
+    some = learners(benchmark, teacher, ("kd", "shuffled"))
+    return some, copy.deepcopy([one.model.state_dict() for one in some])
+
+
+def refused(checkpoint, fresh, capsys):
+    """What is said of a checkpoint that is not taken up; the learners are as they were."""
+    some, weights = fresh
+    assert checkpoint.restore(some, epochs=2, steps=6) == (1, 0)
+    for one, held in zip(some, weights, strict=True):
+        assert one.batches == 0 and not one.optimizer.state_dict()["state"]
+        assert all(torch.equal(held[name], now) for name, now in one.model.state_dict().items())
+    said = capsys.readouterr().err
+    assert f"{checkpoint.path} cannot be read" in said and "begins anew" in said
+    return said
+
+
+def test_a_turned_bit_or_a_cut_anywhere_is_noticed(half, fresh, tmp_path, capsys):
+    whole = half.path.read_bytes()
+    lesser = [whole[:size] for size in (0, 1, 64, 65, 200, len(whole) - 1)]
+    checkpoint = replace(half, path=tmp_path / "state.pt")
+    for content in (*flipped(whole, 150), *lesser, whole + b"0"):
+        checkpoint.path.write_bytes(content)
+        with pytest.raises(ValueError, match="digest does not match"):
+            checkpoint._read()
+    refused(checkpoint, fresh, capsys)
+
+
+def test_the_state_of_another_training_is_not_taken_up(half, fresh, tmp_path, capsys):
+    """Of another seed, say: all shapes would fit."""
+    other = replace(half, path=tmp_path / "other.pt", key="other")
+    other.path.write_bytes(half.path.read_bytes())
+    assert "of another training" in refused(other, fresh, capsys)
+
+
+def forge(checkpoint, change, place):
+    """The checkpoint with another content, and the digest of that."""
+    state = change(copy.deepcopy(checkpoint._read()))
+    head, about, _ = checkpoint.path.read_bytes().split(b"\n", 2)
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    rest = about + b"\n" + stream.getvalue()
+    place.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    return replace(checkpoint, path=place)
+
+
+def put(*where, value):
+    """A change of one place in a checkpoint's content; a function gets what was there."""
+
+    def change(state):
+        held = state
+        for name in where[:-1]:
+            held = held[name]
+        held[where[-1]] = value(held[where[-1]]) if callable(value) else value
+        return state
+
+    return change
+
+
+MOMENT = ("learners", 1, "optimizer", 0)
+FORGED = {
+    "no dictionary": lambda state: [state],
+    "another key": lambda state: state | {"more": 1},
+    "one learner": put("learners", value=lambda held: held[:1]),
+    "odd learner": put("learners", 0, value=None),
+    "epoch as text": put("epoch", value="4"),
+    "epoch as truth": put("epoch", value=True),
+    "epoch 0": put("epoch", value=0),
+    "epoch beyond": put("epoch", value=4),
+    "step below 0": put("step", value=-1),
+    "step beyond": put("step", value=7),
+    "step as float": put("step", value=1.0),
+    "long moment": put(*MOMENT, "exp_avg", value=torch.zeros(10**6)),
+    "short moment": put(*MOMENT, "exp_avg_sq", value=torch.zeros(1)),
+    "double moment": put(*MOMENT, "exp_avg", value=lambda x: x.double()),
+    "sparse moment": put(*MOMENT, "exp_avg", value=lambda x: x.to_sparse()),
+    "moment without content": put(*MOMENT, "exp_avg", value=lambda x: x.to("meta")),
+    "list as moment": put(*MOMENT, "exp_avg", value=lambda x: x.tolist()),
+    "no moment": lambda state: (state["learners"][1]["optimizer"][0].pop("exp_avg"), state)[1],
+    "another parameter": lambda state: (state["learners"][1]["optimizer"].update({99: {}}), state)[
+        1
+    ],
+    "steps of a vector": put(*MOMENT, "step", value=torch.ones(3)),
+    "steps nan": put(*MOMENT, "step", value=torch.tensor(torch.nan)),
+    "steps below 1": put(*MOMENT, "step", value=torch.tensor(-1.0)),
+    "steps without end": put(*MOMENT, "step", value=torch.tensor(1e30)),
+    "weights of another model": put("learners", 0, "model", value={"w": torch.zeros(3)}),
+    "no weights": put("learners", 0, "model", value=None),
+    "adapter": put("learners", 1, "loss", value={}),
+    "random state cut": put("learners", 1, "shuffle", value=lambda x: x[:100]),
+    "random state gone": put("learners", 1, "shuffle", value=None),
+    "random state as text": put("learners", 1, "shuffle", value="x"),
+    "random state of ones": put("learners", 1, "shuffle", value=torch.ones_like),
+    "sums of another length": put("learners", 0, "_sums", value=torch.zeros(99)),
+    "counts of a vector": put("learners", 0, "_seen", value=torch.ones(3)),
+    "counts below 0": put("learners", 0, "_seen", value=torch.tensor(-1)),
+    "sums as text": put("learners", 0, "_sums", value="x"),
+    "history nan": put("learners", 0, "history", 0, "total", value=float("nan")),
+    "history as text": put("learners", 0, "history", value="x"),
+    "history of numbers": put("learners", 0, "history", value=["x"]),
+    "seconds": put("learners", 0, "seconds", value="1"),
+    "seconds below 0": put("learners", 0, "seconds", value=-1.0),
+    "batches": put("learners", 0, "batches", value=3.5),
+    "batches below 0": put("learners", 0, "batches", value=-3),
+    "names": put("learners", 0, "_names", value=lambda names: (1, *names[1:])),
+    "failure": put("learners", 0, "failure", value=3),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, kind):
+    """A digest says that nothing was damaged, not that nobody made it up."""
+    forged = forge(half, FORGED[kind], tmp_path / "state.pt")
+    assert "no state of" in refused(forged, fresh, capsys)
+
+
+def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
+    """The fused optimiser writes to as many places as a parameter has numbers."""
+    wide = put(*MOMENT, "exp_avg", value=lambda x: torch.zeros(1).expand(x.shape))
+    forged = forge(half, wide, tmp_path / "state.pt")
+    some = learners(benchmark, teacher, ("kd", "shuffled"))
+    assert forged.restore(some) == (2, 2)
+    for parameter, held in some[1].optimizer.state.items():
+        assert held["exp_avg"].stride() == parameter.stride()
+
+
+def test_a_file_that_would_run_code_is_not_loaded(half, fresh, tmp_path, capsys):
+    class Bad:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    forged = forge(half, lambda state: state | {"epoch": Bad()}, tmp_path / "state.pt")
+    refused(forged, fresh, capsys)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
+    with refusing(half.path.name, code), pytest.raises(RecordError) as caught:
+        half.restore(fresh[0])
+    said = str(caught.value)
+    assert os.strerror(code) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert half.path.exists()
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind):
+    checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
+    NO_FILES[kind](checkpoint.path)
+    with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
+        checkpoint.restore(fresh[0])
+    Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
+    assert os.path.lexists(checkpoint.path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    checkpoint = Checkpoint(tmp_path / "file" / "state.pt")
+    with pytest.raises(RecordError, match="cannot be written"):
+        checkpoint.save(learners(benchmark, teacher, ("kd",)), 1, 1)
+
+
+def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
+    benchmark, teacher, tmp_path
+):
+    some, old = learners(benchmark, teacher, ("kd",)), (1, 1)
+    checkpoint = Checkpoint(tmp_path / "state.pt")
+    checkpoint.save(some, *old)
+    for after in count():
+        with disk_that_ends(after) as refused:
+            try:
+                checkpoint.save(some, 2, after)
+            except RecordError as error:
+                assert "cannot be written" in str(error)
+        assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+        found = checkpoint.restore(learners(benchmark, teacher, ("kd",)))
+        assert found == (old if refused else (2, after))
+        if not refused:
+            break
+    assert after > 5, "too few calls failed: the test proved little"
+
+
+def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teacher, tmp_path):
+    """A process killed between two records: what is missing then trains under another name."""
+    names = ("scratch", "kd"), ("kd",), ("rkd",)
+    all_, rest, other = (
+        Checkpoint.of(learners(benchmark, teacher, arms), "ab", tmp_path) for arms in names
+    )
+    for arms, checkpoint in zip(names, (all_, rest, other)):
+        checkpoint.save(learners(benchmark, teacher, arms), 1, 1)
+    (all_.path.parent / all_.records[0]).mkdir()
+    other.remove()
+    assert all_.path.exists() and rest.path.exists() and not other.path.exists()
+    (rest.path.parent / rest.records[0]).mkdir()
+    rest.remove()
+    assert not all_.path.exists() and not rest.path.exists()
+
+
+def test_other_runs_data_or_settings_have_another_checkpoint(benchmark, teacher, tmp_path):
+    def name(arms=("kd", "rkd"), data="ab", **changes):
+        some = learners(benchmark, teacher, arms, **changes)
+        return Checkpoint.of(some, data, tmp_path).path
+
+    names = [name(), name(("kd",)), name(data="cd"), name(learning_rate=0.1), name(seed=1)]
+    assert len(set(names)) == 5 and name() == names[0]
+    assert name(checkpoint_steps=7) == names[0]
+
+
+def test_only_what_changes_numbers_makes_another_checkpoint(benchmark, teacher, monkeypatch):
+    """An update of the system's kernel, or a patch of Python, discards nothing."""
+    some, here = learners(benchmark, teacher, ("kd",)), versions()
+
+    def key(**other):
+        monkeypatch.setattr("qrkd_lab.studies.checkpoint.versions", lambda: here | other)
+        return Checkpoint.of(some, "ab", Path()).key
+
+    assert key(platform="Linux-99", python="3.99.1") == key()
+    assert len({key(), key(torch="99"), key(cpu="other"), key(qrkd_lab="99")}) == 4
+
+
+def test_finished_runs_leave_no_checkpoint(tmp_path):
+    ql.compare("digits", ("kd",), 1, "smoke", runs_dir=tmp_path, progress=False, checkpoint_steps=1)
+    assert not list(tmp_path.rglob("*.pt*"))

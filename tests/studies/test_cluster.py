@@ -1,0 +1,241 @@
+"""Studies on a Dask cluster: the bits of a local one, whatever befalls the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import numpy as np
+import pytest
+from distributed import Client
+from PIL import Image
+
+import qrkd_lab as ql
+from qrkd_lab.studies.compare import StudyError
+from qrkd_lab.studies.parallel import ClusterError
+from qrkd_lab.studies.records import read_runs
+from tests.dask_cluster import SMALL, Cluster, wait_for
+from tests.hazards import FORKS, table
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and fork")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(autouse=True)
+def no_study_waits_for_ever():
+    """joblib waits without end for a job that Dask has given up, if nobody tells it."""
+
+    def end(*_):
+        raise TimeoutError("the study is waiting in vain")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("qrkd_lab.studies.cluster.PATIENCE", 3.0)
+    monkeypatch.setattr("qrkd_lab.studies.cluster.CONNECT", 2.0)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local")
+    return table(ql.compare("digits", ("scratch", "qrkd"), 3, runs_dir=folder, **SMALL))
+
+
+@pytest.fixture
+def beside():
+    """Something that goes on while a study runs; what fails there fails the test."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit
+
+
+def test_a_worker_killed_in_the_middle_changes_no_bit(cluster, undisturbed, tmp_path, beside):
+    cluster.have(3)
+    hold = cluster.order("hold-1")
+
+    def kill():
+        os.kill(cluster.held(1), signal.SIGKILL)
+        hold.unlink()
+
+    killing = beside(kill)
+    study = cluster.compare(tmp_path)
+    killing.result()
+    assert table(study) == table(read_runs(tmp_path)) == undisturbed
+    assert "9 trained" in study.notes[0]
+    assert not list((cluster.folder / "dask-scratch-space" / "qrkd_lab").iterdir())
+    again = cluster.compare(tmp_path)
+    assert "9 runs reused, 0 trained" in again.notes[0]
+
+
+def test_a_teacher_that_is_here_goes_along(cluster, undisturbed, tmp_path):
+    cluster.have(2)
+    ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, **SMALL)
+    finished = {run.name: run.finished for run in read_runs(tmp_path)}
+    study = cluster.compare(tmp_path, 1)
+    assert "2 runs reused, 1 trained" in study.notes[0]
+    assert table(study).items() <= undisturbed.items()
+    assert finished.items() <= {run.name: run.finished for run in study.runs}.items()
+
+
+def test_a_seed_that_kills_every_worker_is_named_and_the_others_are_kept(
+    cluster, undisturbed, tmp_path
+):
+    cluster.have(3)
+    cluster.order("die-2")
+    with pytest.raises(StudyError, match="seed 2: 2 workers died while they trained it") as caught:
+        cluster.compare(tmp_path, (0, 2))
+    assert len(caught.value.failures) == 1
+    kept = table(caught.value.study)
+    assert set(kept) == {"teacher seed 0", "scratch seed 0", "qrkd seed 0"}
+    assert kept.items() <= undisturbed.items()
+
+
+def study_until_interrupted(cluster_address, folder):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    options = SMALL | {"epochs": 10_000}
+    ql.compare("digits", ("scratch",), 1, runs_dir=folder, scheduler=cluster_address, **options)
+
+
+def test_ctrl_c_calls_the_jobs_off(cluster, tmp_path):
+    cluster.have(1)
+    hold = cluster.order("hold-0")
+    caller = FORKS.Process(target=study_until_interrupted, args=(cluster.address, tmp_path))
+    caller.start()
+    cluster.held(0)
+    hold.unlink()
+    os.kill(caller.pid, signal.SIGINT)
+    caller.join(30)
+    assert caller.exitcode == 1  # KeyboardInterrupt
+    with Client(cluster.address, set_as_default=False) as client:
+        wait_for(lambda: not any(client.run(lambda dask_worker: dask_worker.state.tasks).values()))
+
+
+def test_work_goes_to_workers_that_come_late(cluster, undisturbed, tmp_path, beside):
+    cluster.have(1)
+    first, second = cluster.order("hold-0"), cluster.order("hold-1")
+
+    def help_late():
+        os.kill(cluster.held(0), signal.SIGKILL)  # nobody is left, and seed 0 has nobody to go to
+        cluster.workers[0].join()
+        (cluster.orders / "held-0").unlink()
+        cluster.start()
+        cluster.held(0)
+        cluster.start()  # while the other is busy
+        cluster.held(1)
+        second.unlink()
+        wait_for(lambda: {run.settings["seed"] for run in read_runs(tmp_path)} == {1, 2})
+        first.unlink()
+
+    helping = beside(help_late)
+    study = cluster.compare(tmp_path)
+    helping.result()
+    assert table(study) == undisturbed
+
+
+def images(folder, shade):
+    """A small data set of one's own."""
+    for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
+        place = folder / "mine" / part / name
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    return str(folder)
+
+
+def test_workers_that_cannot_do_it_are_named_and_get_nothing(
+    cluster, tmp_path, monkeypatch, capsys, impatient
+):
+    cluster.have(0)
+    monkeypatch.setattr("qrkd_lab.data.images._cache_folder", lambda: tmp_path / "cache")
+    home, other = images(tmp_path / "home", 50), images(tmp_path / "other", 90)
+    monkeypatch.setenv("HOME", home)
+    cluster.start({"torch": "2.9.1", "python": "3.9.1"}, HOME=home)
+    cluster.start(HOME=other)
+    cluster.start(HOME=str(tmp_path))
+    cluster.wait_for_workers(3)
+    options = {
+        "benchmark": "~/mine", "arms": ("scratch",), "train_size": 12, "validation_size": 4,
+        "scale": "smoke", "progress": True,
+    }  # fmt: skip
+    with pytest.raises(ClusterError, match="can do these jobs") as caught:
+        cluster.compare(tmp_path / "runs", **options)
+    said = str(caught.value)
+    ours = ql.runs.versions()["torch"].partition("+")[0]
+    assert f"torch 2.9.1, here {ours}; python 3.9, here " in said
+    assert "it holds other data of ~/mine: sha256" in said
+    assert "unknown benchmark '~/mine'" in said
+    assert said.count("worker tcp://") == 3
+    assert capsys.readouterr().err.count("gets no job: ") == 3
+    cluster.start(HOME=home)
+    cluster.wait_for_workers(4)
+    study = cluster.compare(tmp_path / "runs", **options)
+    assert "6 trained" in study.notes[0]
+
+
+def test_no_worker_and_no_scheduler_are_said(cluster, tmp_path, impatient, monkeypatch):
+    cluster.have(0)
+    with pytest.raises(ClusterError, match=f"no worker at {cluster.address}. Start some"):
+        cluster.compare(tmp_path)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("QRKD_SCHEDULER", f"tcp://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(ClusterError, match="no Dask scheduler answers at tcp://127.0.0.1"):
+            ql.compare("digits", seeds=1, runs_dir=tmp_path, **SMALL)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ClusterError, match="pip install"):
+        ql.compare("digits", seeds=1, runs_dir=tmp_path, **SMALL)
+    assert not read_runs(tmp_path)
+
+
+def test_a_study_that_is_recorded_needs_no_scheduler(tmp_path):
+    ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, **SMALL)
+    gone = "tcp://127.0.0.1:9"
+    study = ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, scheduler=gone, **SMALL)
+    assert "2 runs reused, 0 trained" in study.notes[0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_scheduler_that_is_lost_is_named_once(workers, tmp_path, beside, monkeypatch):
+    monkeypatch.setattr("qrkd_lab.studies.cluster.CONNECT", 2.0)
+    cluster = Cluster(tmp_path)
+
+    def callers(dask_scheduler):
+        return sum(name.startswith("Client-") for name in dask_scheduler.clients)
+
+    def lose():
+        if workers:
+            cluster.held(0)
+        else:
+            with Client(cluster.address, set_as_default=False) as client:
+                wait_for(lambda: client.run_on_scheduler(callers) > 1)
+        cluster.scheduler.kill()
+
+    try:
+        cluster.have(workers)
+        cluster.order("hold-0")
+        losing = beside(lose)
+        with pytest.raises(ClusterError, match=f"{cluster.address} does not answer any more"):
+            cluster.compare(tmp_path / "runs", 2)
+        losing.result()
+    finally:
+        cluster.close()
+
+
+def test_an_address_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected an address like tcp://host:8786, got 'host'"):
+        ql.compare("digits", seeds=1, runs_dir=tmp_path, scheduler="host", **SMALL)

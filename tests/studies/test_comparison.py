@@ -1,0 +1,275 @@
+"""Studies: reused, resumed, independent of the number of jobs, honest about failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pooch
+import pytest
+from PIL import Image
+
+import qrkd_lab as ql
+from qrkd_lab.cli import main
+from qrkd_lab.studies.compare import StudyError
+from qrkd_lab.studies.group import run_seed
+from qrkd_lab.studies.provenance import reproduce
+from qrkd_lab.studies.records import read_runs
+
+SMALL = {
+    "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
+}  # fmt: skip
+
+
+def table(study) -> dict:
+    """What must not depend on how a study came about: every run's metrics and history."""
+    return {run.name: (dict(run.metrics), list(run.history)) for run in study.runs}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return ql.compare("digits", seeds=3, runs_dir=tmp_path_factory.mktemp("runs"), **SMALL)
+
+
+def test_a_study_has_a_row_a_run_and_a_paired_table(undisturbed):
+    assert len(undisturbed.results) == 3 * 5  # the teacher is an arm of the table
+    summary = undisturbed.summary()
+    assert list(summary.frame.index) == ["teacher", "scratch", "kd", "rkd", "qrkd"]
+    by_hand = undisturbed.results.pivot(index="seed", columns="arm", values="test_accuracy")
+    expected = (by_hand["qrkd"] - by_hand["rkd"]).mean()
+    assert summary.frame.loc["qrkd", "difference"] == pytest.approx(expected)
+
+
+def test_runs_that_exist_are_reused_and_it_says_so(undisturbed):
+    root = undisturbed.runs[0].path.parents[2]
+    again = ql.compare("digits", seeds=3, runs_dir=root, **SMALL)
+    assert "15 runs reused, 0 trained" in again.notes[0]
+    assert table(again) == table(undisturbed)
+    more = ql.compare("digits", seeds=4, runs_dir=root, **SMALL)
+    assert "15 runs reused, 5 trained" in more.notes[0]
+
+
+def test_a_kernel_setting_makes_new_qrkd_runs_only(undisturbed):
+    root = undisturbed.runs[0].path.parents[2]
+    other = ql.compare("digits", seeds=1, runs_dir=root, **SMALL, bandwidth=0.5)
+    assert "4 runs reused, 1 trained" in other.notes[0]
+
+
+def test_what_only_other_arms_cannot_have_is_no_reason_to_refuse(tmp_path):
+    options = SMALL | {"batch_size": 2, "train_size": 20, "angle_weight": 0.0}
+    study = ql.compare("digits", ["scratch"], 1, runs_dir=tmp_path, **options)
+    run = study.runs[-1]
+    assert run.settings["batch_size"] == 2 and run.settings["arm"] == "scratch"
+    assert ql.benchmark_of(run).settings.batch_size == 2
+    assert "batch_size=2" in reproduce(run).python
+
+
+def test_what_an_arm_cannot_have_is_said_before_anything_is_loaded(tmp_path, monkeypatch):
+    def load(*args, **options):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("qrkd_lab.studies.compare.load_benchmark", load)
+    for call, arms in ((ql.compare, ["scratch", "rkd"]), (ql.tune, ["rbf"])):
+        with pytest.raises(ValueError, match="angle term compares 3 samples"):
+            call("digits", arms, 1, runs_dir=tmp_path, **SMALL | {"batch_size": 2})
+        with pytest.raises(ValueError, match="arm 'rbf' would equal 'qrkd'"):
+            call("digits", ["rbf"], 1, runs_dir=tmp_path, kernel="rbf", **SMALL)
+    for name in ("arm", "seed"):
+        for call in (ql.compare, ql.tune):
+            with pytest.raises(ValueError, match=f"{name} is not set as a setting"):
+                call("digits", ["rbf"], 1, runs_dir=tmp_path, **SMALL, **{name: 1})
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_arm_added_later_is_the_same_as_together(undisturbed, tmp_path):
+    ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
+    later = ql.compare("digits", ("scratch", "qrkd"), seeds=1, runs_dir=tmp_path, **SMALL)
+    whole = table(undisturbed)
+    assert table(later)["qrkd seed 0"] == whole["qrkd seed 0"]
+
+
+def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "qrkd_lab", "compare", "digits", "--seeds", "200"]
+    options = ["--scale", "smoke", "--runs-dir", str(tmp_path), "--set", "train_size=128"]
+    # A test run in the background ignores Ctrl-C and hands that down; this process must not.
+    process = subprocess.Popen(
+        [*command, *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not read_runs(tmp_path):  # a record.json in a hidden folder is not one yet
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "same command goes on" in said and "Traceback" not in said
+    assert read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["qrkd_lab.cli._parser", "qrkd_lab.doctor.main"])
+def test_ctrl_c_is_one_line_whenever_it_comes(place, monkeypatch, capsys):
+    """Also while the commands are imported."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    assert main(["doctor"]) == 130
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_failing_arm_is_named_and_the_others_are_kept(tmp_path):
+    with pytest.raises(StudyError, match="diverged") as caught:
+        ql.compare(
+            "digits", ("scratch", "kd"), seeds=1, runs_dir=tmp_path, learning_rate=1e30, **SMALL
+        )
+    assert caught.value.failures
+    assert "will be reused" in str(caught.value)
+
+
+def test_one_diverging_arm_leaves_the_others_alone(undisturbed, tmp_path):
+    with pytest.raises(StudyError, match="rkd seed 0 diverged") as caught:
+        ql.compare(
+            "digits", ("scratch", "rkd"), seeds=1, runs_dir=tmp_path, kd_weight=3e38, **SMALL
+        )
+    kept = table(caught.value.study)
+    assert set(kept) == {"teacher seed 0", "scratch seed 0"}
+    assert kept["scratch seed 0"] == table(undisturbed)["scratch seed 0"]
+
+
+def test_what_another_process_recorded_meanwhile_is_taken(undisturbed, tmp_path):
+    b = ql.load_benchmark("digits", **{k: v for k, v in SMALL.items() if k != "progress"})
+    missing = [b.settings.replace(arm=arm) for arm in ("teacher", "kd")]
+    first = [run.name for run in run_seed(b, missing, tmp_path, show=False)]
+    finished = {run.name: run.finished for run in read_runs(tmp_path)}
+    again = list(run_seed(b, missing, tmp_path, show=False))
+    assert [run.name for run in again] == first == ["teacher seed 0", "kd seed 0"]
+    assert {run.name: run.finished for run in again} == finished
+
+
+def test_numpy_numbers_and_lists_are_taken_as_meant(undisturbed, tmp_path):
+    study = ql.compare(
+        "digits", ("scratch",), np.arange(2), runs_dir=tmp_path, **SMALL,
+        epochs=np.int64(1), student_widths=[5, 2, 31],
+    )  # fmt: skip
+    assert table(study)["scratch seed 1"] == table(undisturbed)["scratch seed 1"]
+
+
+def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
+    monkeypatch.setattr("qrkd_lab.data.images._cache_folder", lambda: tmp_path / "cache")
+    options = {
+        "runs_dir": tmp_path / "runs", "scale": "smoke", "validation_size": 4, "train_size": 12,
+        "progress": False,
+    }  # fmt: skip
+    seen = []
+    for shade in (50, 90):
+        for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
+            place = tmp_path / "mine" / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
+            Image.fromarray(pixels).save(place / f"{i}.png")
+        study = ql.compare(str(tmp_path / "mine"), ("scratch",), 1, **options)
+        seen.append(study.runs[0].data["sha256"])
+    assert seen[0] != seen[1]
+
+
+def test_compare_stays_a_function_whatever_was_imported():
+    import qrkd_lab.studies.compare  # noqa: F401
+
+    assert callable(ql.compare)
+
+
+def test_a_record_holds_all_that_a_sceptic_asks_for(undisturbed):
+    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
+    assert run.settings["feature_map"] == "zz" and run.settings["qubits"] == 2
+    assert run.data["source"] and len(run.data["sha256"]) == 64
+    assert run.data["train"] == 128 and run.data["test"] == 400
+    assert {"qrkd_lab", "torch", "pennylane", "python"} <= set(run.versions)
+    assert run.parameters == sum(weight.numel() for weight in run.weights().values())
+    assert {"test_accuracy", "test_agreement", "test_kl", "train_accuracy"} <= set(run.metrics)
+
+
+def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
+    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
+    b = ql.load_benchmark("digits", "smoke", train_size=128, validation_size=100)
+    student = b.student(99)
+    student.load_state_dict(run.weights())
+    measured = b.score([student], b.test)[0]["accuracy"]
+    assert measured == run.metrics["test_accuracy"]
+
+
+def test_saving_writes_table_and_figures(undisturbed, tmp_path):
+    folder = undisturbed.save(tmp_path / "out")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png",
+    }  # fmt: skip
+    saved = pd.read_csv(folder / "results.csv")
+    assert len(saved) == len(undisturbed.runs)
+    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"benchmark": "mnits"}, "unknown benchmark 'mnits'; choose from digits, mnist"),
+        ({"arms": ("rkd", "qkrd")}, "unknown arm 'qkrd'"),
+        ({"arms": ()}, "at least one"),
+        ({"scale": "desktop"}, "choose from smoke, laptop, paper"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"seeds": (-1,)}, "seeds"),
+        ({"device": "tpu"}, "device"),
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+        ({"kernel_weight": 0.0}, "leave the arm out"),
+        ({"seed": 7}, "seed is not set as a setting"),
+        ({"arm": "kd"}, "arm is not set as a setting"),
+        ({"jobs": 0}, "jobs"),
+        ({"batch_size": 2}, "angle term compares 3 samples"),
+        ({"arms": ("qrkd",), "train_size": 2}, "angle term compares 3 samples"),
+        (
+            {"arms": ("qrkd",), "encoder": "truncate", "qubits": 6, "student_widths": (5, 2, 4)},
+            "fewer than",
+        ),
+        ({"arms": ("rbf",), "qubits": 0}, "qubits"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_computed(options, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        ql.compare(**{"benchmark": "digits", "runs_dir": tmp_path, **SMALL, **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_missing_data_is_named_with_its_place(name, tmp_path, monkeypatch):
+    def offline(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    with pytest.raises(ql.DataError, match=str(tmp_path)):
+        ql.compare(name, seeds=1, runs_dir=tmp_path / "runs", data_dir=tmp_path, **SMALL)
+
+
+needs_data = pytest.mark.skipif(
+    "QRKD_DATA_DIR" not in os.environ, reason="real images: set QRKD_DATA_DIR to their folder"
+)
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_real_images_train_above_chance(name, tmp_path):
+    study = ql.compare(
+        name, ("rkd", "qrkd"), 1, "smoke", runs_dir=tmp_path, train_size=1500, epochs=2,
+        teacher_epochs=2, progress=False,
+    )  # fmt: skip
+    assert (study.results["test_accuracy"] > 0.12).all()
+    assert study.runs[0].data["sha256"]

@@ -1,0 +1,582 @@
+"""Language benchmarks: every token scored once, padding nowhere, models that others can use."""
+
+from __future__ import annotations
+
+import ast
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import qrkd_lab as ql
+from qrkd_lab.data import DataError, TextData, Tokens
+from qrkd_lab.data.text import encode, train_tokenizer
+from qrkd_lab.losses import DistillationLoss, TeacherBatch
+from qrkd_lab.models.gpt2 import build_gpt2
+from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
+from qrkd_lab.studies.settings import ARMS, TEACHER
+from qrkd_lab.train import make_learner, one_thread, teacher_learner, train
+
+CPU = torch.device("cpu")
+WORDS = "the cat sat on a mat and saw two small green birds near that old house by day".split()
+
+
+def lines(count: int, seed: int) -> list[str]:
+    """Sentences with some order in them: each word suggests the next."""
+    rng, text = np.random.default_rng(seed), []
+    for _ in range(count):
+        at = rng.integers(len(WORDS))
+        words = []
+        for _ in range(rng.integers(3, 12)):
+            words.append(WORDS[at])
+            at = (at + rng.integers(1, 3)) % len(WORDS)
+        text.append(" ".join(words) + "\n")
+    return text
+
+
+def corpus(labels: bool = False) -> TextData:
+    text = {part: lines(n, s) for s, (part, n) in enumerate(PARTS.items())}
+    tokenizer = train_tokenizer(text["train"], 280)
+    end = tokenizer.eos_token_id if labels else None
+    parts = {
+        part: encode(
+            said, tokenizer, end, np.array([len(t) > 35 for t in said], int) if labels else None
+        )
+        for part, said in text.items()
+    }
+    classes = ("short", "long") if labels else ()
+    return TextData("toy", "made here", "ab", tokenizer, **parts, classes=classes)
+
+
+PARTS = {"train": 400, "validation": 40, "test": 40}
+SMALL = {"sequence_length": 16, "tap_tokens": 24, "qubits": 3, "epoch_size": 48, "batch_size": 8}
+
+
+def make(kind=LanguageBenchmark, **changes) -> LanguageBenchmark:
+    sentiment = kind is SentimentBenchmark
+    name = "imdb-sentiment" if sentiment else "ptb"
+    settings = ql.benchmarks.benchmark_settings(
+        name, "smoke", train_size=None, validation_size=None, test_size=None, **SMALL | changes
+    )
+    data = corpus(sentiment)
+    return kind(settings, data, CPU, len(data.tokenizer))
+
+
+@pytest.fixture(scope="module")
+def text():
+    return make()
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    return make(SentimentBenchmark)
+
+
+@pytest.fixture(scope="module")
+def teacher(text):
+    learner = teacher_learner(text, text.settings.replace(arm=TEACHER))
+    with one_thread(CPU):
+        list(train(text, [learner], 2, show=False))
+    return learner.model.eval()
+
+
+# --- perplexity
+
+
+@torch.no_grad()
+def straightforward(model, ids: list[int], first: int, length: int, stride: int) -> list[float]:
+    """-log p of each token, one at a time, from the definition of the windows."""
+    context, found = [first, *ids], []
+    begin = 0
+    for place, token in enumerate(ids):
+        while place >= begin + length:  # the window that ends here begins a stride later
+            begin = min(begin + stride, len(ids) - length)
+        logits = model(torch.tensor([context[begin : place + 1]])).logits[0, -1]
+        found.append(-logits.log_softmax(0)[token].item())
+    return found
+
+
+def test_the_perplexity_of_a_tiny_model_equals_a_straightforward_evaluation(text, teacher):
+    part = text.test.first(9)
+    (numbers,) = text.score([teacher], part)
+    end = text.data.tokenizer.eos_token_id
+    losses = straightforward(teacher, part.ids.tolist(), end, 16, 8)
+    assert len(losses) == len(part)
+    assert numbers["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-5)
+    written = "".join(lines(40, 2)[:9])
+    words = len(written.split()) + 9
+    assert numbers["word_perplexity"] == pytest.approx(math.exp(sum(losses) / words), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 17, 23, 24, 25, 100])
+def test_every_token_is_scored_once_and_in_order(text, count):
+    part = text.test
+    part = Tokens(part.ids[:count], np.array([count]), np.array([count]))
+    targets = torch.cat([targets for _, targets in text.passes(part)])
+    assert targets.tolist() == part.ids.tolist()
+
+
+def test_windows_leave_half_their_length_as_context():
+    begins, new = windows(100, 16, 8)
+    assert new.sum() == 100 and (new[1:] <= 8).all() and new[0] == 16
+    assert (np.diff(begins) <= 8).all() and begins[-1] + 16 == 100
+
+
+def test_a_trained_model_beats_the_uniform_guess(text, teacher):
+    fresh, trained = text.score([text.teacher(0), teacher], text.test, teacher)
+    vocabulary = len(text.data.tokenizer)
+    assert (
+        trained["perplexity"] < 0.5 * fresh["perplexity"] and fresh["perplexity"] > vocabulary / 2
+    )
+    assert trained["agreement"] == 1.0 and trained["kl"] == 0.0 < fresh["kl"]
+
+
+# --- batches
+
+
+def test_targets_are_the_next_tokens(text):
+    for inputs, targets in text.batches(0, 1, 8):
+        follows = targets.view(len(inputs.tokens), -1)
+        assert torch.equal(inputs.tokens[:, 1:], follows[:, :-1])
+    assert inputs.lengths is None and len(inputs.tapped) == 24
+
+
+def test_an_epoch_has_its_size_and_its_own_order(text):
+    first = [inputs.tokens for inputs, _ in text.batches(0, 1, 8)]
+    assert sum(map(len, first)) == 48 and len(first) == text.steps(8) == 6
+    again, other = next(text.batches(0, 1, 8))[0], next(text.batches(0, 2, 8))[0]
+    assert torch.equal(first[0], again.tokens) and not torch.equal(first[0], other.tokens)
+
+
+@pytest.mark.parametrize("how", ["mean", "last", "tokens"])
+def test_padding_enters_no_loss_and_no_pool(reviews, how):
+    """The same reviews padded further, with any token, give the same logits and features."""
+    b = replace(reviews, settings=reviews.settings.replace(tap=how, tap_tokens=24))
+    model = b.student(0).eval()
+    inputs, _ = next(b.batches(0, 1, 8))
+    assert (inputs.lengths < inputs.tokens.shape[1]).any()
+    said = b.outputs(model, inputs)
+    for other in (3, 7):
+        real = torch.arange(inputs.tokens.shape[1]) < inputs.lengths[:, None]
+        changed = inputs._replace(tokens=torch.where(real, inputs.tokens, other))
+        for mine, theirs in zip(said, b.outputs(model, changed)):
+            assert torch.equal(mine, theirs)
+
+
+def test_pools_are_those_of_each_review_alone(reviews):
+    model = reviews.student(0).eval()
+    inputs, _ = next(reviews.batches(0, 1, 8))
+    for how in ("mean", "last"):
+        b = replace(reviews, settings=reviews.settings.replace(tap=how))
+        together = b.outputs(model, inputs)
+        for i, length in enumerate(inputs.lengths.tolist()):
+            alone = Sequences(inputs.tokens[i : i + 1, :length], torch.tensor([length]))
+            single = b.outputs(model, alone)
+            torch.testing.assert_close(together.features[i], single.features[0])
+            torch.testing.assert_close(together.logits[i], single.logits[0])
+
+
+def test_tapped_positions_are_of_real_tokens(reviews):
+    b = replace(reviews, settings=reviews.settings.replace(tap="tokens", tap_tokens=24))
+    inputs, _ = next(b.batches(0, 1, 8))
+    t = inputs.tokens.shape[1]
+    assert (inputs.tapped % t < inputs.lengths[inputs.tapped // t]).all()
+    assert len(inputs.tapped.unique()) == 24
+
+
+def test_reviews_are_scored_once_each(reviews):
+    labels = torch.cat([targets for _, targets in reviews.passes(reviews.test)])
+    assert labels.tolist() == reviews.test.labels.tolist()
+    (numbers,) = reviews.score([reviews.student(0)], reviews.test)
+    assert set(numbers) == {"accuracy"}
+
+
+# --- distillation
+
+
+def test_a_student_with_the_teachers_weights_has_no_kd_and_no_relation_loss(text, teacher):
+    inputs, targets = next(text.batches(0, 1, 8))
+    said = text.outputs(teacher, inputs)
+    relation = ql.KernelRelation(
+        ql.FidelityKernel("zz", qubits=3), ql.Encoder(64, 64, 3, kind="projection")
+    )
+    loss = DistillationLoss(kd=1.0, distance=1.0, angle=1.0, kernel=(relation, 1.0))
+    _, terms = loss(said, TeacherBatch(text.outputs(teacher, inputs)), targets)
+    assert terms["task"] > 0
+    assert {n: v.item() for n, v in terms.items() if n != "task"} == dict.fromkeys(
+        ("kd", "distance", "angle", "kernel"), 0.0
+    )
+
+
+def test_kd_with_weight_0_is_scratch_bit_for_bit(text, teacher):
+    scratch = make_learner(text, text.settings.replace(arm="scratch"), teacher)
+    zero = make_learner(text, text.settings.replace(arm="kd"), teacher)
+    zero.loss.weights["kd"] = 0.0
+    with one_thread(CPU):
+        list(train(text, [scratch, zero], 1, teacher, show=False))
+    for name, weight in scratch.model.state_dict().items():
+        assert torch.equal(weight, zero.model.state_dict()[name]), name
+
+
+@pytest.fixture(scope="module")
+def together(text, teacher):
+    return trained(text, teacher, ("scratch", "kd", "rkd", "qrkd", "shuffled"))
+
+
+def trained(text, teacher, arms, **changes):
+    learners = [
+        make_learner(text, text.settings.replace(arm=arm, **changes), teacher) for arm in arms
+    ]
+    with one_thread(CPU):
+        list(train(text, learners, 1, teacher, show=False))
+    return {one.settings.arm: one for one in learners}
+
+
+@pytest.mark.parametrize("arm", ["scratch", "kd", "qrkd", "shuffled"])
+def test_an_arm_is_the_same_alone_as_beside_others(text, teacher, together, arm):
+    alone = trained(text, teacher, [arm])[arm]
+    assert alone.history == together[arm].history
+    for name, weight in alone.model.state_dict().items():
+        assert torch.equal(weight, together[arm].model.state_dict()[name]), name
+
+
+def test_with_dropout_an_arm_is_still_the_same_alone_as_beside_others():
+    b = make(dropout=0.3)
+    teacher = b.teacher(0).eval()
+    alone, beside = trained(b, teacher, ["kd"]), trained(b, teacher, ["scratch", "rkd", "kd"])
+    assert alone["kd"].history == beside["kd"].history
+    without = trained(make(dropout=0.0), make(dropout=0.0).teacher(0).eval(), ["kd"])
+    assert without["kd"].history != alone["kd"].history
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_trains_on_reviews(reviews, arm):
+    learner = trained(reviews, reviews.teacher(0).eval(), [arm])[arm]
+    assert learner.failure is None and 0 <= learner.history[-1]["validation_accuracy"] <= 1
+
+
+def test_histories_hold_every_term_and_perplexities(together):
+    assert set(together["qrkd"].history[0]) == {
+        "epoch", "total", "task", "kd", "distance", "angle", "kernel", "train_accuracy",
+        "validation_perplexity", "validation_word_perplexity", "validation_accuracy",
+        "validation_agreement", "validation_kl",
+    }  # fmt: skip
+
+
+def test_accumulated_batches_move_the_optimiser_once(text, teacher):
+    learner = trained(text, teacher, ["kd"], accumulation=4)["kd"]
+    steps = {int(state["step"]) for state in learner.optimizer.state.values()}
+    assert steps == {2} == {learner.updates}  # six batches: four, and the two that are left
+
+
+def test_the_cosine_schedule_warms_up_and_ends_near_nothing(text, teacher):
+    learner = make_learner(text, text.settings.replace(arm="kd", epochs=50), teacher)
+    rates = []
+    for done in range(1, learner.updates + 1):
+        learner.batches = done
+        rates.append(learner.learning_rate / learner.settings.learning_rate)
+    assert rates[0] == pytest.approx(1 / 9) and max(rates) == 1.0 == rates[9]
+    assert rates[-1] < 1e-3 and rates == rates[:9] + sorted(rates[9:], reverse=True)
+
+
+def test_a_clipped_gradient_has_the_norm_asked_for(text, teacher, monkeypatch):
+    learner = make_learner(text, text.settings.replace(arm="scratch", clip_norm=0.01), teacher)
+    norms = []
+    step = learner.optimizer.step
+
+    def seen():
+        norms.append(math.sqrt(sum(p.grad.square().sum() for p in learner.model.parameters())))
+        return step()
+
+    monkeypatch.setattr(learner.optimizer, "step", seen)
+    learner.step(text, *next(text.batches(0, 1, 8)), None)
+    assert norms == [pytest.approx(0.01, rel=1e-3)]
+
+
+def test_bfloat16_is_used_where_it_is_asked_for(text):
+    half = replace(text, settings=text.settings.replace(precision="bfloat16"))
+    inputs, _ = next(text.batches(0, 1, 8))
+    model = text.student(0)
+    exact, rounded = text.outputs(model, inputs), half.outputs(model, inputs)
+    assert rounded.logits.dtype == rounded.features.dtype == torch.float32
+    assert 0 < (exact.logits - rounded.logits).abs().max() < 0.05
+
+
+# --- models
+
+
+def test_the_sizes_of_laptop_models_are_as_documented(text):
+    s = ql.benchmarks.benchmark_settings("ptb", "laptop")
+    args = (s.sequence_length, 0.0, s.vocabulary)
+    teacher = build_gpt2(text.data.tokenizer, s.teacher_layers, s.teacher_width, *args)
+    student = build_gpt2(text.data.tokenizer, s.student_layers, s.student_width, *args)
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (teacher, student)]
+    assert sizes == [3_700_224, 235_264]
+
+
+@pytest.fixture
+def folder(tmp_path, text):
+    """A tiny GPT-2 with its tokenizer, as anybody might bring one."""
+    model = build_gpt2(text.data.tokenizer, 1, 64, 32)
+    model.save_pretrained(tmp_path / "mine")
+    text.data.tokenizer.save_pretrained(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def own_corpus(root):
+    root.mkdir()
+    for name, (part, count) in zip(("train", "valid", "test"), PARTS.items()):
+        (root / f"{name}.txt").write_text("".join(lines(count, list(PARTS).index(part))))
+    return root
+
+
+@pytest.fixture
+def ptb(tmp_path, monkeypatch):
+    """A corpus in Penn Treebank's layout, and a cache of its own."""
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
+    home = tmp_path / "data" / "ptb"
+    home.mkdir(parents=True)
+    monkeypatch.setattr("qrkd_lab.data.text.fetch", lambda *a, **k: None)
+    for i, (name, count) in enumerate(zip(("train", "valid", "test"), PARTS.values())):
+        (home / f"ptb.{name}.txt").write_text("".join(lines(count, i)))
+    return tmp_path / "data"
+
+
+FAST = {
+    "vocabulary": 280, "train_size": None, "validation_size": 300, "test_size": 300,
+    "epoch_size": 32,
+}  # fmt: skip
+
+
+def test_a_study_of_text_is_recorded_and_reused(ptb, tmp_path):
+    def study():
+        return ql.compare("ptb", seeds=3, scale="smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+                          progress=False, **FAST)  # fmt: skip
+
+    found = study()
+    assert found.runs[0].metric == {"name": "test_perplexity", "higher_is_better": False}
+    frame = found.summary().frame
+    assert list(frame.index) == ["teacher", "scratch", "kd", "rkd", "qrkd"]
+    assert (frame["mean"] > 1).all() and (frame["word_perplexity"] > frame["mean"]).all()
+    assert "perplexity" in found.plot().alt and "per word" in str(found)
+    written = found.save(tmp_path / "out")
+    assert (written / "learning_curves.png").stat().st_size > 10_000
+    assert "15 runs reused, 0 trained" in study().notes[0]
+
+
+def test_a_folder_of_text_is_a_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
+    folder = str(own_corpus(tmp_path / "my poems"))
+
+    def study():
+        return ql.compare(folder, ("scratch", "rkd"), 1, "smoke", runs_dir=tmp_path / "runs",
+                          progress=False, **FAST)  # fmt: skip
+
+    found = study()
+    assert len(found.runs) == 3 and found.runs[0].metric["name"] == "test_perplexity"
+    assert "/" not in found.runs[0].settings["benchmark"]
+    assert study().runs == found.runs
+
+
+def test_a_checkpoint_of_ones_own_is_the_teacher(ptb, folder, tmp_path):
+    study = ql.compare(
+        "ptb", ("kd",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs", progress=False,
+        **FAST | {"vocabulary": None}, teacher_model=str(folder),
+    )  # fmt: skip
+    teacher, student = study.runs
+    assert "teacher_layers" not in teacher.settings
+    assert teacher.settings["teacher_model"] == str(folder)
+    assert study.results["test_perplexity"].between(1, 400).all()
+
+
+def test_another_checkpoint_in_the_same_place_makes_other_runs(ptb, folder, tmp_path, text):
+    def study():
+        return ql.compare(
+            "ptb", ("random_teacher",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+            progress=False, **FAST | {"vocabulary": None}, teacher_model=str(folder), qubits=3,
+        )  # fmt: skip
+
+    first = study()
+    assert study().runs == first.runs
+    build_gpt2(text.data.tokenizer, 2, 64, 32).save_pretrained(folder)
+    assert not {run.key for run in study().runs} & {run.key for run in first.runs}
+
+
+def test_a_random_teacher_of_a_checkpoint_has_learnt_nothing(ptb, folder):
+    b = ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          **FAST | {"vocabulary": None})  # fmt: skip
+    given, a, again, other = (
+        one.transformer.wte.weight
+        for one in (b.teacher(0), *(b.untrained_teacher(seed) for seed in (0, 0, 1)))
+    )
+    assert torch.equal(a, again) and a.shape == given.shape
+    assert not torch.equal(a, given) and not torch.equal(a, other)
+
+
+def test_a_checkpoint_without_its_weights_is_refused(ptb, folder, text):
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    save_file({f"x.{n}": w for n, w in load_file(file).items()}, file, {"format": "pt"})
+    b = ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          **FAST | {"vocabulary": None})  # fmt: skip
+    with pytest.raises(DataError, match="they would be random"):
+        b.teacher(0)
+
+
+def test_an_exported_classifier_says_what_the_kit_says(tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    b = make(SentimentBenchmark, batch_size=4)
+    run = type("Run", (), {"settings": {"seed": 0, "arm": "kd"}})
+    object.__setattr__(b, "model", lambda run: b.student(0).eval())
+    out = b.export(run, tmp_path / "out")
+    theirs = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).eval()
+    inputs, _ = next(b.batches(0, 1, 4))
+    with torch.no_grad():
+        mine = b.outputs(b.student(0).eval(), inputs).logits
+        torch.testing.assert_close(theirs(inputs.tokens).logits, mine)
+    assert theirs.config.id2label == {0: "short", 1: "long"}
+    with pytest.raises(ValueError, match="exists: give a folder that is new or empty"):
+        b.export(run, tmp_path / "out")
+
+
+def test_settings_that_were_set_to_none_come_back_as_none(ptb, tmp_path):
+    study = ql.compare("ptb", ("scratch",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+                       progress=False, **FAST | {"clip_norm": None})  # fmt: skip
+    back = ql.benchmark_of(study.runs[1], ptb).settings
+    assert back.clip_norm is None and back.train_size is None and back.tap == "tokens"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("imdb-sentiment", {"tap": "tokens", "tap_tokens": None}, "tap_tokens is None"),
+        ("ptb", {"vocabulary": None}, "vocabulary is None"),
+        ("ptb", {"sequence_length": None}, "sequence_length is None"),
+        ("ptb", {"validation_size": 10**9}, "validation_size: expected at most"),
+    ],
+)
+def test_what_a_text_needs_is_asked_for_by_name(ptb, name, changes, says):
+    with pytest.raises(ValueError, match=says):
+        ql.load_benchmark(name, "smoke", data_dir=ptb, **FAST | changes)
+
+
+def test_an_exported_student_works_without_the_kit(ptb, tmp_path):
+    study = ql.compare(
+        "ptb", ("kd",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs", progress=False,
+        **FAST,
+    )  # fmt: skip
+    run = study.runs[1]
+    b = ql.benchmark_of(run, ptb)
+    out = b.export(run, tmp_path / "student")
+    ids = b.test.ids[:10].astype(int).tolist()
+    with torch.no_grad():
+        expected = b.model(run)(torch.tensor([ids])).logits[0, -1]
+    code = f"""
+import sys
+sys.modules["qrkd_lab"] = sys.modules["pennylane"] = None
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+model = AutoModelForCausalLM.from_pretrained({str(out)!r}, dtype=torch.float32)
+print(model(torch.tensor([{ids}])).logits[0, -1, :5].tolist())
+said = pipeline("text-generation", {str(out)!r})("the cat", max_new_tokens=5, do_sample=False)
+print(repr(said[0]["generated_text"]))
+"""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    numbers, said = map(ast.literal_eval, done.stdout.strip().splitlines())
+    assert torch.tensor(numbers).allclose(expected[:5], atol=1e-5)
+    assert said.startswith("the cat") and len(said) > len("the cat")
+
+
+def test_other_data_than_the_records_are_refused(ptb, tmp_path):
+    study = ql.compare("ptb", ("scratch",), 1, "smoke", data_dir=ptb, runs_dir=tmp_path / "runs",
+                       progress=False, **FAST)  # fmt: skip
+    train_file = ptb / "ptb" / "ptb.train.txt"
+    train_file.write_text(train_file.read_text() + "one more line\n")
+    with pytest.raises(DataError, match="are not those of"):
+        ql.benchmark_of(study.runs[0], ptb)
+
+
+# --- errors
+
+
+def test_a_corpus_smaller_than_a_batch_is_refused(ptb):
+    with pytest.raises(DataError, match="less than one batch of 8: use a smaller batch_size"):
+        ql.load_benchmark("ptb", "smoke", data_dir=ptb, **FAST | {"train_size": 100})
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(ptb, folder, text):
+    larger = train_tokenizer(lines(400, 0) + ["xyzzy plugh frotz gnusto"] * 50, 300)
+    larger.save_pretrained(folder)
+    with pytest.raises(DataError, match="do not belong together"):
+        ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          **FAST | {"vocabulary": None})  # fmt: skip
+
+
+def test_a_sequence_longer_than_the_models_room_is_refused(ptb, folder):
+    with pytest.raises(DataError, match="room for 32 tokens, sequence_length is 64"):
+        ql.load_benchmark("ptb", "smoke", data_dir=ptb, teacher_model=str(folder),
+                          sequence_length=64, **FAST | {"vocabulary": None})  # fmt: skip
+
+
+def test_an_unreachable_hub_says_which_files_to_put_where(ptb, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="(?s)vocab.json.*laptop"):
+        ql.load_benchmark("ptb", "paper", data_dir=ptb)
+
+
+def test_settings_of_the_other_kind_are_refused():
+    with pytest.raises(ValueError, match="vocabulary is a setting of language benchmarks"):
+        ql.load_benchmark("digits", "smoke", vocabulary=100)
+    with pytest.raises(ValueError, match="teacher_widths is a setting of image benchmarks"):
+        ql.load_benchmark("ptb", "smoke", teacher_widths=(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["digits", "ptb", "imdb-sentiment"])
+def test_what_both_kinds_have_may_be_set_for_both(name):
+    settings = ql.benchmarks.benchmark_settings(
+        name, "smoke", kd_weight=0.7, batch_size=9, learning_rate=0.1, clip_norm=2.0, epoch_size=9
+    )
+    assert (settings.kd_weight, settings.batch_size, settings.clip_norm) == (0.7, 9, 2.0)
+
+
+def test_only_a_corpus_with_labels_has_a_sentiment():
+    with pytest.raises(DataError, match="only imdb-sentiment"):
+        SentimentBenchmark.cut(corpus(), ql.benchmarks.benchmark_settings("ptb", "smoke"))
+
+
+def test_an_image_run_is_not_exported(tmp_path):
+    study = ql.compare("digits", ("scratch",), 1, "smoke", runs_dir=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="only language models are exported"):
+        ql.benchmark_of(study.runs[0]).export(study.runs[0], tmp_path / "out")
+
+
+# --- the real corpora
+
+
+@pytest.mark.skipif("QRKD_DATA_DIR" not in os.environ, reason="needs QRKD_DATA_DIR")
+@pytest.mark.parametrize("name", ["wikitext2", "ptb", "imdb", "imdb-sentiment"])
+def test_smoke_studies_of_the_real_corpora(name, tmp_path):
+    study = ql.compare(name, ("scratch", "qrkd"), 1, "smoke", runs_dir=tmp_path, progress=False)
+    assert len(study.runs) == 3 and np.isfinite(study.results[study.runs[0].metric["name"]]).all()
+
+
+def test_cross_entropy_of_scores_is_torchs(text, teacher):
+    inputs, targets = next(text.passes(text.validation))
+    with torch.no_grad():
+        logits = text.outputs(teacher, inputs).logits
+    tally = ql.scores.Scores()
+    tally.add(logits, targets)
+    assert tally.nll == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-6)

@@ -1,0 +1,131 @@
+"""Statistics against numbers worked out by hand, published or simulated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from qrkd_lab.studies.statistics import (
+    holm,
+    interval,
+    p_in_words,
+    power_of,
+    seeds_needed,
+    variance_shares,
+    win_interval,
+    win_probability,
+)
+
+T_975 = {4: 2.776445, 8: 2.306004, 9: 2.262157}  # a printed table's
+
+
+def test_interval_by_hand() -> None:
+    low, high = interval(np.array([1.0, 2, 3, 4, 5]), 0.95)
+    half = T_975[4] * math.sqrt(2.5) / math.sqrt(5)
+    assert (low, high) == pytest.approx((3 - half, 3 + half), rel=1e-6)
+    assert all(math.isnan(end) for end in interval(np.array([1.0, 2]), 0.95))
+
+
+def test_holm_by_hand() -> None:
+    p = np.array([0.01, 0.04, math.nan, 0.03, 0.005])
+    expected = [0.03, 0.06, math.nan, 0.06, 0.02]
+    assert holm(p) == pytest.approx(expected, nan_ok=True)
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_needed_as_in_published_tables(effect: float, seeds: int) -> None:
+    assert seeds_needed(effect, 1.0) == seeds_needed(-2 * effect, 2.0) == seeds
+
+
+def test_seeds_needed_by_simulation() -> None:
+    draws = np.random.default_rng(0).normal(1.0, 1.0, (100_000, 10))
+    powers = []
+    for n in (9, 10):
+        d = draws[:, :n]
+        t = d.mean(1) / (d.std(1, ddof=1) / math.sqrt(n))
+        powers.append((np.abs(t) > T_975[n - 1]).mean())
+    assert powers[0] < 0.8 < powers[1]
+
+
+def test_seeds_needed_at_the_ends() -> None:
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(1.0, 0.0) == seeds_needed(1e9, 1.0) == 2
+    assert seeds_needed(0.5, 1.0, power=0.9) == 44  # published: 44
+    assert seeds_needed(0.01, 1.0) == pytest.approx((1.959964 + 0.841621) ** 2 * 1e4, rel=1e-3)
+
+
+def test_power_by_simulation() -> None:
+    draws = np.random.default_rng(1).normal(-0.8, 1.0, (100_000, 5))
+    t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(5))
+    assert power_of(-0.8, 1.0, 5) == pytest.approx((np.abs(t) > T_975[4]).mean(), abs=0.005)
+    assert power_of(0.0, 1.0, 5) == pytest.approx(0.025)  # one side of the level
+    assert power_of(1.0, 0.0, 2) == pytest.approx(1.0)
+
+
+def test_chance_of_a_win_by_drawing_what_the_seeds_leave_open() -> None:
+    d, rng = np.array([0.4, -0.1, 0.3, 0.5]), np.random.default_rng(0)
+    variance = 3 * d.var(ddof=1) / rng.chisquare(3, 400_000)
+    mean = rng.normal(d.mean(), np.sqrt(variance / 4))
+    new = rng.normal(mean, np.sqrt(variance))
+    assert win_probability(d) == pytest.approx((new > 0).mean(), abs=0.003)
+    assert win_probability(-d) == pytest.approx(1 - win_probability(d))
+    assert 0.5 < win_probability(d[:3]) < win_probability(np.tile(d[:3], 5))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_interval_of_a_win_covers_the_true_chance(shift: float) -> None:
+    draws = np.random.default_rng(2).normal(shift, 1.0, (1000, 4))
+    ends = np.array([win_interval(d, confidence=0.8) for d in draws])
+    true = stats.norm.cdf(shift)
+    assert (ends[:, 0] > true).mean() == pytest.approx(0.1, abs=0.03)
+    assert (ends[:, 1] < true).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_interval_of_a_win_excludes_one_half_where_the_t_test_rejects() -> None:
+    for mean in np.linspace(-3, 3, 25):
+        d = mean + np.array([0.9, -1.2, 0.1, 0.2])
+        low, high = win_interval(d)
+        assert (low > 0.5 or high < 0.5) == (stats.ttest_1samp(d, 0).pvalue < 0.05)
+        assert 0 <= low < win_probability(d) < high <= 1
+
+
+def test_chance_of_a_win_where_there_is_nothing_to_estimate_from() -> None:
+    for d in (np.array([0.1, 0.2]), np.zeros(5), np.full(5, 0.1)):
+        assert all(map(math.isnan, (win_probability(d), *win_interval(d))))
+    sure = np.array([1.0, 1.0001, 0.9999])
+    assert win_interval(sure) == pytest.approx((1, 1), abs=0.01)
+    assert win_interval(-sure) == pytest.approx((0, 0), abs=0.01)
+
+
+def test_shares_of_variance_by_loops() -> None:
+    y = np.random.default_rng(0).normal(size=(4, 3)) + np.array([[0], [3], [1], [2]])
+    seed = sum((y[s].mean() - y.mean()) ** 2 for s in range(4) for _ in range(3))
+    arm = sum((y[:, a].mean() - y.mean()) ** 2 for a in range(3) for _ in range(4))
+    total = sum((value - y.mean()) ** 2 for value in y.ravel())
+    shares = variance_shares(pd.DataFrame(y))
+    assert shares["seed"] == pytest.approx(seed / total)
+    assert shares["arm"] == pytest.approx(arm / total)
+    assert shares.sum() == pytest.approx(1.0)
+
+
+def test_shares_of_variance_at_the_ends() -> None:
+    only_arms = variance_shares(pd.DataFrame([[1.0, 2.0], [1.0, 2.0]]))
+    assert only_arms.to_dict() == pytest.approx({"seed": 0, "arm": 1, "rest": 0})
+    with pytest.raises(ValueError, match="all scores are equal"):
+        variance_shares(pd.DataFrame(np.ones((3, 2))))
+    with pytest.raises(ValueError, match="with 1 gaps"):
+        variance_shares(pd.DataFrame([[1.0, 2.0], [3.0, math.nan]]))
+    with pytest.raises(ValueError, match="two or more"):
+        variance_shares(pd.DataFrame([[1.0, 2.0]]))
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(float("nan"), ""), (0.0009, "< 0.001"), (0.001, "0.001"), (1.0, "1.000")]
+)
+def test_p_in_words(p, said):
+    assert p_in_words(p) == said

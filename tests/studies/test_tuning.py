@@ -1,0 +1,244 @@
+"""Tuning: equal budgets, later stages on earlier choices, validation data only, resumable."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.cli import main
+from qrkd_lab.studies import tune as tuning
+from qrkd_lab.studies.benchmarks import BENCHMARKS, ImageBenchmark, benchmark_settings
+from qrkd_lab.studies.parallel import turn
+from qrkd_lab.studies.records import PUBLISHED, publish_trace, read_runs
+from qrkd_lab.studies.settings import TEACHER, TUNED
+from qrkd_lab.studies.tune import read_trace, tune
+from qrkd_lab.teaching.notebooks import parse_parameters
+from tests.hazards import elsewhere
+from tests.studies.records.made_runs import keep, made_run
+
+SMALL = {  # and long enough for the candidates to differ
+    "scale": "smoke", "train_size": 256, "validation_size": 100, "epochs": 4, "qubits": 2,
+    "progress": False,
+}  # fmt: skip
+ARMS, WEIGHTS = ("qrkd", "shuffled"), (0.3, 3.0)
+
+
+def tuned(root, **changes):
+    return tune("digits", **{"arms": ARMS, "seeds": 2, "weights": WEIGHTS} | SMALL | changes,
+                runs_dir=root)  # fmt: skip
+
+
+def test_its_seeds_are_none_of_a_studys(trace):
+    assert {trial.seed for trial in trace.trials} == {1000, 1001}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def trace(root):
+    return tuned(root)
+
+
+def test_every_arm_has_the_same_budget(trace):
+    counts = trace.table[trace.table["arm"] != "rkd"].groupby("arm")["weight"].apply(list)
+    assert counts.map(tuple).to_dict() == {arm: WEIGHTS for arm in ("kd", *ARMS)}
+    assert set(trace.table["seeds"]) == {2}
+    (beside,) = [t for t in trace.trials if (t.stage, t.arm, t.seed) == ("kernel", "rkd", 1000)]
+    assert beside.weight == trace.chosen["rkd"]
+    assert set(trace.chosen) == {"kd", "rkd", *ARMS}
+
+
+def test_a_trial_is_the_run_of_its_settings_on_top_of_earlier_choices(trace, root):
+    base = {name: trace.settings[name] for name in ("kd_weight", "distance_weight", "angle_weight")}
+    assert len({trial.score for trial in trace.trials}) > 4, "nothing would be told apart"
+    for trial in trace.trials:
+        if trial.stage == "kernel" and trial.arm == "shuffled":
+            runs = ql.compare("digits", [trial.arm], [trial.seed], runs_dir=root, **SMALL, **base,
+                              kernel_weight=trial.weight).runs  # fmt: skip
+            assert runs[-1].metrics["validation_accuracy"] == trial.score
+
+
+def test_its_choice_is_what_a_study_then_trains(trace, root):
+    asked = {"train_size": 256, "epochs": 4, "scale": "smoke", "progress": False}
+    study = ql.compare("digits", ARMS, seeds=1, runs_dir=root, **asked, **trace.settings)
+    weights = {r.settings["arm"]: r.settings.get("kernel_weight") for r in study.runs}
+    assert weights == {"teacher": None} | {arm: trace.chosen[arm] for arm in ARMS}
+    assert {r.settings.get("angle_weight") for r in study.runs[1:]} == {2 * trace.chosen["rkd"]}
+
+
+def test_the_test_part_is_not_read(trace, tmp_path, monkeypatch):
+    """But for the record of each teacher, which is that of a study."""
+    teachers = []
+
+    @contextmanager
+    def at_work():
+        teachers.append("at work")
+        yield
+        teachers[-1] = "done"
+
+    def teacher_run(*args):
+        with at_work():
+            return make(*args)
+
+    def read(self):
+        assert "at work" in teachers, "no candidate is scored on the test part"
+        return self.data.test
+
+    make = tuning.teacher_run
+    monkeypatch.setattr(tuning, "teacher_run", teacher_run)
+    monkeypatch.setattr(ImageBenchmark, "test", property(read))
+    assert tuned(tmp_path).trials[0].score == trace.trials[0].score
+    assert {run.settings["arm"] for run in read_runs(tmp_path)} == {TEACHER}
+    assert set(teachers) == {"done"}
+
+
+def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
+    asked = []
+    train = tuning.train
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    assert tuned(root) == trace and not asked
+    assert read_trace(root / "digits" / "smoke") == trace
+    (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
+    tuned(root, arms=("qrkd",))
+    assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
+    assert tuned(root) == trace
+
+
+def test_two_at_once_in_one_folder_are_told_apart(root, trace):
+    with elsewhere(turn, root / "digits" / "smoke" / "tuning", "tune"):
+        with pytest.raises(RuntimeError, match=f"another process tunes digits in {root}"):
+            tuned(root)
+    assert tuned(root) == trace
+
+
+def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch):
+    few = {"seeds": 1, "arms": ("qrkd",), "weights": (1.0,)}
+    tuned(tmp_path, **few)
+    asked = []
+    train = tuning.train
+    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    old = tuning.versions()
+    monkeypatch.setattr(tuning, "versions", lambda: old | {"platform": "after an update"})
+    assert tuned(tmp_path, **few).versions["platform"] == "after an update" and not asked
+    monkeypatch.setattr(tuning, "versions", lambda: old | {"torch": "0.1"})
+    assert tuned(tmp_path, **few).versions["torch"] == "0.1" and len(asked) == 3
+
+
+def test_settings_that_are_not_the_benchmarks_own_are_in_the_trace(trace):
+    assert trace.overrides == {"validation_size": 100, "qubits": 2}, "256 images are its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ("qrkd",)}, "It has the arms shuffled: this one does not"),
+        ({"weights": (0.3, 1.0)}, "the weights 3:"),
+        ({"seeds": [1000]}, "the seeds 1001:"),
+        ({"epochs": 2}, "--epochs 4:"),
+        ({"qubits": 3}, "--set validation_size=100 qubits=2:"),
+        ({"epochs": 2, "arms": ("rbf",)}, "--epochs 4; the arms qrkd, shuffled: .*delete that"),
+    ],
+)
+def test_a_trace_that_would_be_lost_is_kept(changes, said, trace, root, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("nothing is trained")
+
+    monkeypatch.setattr(tuning, "each", refuse)
+    with pytest.raises(ValueError, match=said):
+        tuned(root, **changes)
+    assert read_trace(root / "digits" / "smoke") == trace
+
+
+def test_a_trace_is_replaced_by_a_fuller_one(tmp_path):
+    tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,))
+    full = tuned(tmp_path, seeds=1, arms=ARMS, weights=WEIGHTS + (1.0,))
+    assert read_trace(tmp_path / "digits" / "smoke") == full
+
+
+def test_two_jobs_find_the_same(trace, tmp_path):
+    found = tuned(tmp_path, jobs=2).trials
+    assert [replace(trial, seconds=0.0) for trial in found] == [
+        replace(trial, seconds=0.0) for trial in trace.trials
+    ]
+
+
+def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
+    trace = tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0, 3e38))
+    assert trace.chosen["kd"] == 1.0
+    assert [t.score is None for t in trace.trials if t.stage == "kd"] == [False, True]
+    with pytest.raises(ValueError, match="kd diverged with every weight .*lower learning_rate"):
+        tuned(tmp_path / "alone", seeds=1, arms=("qrkd",), weights=(3e38,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"jobs": -2}, "jobs: expected a whole number >= 1"),
+        ({"arms": ("detached",)}, "expected some of qrkd, rbf, .*got detached"),
+        ({"arms": ()}, "got none"),
+        ({"weights": ()}, "finite numbers > 0"),
+        ({"weights": (0.0, 1.0)}, "finite numbers > 0"),
+        ({"epochs": 0}, "epochs"),
+        ({"seeds": 0}, "seeds"),
+    ],
+)
+def test_what_cannot_be_tuned_is_said(changes, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        tuned(tmp_path, **changes)
+
+
+def test_a_quarter_of_the_epochs_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.setitem(BENCHMARKS["digits"]["smoke"], "epochs", 5)
+    trace = tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,), epochs=None)
+    assert (trace.epochs, trace.full_epochs) == (2, 5)
+
+
+@pytest.mark.parametrize("name", tuning.CHOSEN)
+def test_a_weight_that_tune_chooses_is_no_setting_of_it(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name} is what tune chooses"):
+        tuned(tmp_path, **{name: 1.0})
+
+
+def test_every_arm_with_a_kernel_that_has_a_gradient_can_be_tuned():
+    kernels = {name for name, arm in ql.ARMS.items() if "kernel" in arm.terms}
+    assert set(TUNED) == kernels - {"detached"}
+
+
+def test_tune_on_the_command_line(root, trace, capsys):
+    small = ["--epochs", "4", "--set", "train_size=256", "validation_size=100", "qubits=2"]
+    asked = ["tune", "digits", "--arms", *ARMS, "--weights", "0.3", "3", "--scale", "smoke", *small]
+    assert main([*asked, "--runs-dir", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert str(trace) in said and f"--set {trace.as_options()}" in said
+    assert parse_parameters(shlex.split(trace.as_options())) == trace.settings
+    assert trace.settings.items() >= {("validation_size", 100), ("qubits", 2)}
+
+
+def test_a_trace_is_published_with_the_records_beside_it(trace, tmp_path):
+    keep(tmp_path / "runs", made_run("rkd"))
+    trace.save(tmp_path / "runs")
+    publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*publish, "--out", str(tmp_path / "out")]) == 0
+    assert read_trace(tmp_path / "out" / "digits" / "smoke") == trace
+
+
+def test_a_published_trace_is_replaced_only_by_one_that_has_all_that_it_has(trace, tmp_path):
+    publish_trace(trace, tmp_path)
+    fewer = replace(trace, trials=tuple(t for t in trace.trials if t.seed == 1000))
+    with pytest.raises(ValueError, match="It has the seeds 1001: this one does not"):
+        publish_trace(fewer, tmp_path)
+    assert read_trace(tmp_path / "digits" / "smoke") == trace
+
+
+def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
+    for path in PUBLISHED.glob("*/*/tuning.json"):
+        kept = read_trace(path)
+        asked = benchmark_settings(kept.benchmark, kept.scale)
+        assert asked == asked.replace(**kept.settings), path

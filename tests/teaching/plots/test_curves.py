@@ -1,0 +1,110 @@
+"""Curves draw what the histories hold, seed by seed, and say what rises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qrkd_lab.studies.records import Run, run_key
+from qrkd_lab.teaching.plots.curves import curves_of, learning_curves, loss_terms
+from qrkd_lab.teaching.plots.style import ARM_COLOURS
+
+pytestmark = pytest.mark.filterwarnings("error")
+TERMS = {"task": 2.0, "kd": 1.5, "distance": 0.3, "angle": 0.1, "kernel": 0.05}
+COUNT = {"teacher": 1, "scratch": 1, "kd": 2, "rkd": 4, "qrkd": 5, "shuffled": 5}  # terms by arm
+
+
+def make_run(arm: str, seed: int, epochs: int = 4, **more: Any) -> Run:  # noqa: ANN401
+    rng = np.random.default_rng([seed, *arm.encode()])
+    history = []
+    for epoch in range(1, epochs + 1):
+        terms = {n: TERMS[n] / epoch * float(rng.uniform(0.9, 1)) for n in [*TERMS][: COUNT[arm]]}
+        score = {"validation_accuracy": float(rng.uniform(0.8, 0.9)) - 0.2 / epoch}
+        history.append({"epoch": epoch, **terms, "total": sum(terms.values()), **score})
+    chosen = {"benchmark": "mnist", "scale": "smoke", "arm": arm, "seed": seed} | more
+    return Run(
+        settings=chosen, key=run_key(chosen, "ab"), versions={}, device="cpu", data={},
+        metric={"name": "test_accuracy"},
+        parameters=8, history=history, metrics={}, seconds={}, finished="",
+    )  # fmt: skip
+
+
+STUDY = [make_run(arm, seed) for arm in COUNT for seed in range(5)]
+
+
+def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
+    runs = [make_run("kd", 0, epochs=4), make_run("kd", 1, epochs=2)]
+    axes = learning_curves(runs).axes[0]
+    mean = [line for line in axes.lines if line.get_linewidth() > 1][0].get_ydata()
+    first, second = ([e["validation_accuracy"] for e in run.history] for run in runs)
+    assert mean[:2] == pytest.approx([50 * (a + b) for a, b in zip(first, second, strict=False)])
+    assert np.isnan(mean[2:]).all()
+    thin = [line for line in axes.lines if line.get_linewidth() < 1]
+    assert thin[0].get_ydata() == pytest.approx([100 * v for v in first])
+
+
+def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart() -> None:
+    figure = learning_curves(STUDY, "kernel")
+    ends = [np.mean([r.history[-1]["kernel"] for r in STUDY if r.settings["arm"] == arm])
+            for arm in ("qrkd", "shuffled")]  # fmt: skip
+    low, high = sorted(ends)
+    assert figure.get_suptitle() == (
+        f"Kernel loss of the arms ends between {low:.3g} and {high:.3g}"
+    )
+    assert figure.axes[0].get_ylabel() == "Kernel loss"
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [
+        f"{arm}  {end:.3g}" for arm, end in zip(("qrkd", "shuffled"), ends, strict=True)
+    ]
+
+
+def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path) -> None:
+    late = replace(make_run("kd", 1), history=[{"epoch": 9, "validation_accuracy": 0.5}])
+    figure = learning_curves([make_run("kd", 0), late])
+    assert figure.get_suptitle() == "Validation accuracy over epochs"
+    figure.savefig(tmp_path / "drawn.png")
+    assert np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB")).std() > 5
+
+
+def test_loss_terms_have_a_panel_each_and_name_what_rises() -> None:
+    figure = loss_terms(STUDY)
+    assert [axes.get_title() for axes in figure.axes] == [*TERMS, "total"]
+    assert figure.get_suptitle() == "Every loss term ends below where it began"
+    kernel = figure.axes[4]
+    colours = {line.get_color() for line in kernel.lines}
+    assert colours == {ARM_COLOURS["qrkd"], ARM_COLOURS["shuffled"]}
+    run = make_run("qrkd", 0)
+    up = [e | {"kernel": 0.1 * e["epoch"]} for e in run.history]
+    title = loss_terms([replace(run, history=up)]).get_suptitle()
+    assert "kernel of qrkd ended higher than it began" in title.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda: learning_curves([]), "expected runs"),
+        (lambda: learning_curves(STUDY, "f1"), "'f1'; choose from task"),
+        (
+            lambda: learning_curves([*STUDY, make_run("kd", 0, scale="paper")]),
+            "one benchmark",
+        ),
+        (lambda: loss_terms([]), "expected runs"),
+        (lambda: loss_terms([replace(STUDY[0], history=[])]), "expected a loss term"),
+    ],
+)
+def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=says):
+        draw()
+
+
+def test_curves_can_be_had_as_tables() -> None:
+    curves, value = curves_of(STUDY)
+    assert value == "validation_accuracy" and list(curves)[0] == "teacher"
+    run = next(r for r in STUDY if r.settings["arm"] == "qrkd" and r.settings["seed"] == 2)
+    assert list(curves["qrkd"][2]) == [entry[value] for entry in run.history]
+    assert set(curves_of(STUDY, "kernel")[0]) == {"qrkd", "shuffled"}

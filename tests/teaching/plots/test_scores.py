@@ -1,0 +1,217 @@
+"""Figures: they draw what the numbers say, in the arms' colours, without warnings or pyplot."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from qrkd_lab.studies.records import Run, run_key
+from qrkd_lab.studies.summary import results, summary
+from qrkd_lab.teaching import plots
+from qrkd_lab.teaching.plots.style import ARM_COLOURS, Chart
+
+pytestmark = pytest.mark.filterwarnings("error")
+ARMS = {"teacher": 0.98, "scratch": 0.90, "kd": 0.92, "rkd": 0.93, "qrkd": 0.94, "shuffled": 0.93}
+TERMS = {"task": 2.0, "kd": 1.5, "distance": 0.3, "angle": 0.1, "kernel": 0.05}
+
+
+def make_run(arm: str, seed: int, epochs: int = 4, **more: Any) -> Run:  # noqa: ANN401
+    rng = np.random.default_rng([seed, *arm.encode()])
+    accuracy = float(ARMS[arm] + rng.normal(0, 0.005))
+    count = {"teacher": 1, "scratch": 1, "kd": 2, "rkd": 4}.get(arm, 5)
+    history = []
+    for epoch in range(1, epochs + 1):
+        terms = {n: v / epoch * float(rng.uniform(0.9, 1)) for n, v in list(TERMS.items())[:count]}
+        terms["total"] = sum(terms.values())
+        rising = {"train_accuracy": accuracy, "validation_accuracy": accuracy - 0.2 / epoch}
+        history.append({"epoch": epoch, **terms, **rising})
+    chosen = {"benchmark": "mnist", "scale": "smoke", "arm": arm, "seed": seed} | more
+    metrics = {"test_accuracy": accuracy, "train_accuracy": accuracy + 0.01}
+    metrics |= {} if arm == "teacher" else {"test_agreement": 0.9 + accuracy / 100}
+    return Run(
+        settings=chosen, key=run_key(chosen, "ab"), versions={}, device="cpu",
+        data={"source": "words", "sha256": "ab"},
+        metric={"name": "test_accuracy", "higher_is_better": True}, parameters=8,
+        history=history, metrics=metrics, seconds={"train": 1.0}, finished="",
+    )  # fmt: skip
+
+
+STUDY = [make_run(arm, seed) for arm in ARMS for seed in range(5)]
+RESULTS = results(STUDY)
+LABELS = torch.arange(30) % 3
+KERNEL = torch.exp(-torch.cdist(x := LABELS[:, None] + torch.linspace(0, 1, 30)[:, None], x))
+KERNELS = {"teacher": KERNEL.clone().requires_grad_(), "rkd": KERNEL.numpy() ** 2}
+
+FIGURES = {
+    "accuracy": lambda: plots.scores_by_arm(RESULTS),
+    "agreement": lambda: plots.scores_by_arm(RESULTS, "test_agreement"),
+    "differences": lambda: plots.paired_differences(RESULTS),
+    "curves": lambda: plots.learning_curves(STUDY),
+    "terms": lambda: plots.loss_terms(STUDY),
+    "kernels": lambda: plots.kernel_matrices(KERNELS, LABELS),
+    "two seeds": lambda: plots.scores_by_arm(RESULTS[RESULTS["seed"] < 2]),
+    "two seeds' differences": lambda: plots.paired_differences(RESULTS[RESULTS["seed"] < 2]),
+    "one epoch": lambda: plots.learning_curves([make_run("kd", 0, epochs=1)]),
+    "one run": lambda: plots.loss_terms([make_run("teacher", 0)]),
+    "one arm": lambda: plots.scores_by_arm(RESULTS[RESULTS["arm"] == "kd"]),
+    "only teachers": lambda: plots.scores_by_arm(RESULTS[RESULTS["arm"] == "teacher"]),
+    "one class": lambda: plots.kernel_matrices({"a": np.eye(4)}, np.zeros(4)),
+    "negative": lambda: plots.kernel_matrices({k: -np.eye(2) for k in "abcd"}, [1, 0]),
+}
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+def png(figure: Chart) -> np.ndarray:
+    data, _ = figure._repr_mimebundle_()
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_rendered_titled_readable_and_described(name: str) -> None:
+    figure = FIGURES[name]()
+    pixels = png(figure)
+    assert pixels.std() > 5  # something is drawn
+    assert (pixels[:2] == 255).all() and (pixels[:, -2:] == 255).all()  # nothing is cut off
+    assert figure.get_figwidth() <= 10
+    title = figure.get_suptitle()
+    assert len(title) > 10 and "nan" not in title
+    assert figure.alt.startswith(title.replace("\n", " ")) and len(figure.alt) > len(title) + 20
+    texts = [t for t in figure.findobj(lambda a: hasattr(a, "get_fontsize")) if t.get_text()]
+    assert texts and min(t.get_fontsize() for t in texts) >= 9
+    for axes in figure.axes:
+        assert axes.get_xlabel() or axes.get_ylabel()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "differences", "curves", "terms", "kernels"])
+def test_the_caller_can_say_the_message(name: str) -> None:
+    title = 'The "quantum" term & its <cost>'
+    figure = {
+        "accuracy": lambda: plots.scores_by_arm(RESULTS, title=title),
+        "differences": lambda: plots.paired_differences(RESULTS, title=title),
+        "curves": lambda: plots.learning_curves(STUDY, title=title),
+        "terms": lambda: plots.loss_terms(STUDY, title=title),
+        "kernels": lambda: plots.kernel_matrices(KERNELS, LABELS, title=title),
+    }[name]()
+    assert figure.get_suptitle() == title
+    data, extra = figure._repr_mimebundle_()
+    assert 'alt="The &quot;quantum&quot; term &amp; its &lt;cost&gt;.' in data["text/html"]
+    assert data["text/plain"] == figure.alt == extra["image/png"]["alt"]
+
+
+def test_no_pyplot_and_report_needs_no_matplotlib() -> None:
+    code = (
+        "import sys; from qrkd_lab import report; assert 'matplotlib' not in sys.modules; "
+        "from qrkd_lab import plots; plots.Chart(1, 1); "
+        "assert 'matplotlib.pyplot' not in sys.modules; "
+        "assert 'seaborn' not in sys.modules"
+    )
+    root = Path(plots.__file__).parents[3]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_threads_draw_the_same_as_one_thread() -> None:
+    alone = png(FIGURES["accuracy"]())
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda _: png(FIGURES["accuracy"]()), range(4)))
+    assert all(np.array_equal(alone, other) for other in together)
+
+
+# What is drawn
+
+
+def test_accuracy_draws_every_seed_joins_pairs_and_shows_the_interval() -> None:
+    axes = plots.scores_by_arm(RESULTS).axes[0]
+    for collection, arm in zip(axes.collections[::2], ARMS, strict=True):
+        rows = RESULTS[RESULTS["arm"] == arm].sort_values("seed")
+        drawn = np.asarray(collection.get_offsets())[:, 1]
+        assert drawn == pytest.approx(rows["test_accuracy"].to_numpy() * 100)
+        assert to_rgb(collection.get_facecolor()[0][:3]) == to_rgb(ARM_COLOURS[arm])
+    joined = [line for line in axes.lines if line.get_color() == "#BBBBBB"]
+    assert len(joined) == 5 and all(len(line.get_xdata()) == len(ARMS) - 1 for line in joined)
+    frame = summary(RESULTS).frame
+    bars = axes.containers
+    for bar, arm in zip(bars, ARMS, strict=True):
+        ends = bar[2][0].get_segments()[0][:, 1]
+        assert ends == pytest.approx(frame.loc[arm, ["low", "high"]].to_numpy(float) * 100)
+
+
+def test_differences_draw_the_interval_the_seeds_and_zero() -> None:
+    found = summary(RESULTS)
+    axes = plots.paired_differences(found).axes[0]
+    arms = ["scratch", "kd", "qrkd", "shuffled"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == arms
+    assert [b[0].get_xdata()[0] for b in axes.containers] == pytest.approx(
+        found.frame.loc[arms, "difference"] * 100
+    )
+    wide = RESULTS.pivot(index="seed", columns="arm", values="test_accuracy") * 100
+    for collection, arm in zip(axes.collections[::2], arms, strict=True):
+        drawn = np.asarray(collection.get_offsets())[:, 0]
+        assert drawn == pytest.approx((wide[arm] - wide["rkd"]).to_numpy())
+    assert any(set(line.get_xdata()) == {0} for line in axes.lines)
+
+
+def test_equal_differences_stand_beside_each_other() -> None:
+    rows = [("rkd", s, 0.9) for s in range(6)]
+    rows += [("qrkd", s, 0.9 + d) for s, d in enumerate((0.01, 0.01, 0.01, 0.0, 0.0, -0.02))]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
+    points = plots.paired_differences(table).axes[0].collections[0].get_offsets()
+    assert len({(round(x, 6), round(y, 6)) for x, y in np.asarray(points)}) == 6
+    assert np.asarray(points)[:, 1].max() < 0.5  # within the arm's own line
+
+
+def test_differences_say_who_is_better() -> None:
+    def title(**shifts: list[float]) -> str:
+        rows = {"arm": [], "seed": [], "test_accuracy": []}
+        for arm, values in {"rkd": [0.0] * 5, **shifts}.items():
+            for seed, value in enumerate(values):
+                base = 0.9 + seed / 100 + value
+                for name, item in zip(rows, (arm, seed, base), strict=True):
+                    rows[name].append(item)
+        return plots.paired_differences(pd.DataFrame(rows)).get_suptitle().replace("\n", " ")
+
+    up, down = [0.010, 0.011, 0.012, 0.011, 0.010], [-0.010, -0.011, -0.012, -0.011, -0.010]
+    none = [0.01, -0.01, 0.01, -0.01, 0.001]
+    assert title(qrkd=up) == "qrkd is better than rkd"
+    assert title(qrkd=up, kd=up) == "kd and qrkd are better than rkd"
+    assert title(qrkd=up, kd=up, scratch=up) == "scratch, kd and qrkd are better than rkd"
+    assert title(qrkd=up, kd=down, rbf=none) == (
+        "qrkd is better than rkd; kd is worse than rkd; for the others these seeds cannot tell"
+    )
+    assert title(qrkd=none) == "These seeds show no difference between rkd and any other arm"
+    short = plots.paired_differences(RESULTS[RESULTS["seed"] < 1])
+    assert short.alt.startswith("Too few seeds to tell rkd from any other arm.")
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda: plots.scores_by_arm(RESULTS[:0]), "a row a run"),
+        (lambda: plots.scores_by_arm(RESULTS, "f1"), "unknown metric 'f1'; choose from"),
+        (lambda: plots.paired_differences(RESULTS[:0]), "a row a run"),
+        (lambda: plots.paired_differences(RESULTS, "rbf"), "reference 'rbf'; arms here"),
+        (lambda: plots.paired_differences(summary(RESULTS), "kd"), "compares with 'rkd'"),
+        (lambda: plots.paired_differences(RESULTS[RESULTS["arm"] == "rkd"]), "one student besides"),
+    ],
+)
+def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=says):
+        draw()

@@ -1,0 +1,94 @@
+"""Figures of sweeps: fitted bases, the marked bandwidth, and what a surrogate explains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from qrkd_lab.kernels import FidelityKernel, bandwidth_table, surrogate_gaps
+from qrkd_lab.kernels.encoders import calibrated
+from qrkd_lab.teaching.plots.kernels import bandwidth_curve, concentration, surrogate_curve
+
+pytestmark = pytest.mark.filterwarnings("error")
+X = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+ZZ = FidelityKernel("zz", 3)
+QUBITS = (2, 4, 6)
+TABLE = pd.DataFrame(
+    [
+        {"feature_map": name, "bandwidth": b, "qubits": q, "variance": 0.3 * base**q}
+        for name, b, base in (("zz", 1.0, 0.25), ("zz", 0.1, 0.5), ("angle", 1.0, 0.75))
+        for q in QUBITS
+    ]
+)
+
+
+def title(figure):
+    return figure.get_suptitle().replace("\n", " ").replace("\u00a0", " ")
+
+
+def test_concentration_recovers_the_base_of_each_line():
+    figure = concentration(TABLE)
+    assert title(figure) == (
+        "Each further qubit multiplies the variance of zz (b = 1) by 0.25, of angle (b = 1) by 0.75"
+    )
+    dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert dashed[1].get_ydata() == pytest.approx([0.3 * 0.5**2, 0.3 * 0.5**6])
+    legend = [t.get_text().replace("\u00a0", " ") for t in figure.legends[0].get_texts()]
+    assert "zz (b = 0.1): × 0.50 a qubit" in legend
+    assert figure.axes[0].get_yscale() == "log" and "Dashed lines" in figure.alt
+
+
+def test_a_colour_is_a_map_and_a_marker_a_kernel():
+    both = TABLE.assign(kernel=["fidelity"] * 3 + ["projected"] * 3 + ["fidelity"] * 3)
+    figure = concentration(both.assign(bandwidth=1.0))
+    assert "of zz (fidelity) by 0.25, of angle (fidelity) by 0.75" in title(figure)
+    points = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    colours, marks = ([getattr(p, f"get_{what}")() for p in points] for what in ("color", "marker"))
+    assert colours[0] == colours[1] != colours[2] and marks[0] == marks[2] != marks[1]
+
+
+def test_one_bandwidth_is_not_named_and_one_size_has_no_fit():
+    assert "of zz by 0.25" in title(concentration(TABLE[TABLE["bandwidth"] == 1.0]))
+    assert "multiplies" not in concentration(TABLE[TABLE["qubits"] == 2]).alt
+
+
+@pytest.mark.parametrize("labels", [None, (X[:, 0] > 0).long()])
+def test_the_marked_bandwidth_is_the_calibrated_one(labels):
+    figure = bandwidth_curve(ZZ, X, labels)
+    table, chosen = bandwidth_table(ZZ, X, labels), calibrated(ZZ, X).bandwidth
+    assert len(figure.axes) == (2 if labels is None else 3)
+    columns = ("spread", "effective_rank", "alignment")
+    for axes, column in zip(figure.axes, columns, strict=False):
+        curve, mark = axes.lines[0], axes.lines[2]
+        assert curve.get_ydata() == pytest.approx(table[column].to_numpy())
+        assert mark.get_xdata()[0] == axes.lines[1].get_xdata()[0] == chosen
+        assert mark.get_ydata()[0] == table.set_index("bandwidth")[column][chosen]
+    assert f"bandwidth {chosen:.2g}" in title(figure)
+    assert ("alignment there" in title(figure)) == (labels is not None)
+
+
+def test_the_surrogate_curve_says_what_is_explained():
+    gaps = surrogate_gaps(FidelityKernel("angle", 3), X, (2, 32), (0, 1))
+    figure = surrogate_curve(gaps)
+    mean = gaps.groupby("features")["gap"].mean()
+    assert figure.axes[0].lines[0].get_ydata() == pytest.approx(mean.to_numpy())
+    share = 100 * (1 - (mean[32] / gaps["spread"][0]) ** 2)
+    assert f"32 random frequencies explain {share:.1f} %" in title(figure)
+    assert np.asarray(figure.axes[0].collections[0].get_offsets())[:, 1] == pytest.approx(
+        gaps["gap"].to_numpy()
+    )
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda: concentration(TABLE[:0]), "table with rows"),
+        (lambda: concentration(TABLE.drop(columns="variance")), "missing: variance"),
+        (lambda: surrogate_curve(TABLE), "missing: features, gap, spread"),
+    ],
+)
+def test_wrong_input_is_told(draw, says):
+    with pytest.raises(ValueError, match=says):
+        draw()

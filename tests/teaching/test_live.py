@@ -1,0 +1,182 @@
+"""Training in a process of its own: started, paused, stopped, killed; its records are a study's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.studies.records import read_runs
+from qrkd_lab.teaching.live import LiveRun, Order
+
+SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 32}
+
+
+@pytest.fixture(scope="module")
+def live():
+    made = LiveRun()
+    made.warm()
+    yield made
+    made.close()
+
+
+def order(folder, arms=("kd", "qrkd"), **changes):
+    return Order("digits", "smoke", tuple(arms), 0, SMALL | changes, runs_dir=folder)
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.005)
+
+
+def test_it_makes_the_records_of_a_study_and_reuses_them(live, tmp_path):
+    live.start(order(tmp_path / "live", epochs=2))
+    with pytest.raises(RuntimeError, match="under way"):
+        live.start(order(tmp_path / "live"))
+    assert live.wait(60) and live.state == "done"
+    study = ql.compare("digits", ("kd", "qrkd"), 1, "smoke", runs_dir=tmp_path / "study",
+                       progress=False, epochs=2, **SMALL)  # fmt: skip
+    expected = {r.key: r.metrics for r in study.runs if r.settings["arm"] != "teacher"}
+    assert {run.key: run.metrics for run in live.track.runs} == expected
+    assert not live.track.reused
+    track = live.track
+    assert [len(track.histories[arm]) for arm in ("kd", "qrkd")] == [2, 2]
+    assert track.at == track.epochs == 2 and track.steps == 4
+    pair = track.matrices["qrkd"]
+    assert [matrix.shape for matrix in pair] == [(32, 32)] * 2 and track.labels.shape == (32,)
+    assert track.alignments["qrkd"][-1][0] == 2, "the last matrices are of the end"
+    assert 0 <= track.alignments["qrkd"][-1][1] <= 1
+    live.start(order(tmp_path / "live", epochs=2))
+    assert live.wait(60) and live.state == "done"
+    assert live.track.reused == ["kd seed 0", "qrkd seed 0"]
+    assert live.track.epochs == 2, "what was on disk is drawn over its own epochs"
+
+
+def test_pause_waits_go_on_goes_on_and_stop_leaves_a_valid_record(live, tmp_path):
+    live.start(order(tmp_path, epochs=500))
+    until(lambda: "qrkd" in live.track.arms and live.track.at >= 2)
+    live.pause()
+    until(lambda: live.state == "paused")
+    at = live.track.at
+    time.sleep(0.5)
+    assert live.track.at == at and live.state == "paused"
+    live.go_on()
+    until(lambda: live.track.at > at)
+    live.stop()
+    assert live.wait(60) and live.state == "stopped"
+    runs = read_runs(tmp_path, "digits", "smoke")
+    epochs = {run.settings["arm"]: len(run.history) for run in runs}
+    assert epochs["kd"] == epochs["qrkd"] >= 2
+    assert {r.settings["epochs"] for r in runs if r.settings["arm"] == "kd"} == {epochs["kd"]}
+
+
+def test_stop_while_paused_ends_it(live, tmp_path):
+    live.start(order(tmp_path, ("kd",), epochs=500))
+    until(lambda: live.track.pulses.get("kd"))
+    live.pause()
+    until(lambda: live.state == "paused")
+    live.stop()
+    assert live.wait(60) and live.state == "stopped"
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"learning_rate": 1e9}, "diverged in epoch"),
+        ({"qubits": 30}, "from 1 to 16, got 30"),
+    ],
+)
+def test_what_goes_wrong_is_said_and_the_next_order_is_carried_out(live, tmp_path, changes, said):
+    live.start(order(tmp_path, ("qrkd",), **changes))
+    assert live.wait(60) and live.state == "failed"
+    assert said in live.track.failures[-1]
+    live.start(order(tmp_path, ("kd",)))
+    assert live.wait(60) and live.state == "done"
+
+
+def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(live, tmp_path):
+    live.start(order(tmp_path, ("kd",), epochs=500))
+    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
+    live.stop()
+    assert live.wait(60)
+    (checkpoint,) = tmp_path.rglob(".checkpoint*")
+    checkpoint.write_bytes(b"broken")
+    live.start(order(tmp_path, ("kd",), epochs=500))
+    until(lambda: live.track.notes)
+    assert "training begins anew" in live.track.notes[0]
+    live.stop()
+    assert live.wait(60)
+    (tmp_path / "file").write_text("")
+    live.start(order(tmp_path / "file", ("kd",)))
+    assert live.wait(60) and live.state == "failed"
+    assert "cannot be written" in live.track.failures[0] and not live.track.arms == ("teacher",)
+
+
+def test_an_interrupt_of_the_notebook_does_not_reach_it(live):
+    assert os.getpgid(live._process.pid) != os.getpgid(0)
+
+
+def test_retired_it_records_and_its_process_ends(tmp_path):
+    live = LiveRun()
+    live.start(order(tmp_path, ("kd",), epochs=100_000))
+    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
+    process = live._process
+    live.retire()
+    assert live.wait(60) and process.wait(60) == 0
+    assert {run.settings["arm"] for run in read_runs(tmp_path)} == {"teacher", "kd"}
+
+
+def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(tmp_path):
+    live = LiveRun()
+    try:
+        live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+        until(lambda: live.track.at >= 3 and live.track.arms == ("kd",))
+        live._process.kill()
+        assert live.wait(60) and live.state == "failed"
+        assert "has died" in live.track.failures[-1]
+        live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+        until(lambda: live.track.pulses.get("kd"))
+        assert live.track.pulses["kd"][0][0] > 2, "it goes on from the checkpoint"
+        live.stop()
+        assert live.wait(60)
+    finally:
+        live.close()
+
+
+PARENT = """
+import time
+from qrkd_lab.teaching.live import LiveRun, Order
+live = LiveRun()
+live.start(Order("digits", "smoke", ("kd", "scratch"), 0, {settings!r}, runs_dir={folder!r}))
+while "kd" not in live.track.arms or live.track.at < 2:
+    time.sleep(0.01)
+print(live._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_when_the_notebook_is_killed_the_training_stops_and_is_recorded(tmp_path):
+    code = PARENT.format(settings=SMALL | {"epochs": 100_000}, folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as notebook:
+        worker = int(notebook.stdout.readline())
+        notebook.kill()
+    until(lambda: not running(worker))
+    runs = read_runs(tmp_path, "digits", "smoke")
+    assert {run.settings["arm"] for run in runs} == {"teacher", "kd", "scratch"}
+    assert list(tmp_path.rglob(".checkpoint*"))
+
+
+def running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")  # an orphan that nobody waits for stays as a zombie
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")

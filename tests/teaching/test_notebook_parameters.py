@@ -1,0 +1,376 @@
+"""What a parameters cell offers, and which values fit."""
+
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.teaching.notebooks import (
+    NotebookError,
+    check_parameters,
+    parse_parameters,
+    read_parameters,
+)
+
+CELL = """\
+from typing import Literal
+seed = 0  # for everything that is random
+lr = 1e-3
+arms = [
+    "kd",
+    "rkd",
+]
+live = True
+tag = "x"
+sizes: list[int] = []
+limit: int | None = None
+scale: Literal["smoke", "laptop"] = "smoke"
+anything = None
+computed = 2 * seed
+"""
+
+
+def notebook(source, tags=("parameters",)):
+    cell = nbformat.v4.new_code_cell(source)
+    cell.metadata["tags"] = list(tags)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), cell])
+
+
+def test_reads_names_types_and_defaults():
+    found = [str(each) for each in read_parameters("n.ipynb", notebook(CELL)).values()]
+    assert found == [
+        "seed: int = 0",
+        "lr: float = 0.001",
+        "arms: list[str] = ['kd', 'rkd']",
+        "live: bool = True",
+        "tag: str = 'x'",
+        "sizes: list[int] = []",
+        "limit: int | None = None",
+        "scale: Literal['smoke', 'laptop'] = 'smoke'",
+        "anything: any = None",
+        "computed: any = 2 * seed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", 3),
+        ("lr", 0.1),
+        ("lr", 1),
+        ("arms", ["qrkd"]),
+        ("arms", []),
+        ("live", False),
+        ("sizes", [1, 2]),
+        ("limit", None),
+        ("limit", 5),
+        ("scale", "laptop"),
+        ("anything", {"a": [1]}),
+        ("computed", "x"),
+    ],
+)
+def test_a_fitting_value_passes(name, value):
+    assert check_parameters("n.ipynb", notebook(CELL), {name: value}) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", 3.0),
+        ("seed", True),
+        ("seed", "3"),
+        ("seed", None),
+        ("lr", "fast"),
+        ("arms", "kd"),
+        ("arms", ["kd", 1]),
+        ("live", 1),
+        ("tag", 7),
+        ("sizes", [1, "2"]),
+        ("limit", 0.5),
+        ("scale", "paper"),
+        ("anything", object()),
+    ],
+)
+def test_a_value_of_another_type_stops(name, value):
+    with pytest.raises(NotebookError, match=f"parameter '{name}': expected"):
+        check_parameters("n.ipynb", notebook(CELL), {name: value})
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(NotebookError) as caught:
+        check_parameters("n.ipynb", notebook(CELL), {"sead": 1})
+    message = str(caught.value)
+    assert "did you mean 'seed'" in message
+    assert "seed: int = 0" in message and "arms: list[str] = ['kd', 'rkd']" in message
+
+
+def test_tuples_become_the_lists_that_a_notebook_takes():
+    assert check_parameters("n", notebook(CELL), {"arms": ("kd",)}) == {"arms": ["kd"]}
+
+
+def test_no_parameters_cell_stops():
+    with pytest.raises(NotebookError, match="no parameters cell"):
+        read_parameters("n.ipynb", notebook(CELL, tags=("other",)))
+
+
+def test_a_cell_that_is_not_python_stops():
+    with pytest.raises(NotebookError, match="not plain Python"):
+        read_parameters("n.ipynb", notebook("%matplotlib inline\nseed = 0"))
+
+
+def test_values_of_the_command_line():
+    pairs = [
+        "a=3",
+        "b=1e-3",
+        "c=true",
+        "d=None",
+        "e=[kd, rkd]",
+        "f=[1e-3, 2]",
+        "g={x: 1}",
+        "h=smoke",
+        "i='7'",
+        'j="no"',
+        "k=no",
+        "l=a=b",
+        "m=",
+    ]
+    assert parse_parameters(pairs) == {
+        "a": 3,
+        "b": 0.001,
+        "c": True,
+        "d": None,
+        "e": ["kd", "rkd"],
+        "f": [0.001, 2],
+        "g": {"x": 1},
+        "h": "smoke",
+        "i": "7",
+        "j": "no",
+        "k": "no",
+        "l": "a=b",
+        "m": "",
+    }
+
+
+LOOKALIKES = ["010", "0x10", "0o7", "1_000", "1:30", "+3", "no", "on", "~", "2020-01-01", ".inf"]
+
+
+@pytest.mark.parametrize("word", [*LOOKALIKES, "NaN", "-Infinity", "9" * 5000, ""])
+def test_what_only_looks_like_a_number_is_text_wherever_it_stands(word):
+    values = parse_parameters([f"a={word}", f"b=[{word or repr(word)}, kd]", f"c={{x: '{word}'}}"])
+    assert values == {"a": word, "b": [word, "kd"], "c": {"x": word}}
+
+
+@pytest.mark.parametrize("number", ["8", "-3", "0.5", "1e-3", "true", "None"])
+def test_a_number_is_the_same_number_wherever_it_stands(number):
+    values = parse_parameters([f"a={number}", f"b=[{number}, kd]", f"c={{x: {number}, y: kd}}"])
+    assert values["b"][0] == values["c"]["x"] == values["a"] != number
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"], ["a={x: 1, x: 2}"],
+        ['a={"x": 1, "x": 2}'], ["a={1: 2}"], ["a={[1]: 2}"], ["a=[!!python/name:os.system x]"],
+        ["a=[!own x]"], ["a=" + 5000 * "["], ["a=" + 5000 * "[" + 5000 * "]"],
+        ["a=" + 5000 * "{x: " + "1" + 5000 * "}"], ["a=[&b [*b]]"],
+    ],
+)  # fmt: skip
+def test_what_is_no_value_stops_in_a_few_words(pairs):
+    with pytest.raises(NotebookError) as caught:
+        parse_parameters(pairs)
+    assert len(str(caught.value)) < 600
+
+
+LESSON = (
+    'benchmark = "mnist"\nscale = "laptop"\narms = ["kd"]\ndevice = "auto"\nsettings: dict = {}'
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"scale": "huge"}, "choose from smoke, laptop, paper"),
+        ({"arms": ["kd", "qkd"]}, "choose from scratch, kd"),
+        ({"device": "tpu"}, "tpu"),
+        ({"benchmark": "mnits"}, "choose from digits, mnist"),
+        ({"settings": {"epoch": 3}}, "unknown setting 'epoch'; choose from"),
+        ({"settings": {"epochs": 0}}, "epochs: expected at least 1"),
+        ({"settings": {"tap": "mean"}}, "tap is a setting of language benchmarks, not of mnist"),
+    ],
+)
+def test_what_the_package_would_refuse_later_stops_now(values, says):
+    with pytest.raises(NotebookError, match=f"n.ipynb: .*{says}"):
+        check_parameters("n.ipynb", notebook(LESSON), values)
+
+
+def test_what_the_package_knows_passes():
+    fitting = {
+        "benchmark": "ptb", "scale": "smoke", "arms": ["qrkd"], "device": "cpu",
+        "settings": {"tap": "mean", "kernel_weight": 2.0},
+    }  # fmt: skip
+    assert check_parameters("n.ipynb", notebook(LESSON), fitting) == fitting
+    folder = {"benchmark": "../my/pictures"}  # seen from the notebook's folder, so not looked for
+    assert check_parameters("n.ipynb", notebook(LESSON), folder) == folder
+
+
+# The ranges of every parameter of every notebook, in the notebook and headlessly
+
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=4)
+    for path in sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb"))
+}
+EVERY = [(stem, name) for stem, nb in NOTEBOOKS.items() for name in read_parameters(stem, nb)]
+STUDIES = ("06_mnist", "07_cifar10", "08_wikitext2", "09_penn_treebank", "10_imdb")
+PATHS = ("runs_dir", "out_dir", "data_dir", "reviews")
+NEVER = [
+    [], {}, "", " ", "3", "false", -1, 0, -0.5, math.nan, math.inf, 10**30, 10**5000, 1e300, True,
+    None, [None], ["kd"], [0], [math.nan], [[]], "a\0b", "n" * 999, "\udcff", object(),
+]  # fmt: skip
+BAD = {
+    "scale": ["huge", "Laptop", ["smoke"]],
+    "arms": ["kd", ["rkd", "kdd"], ["scratch", "kd", "rkd", "qrkd", "kd"], [["kd"]]],
+    "seeds": [3.0, [], [1, 1], [-1], [1.5], [True], "5"],
+    "seed": [2**32, 1.0, [1]],
+    "jobs": [-2, 1.0, 10**6],
+    "device": ["tpu", "meta", "cuda:99", "GPU"],
+    "published": [1, "true", "no"],
+    "runs_dir": [__file__, f"{__file__}/runs"],
+    "out_dir": [__file__],
+    "data_dir": [__file__],
+    "reviews": [__file__],
+    "benchmark": ["mnits", "MNIST", ["mnist"]],
+    "other": ["mnits", "ptb", "imdb"],
+    "settings": [
+        {"epoch": 3}, {"epochs": 0}, {"epochs": "3"}, {"learning_rate": math.nan}, {"seed": 1},
+        {"arm": "kd"}, {"scale": "smoke"}, {"benchmark": "mnist"}, {"temperature": True}, [1],
+    ],
+    "margin": [1000, 0.0, "0.5", [0.5]],
+    "draws": [1, 29, 30.0],
+    "shots_a_second": [-1e3, 1e-9, "1e3"],
+    "shot_price": [-1e-6, "free"],
+    "circuit_price": [-1e-6, "free"],
+    "points": [2, 9, 5.0, [[0, 0], [1, 1]], [[0, 0], [1, math.nan], [2, 2]], [[0], [1], [2]]],
+    "notebook": ["glossary", "glossary.py"],
+}  # fmt: skip
+
+
+def fine(stem, name, value) -> bool:
+    """Whether a value of NEVER is one that this parameter can have after all."""
+    match name:
+        case "seed" | "shot_price" | "circuit_price":
+            return type(value) is int and value == 0
+        case "jobs":
+            return value == -1
+        case "settings":
+            return value == {}
+        case "published":
+            return value is True
+        case "seeds":
+            return value == [0] and stem in STUDIES and stem != "07_cifar10"
+        case _ if name in PATHS:
+            return value in ("3", "false") or value is None
+    return False
+
+
+def in_the_notebook(stem, values):
+    """The notebook's own call of ``check_values``, alone, on defaults with some replaced."""
+    first, second = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"][:2]
+    (call,) = (
+        node for node in ast.parse(second.source).body if "check_values" in ast.unparse(node)
+    )
+    namespace = {"ql": ql}
+    exec(first.source, namespace)
+    exec(ast.unparse(call), namespace | values)
+
+
+def test_a_folder_of_a_course_that_cannot_be_written_is_said_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
+    ql.check_values(scale="smoke", runs_dir=None)
+    monkeypatch.setattr("qrkd_lab.files.os.access", lambda *_: False)
+    with pytest.warns(UserWarning, match=r"runs cannot be written: .* \$QRKD_RUNS_DIR"):
+        ql.check_values(scale="smoke", runs_dir=None)
+
+
+def headlessly(stem, values):
+    check_parameters(f"{stem}.ipynb", NOTEBOOKS[stem], values)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder_of_the_notebooks(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2] / "notebooks")
+
+
+@pytest.mark.parametrize("check", [in_the_notebook, headlessly])
+@pytest.mark.parametrize(("stem", "name"), EVERY)
+def test_a_value_that_cannot_be_stops_before_anything_is_computed(stem, name, check):
+    bad = BAD[name] + [value for value in NEVER if not fine(stem, name, value)]
+    bad += [["rkd", "qrkd"]] if name == "arms" and stem != "00_quickstart" else []
+    bad += [1, [0]] if (stem, name) == ("07_cifar10", "seeds") else []
+    bad += [[0, 1]] if name == "seeds" and stem not in STUDIES else []
+    bad += [{"kernel_weight": 3.0}] if (stem, name) == ("12_which_knob", "settings") else []
+    bad += [21] if (stem, name) == ("explore_relations", "seed") else []
+    bad += ["ptb"] if name == "benchmark" and stem[:2] in ("06", "07", "11") else []
+    bad += ["mnist", "imdb-sentiment"] if name == "benchmark" and stem[:2] in ("08", "09") else []
+    for value in bad:
+        with pytest.raises((ValueError, NotebookError)) as caught:
+            check(stem, {name: value})
+        said = str(caught.value)
+        assert f"parameter {name!r}: expected " in said and "got " in said, said
+
+
+@pytest.mark.parametrize("check", [in_the_notebook, headlessly])
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_what_a_notebook_offers_passes(stem, check, tmp_path):
+    offered = read_parameters(stem, NOTEBOOKS[stem])
+    good = {
+        "scale": ["smoke", "laptop", "paper"], "seed": [0, 20], "jobs": [1, -1, 64],
+        "seeds": [2, 25] + [[4, 7]] * (stem in STUDIES), "published": [True, False],
+        "arms": [["scratch", "kd", "rkd", "qrkd"], list(ql.ARMS)], "device": ["auto", "cpu"],
+        "runs_dir": [str(tmp_path / "new" / "runs"), "../runs", "~/runs"], "settings": [{}],
+        "points": [3, 8, [[0, 0], [1, 0.5], [2, 2]]], "data_dir": [None, str(tmp_path)],
+        "shot_price": [0, 0.0, 1e-9], "circuit_price": [1], "shots_a_second": [1, 1e6],
+        "margin": [1, 0.1], "draws": [30],
+    }  # fmt: skip
+    check(stem, {})
+    for name in good.keys() & offered.keys():
+        for value in good[name]:
+            check(stem, {name: value})
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_every_parameter_is_checked(stem):
+    second = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"][1]
+    (call,) = (n for n in ast.walk(ast.parse(second.source))
+               if isinstance(n, ast.Call) and ast.unparse(n.func) == "ql.check_values")  # fmt: skip
+    checked = {word.arg for word in call.keywords if isinstance(word.value, ast.Name)}
+    assert checked == set(read_parameters(stem, NOTEBOOKS[stem]))
+
+
+def test_a_folder_of_ones_own_is_of_the_kind_that_the_notebook_takes(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.txt").write_text("a b c\n")
+    (tmp_path / "pictures").mkdir()
+    for stem, mine, other in (
+        ("06_mnist", "pictures", "text"),
+        ("09_penn_treebank", "text", "pictures"),
+    ):
+        for check in (in_the_notebook, headlessly):
+            check(stem, {"benchmark": str(tmp_path / mine)})
+            with pytest.raises((ValueError, NotebookError), match="parameter 'benchmark'"):
+                check(stem, {"benchmark": str(tmp_path / other)})
+
+
+def test_a_setting_that_makes_two_arms_one_stops():
+    for check in (in_the_notebook, headlessly):
+        with pytest.raises((ValueError, NotebookError), match="'rbf' would equal 'qrkd'"):
+            check("06_mnist", {"settings": {"kernel": "rbf"}})
+
+
+def test_a_name_without_a_rule_is_an_error_of_whoever_writes_the_notebook():
+    with pytest.raises(ValueError, match="'sead' has no rule"):
+        ql.check_values(sead=3)

@@ -1,0 +1,253 @@
+"""The committed notebooks: fresh outputs, small cells, alt text, live links, and a headless run."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import nbformat
+import pytest
+from jupyter_core.utils import ensure_event_loop
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from qrkd_lab.studies.settings import ARMS
+from qrkd_lab.teaching.notebooks import (
+    NotebookError,
+    execute,
+    is_fresh,
+    read_parameters,
+    run_series,
+)
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
+EXPLORERS = [path for path in NOTEBOOKS if path.stem.startswith("explore_")]
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+IMAGES, TEXTS = ("06_mnist", "07_cifar10"), ("08_wikitext2", "09_penn_treebank", "10_imdb")
+DATA = os.environ.get("QRKD_DATA_DIR")
+NO_NUMBER = re.compile(r"(?<![\w-])(nan|inf)(?![\w-])", re.IGNORECASE)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def prose(nb) -> str:
+    return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+
+
+def code_lines(cell) -> list[str]:
+    return [line for line in cell.source.splitlines() if line.strip()]
+
+
+def test_the_series_is_whole():
+    numbers = [int(path.stem[:2]) for path in NUMBERED]
+    assert numbers == list(range(16))
+    assert {"glossary", "solutions", "widget_doctor"} <= {path.stem for path in NOTEBOOKS}
+    explorers = ("distillation", "kernels", "records", "relations")
+    assert [path.stem for path in EXPLORERS] == [f"explore_{name}" for name in explorers]
+
+
+@each
+def test_outputs_belong_to_the_present_cells(path):
+    assert is_fresh(path), f"{path.name} is stale: python -m qrkd_lab notebook {path} --in-place"
+    assert path.stat().st_size < 1_000_000
+
+
+@each
+def test_cells_are_small_and_embedded_in_prose(path):
+    nb = read(path)
+    kinds = [cell.cell_type for cell in nb.cells]
+    assert all(pair != ("code", "code") for pair in zip(kinds, kinds[1:]))
+    sizes = [len(code_lines(cell)) for cell in nb.cells if cell.cell_type == "code"]
+    assert statistics.median(sizes) <= 6 and max(sizes) <= 20
+    words = sum(len(c.source.split()) for c in nb.cells if c.cell_type == "markdown")
+    assert words >= 5 * sum(sizes)
+
+
+@each
+def test_parameters_come_first_and_versions_second(path):
+    first, second, *_ = (cell for cell in read(path).cells if cell.cell_type == "code")
+    assert first.metadata.get("tags") == ["parameters"]
+    assert read_parameters(path.name, read(path)).keys() >= {"scale"}
+    last = ast.parse(second.source).body[-1]
+    assert ast.unparse(last) == "versions()", "results depend on versions: show them"
+
+
+@each
+def test_one_title_and_ordered_headings(path):
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(read(path)), flags=re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:]))
+
+
+@each
+def test_links_inside_lead_somewhere(path):
+    text = prose(read(path))
+    titles = anchors(text)
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in titles, f"#{target}"
+    for image in re.findall(r"!\[[^\]]+\]\(([\w./-]+)\)", text):
+        assert (FOLDER / image).exists(), image
+    for target, part in re.findall(r"\]\(([\w./-]+\.ipynb)(?:#([^)]+))?\)", text):
+        assert (FOLDER / target).exists(), target
+        assert not part or part in anchors(prose(read(FOLDER / target))), f"{target}#{part}"
+
+
+def anchors(text) -> set[str]:
+    return {t.strip().replace(" ", "-") for t in re.findall(r"^#+ (.+)$", text, flags=re.M)}
+
+
+@pytest.mark.parametrize("number", range(16))
+def test_each_leads_to_its_neighbours_and_to_the_solutions(number):
+    text = prose(read(NUMBERED[number]))
+    for neighbour in NUMBERED[max(0, number - 1) : number + 2]:
+        if neighbour != NUMBERED[number]:
+            links = text.count(f"]({neighbour.name})")
+            assert links >= 2, f"{neighbour.name}: at the top and at the end, found {links}"
+    assert "](solutions.ipynb" in text
+    assert f"]({NUMBERED[number].name}" in prose(read(FOLDER / "solutions.ipynb"))
+
+
+@pytest.mark.parametrize("path", EXPLORERS, ids=lambda path: path.stem)
+def test_an_explorer_comes_first_leaves_a_picture_and_is_shown_in_use(path):
+    nb = read(path)
+    third = [cell for cell in nb.cells if cell.cell_type == "code"][2]
+    left = "".join(output.get("data", {}).get("text/html", "") for output in third.outputs)
+    assert "qrkd-still" in left and "<img" in left, "its still is what a saved notebook shows"
+    assert f"](images/{path.stem}.png)" in nb.cells[0].source
+    course = "".join(prose(read(notebook)) for notebook in NUMBERED)
+    assert f"]({path.name})" in course, "no notebook of the course leads here"
+
+
+@each
+def test_every_figure_has_alt_text_and_no_cell_warns(path):
+    check_outputs(path)
+
+
+def check_outputs(path) -> None:
+    """No error, no warning, no number that is none, no picture without words."""
+    nb = read(path)
+    assert not re.search(r"!\[\s*\]\(", prose(nb)), "an image in the text has no alt text"
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            said = output.get("text", "") + str(data.get("text/plain", ""))
+            assert output.output_type != "error", cell.source
+            assert "Warning" not in said, said
+            shown = "shows-nan" in cell.metadata.get("tags", [])
+            assert shown or not NO_NUMBER.search(said), f"{cell.source}\n-> {said}"
+            if any(kind.startswith("image/") for kind in data):
+                assert re.search(r'alt="[^"]{20,}"', data.get("text/html", "")), cell.source
+
+
+# Headless runs: every notebook once, two at a time, each in a folder of its own.
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A small benchmark of images and one of text, for those who have no data."""
+    home = tmp_path_factory.mktemp("benchmarks")
+    digits = load_digits()
+    for i, (pixels, label) in enumerate(zip(digits.images[:600], digits.target[:600])):
+        place = home / "pictures" / ("test" if i % 4 == 0 else "train") / f"class {label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 15).astype("uint8")).resize((16, 16)).save(place / f"{i}.png")
+    (home / "stories").mkdir()
+    words = "the a cat dog sat ran on under mat house and but it was not red".split()
+    for part, count in (("train", 6000), ("valid", 800), ("test", 800)):
+        said = [words[(i * i + 3 * i // 7) % len(words)] for i in range(count)]
+        lines = [" ".join(said[at : at + 12]) + " .\n" for at in range(0, count, 12)]
+        (home / "stories" / f"{part}.txt").write_text("".join(lines))
+    return {**dict.fromkeys(IMAGES, home / "pictures"), **dict.fromkeys(TEXTS, home / "stories")}
+
+
+@pytest.fixture(scope="module")
+def headless(request, folders, tmp_path_factory):
+    """Name -> a future of the executed notebook, with its folder.
+
+    Those that this call of pytest asks for start at once, two at a time.
+    """
+    chosen = {item.callspec.id for item in request.session.items if "headlessly" in item.name}
+    twice = {name for name in folders if DATA and f"{name} real" in chosen}
+
+    def run(path, real):
+        place = tmp_path_factory.mktemp(path.stem)
+        wanted = {
+            "scale": "smoke", "seeds": 3, "jobs": 1, "published": False,
+            "runs_dir": str(place / "runs"), "out_dir": str(place / "out"),
+        }  # fmt: skip
+        if path.stem in folders:
+            wanted["seeds"] = [1, 3, 4]  # which, as well as how many
+            wanted["arms"] = list(ARMS)  # more than a reader sees, as `make reproduce ARMS=` may
+        if path.stem in folders and not real:
+            wanted["benchmark"] = str(folders[path.stem])
+        known = read_parameters(path.name, read(path))
+        values = {name: value for name, value in wanted.items() if name in known}
+        try:
+            return execute(path, place, values, timeout=300, progress=False, cwd=path.parent)
+        finally:  # else it is found open when the thread has gone, in the midst of another test
+            ensure_event_loop().close()
+
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with mock.patch.dict(os.environ, one_thread), ThreadPoolExecutor(2) as pool:
+        asked = [path for path in NOTEBOOKS if path.stem in chosen - twice]
+        waiting = {path.stem: pool.submit(run, path, False) for path in asked}
+        if DATA:
+            real = [path for path in NOTEBOOKS if f"{path.stem} real" in chosen]
+            waiting |= {f"{path.stem} real": pool.submit(run, path, True) for path in real}
+        yield waiting
+        pool.shutdown(cancel_futures=True)
+
+
+@each
+def test_it_runs_headlessly(path, headless):
+    if path.stem not in headless:
+        pytest.skip("runs on the real data, see below")
+    executed = headless[path.stem].result()
+    check_outputs(executed)
+    if path.stem == "00_quickstart":
+        written = {file.name for file in (executed.parent / "out").iterdir()}
+        assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written
+
+
+@pytest.mark.skipif(not DATA, reason="set QRKD_DATA_DIR to run this on the real data")
+@pytest.mark.parametrize("name", [*IMAGES, *TEXTS], ids=lambda name: f"{name} real")
+def test_it_runs_headlessly_on_the_real_data(name, headless):
+    check_outputs(headless[f"{name} real"].result())
+
+
+# Many notebooks in one call
+
+
+@pytest.fixture
+def lessons(tmp_path):
+    def lesson(name, source):
+        parameters = nbformat.v4.new_code_cell("scale = 1")
+        parameters.metadata["tags"] = ["parameters"]
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
+        return tmp_path / name
+
+    return [lesson("a.ipynb", "1 / 0"), lesson("b.ipynb", "print(scale)")]
+
+
+def test_a_series_goes_on_after_a_failure_and_names_it(lessons, tmp_path, capsys):
+    with pytest.raises(NotebookError, match="1 of 2 failed.\na.ipynb stopped in cell 2") as caught:
+        run_series(lessons, tmp_path / "out", jobs=2)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert read(tmp_path / "out" / "b.ipynb").cells[-1].outputs[0].text == "1\n"
+    said = capsys.readouterr().err
+    assert "a.ipynb: failed" in said and "b.ipynb: " in said
+
+
+def test_a_series_writes_outputs_back(lessons):
+    assert run_series(lessons[1:]) == lessons[1:]
+    assert is_fresh(lessons[1])

@@ -1,0 +1,142 @@
+"""The distillation explorer: start, pause, stop; what it trains are a study's records."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import qrkd_lab as ql
+from qrkd_lab.studies.records import read_runs
+from qrkd_lab.teaching.widgets.distillation import DistillationExplorer
+
+
+@pytest.fixture
+def explorer(tmp_path):
+    made = DistillationExplorer("digits", "smoke", ("kd", "qrkd"), runs_dir=tmp_path, qubits=3)
+    yield made
+    made.close()
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
+
+
+def buttons(explorer):
+    pressed = (explorer._start, explorer._pause, explorer._stop)
+    return [button.description for button in pressed if not button.disabled]
+
+
+def test_it_trains_what_a_study_trains_and_finds_it_again(explorer, tmp_path):
+    explorer.refresh()
+    assert "Ready: kd, qrkd on digits (smoke), seed 0, 1 epochs" in explorer._said
+    assert "arms" in explorer._shown["arms"].alt.lower() and buttons(explorer) == ["Start"]
+    explorer.start()
+    assert buttons(explorer) == ["Stop"]
+    assert explorer.wait(60)
+    assert "<p>Done.</p>" in explorer._said and "kd seed 0" in explorer._said
+    assert "validation accuracy" in explorer._said and "test accuracy" not in explorer._said
+    assert "Epoch 1 of 1" in explorer._shown["arms"].alt
+    assert "kernel matrices of qrkd" in explorer._shown["matrices"].alt
+    assert explorer._view.options == ("qrkd",)
+    study = ql.compare("digits", ("kd", "qrkd"), 1, "smoke", runs_dir=tmp_path,
+                       progress=False, qubits=3)  # fmt: skip
+    assert study.notes[0].startswith("3 runs reused, 0 trained")
+    explorer.start()
+    assert explorer.wait(60) and explorer._said.count("was on disk") == 2
+    assert "choose another seed" in explorer._said
+    assert "Epoch 1 of 1" in explorer._shown["arms"].alt
+
+
+def test_pause_go_on_and_stop(explorer, tmp_path):
+    explorer.controls["epochs"].value = 900
+    explorer.start()
+    until(lambda: explorer.training.track.at >= 1 and not explorer.training.track.of_teacher)
+    explorer.pause()
+    until(lambda: explorer.training.state == "paused" and explorer._pause.description == "Go on")
+    until(lambda: "Paused, kd, qrkd: epoch" in explorer._said)
+    explorer.controls["seed"].value = 1
+    until(lambda: "The controls have changed since" in explorer._said)
+    explorer.controls["kernel_weight"].value = 0.0
+    until(lambda: "leave the arm out" in explorer._said)
+    assert "Paused" in explorer._said and "qrkd-faded" not in explorer._images["arms"]._dom_classes
+    explorer.controls["kernel_weight"].value = 1.0
+    explorer.pause()
+    until(lambda: explorer.training.state == "training")
+    explorer.stop()
+    assert explorer.wait(60) and "Stopped: recorded as runs of" in explorer._said
+    assert buttons(explorer) == ["Start"]
+    runs = read_runs(tmp_path, "digits", "smoke")
+    assert {run.settings["seed"] for run in runs} == {0}
+    assert {len(run.history) for run in runs} == {1, len(explorer.training.track.runs[0].history)}
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("kernel_weight", 0.0, "leave the arm out"),
+        ("arms", (), "choose at least one"),
+        ("benchmark", "imdb", None),
+    ],
+)
+def test_wrong_settings_are_said_at_once(explorer, name, value, said):
+    explorer.controls[name].value = value
+    if said is None:
+        assert "on imdb" in explorer._said and explorer.controls["kd_weight"].value == 100.0
+        return
+    assert "alert" in explorer._words.value and said in explorer._said
+    explorer.start()
+    assert not explorer.training.busy and said in explorer._said
+
+
+def test_an_arm_that_diverges_and_data_that_are_missing_are_said_inside(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    explorer = DistillationExplorer(
+        str(tmp_path / "pictures"), "smoke", ("kd",), runs_dir=tmp_path / "runs"
+    )
+    try:
+        explorer.start()
+        assert explorer.wait(60) and explorer.training.state == "failed"
+        assert 'role="alert"' in explorer._said and "pictures" in explorer._said
+        explorer.controls["benchmark"].value = "digits"
+        explorer.controls["arms"].value = ("qrkd",)
+        explorer.controls["learning_rate"].value = 1e9
+        explorer.start()
+        assert explorer.wait(60) and explorer.training.state == "failed"
+        assert "diverged in epoch 1" in explorer._said and "lower learning_rate" in explorer._said
+        explorer.controls["learning_rate"].value = 0.01
+        explorer.start()
+        assert explorer.wait(60) and explorer.training.state == "done"
+        assert "alert" not in explorer._said
+    finally:
+        explorer.close()
+
+
+def test_another_benchmark_brings_its_own_settings(explorer):
+    explorer.controls["scale"].value = "laptop"
+    assert explorer.state["epochs"] == 30
+    explorer.controls["benchmark"].value = "ptb"
+    assert (explorer.controls["kd_weight"].value, explorer.state["temperature"]) == (100.0, 1.0)
+    assert explorer.state["kernel_weight"] is None, "each arm's own"
+
+
+def test_its_repr_makes_it_again(explorer):
+    explorer.controls["kernel_weight"].value = 3.5
+    explorer.controls["seed"].value = 2
+    explorer.controls["layers"].value = 3
+    assert explorer.state["bandwidth"] is None and "layers=3" in repr(explorer)
+    again = eval(repr(explorer))
+    assert again.state == explorer.state and again._places == {
+        **explorer._places, "runs_dir": str(explorer._places["runs_dir"]),
+    }  # fmt: skip
+    assert "temperature" not in repr(explorer), "what is the benchmark's own is left out"
+
+
+def test_unknown_names_list_the_choices():
+    with pytest.raises(ValueError, match="unknown setting 'weight'; choose from .*kd_weight"):
+        DistillationExplorer(weight=1)
+    with pytest.raises(ValueError, match="unknown arms 'qkd'; choose from .*qrkd"):
+        DistillationExplorer(arms=("qkd",))

@@ -1,0 +1,340 @@
+"""The browser of records: its tables are those of plain functions, and what is wrong is said."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from qrkd_lab.studies import records as published
+from qrkd_lab.studies.provenance import run_table
+from qrkd_lab.studies.summary import results, summary
+from qrkd_lab.teaching.widgets import records
+from qrkd_lab.teaching.widgets import records as record_words
+from qrkd_lab.teaching.widgets import records as run_card
+from qrkd_lab.teaching.widgets.records import StudyBrowser
+from tests.studies.records.made_runs import keep, made_run, own_run
+
+ARMS = ("teacher", "kd", "rkd", "qrkd")
+
+
+@pytest.fixture(scope="module")
+def records_once(tmp_path_factory):
+    runs = [made_run(arm, seed) for arm in ARMS for seed in range(3)]
+    runs += [made_run("qrkd", seed, kernel_weight=5.0) for seed in range(3)]
+    runs += [made_run(arm, seed, "mnist") for arm in ("rkd", "qrkd") for seed in range(3)]
+    place = tmp_path_factory.mktemp("once") / "runs"
+    keep(place, *runs)
+    return place
+
+
+@pytest.fixture
+def root(records_once, tmp_path):
+    return str(shutil.copytree(records_once, tmp_path / "runs"))
+
+
+@pytest.fixture
+def kit(tmp_path, monkeypatch):
+    """A kit that came with rkd and kd of seeds 0 to 4, on the digits."""
+    place = tmp_path / "kit"
+    for module in (published, records, record_words, run_card):
+        monkeypatch.setattr(module, "PUBLISHED", place)
+    keep(place, *[made_run(arm, seed) for arm in ("teacher", "rkd") for seed in range(5)])
+
+
+@pytest.fixture
+def browser(root):
+    made = StudyBrowser(root, published=False, benchmark="digits", scale="smoke")
+    made.refresh()
+    return made
+
+
+def part(browser, name):
+    return browser._parts[name].value
+
+
+def choose(browser, **values):
+    for name, value in values.items():
+        browser.controls[name].value = value
+    return browser
+
+
+# What it shows
+
+
+def test_the_table_is_the_summary_of_the_chosen_runs(browser):
+    mine = [run for run in browser.runs if run.settings.get("kernel_weight") != 5.0]
+    assert len(mine) == len(browser.runs) == 12
+    assert summary(results(mine), "rkd")._repr_html_() in part(browser, "table")
+    choose(browser, reference="kd", arms=("qrkd",))
+    two = [run for run in mine if run.settings["arm"] in ("kd", "qrkd")]
+    assert summary(results(two), "kd")._repr_html_() in part(browser, "table")
+    assert summary(results(two), "kd").verdict("qrkd") in browser._said
+
+
+def test_settings_are_never_mixed(browser):
+    menu = browser.controls["variant"]
+    assert menu.options == ("default settings", "kernel_weight=5")
+    assert "Settings has 1 other choice" in browser._said
+    choose(browser, variant="kernel_weight=5")
+    assert {run.settings.get("kernel_weight") for run in browser.runs} == {None, 5.0}
+    assert "kernel_weight=5" in part(browser, "card")
+
+
+@pytest.mark.parametrize("view, said", [
+    ("differences", "minus rkd"), ("scores", "for each arm, one point a seed"),
+    ("curves", "over epochs"), ("terms", "Loss terms over epochs"),
+    ("benchmarks", "One line a benchmark"),
+])  # fmt: skip
+def test_each_view_is_a_picture(browser, view, said):
+    choose(browser, view=view)
+    picture = browser._shown["picture"]
+    assert picture.png and "alert" not in browser._words.value
+    assert said in picture.alt or said in part(browser, "table")
+
+
+def test_all_benchmarks_at_this_scale(browser):
+    choose(browser, view="benchmarks")
+    assert "digits" in browser._shown["picture"].alt and "mnist" in browser._shown["picture"].alt
+    assert part(browser, "table").count("<tr>") == 3
+    choose(browser, arm="kd")
+    assert "mnist" not in browser._shown["picture"].alt, "mnist has no kd"
+
+
+def test_benchmarks_without_both_arms_are_said(tmp_path):
+    keep(tmp_path, made_run("rkd"), made_run("rkd", epochs=2))
+    browser = choose(StudyBrowser(tmp_path, published=False), view="benchmarks")
+    assert "No benchmark has records of rkd and another arm" in browser._words.value
+
+
+def test_a_table_of_runs_without_a_picture(browser):
+    choose(browser, view="runs")
+    assert not browser._shown["picture"].png
+    assert part(browser, "table").count("<tr>") == 1 + 12 and "qrkd seed 2" in part(
+        browser, "table"
+    )
+
+
+def test_one_run_with_the_lines_that_make_it_again(browser):
+    choose(browser, variant="kernel_weight=5", run="qrkd seed 1")
+    card = part(browser, "card")
+    assert "seeds=[1]" in card and "kernel_weight=5.0" in card and "torch 2.0.0 (here " in card
+    assert f"run = ql.load_run(&quot;{browser.runs[-2].path}&quot;)" in card
+
+
+def test_foreign_records_have_tables_and_no_lines(tmp_path):
+    who = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
+    keep(tmp_path, own_run(who | {"note": "<b>"}))
+    browser = choose(StudyBrowser(tmp_path, published=False), view="scores")
+    assert "No call of ql.compare makes this run" in part(browser, "card")
+    assert "<b>" not in part(browser, "card") and "&lt;b&gt;" in part(browser, "card")
+
+
+# Folders
+
+
+def test_own_and_kit_are_told_apart_and_not_mixed_within_a_seed(root, kit):
+    browser = StudyBrowser(root, benchmark="digits", scale="smoke")
+    browser.refresh()
+    assert f"31 records: 21 in {root}, 10 that came with the kit." in part(browser, "source")
+    own = {r.settings["seed"] for r in browser.runs if not record_words.came_with_the_kit(r)}
+    assert own == {0, 1, 2} and {r.settings["seed"] for r in browser.runs} == {0, 1, 2, 3, 4}
+    assert "6 more records of these seeds" in browser._said
+    assert "qrkd and rkd are compared on 3 seeds; not on 3, 4." in part(browser, "table")
+    choose(browser, run="rkd seed 4")
+    assert "kit/digits/smoke" in part(browser, "card") and "came with the kit" in browser._said
+    assert str(published.PUBLISHED) not in part(browser, "card"), "no path of this machine"
+    choose(browser, published=False)
+    assert {r.settings["seed"] for r in browser.runs} == {0, 1, 2}
+
+
+def test_looking_again_finds_what_was_trained_since(browser, root):
+    keep(root, made_run("scratch", 0), made_run("scratch", 1))
+    assert "scratch" not in browser.controls["arms"].options
+    browser.look_again()
+    assert "2 new or changed, 0 gone" in part(browser, "source")
+    assert "scratch" in browser.controls["arms"].value, "all were chosen, so all are"
+
+
+def test_a_menu_does_not_read_the_disk(browser, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the disk was read")
+
+    monkeypatch.setattr(browser._shelf, "look", refuse)
+    choose(browser, view="scores", variant="kernel_weight=5", benchmark="mnist", arm="qrkd")
+    assert "alert" not in browser._words.value
+
+
+def test_damaged_records_are_named_and_the_others_shown(root):
+    good = StudyBrowser(root, published=False, benchmark="digits")
+    (good.runs[0].path / "record.json").write_text("{")
+    browser = StudyBrowser(root, published=False, benchmark="digits")
+    browser.refresh()
+    assert "1 record or folder could not be read" in part(browser, "source")
+    assert "Delete this folder and run again" in part(browser, "source")
+    assert len(browser.runs) == 11 and browser._shown["picture"].png
+
+
+def test_nothing_there_is_said_and_the_browser_is_usable_afterwards(tmp_path, root):
+    browser = StudyBrowser(tmp_path / "none", published=False, benchmark="digits", run="kd seed 1")
+    browser.refresh()
+    assert "There are no records here. Train some" in browser._words.value
+    assert 'role="alert"' in browser._words.value and "There is no folder" in part(
+        browser, "source"
+    )
+    assert eval(repr(browser)).state == browser.state, "what was asked for is kept"
+    choose(browser, runs_dir="~nobody-of-this-name/runs")
+    assert "RuntimeError" in browser._words.value
+    choose(browser, runs_dir=root)
+    assert "alert" not in browser._words.value and browser.controls["run"].value == "kd seed 1"
+
+
+def test_a_wish_without_records_is_said(root):
+    browser = StudyBrowser(root, published=False, benchmark="svhn", arm="rbf")
+    browser.refresh()
+    assert "Benchmark: &#x27;svhn&#x27; was asked for, and there is no record" in browser._said
+    assert "shown is" in browser._said and browser.state["benchmark"] == "svhn"
+    choose(browser, benchmark="mnist")
+    assert "svhn" not in browser._said and browser.state["benchmark"] == "mnist"
+
+
+def test_your_own_newest_study_comes_first(tmp_path):
+    keep(tmp_path, made_run(benchmark="mnist"), made_run(seed=9), made_run("kd", 3, scale="paper"))
+    browser = StudyBrowser(tmp_path, published=False)
+    assert (browser.state["benchmark"], browser.state["scale"]) == ("digits", "smoke")
+
+
+def test_your_newest_settings_come_first(tmp_path):
+    runs = [made_run(arm, 0, kernel_weight=w) for w in (3.0, 5.0) for arm in ("rkd", "qrkd")]
+    newest = replace(made_run("qrkd", 1, kernel_weight=3.0), finished="2026-02-01T00:00:00+00:00")
+    keep(tmp_path, *runs, newest)
+    browser = StudyBrowser(str(tmp_path), published=False)
+    assert "kernel_weight=3" in browser.controls["variant"].value
+
+
+# Choices that cannot be drawn
+
+
+def test_no_arm_and_no_other_arm_are_said(browser):
+    choose(browser, arms=())
+    assert "choose at least one under Arms" in browser._words.value and not part(browser, "card")
+    choose(browser, arms=("rkd",))
+    assert "no other student to compare rkd with" in browser._words.value
+    assert part(browser, "table")
+    choose(browser, arms=("kd",))
+    assert "alert" not in browser._words.value
+
+
+def test_a_choice_of_arms_stays_where_it_can(browser):
+    choose(browser, arms=("rkd", "qrkd"), benchmark="mnist")
+    assert browser.controls["arms"].value == ("rkd", "qrkd")
+    choose(browser, benchmark="digits")
+    assert browser.controls["arms"].value == ARMS, "all of mnist's were chosen"
+    choose(browser, arms=("kd", "qrkd"), benchmark="mnist")
+    assert browser.controls["arms"].value == ("rkd", "qrkd"), "mnist has no kd: all again"
+
+
+def test_an_unknown_view_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown view 'pie'; choose from differences"):
+        StudyBrowser(tmp_path, view="pie")
+
+
+# Export
+
+
+def test_the_file_holds_the_runs_of_the_table(browser, tmp_path):
+    path = tmp_path / "new" / "a.csv"
+    choose(browser, csv=str(path), arms=("qrkd",))
+    browser.save_csv()
+    assert "6 runs written to" in part(browser, "saved") and "data:text/csv" in part(
+        browser, "saved"
+    )
+    pd.testing.assert_frame_equal(
+        pd.read_csv(path, keep_default_na=False, na_values=[""])[["arm", "seed", "key"]],
+        run_table(browser.runs)[["arm", "seed", "key"]],
+    )
+    before = path.read_bytes()
+    choose(browser, arms=ARMS)
+    assert not part(browser, "saved"), "it was of another table"
+    browser.save_csv()
+    assert "left as it is" in part(browser, "saved") and 'role="alert"' in part(browser, "saved")
+    assert path.read_bytes() == before
+
+
+def test_nothing_to_save_is_said(tmp_path):
+    browser = StudyBrowser(tmp_path, published=False, csv=str(tmp_path / "a.csv"))
+    browser.save_csv()
+    assert "There are no records here" in part(browser, "saved")
+    assert not (tmp_path / "a.csv").exists()
+
+
+# As an explorer
+
+
+def test_its_repr_makes_it_again(browser):
+    choose(browser, variant="kernel_weight=5", arms=("teacher", "qrkd"), reference="kd",
+           view="curves", run="qrkd seed 2", csv="b.csv")  # fmt: skip
+    again = eval(repr(browser))
+    again.refresh()
+    assert again.state == browser.state and again.runs == browser.runs
+    assert again._shown == browser._shown and part(again, "card") == part(browser, "card")
+    choose(browser, arms=())
+    assert eval(repr(browser)).state["arms"] == ()
+
+
+def test_it_leaves_a_still(browser, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, **_: shown.append(data) or SimpleNamespace()
+    )
+    browser._ipython_display_()
+    still = shown[-1]
+    assert re.search(r'<img [^>]*alt="[^"]{20,}"', still["text/html"])
+    assert "<table>" in still["text/html"] and "To train it again" in still["text/html"]
+    assert "21 records: " in still["text/html"] and "image/png" in still
+    assert repr(browser) in still["text/plain"]
+
+
+def test_a_slow_picture_follows_and_a_complaint_is_not_taken_back(browser, monkeypatch):
+    def faded():
+        return "qrkd-faded" in browser._images["picture"]._dom_classes
+
+    def until(condition):
+        end = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < end, "took too long"
+            time.sleep(0.01)
+
+    old, gate, more = browser._shown["picture"], threading.Event(), browser.see_more
+    monkeypatch.setattr(browser, "see_more", lambda: gate.wait(30) and more())
+    browser.draw_in_background()
+    choose(browser, view="terms")
+    until(faded)
+    assert browser._shown["picture"] is old, "the words come first"
+    gate.set()
+    assert browser.settle() and not faded()
+    assert "Loss terms" in browser._shown["picture"].alt
+    choose(browser, view="benchmarks")
+    choose(browser, arms=())
+    assert browser.settle() and faded() and "alert" in browser._words.value
+    choose(browser, arms=ARMS)
+    assert browser.settle() and "One line a benchmark" in browser._shown["picture"].alt
+    browser._end()
+
+
+def test_a_menu_answers_at_once_among_many_records(tmp_path):
+    runs = [made_run(arm, seed, kernel_weight=float(weight)) for seed in range(10)
+            for arm in ("rkd", "qrkd") for weight in (1, 2, 3)]  # fmt: skip
+    keep(tmp_path, *{run.key: run for run in runs}.values())
+    browser = StudyBrowser(tmp_path, published=False)
+    browser.refresh()
+    choose(browser, variant="kernel_weight=2")
+    started = time.perf_counter()
+    choose(browser, run="rkd seed 3")
+    assert time.perf_counter() - started < 0.3, "no picture is drawn for another run's card"

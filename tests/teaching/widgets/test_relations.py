@@ -1,0 +1,278 @@
+"""The relation explorer: controls move points, words follow, and its call makes it again."""
+
+from __future__ import annotations
+
+import math
+
+import ipywidgets as W
+import pytest
+import torch
+
+import qrkd_lab as ql
+from qrkd_lab.teaching.experiments import CHANGES, changed, pull, teacher_points
+from qrkd_lab.teaching.widgets.relations import RelationExplorer
+
+pytestmark = pytest.mark.filterwarnings("error")
+TEACHER = teacher_points(5, 0)
+
+
+@pytest.fixture
+def explorer():
+    made = RelationExplorer(preset="shear")
+    made.refresh()
+    return made
+
+
+def set_to(explorer, **values):
+    for name, value in values.items():
+        explorer.controls[name].value = value
+    return explorer
+
+
+def again(explorer):
+    return eval(repr(explorer), {"RelationExplorer": RelationExplorer})
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("preset", "rotation"), ("strength", 0.5), ("point", 2), ("x", 0.5), ("y", -1.0),
+        ("distance", 0.0), ("angle", 5.0), ("kernel", 2.0), ("points", 7), ("seed", 1),
+    ],
+)  # fmt: skip
+def test_every_control_changes_the_picture(explorer, name, value):
+    before = explorer._shown["picture"].png
+    set_to(explorer, **{name: value})
+    assert "alert" not in explorer._words.value
+    assert explorer._shown["picture"].png != before
+
+
+@pytest.mark.parametrize("preset", CHANGES)
+def test_a_preset_makes_the_points_of_the_plain_function(explorer, preset):
+    set_to(explorer, preset=preset, strength=0.4)
+    torch.testing.assert_close(explorer.student, changed(TEACHER, preset, 0.4), rtol=0, atol=6e-5)
+    assert f"({CHANGES[preset].words(0.4)})" in explorer._said
+
+
+def test_the_words_hold_the_losses_of_the_package(explorer):
+    set_to(explorer, kernel=1.0)
+    distance = ql.distance_loss(explorer.student, TEACHER).item()
+    angle = ql.angle_loss(explorer.student, TEACHER).item()
+    assert f"1 · {distance:.4f} (distance) + 2 · {angle:.4f} (angle) + 1 · " in explorer._said
+    found = pull(explorer.student, TEACHER, {"distance": 1, "angle": 2, "kernel": 1})
+    assert f"Loss {found.total:.4f} = " in explorer._said
+    assert f"{found.gradient.norm():.2g} long" in explorer._said
+
+
+def test_what_is_blind_is_said(explorer):
+    set_to(explorer, preset="rotation")
+    assert "distances and angles are blind to it, the kernel sees it." in explorer._said
+    assert explorer._shown["picture"].alt.startswith("Every point moved; distances and angles are")
+    set_to(explorer, preset="line", strength=0.5)
+    assert "the kernel is blind to it, distances and angles see it." in explorer._said
+
+
+def test_sliders_move_the_chosen_point_alone_and_show_where_it_is(explorer):
+    set_to(explorer, preset="same", point=3)
+    assert [explorer.controls[name].value for name in "xy"] == TEACHER[3].tolist()
+    set_to(explorer, x=0.25)
+    expected = TEACHER.clone()
+    expected[3, 0] = 0.25
+    assert explorer.student.equal(expected)
+    assert explorer.controls["preset"].value == "own" and explorer.controls["strength"].disabled
+    assert (
+        "1 of 5 points moved" in explorer._said and "(moved by hand or downhill)" in explorer._said
+    )
+
+
+def test_showing_a_point_does_not_move_it(explorer):
+    before = explorer.student
+    for point in range(5):
+        set_to(explorer, point=point)
+        shown = [explorer.controls[name].value for name in "xy"]
+        assert shown == pytest.approx(before[point].tolist(), abs=0.005)
+    assert explorer.student.equal(before) and explorer.controls["preset"].value == "shear"
+
+
+def test_steps_downhill_lower_the_loss_and_are_drawn(explorer):
+    losses = [explorer.losses["angle"]]
+    explorer.downhill()
+    assert explorer.controls["preset"].value == "own" and "The last step lowered" in explorer._said
+    explorer.downhill(10)
+    losses.append(explorer.losses["angle"])
+    assert losses[1] < 0.1 * losses[0]
+    assert "11 steps downhill" in explorer._panel._titles[-1].get_text()
+    assert len(explorer._path) == 11
+    shown = [explorer.controls[name].value for name in "xy"]
+    assert shown == pytest.approx(explorer.student[0].tolist(), abs=0.0051)
+
+
+def test_the_buttons_do_what_they_say(explorer):
+    parts = [part for row in explorer.view.children for part in getattr(row, "children", ())]
+    buttons = {part.description: part for part in parts if isinstance(part, W.Button)}
+    assert all(button.tooltip for button in buttons.values())
+    buttons["One step downhill"].click()
+    assert len(explorer._path) == 1
+    buttons["Ten steps"].click()
+    assert len(explorer._path) == 11
+    buttons["Back to the teacher's points"].click()
+    assert explorer.student.equal(TEACHER) and explorer._path == []
+    assert "No point moved" in explorer._said
+
+
+@pytest.mark.parametrize(
+    "name, value", [("x", 0.0), ("preset", "line"), ("angle", 1.0), ("seed", 2)]
+)
+def test_another_loss_or_place_forgets_the_way(explorer, name, value):
+    explorer.downhill(3)
+    set_to(explorer, **{name: value})
+    assert explorer._path == [] and "none yet" in explorer._panel._titles[-1].get_text()
+
+
+def test_a_longer_step_does_not_forget_the_way_and_may_be_too_long():
+    explorer = RelationExplorer(preset="random")
+    explorer.downhill()
+    set_to(explorer, step=3.0)
+    assert len(explorer._path) == 1
+    explorer = RelationExplorer(preset="random", step=3.0)
+    explorer.downhill()
+    assert "The last step raised the loss" in explorer._said
+
+
+def test_a_local_minimum_is_noticed():
+    explorer = RelationExplorer(seed=5, preset="swap")
+    for _ in range(8):
+        explorer.downhill(10)
+    assert "a local minimum" in explorer._said and explorer._losses[-1] > 0.2
+
+
+def test_no_weight_at_all_is_said_and_nothing_moves(explorer):
+    set_to(explorer, distance=0.0, angle=0.0)
+    assert "All weights are 0: there is no loss, and nothing pulls." in explorer._said
+    before = explorer.student
+    explorer.downhill(10)
+    assert explorer.student.equal(before) and "alert" not in explorer._words.value
+
+
+def test_coincident_points_have_a_finite_pull_that_is_said(explorer):
+    set_to(explorer, preset="coincident")
+    longest = pull(explorer.student, TEACHER, {"distance": 1, "angle": 2}).lengths.max().item()
+    assert f"the longest gradient stays at {longest:.2g}." in explorer._said and longest < 1
+    set_to(explorer, preset="point")
+    assert "All points are in one place" in explorer._said
+    explorer.downhill(10)
+    assert torch.isfinite(explorer.student).all()
+
+
+def test_points_and_seed_make_another_teacher(explorer):
+    set_to(explorer, point=4, points=3)
+    assert explorer.controls["point"].options == (0, 1, 2) and explorer.controls["point"].value == 2
+    assert len(explorer.student) == 3 and explorer.controls["preset"].value == "shear"
+    set_to(explorer, seed=7, preset="same")
+    assert explorer.student.equal(teacher_points(3, 7))
+    set_to(explorer, x=0.0, points=6)
+    assert explorer.student.equal(teacher_points(6, 7)), "points by hand have no meaning there"
+
+
+def test_the_call_makes_it_again(explorer):
+    assert repr(RelationExplorer()) == "RelationExplorer()"
+    assert repr(explorer) == "RelationExplorer(preset='shear')"
+    set_to(
+        explorer, preset="random", strength=0.35, kernel=0.5, points=6, seed=4, point=1, step=0.7
+    )
+    for change in (
+        lambda: None,
+        lambda: set_to(explorer, y=-0.5),
+        explorer.downhill,
+        explorer.back,
+    ):
+        change()
+        made = again(explorer)
+        assert repr(made) == repr(explorer) and made.student.equal(explorer.student)
+        made.refresh()
+        explorer._forget()
+        explorer.refresh()
+        assert made._shown["picture"].alt == explorer._shown["picture"].alt
+        assert made._said == explorer._said
+
+
+@pytest.mark.parametrize("scale", [0.01, 250.0])
+def test_points_of_your_own_have_any_unit(scale):
+    points = (scale * TEACHER + 3 * scale).round(decimals=4)
+    explorer = RelationExplorer(points.numpy(), preset="shear")
+    explorer.refresh()
+    assert "points" not in {name for row in explorer.view.children for name in _labels(row)}
+    torch.testing.assert_close(
+        explorer.student, changed(points, "shear"), rtol=0, atol=1e-4 * scale
+    )
+    explorer.downhill(20)
+    assert explorer._losses[-1] < 0.05 * explorer._losses[0]
+    assert again(explorer).student.equal(explorer.student)
+    set_to(explorer, point=2)
+    low, high = (explorer.controls["x"].options[i] for i in (0, -1))
+    assert low < explorer.student[2, 0] < high and high - low < 10 * scale
+
+
+def _labels(box):
+    return [getattr(child, "description", "").lower() for child in getattr(box, "children", ())]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ({"points": [[0, 0], [1, 1]]}, "points: expected 3 to 20 points"),
+        ({"points": [[0, 0, 0]] * 4}, r"points: expected shape \(n, 2\)"),
+        ({"points": [[0, 0], [1, 1], [2, math.nan]]}, "points: NaN or infinity in row 2"),
+        ({"points": 2}, "points: expected a whole number from 3 to 8, got 2"),
+        ({"points": "five"}, "points: expected a whole number"),
+        ({"points": 4.5}, "points: expected a whole number"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 20"),
+        ({"student": [[0, 0]] * 4}, "student: expected 5 points, as the teacher has, got 4"),
+        ({"student": [[0, math.inf]] * 5}, "student: NaN or infinity in row 0"),
+        ({"student": [[0, 0]] * 5, "preset": "line"}, "either student=... or preset='line'"),
+        ({"preset": "own"}, "give the student's points"),
+        ({"preset": "turn"}, "unknown change 'turn'; choose one of same, shift, rotation"),
+        ({"preset": "line", "strength": 1.5}, "strength: expected a number from 0 to 1, got 1.5"),
+        ({"point": 5}, "point: expected a whole number from 0 to 4, got 5"),
+        ({"distance": -1.0}, "distance weight: expected 0 to 5, got -1"),
+        ({"angle": math.nan}, "angle weight: expected 0 to 5, got nan"),
+        ({"kernel": 6}, "kernel weight: expected 0 to 5, got 6"),
+        ({"step": 0.0}, "step: expected 0.05 to 3, got 0"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        RelationExplorer(**arguments)
+
+
+def test_an_error_is_said_inside_and_the_explorer_goes_on(explorer, monkeypatch):
+    def fails(*_):
+        raise ValueError("no such points")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("qrkd_lab.teaching.widgets.relations.pulls.pull", fails)
+        set_to(explorer, strength=0.3)
+        assert 'role="alert">no such points' in explorer._words.value
+    set_to(explorer, strength=0.2)
+    assert "alert" not in explorer._words.value and "sheared by 0.16" in explorer._said
+
+
+def test_several_controls_at_once_are_drawn_once(explorer, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(explorer, "see", lambda: drawn.append(1) or RelationExplorer.see(explorer))
+    with explorer.together():
+        set_to(explorer, preset="rotation", strength=0.5, kernel=1.0)
+    assert len(drawn) == 1 and "turned by 45 degrees" in explorer._said
+
+
+def test_without_a_browser_it_leaves_a_still_with_alt_text(explorer, monkeypatch):
+    import IPython.display
+
+    left = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, **_: left.append(data))
+    explorer._ipython_display_()
+    live, still = left
+    assert live["application/vnd.jupyter.widget-view+json"]
+    assert 'alt="Every point moved; distances, angles and the kernel see it. ' in still["text/html"]
+    assert "RelationExplorer(preset=&#x27;shear&#x27;)" in still["text/html"]
+    assert still["image/png"]
