@@ -27,7 +27,7 @@ from qrkd_lab.studies.records import read_runs
 from qrkd_lab.studies.tune import FILE
 from qrkd_lab.teaching.notebooks import NotebookError, check_parameters
 from tests.hazards import elsewhere
-from tests.test_orphans import alive, wait_until
+from tests.studies.test_orphans import alive, wait_until
 
 ARMS = ["scratch", "rkd"]
 STUDY = {"scale": "smoke", "arms": ARMS, "progress": False}

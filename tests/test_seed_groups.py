@@ -15,7 +15,7 @@ from qrkd_lab import reproduce as seed_groups
 from qrkd_lab.reproduce import SeedGroup, split_seeds
 from qrkd_lab.teaching.notebooks import NotebookError
 from tests.hazards import disk_that_ends
-from tests.test_orphans import alive, wait_until
+from tests.studies.test_orphans import alive, wait_until
 
 PARAMETERS = "scale = 'laptop'\nseeds: int | list[int] = 5\njobs = 1"
 
