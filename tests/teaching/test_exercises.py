@@ -22,7 +22,7 @@ from qrkd_lab.teaching import exercises
 from qrkd_lab.teaching.experiments import term_gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
-CHECKS = {name: getattr(exercises, name) for name in exercises.__all__ if name[:6] == "check_"}
+CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}
 
 
 # Answers as a learner would write them: loops and plain formulas.
@@ -397,18 +397,11 @@ def squares(u, v):
 TABLE = {
     "check_perplexity": [
         (lambda b: -torch.cat(b).mean(), "mean of -log p: the perplexity is its exp"),
-        (lambda b: -torch.cat(b).mean() / math.log(2), "these are bits"),
         (lambda b: 2 ** -torch.cat(b).mean(), "2 to the mean"),
-        (lambda b: 10 ** -torch.cat(b).mean(), "10 to the mean"),
         (lambda b: torch.cat(b).mean().exp(), "the sign is lost"),
         (lambda b: math.exp(np.mean([-x.mean().item() for x in b])), "a mean over batches"),
         (lambda b: np.mean([math.exp(-x.mean()) for x in b]), "mean of the batches' perplexities"),
         (lambda b: (1 / torch.cat(b).exp()).mean(), "a mean of 1 / p"),
-        (lambda b: 1 / torch.cat(b).exp().mean(), "1 over the mean probability"),
-        (lambda b: perplexity(b[:1]), "the first batch only"),
-        (lambda b: math.exp(-sum(x.sum() for x in b)), "a sum over all tokens"),
-        (lambda b: math.exp(-sum(x.sum() for x in b) / len(b)), "number of batches"),
-        (lambda b: np.mean([-x.mean().item() for x in b]), "exp is missing, and"),
         (lambda b: 3 * perplexity(b), "wrong value|off by"),
         (lambda b: [math.exp(-x.mean()) for x in b], r"expected \(\), got \(3,\)"),
     ],
@@ -416,16 +409,9 @@ TABLE = {
         (lambda p, text: (-p.mean()).exp(), "this is per token"),
         (lambda p, text: (-p.sum() / len(text.split())).exp(), "the ends are missing"),
         (lambda p, text: (-p.sum() / (len(text.split(" ")) + text.count("\n"))).exp(), "spaces"),
-        (lambda p, text: (-p.sum() / len(text)).exp(), "per character"),
         (lambda p, text: (-p.mean()).exp() * len(p) / count_words(text), "into the exponent"),
-        (lambda p, text: (-p.mean() * count_words(text) / len(p)).exp(), "upside down"),
         (lambda p, text: -p.sum() / count_words(text), "perplexity is its exp"),
-        (lambda p, text: (p.sum() / count_words(text)).exp(), "the sign is lost"),
-        (lambda p, text: 2 ** (-p.sum() / count_words(text)), "2 to the mean"),
-        (lambda p, text: (-p.sum() / (len(text.split()) + 1)).exp(), "one end for the whole"),
         (lambda p, text: (-p.sum() / (count_words(text) + 1)).exp(), "one end too many"),
-        (lambda p, text: (-p.sum() / len(text.encode())).exp(), "this is per byte"),
-        (lambda p, text: (-p.mean() / count_words(text)).exp(), "divided once more"),
     ],
     "check_bits_per_byte": [
         (lambda p, text: -p.sum() / len(text.encode()), "these are nats"),
@@ -434,8 +420,6 @@ TABLE = {
         (lambda p, text: -p.mean() / math.log(2), "per token"),
         (lambda p, text: -p.sum() / math.log(2), "the bits of the whole text"),
         (lambda p, text: -p.sum() / math.log(2) / len(text.split()), "per word"),
-        (lambda p, text: bits_per_byte(p, text) / len(p), "divided once more"),
-        (lambda p, text: (-p.sum() / len(text.encode())).exp(), "a perplexity per byte"),
         (lambda p, text: -bits_per_byte(p, text), "wrong sign"),
     ],
     "check_mean_tap": [
@@ -445,10 +429,6 @@ TABLE = {
         (lambda h, n: h.sum(1) / n[:, None], "padding is summed"),
         (lambda h, n: torch.stack([x[i - 1] for x, i in zip(h, n)]), "the last real token alone"),
         (lambda h, n: mean_tap(h, n - 1), "one token too few"),
-        (lambda h, n: mean_tap(h, n + 1), "one token too many"),
-        (lambda h, n: h[:, : n.min()].mean(1), "cut to the shortest"),
-        (lambda h, n: mean_tap(h.flip(1), n), "not its last"),
-        (lambda h, n: mean_tap(h, n).mean(0).expand(len(h), -1), "one mean over all"),
         (lambda h, n: mean_tap(h.detach(), n), "no gradient reaches the input"),
     ],
     "check_effective_rank": [
@@ -457,12 +437,8 @@ TABLE = {
          "not shares yet"),
         (lambda k: 1 / rank(k), "sign is missing"),
         (lambda k: 2 ** math.log(rank(k)), "not to 2\\^H"),
-        (lambda k: math.exp(math.log2(rank(k))), "H in nats \\(natural"),
-        (lambda k: rank(k @ k), "are squared"),
         (lambda k: k.trace() ** 2 / (k * k).sum(), "participation ratio"),
         (lambda k: torch.linalg.matrix_rank(k), "this is the rank"),
-        (lambda k: torch.special.entr(k / k.sum()).sum().exp(), "of the entries"),
-        (lambda k: torch.special.entr(k.diagonal() / k.trace()).sum().exp(), "of the diagonal"),
         (lambda k: rank(k + 1), "wrong value|off by"),
     ],
     "check_geometric_difference": [
@@ -471,41 +447,17 @@ TABLE = {
         (lambda c, q, r: geometric(c, q, r, scale=False), "traces are not scaled"),
         (lambda c, q, r: geometric(c, q, 0.0), "not regularised"),
         (lambda c, q, r: geometric(c, q, r, power=1), "one inverse"),
-        (lambda c, q, r: ql.geometric_difference(c, q, r).training_error, "training side"),
-        (lambda c, q, r: torch.linalg.svdvals(
-            root(q / q.trace() * len(q)) @ root(c / c.trace() * len(c)) @ torch.linalg.inv(
-                c / c.trace() * len(c) + r * torch.eye(len(c)))).square().square().sum() ** 0.25,
-         "Frobenius"),
-        (lambda c, q, r: torch.linalg.svdvals(
-            root(q / q.trace() * len(q)) @ root(c / c.trace() * len(c)) @ torch.linalg.inv(
-                c / c.trace() * len(c) + r * torch.eye(len(c)))).square().sum() ** 0.5,
-         "trace norm"),
-        (lambda c, q, r: geometric(c, q, r, lambda k: k.sqrt()), "root of the entries"),
-        (lambda c, q, r: geometric(c, q, r, torch.linalg.cholesky), "Cholesky"),
         (lambda c, q, r: geometric(c, q, r, root, trace=1.0), "scaled to 1"),
-        (lambda c, q, r: geometric(c, q, r, root, norm=math.inf), "largest row sum"),
     ],
     "check_equivalence": [
-        (lambda d, m: (stats.ttest_1samp(d, -m, alternative="greater").pvalue
-                       + stats.ttest_1samp(d, m, alternative="less").pvalue) / 2, "the mean of"),
-        (lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1) * len(d) ** 0.5, len(d)),
-         "S - 1 are left"),
         (lambda d, m: min(stats.ttest_1samp(d, -m, alternative="greater").pvalue,
                           stats.ttest_1samp(d, m, alternative="less").pvalue), "smaller of the"),
-        (lambda d, m: stats.ttest_1samp(d, -m, alternative="greater").pvalue
-         + stats.ttest_1samp(d, m, alternative="less").pvalue, "added"),
         (lambda d, m: 1 - tost(d, m), "wrong tails"),
-        (lambda d, m: max(stats.ttest_1samp(d, -m, alternative="less").pvalue,
-                          stats.ttest_1samp(d, m, alternative="greater").pvalue), "wrong tails"),
         (lambda d, m: max(stats.ttest_1samp(d, -m).pvalue, stats.ttest_1samp(d, m).pvalue),
          "two-sided"),
         (lambda d, m: stats.ttest_1samp(d, 0).pvalue, "proves nothing"),
         (lambda d, m: stats.norm.sf((m - abs(d.mean())) / stats.sem(d)), "normal law"),
-        (lambda d, m: stats.t.sf((m - abs(d.mean())) / stats.sem(d, ddof=0), len(d) - 1),
-         "ddof=1"),
         (lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1), len(d) - 1), "one seed"),
-        (lambda d, m: stats.ttest_1samp(d, m, alternative="less").pvalue, "upper side only"),
-        (lambda d, m: stats.ttest_1samp(d, -m, alternative="greater").pvalue, "lower side only"),
     ],
     "check_own_relation": [
         (lambda x: likeness(x).numpy(), "expected a torch tensor"),
@@ -520,7 +472,7 @@ TABLE = {
         (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
         (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
         (lambda x: x.nothing, "AttributeError"),
-        (ql.CosineKernel, "expected a function, got CosineKernel"),
+        (ql.CosineKernel, "expected a function, got the class CosineKernel"),
     ],
     "check_own_kernel": [
         (Cauchy, "expected a Kernel"),
@@ -540,21 +492,10 @@ TABLE = {
     ],
     "check_kd_loss": [
         (lambda s, t, T: kd(s, t, T) / T**2, "T\\^2 is missing"),
-        (lambda s, t, T: kd(s, t, T) / T, "T\\^2, not T"),
-        (lambda s, t, T: kd(s, t, T) / T**4, "do not divide"),
         (lambda s, t, T: kd(t, s, T), "wrong way round"),
-        (lambda s, t, T: kd(t, s, T) / T**2, "wrong way round, and without"),
         (lambda s, t, T: kd(s, t, T, tt=1), "the student only"),
-        (lambda s, t, T: kd(s, t, T, ts=1), "the teacher only"),
-        (lambda s, t, T: kd(s, t, T, 1, 1), "no temperature in"),
-        (lambda s, t, T: kd(s, t, 1), "not used at all"),
-        (lambda s, t, T: kd(s, t, T, 1 / T, 1 / T), "where the softmax divides"),
         (lambda s, t, T: kd(s, t, T) / s.shape[1], "average over samples only"),
-        (lambda s, t, T: kd(s, t, T) * len(s), "divide by n"),
         (lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1)), "cross-entropy"),
-        (lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1).detach(),
-                                         reduction="batchmean"), "log-probabilities"),
-        (lambda s, t, T: F.cross_entropy(s, t.argmax(1)), "largest class only"),
         (lambda s, t, T: -kd(s, t, T), "wrong sign"),
         (lambda s, t, T: 3 * kd(s, t, T), "yours is 3 times"),
         (lambda s, t, T: kd(s, t, T)[None], r"expected \(\), got \(1,\)"),
@@ -568,18 +509,12 @@ TABLE = {
         (lambda s, t, T: T**2 * ((t / T).softmax(1).detach() * (
             ((t / T).softmax(1).detach() + 1e-12).log()
             - ((s / T).softmax(1) + 1e-12).log())).sum(1).mean(), "a tiny number added"),
-        (lambda s, t, T: T**2 * ((t / T).softmax(0) * (
-            (t / T).log_softmax(0) - (s / T).log_softmax(0))).sum(1).mean(), "classes are dim=1"),
-        (lambda s, t, T: F.mse_loss(s, t), "squared difference of logits"),
-        (lambda s, t, T: kd(s, t, T) / T**2 / s.shape[1], "and T\\^2 is missing"),
     ],
     "check_pairwise_distances": [
         (lambda x: diff(x).square().sum(-1), "squared distances"),
         (lambda x: diff(x).abs().sum(-1), "absolute differences"),
-        (lambda x: diff(x).abs().amax(-1), "largest difference only"),
         (lambda x: diff(x).square().mean(-1).sqrt(), "averaged over the d features"),
         (lambda x: distances(x).triu(), "above the diagonal"),
-        (lambda x: distances(x).tril(), "below the diagonal"),
         (normalised_distances, "divided by the mean"),
         (lambda x: x @ x.T, "Gram"),
         (lambda x: distances(x) + torch.eye(len(x)), "only the diagonal.*expected 0, got 1"),
@@ -597,7 +532,6 @@ TABLE = {
         (lambda x: angles(x).clamp(-1, 1).arccos(), "without arccos"),
         (lambda x: torch.einsum("jid,jkd->jik", diff(x), diff(x)), "without normalisation"),
         (lambda x: torch.einsum("jid,jkd->jik", unit(x), diff(x)), "one length only"),
-        (lambda x: torch.einsum("jid,jkd->jik", diff(x), unit(x)), "one length only.*here"),
         (lambda x: (F.normalize(x) @ F.normalize(x).T).expand(len(x), -1, -1), "from the origin"),
         (lambda x: -angles(x), "wrong sign"),
         (naive_angles, r"nan with 5 samples.* at \[0, 0, 0\]: 0/0"),
@@ -608,23 +542,10 @@ TABLE = {
         (lambda s, t: distance_loss(s, t, distances), "not normalised"),
         (lambda s, t: distance_loss(s, t, lambda x: distances(x) / mean_distance(t)), "its own"),
         (lambda s, t: distance_loss(s, t, lambda x: distances(x) / distances(x).mean()), "zeros"),
-        (lambda s, t: distance_loss(s, t, lambda x: distances(x) / distances(x).max()), "largest"),
         (lambda s, t: distance_loss(s, t, n2=len(s) ** 2), r"n\(n-1\), not by n\^2"),
         (lambda s, t: distance_loss(s, t, n2=1), "this is the sum"),
-        (lambda s, t: F.huber_loss(distances(s) / distances(s).mean(),
-                                   distances(t) / distances(t).mean()), "two means"),
-        (lambda s, t: F.l1_loss(normalised_distances(s), normalised_distances(t)),
-         "absolute differences over all"),
         (lambda s, t: (normalised_distances(s) - normalised_distances(t)).square().sum()
          / len(s) / (len(s) - 1), "squared differences: Huber"),
-        (lambda s, t: (normalised_distances(s) - normalised_distances(t)).square().sum()
-         / len(s) / (len(s) - 1) / 2, "half the squared differences"),
-        (lambda s, t: (normalised_distances(s) - normalised_distances(t)).square().mean(),
-         "over all entries"),
-        (lambda s, t: (normalised_distances(s) - normalised_distances(t)).abs().sum()
-         / len(s) / (len(s) - 1), "absolute differences"),
-        (lambda s, t: distance_loss(s, t, lambda x: distances(x) ** 2
-                                    / (distances(x) ** 2).sum() * len(x) * (len(x) - 1)), "root"),
         (lambda s, t: distance_loss(s, t, detached_mean), "gradient at the student is not"),
         (lambda s, t: ql.relation_loss(normalised_distances(s).detach(), normalised_distances(t)),
          "no gradient reaches the student"),
@@ -643,9 +564,7 @@ TABLE = {
         (lambda u: u @ u.mH, "complex: take their absolute square"),
         (lambda u: (u @ u.mH).abs(), "amplitude is not squared"),
         (lambda u: (u @ u.T).abs() ** 2, "conjugate is missing:"),
-        (lambda u: (u @ u.T).abs(), "conjugate is missing, and"),
         (lambda u: (u @ u.mH).real ** 2, "real part alone"),
-        (lambda u: (u @ u.mH).real, "real part of the overlap"),
         (lambda u: (u @ u.mH) ** 2, "abs\\(\\) before the square"),
         (lambda u: u.abs() ** 2 @ (u.abs() ** 2).T, "probabilities"),
         (lambda u: (u @ u.mH).abs() ** 4, "entries are wrong"),
@@ -680,7 +599,6 @@ TABLE = {
     ],
     "check_kernel_loss": [
         (lambda s, t, k: kernel_loss(s, t, k, n2=len(s) ** 2), r"n\(n-1\), not by n\^2"),
-        (lambda s, t, k: ((k(s) - k(t)) ** 2).mean(), "over all entries"),
         (lambda s, t, k: huber(k(s, t) - 1).sum() / len(s) / (len(s) - 1), "off by|wrong value"),
         (lambda s, t, k: ql.relation_loss(k(s, t), torch.ones(len(s), len(s))), "each one's own"),
         (lambda s, t, k: torch.linalg.norm(k(s) - k(t)), "whole matrices"),
@@ -699,29 +617,16 @@ TABLE = {
     "check_paired_difference": [
         (lambda a, b: paired(b, a), "arm minus reference"),
         (lambda a, b: sems(a, b, stats.norm.ppf), "1.96"),
-        (lambda a, b: sems(a, b, at=0.95), "one side"),
-        (lambda a, b: sems(a, b, df=0), "S - 1, not S"),
         (lambda a, b: sems(a, b, ddof=0), "ddof=1"),
         (lambda a, b: sems(a, b, root=0), "spread of one seed"),
         (lambda a, b: ((a - b).mean(), stats.sem(a - b)), "standard error"),
-        (lambda a, b: ((a - b).mean(), (a - b).std(ddof=1)), "standard deviation alone"),
-        (lambda a, b: stats.ttest_rel(a, b).confidence_interval(), "ends of the interval"),
         (lambda a, b: ((a - b).mean(), stats.t.ppf(0.975, len(a) - 1)
                        * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))), "not paired"),
-        (lambda a, b: ((a - b).mean(), 1.959964
-                       * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))), "and 1.96"),
-        (lambda a, b: ((a - b).mean(), stats.t.ppf(0.975, 2 * len(a) - 2)
-                       * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))), "of two groups"),
-        (lambda a, b: ((a - b).mean(), stats.t.ppf(0.975, 2 * len(a) - 2)
-                       * stats.sem(a - b)), "not 2S - 2"),
-        (lambda a, b: sems(a, b, stats.norm.ppf, ddof=0), "and the deviation divides"),
-        (lambda a, b: (paired(a, b)[0], 2 * paired(a, b)[1]), "whole width"),
         (lambda a, b: (a - b).mean(), r"expected \(2,\), got \(\)"),
         (lambda a, b: "0.3 +- 0.1", "expected 2 numbers, got '0.3"),
     ],
     "check_holm": [
         (lambda p: np.minimum(1, p * len(p)), "Bonferroni"),
-        (lambda p: p * len(p), "and above 1"),
         (lambda p: np.minimum(1, p * (len(p) - p.argsort())), "places, not ranks"),
         (lambda p: holm(np.sort(p)), "its own place"),
         (lambda p: np.minimum(1, p * (len(p) - p.argsort().argsort())), "running maximum"),
@@ -732,34 +637,24 @@ TABLE = {
     "check_power": [
         (lambda d, s, n: 1 - powered(d, s, n), "chance to miss it"),
         (lambda d, s, n: powered(d, s, n, root=0), "a root of the number of seeds is missing"),
-        (lambda d, s, n: powered(d, s, n, root=1), "not with their number"),
-        (lambda d, s, n: powered(d, s, n, df=n), "S - 1, not S"),
         (lambda d, s, n: powered(d, s, n, stats.norm.ppf(0.975)), "1.96"),
         (lambda d, s, n: powered(d, s, n, stats.t.ppf(0.95, n - 1)), "one side"),
         (lambda d, s, n: stats.t.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * abs(d) / s),
          "shifted as a whole"),
-        (lambda d, s, n: stats.norm.sf(stats.norm.ppf(0.975), n**0.5 * abs(d) / s), "not a normal"),
         (lambda d, s, n: stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * d / s),
          "take its size"),
-        (lambda d, s, n: powered(d, s, n) + stats.nct.cdf(
-            stats.t.ppf(0.025, n - 1), n - 1, n**0.5 * abs(d) / s), "the far tail too"),
     ],
     "check_variance_shares": [
         (lambda y: np.array(shared(y))[[1, 0, 2]], "exchanged"),
         (lambda y: shared(y.T), "exchanged"),
         (lambda y: np.array(shared(y)) * ((y - y.mean()) ** 2).sum(), "divide by their total"),
-        (mean_squares, "once a score"),
         (lambda y: 100 * np.array(shared(y)), "give fractions"),
-        (lambda y: [*shared(y)[:2], ((y - y.mean(1, keepdims=True) - y.mean(0)) ** 2).sum()
-                    / ((y - y.mean()) ** 2).sum()], "grand mean"),
         (lambda y: shared(y)[:2], r"expected \(3,\), got \(2,\)"),
     ],
     "check_angle_variance": [
         (lambda q: (3 / 8) ** q, "subtract the square"),
         (lambda q: (3 / 8) ** q - (1 / 2) ** q, "not its square"),
         (lambda q: 2.0**-q, "this is the mean"),
-        (lambda q: 2.0**-q - 0.375**q, "the mean minus the second moment"),
-        (lambda q: 4.0**-q, "square of the mean"),
         (lambda q: 8.0**-q, "do not multiply"),
         (lambda q: q / 8, "not a sum"),
         (lambda q: angle_variance(q) ** 0.5, "standard deviation"),
@@ -767,32 +662,18 @@ TABLE = {
     ],
     "check_exponential_base": [
         (lambda q, v: base(q, v, exp=lambda s: s), "take its exponential"),
-        (lambda q, v: base(q, v, lambda s: s, lambda s: s), "variances themselves"),
-        (lambda q, v: base(q, v, lambda s: s), "no exponential"),
         (lambda q, v: base(torch.arange(len(q)), v), "one qubit"),
         (lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0])), "first and the last"),
-        (lambda q, v: math.exp((q @ v.log()) / (q @ q)), "have an intercept"),
-        (lambda q, v: (v[-1] / v[0]) ** (1 / (len(q) - 1)), "taken as one qubit: fit all"),
         (lambda q, v: 1 / base(q, v), "one over the base"),
-        (lambda q, v: np.exp(np.polyfit(q, v.log(), 1)[1]), "at no qubits"),
-        (lambda q, v: np.polyfit(q, v.log(), 1)[1], "the line's intercept"),
         (lambda q, v: base(q, v, np.log10), "another base"),
-        (lambda q, v: (v[1:] / v[:-1]).mean(), "neighbours"),
-        (lambda q, v: base(v.log(), q.exp()), "swapped"),
     ],
     "check_circuits_needed": [
         (lambda n, g, s: circuits(n, g, s, shifted=2), "gates of two samples"),
-        (lambda n, g, s: circuits(n, g, s, shifted=1), "one for each sign"),
-        (lambda n, g, s: circuits(n, g, s, pairs=n * n), "n\\^2 pairs"),
         (lambda n, g, s: circuits(n, g, s, pairs=n * (n - 1)), "halve it"),
-        (lambda n, g, s: circuits(n, g, s, pairs=n * (n + 1) // 2), "diagonal is 1"),
         (lambda n, g, s: circuits(n, g, s, pairs=n), "cannot keep"),
         (lambda n, g, s: circuits(n, g, s, matrices=1), "teacher's matrix is missing"),
-        (lambda n, g, s: circuits(n, g, s, matrices=0), "two matrices are missing"),
         (lambda n, g, s: circuits(n, g, s, shifted=0), "gradient is missing"),
         (lambda n, g, s: circuits(n, g, 1), "one step"),
-        (lambda n, g, s: s * (n * (n - 1) + 4 * n * g), "counted per sample"),
-        (lambda n, g, s: circuits(n, g, s, shifted=8), "needs no gradient"),
     ],
     "check_clip_spectrum": [
         (lambda k: k, "nothing is changed"),
@@ -801,9 +682,6 @@ TABLE = {
         (lambda k: k - torch.eye(len(k)) * min(torch.linalg.eigvalsh(k)[0], 0), "displace"),
         (lambda k: torch.linalg.eigh(k)[1].T @ torch.linalg.eigh(k)[0].clamp(min=0).diag()
          @ torch.linalg.eigh(k)[1], "columns"),
-        (lambda k: clip(k) / clip(k).diagonal().sqrt() / clip(k).diagonal().sqrt()[:, None],
-         "diagonal of 1 afterwards"),
-        (lambda k: clip(k, lambda v: v.clamp(max=0)), "other way round"),
         (lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag(), "rotate back"),
     ],
     "check_shots_needed": [
@@ -811,16 +689,13 @@ TABLE = {
         (lambda k, e: math.ceil(1 / e**2), "k\\(1 - k\\), not 1"),
         (lambda k, e: math.ceil(k / e**2), "not k"),
         (lambda k, e: math.ceil(k * (1 - k) / e), "square it"),
-        (lambda k, e: math.ceil(math.sqrt(k * (1 - k)) / e), "root is too much"),
         (lambda k, e: k * (1 - k) / e**2, "not a whole number"),
-        (lambda k, e: round(k * (1 - k) / e**2), "to the nearest"),
         (lambda k, e: math.ceil(0.25 / e**2), "largest variance"),
     ],
     "check_silent_terms": [
         (lambda losses, _: {n for n, t in losses.terms.items() if not t.requires_grad}, "fooled"),
         (lambda losses, _: set(), "Ask each term alone"),
         (lambda losses, weights: silent(losses, weights[-1:]), "only the last weight"),
-        (lambda losses, weights: silent(losses, weights[:1]), "later layers alone"),
         (lambda losses, weights: {n for w in weights for n in silent(losses, [w])}, "miss .some."),
         (lambda losses, weights: {n for n, g in term_gradients(losses, weights).items()
                                   if g.norm() < 1e-3}, "a small gradient is not none"),
@@ -828,11 +703,6 @@ TABLE = {
         (lambda losses, weights: {"kernel"}, "in a loss without fault you named kernel"),
         (lambda losses, weights: silent(losses, weights) - {"angle"}, "cut off you missed angle"),
         (lambda losses, weights: {*silent(losses, weights), "x"}, "no term x; the names are task"),
-        (lambda losses, weights: {
-            n for n, t in losses.terms.items() if not t.requires_grad or all(
-                g is None for g in
-                torch.autograd.grad(t, weights, retain_graph=True, allow_unused=True))
-        }, "None alone"),
         (left_over, "still in it"),
         (lambda losses, weights: gradients(losses, weights), "retain_graph=True keeps"),
         (lambda losses, weights: gradients(losses, weights, retain_graph=True), "allow_unused"),
@@ -840,7 +710,7 @@ TABLE = {
          "ask term.requires_grad"),
         (lambda losses, weights: "kernel", "the word 'kernel'"),
         (lambda losses, weights: 3, "expected a set of names, got 3"),
-        (dict, "leave out the brackets"),
+        (dict, "got the class dict"),
     ],
     "check_centred_kernel": [
         (lambda K: K - K.mean(1, keepdim=True), "that of each column is not"),
@@ -848,10 +718,7 @@ TABLE = {
         (lambda K: K - K.mean(), "overall mean alone"),
         (lambda K: K - K.mean(0) - K.mean(1, keepdim=True), "taken off twice"),
         (lambda K: K - K.mean(0) - K.mean(1) + K.mean(), "keepdim=True makes it a column"),
-        (lambda K: 2 * hkh(K) - K + K.mean(0) + K.mean(1, keepdim=True) - 3 * K.mean(),
-         "sign is plus"),
         (lambda K: K - K.sum(0) - K.sum(1, keepdim=True) + K.sum(), "sums instead of means"),
-        (lambda K: hkh(K) / hkh(K).trace(), "trace is scaled"),
         (lambda K: -hkh(K), "wrong sign"),
     ],
     "check_near_but_unlike": [
@@ -866,7 +733,7 @@ TABLE = {
         (lambda: [torch.eye(12)], "two matrices of one size"),
         (lambda: torch.eye(12), r"expected two matrices \(K, L\), got Tensor"),
         (lambda: 1 / 0, "your function raised ZeroDivisionError"),
-        (dict, "leave out the brackets"),
+        (dict, "got the class dict"),
     ],
     "check_class_blocks": [
         (lambda K, y: blocks(K, y, diagonal=True), "leave the diagonal"),

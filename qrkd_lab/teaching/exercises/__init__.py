@@ -4,18 +4,16 @@ Each check runs your function on inputs that you do not see (several sizes, coin
 zeros; float64), compares it with the package's own, and says in words what is wrong. It never
 raises for a mistake of yours; a function that returns nothing counts as not answered yet.
 
-    >>> from qrkd_lab import exercises
+    >>> from qrkd_lab.teaching import exercises
     >>> exercises.check_pairwise_distances(lambda x: ((x[:, None] - x) ** 2).sum(-1))
     Not yet: these are squared distances: take the root.
 """
 
-from __future__ import annotations
-
+# ruff: noqa: F401
 from qrkd_lab.teaching.exercises.checker import Answer
 from qrkd_lab.teaching.exercises.distillation import (
     check_bits_per_byte,
     check_effective_rank,
-    check_equivalence,
     check_geometric_difference,
     check_mean_tap,
     check_own_kernel,
@@ -48,45 +46,9 @@ from qrkd_lab.teaching.exercises.relations import (
 from qrkd_lab.teaching.exercises.studies import (
     check_circuits_needed,
     check_clip_spectrum,
+    check_equivalence,
     check_holm,
     check_paired_difference,
     check_power,
     check_variance_shares,
 )
-
-__all__ = [
-    "Answer",
-    "check_angle_loss",
-    "check_angle_states",
-    "check_angle_variance",
-    "check_bandwidth_rule",
-    "check_bits_per_byte",
-    "check_centred_kernel",
-    "check_circuits_needed",
-    "check_class_blocks",
-    "check_clip_spectrum",
-    "check_distance_loss",
-    "check_effective_rank",
-    "check_equivalence",
-    "check_exponential_base",
-    "check_fidelity_kernel",
-    "check_geometric_difference",
-    "check_holm",
-    "check_kd_loss",
-    "check_kernel_loss",
-    "check_mean_tap",
-    "check_near_but_unlike",
-    "check_other_basis",
-    "check_own_kernel",
-    "check_own_relation",
-    "check_paired_difference",
-    "check_pairwise_distances",
-    "check_perplexity",
-    "check_power",
-    "check_shift_map",
-    "check_shots_needed",
-    "check_silent_terms",
-    "check_triplet_angles",
-    "check_variance_shares",
-    "check_word_perplexity",
-]

@@ -1,4 +1,4 @@
-"""Exercises on statistics: paired differences, Holm's correction, power, shares of variance."""
+"""Exercises on statistics and on what a device costs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 from qrkd_lab.studies.statistics import holm, power_of, variance_shares
-from qrkd_lab.teaching.exercises.checker import Answer, Case, mark, normal
+from qrkd_lab.teaching.exercises.checker import Answer, Case, Function, mark, normal
 
-__all__ = [
-    "check_circuits_needed",
-    "check_clip_spectrum",
-    "check_holm",
-    "check_paired_difference",
-    "check_power",
-    "check_variance_shares",
-]
-
-
-Function = Callable[..., Any]
 Array = np.ndarray
 
 
@@ -37,40 +26,13 @@ def check_paired_difference(f: Function | None) -> Answer:
         quantile = change.get("quantile", stats.t.ppf(0.975, seeds - 1))
         return np.array([d.mean(), quantile * spread / change.get("root", seeds**0.5)])
 
-    def apart(a: Array, b: Array) -> float:
-        return np.sqrt(a.var(ddof=1) + b.var(ddof=1))
-
-    def of_two_groups(a: Array) -> float:
-        return stats.t.ppf(0.975, 2 * len(a) - 2)
-
     mistakes = {
         "the difference has the wrong sign: arm minus reference.": lambda a, b: paired(b, a),
         "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
             lambda a, b: paired(a, b, quantile=stats.norm.ppf(0.975))
         ),
-        "this t-quantile leaves out 5 % on one side: for 95 % take t at 0.975.": (
-            lambda a, b: paired(a, b, quantile=stats.t.ppf(0.95, len(a) - 1))
-        ),
-        "degrees of freedom are S - 1, not S.": (
-            lambda a, b: paired(a, b, quantile=stats.t.ppf(0.975, len(a)))
-        ),
         "not paired: take the standard deviation of the differences, seed by seed.": (
-            lambda a, b: paired(a, b, spread=apart(a, b))
-        ),
-        "not paired, and 1.96: take the differences' standard deviation, and the t-quantile.": (
-            lambda a, b: paired(a, b, spread=apart(a, b), quantile=stats.norm.ppf(0.975))
-        ),
-        "not paired (2S - 2 degrees of freedom are those of two groups): take the differences.": (
-            lambda a, b: paired(a, b, spread=apart(a, b), quantile=of_two_groups(a))
-        ),
-        "paired differences have S - 1 degrees of freedom, not 2S - 2.": (
-            lambda a, b: paired(a, b, quantile=of_two_groups(a))
-        ),
-        "1.96 is for many seeds: take the t-quantile; and the deviation divides by S - 1.": (
-            lambda a, b: paired(a, b, spread=(a - b).std(), quantile=stats.norm.ppf(0.975))
-        ),
-        "this is the whole width of the interval: give half of it.": (
-            lambda a, b: paired(a, b, quantile=2 * stats.t.ppf(0.975, len(a) - 1))
+            lambda a, b: paired(a, b, spread=np.sqrt(a.var(ddof=1) + b.var(ddof=1)))
         ),
         "the standard deviation divides by S - 1 (ddof=1), not by S.": (
             lambda a, b: paired(a, b, spread=(a - b).std())
@@ -78,14 +40,8 @@ def check_paired_difference(f: Function | None) -> Answer:
         "the spread of one seed: the mean's is smaller by the root of S.": (
             lambda a, b: paired(a, b, root=1)
         ),
-        "this is the standard deviation alone: times t, divided by the root of S.": (
-            lambda a, b: paired(a, b, root=1, quantile=1)
-        ),
         "this is the standard error: times the t-quantile gives the half width.": (
             lambda a, b: paired(a, b, quantile=1)
-        ),
-        "these are the ends of the interval: give the mean and the half width.": lambda a, b: (
-            paired(a, b)[0] + np.array([-1.0, 1.0]) * paired(a, b)[1]
         ),
     }
     source = np.random.default_rng(0)
@@ -101,7 +57,7 @@ def check_paired_difference(f: Function | None) -> Answer:
 def check_holm(f: Function | None) -> Answer:
     """Check ``f(p)``: p-values, an array (m,) -> adjusted by Holm's method, in the order given."""
 
-    def single(p: Array) -> Array:  # without the running maximum
+    def stepwise(p: Array) -> Array:  # without the running maximum
         return np.minimum(1, p * (len(p) - p.argsort().argsort()))
 
     def unbounded(p: Array) -> Array:
@@ -112,14 +68,11 @@ def check_holm(f: Function | None) -> Answer:
         "this is Bonferroni's: the i-th smallest of m is multiplied by m - i + 1.": (
             lambda p: np.minimum(1, p * len(p))
         ),
-        "this is Bonferroni's, and above 1: the i-th smallest of m takes m - i + 1.": (
-            lambda p: p * len(p)
-        ),
         "argsort gives places, not ranks: sort, adjust, and put back by the same order.": (
             lambda p: np.minimum(1, p * (len(p) - p.argsort()))
         ),
         "in sorted order: give each p back its own place.": lambda p: holm(np.sort(p)),
-        "an adjusted p must not be below that of a smaller p: take the running maximum.": single,
+        "an adjusted p must not be below that of a smaller p: take the running maximum.": stepwise,
         "a probability is at most 1.": unbounded,
         "not adjusted: these are the p-values that came in.": lambda p: p,
     }
@@ -144,10 +97,6 @@ def check_power(f: Function | None) -> Answer:
         "the shift is sqrt(S) * difference / spread: a root of the number of seeds is missing.": (
             lambda d, s, n: powered(d, s, n, shift=abs(d) / s)
         ),
-        "the shift grows with the root of the seeds, not with their number.": (
-            lambda d, s, n: powered(d, s, n, shift=n * abs(d) / s)
-        ),
-        "degrees of freedom are S - 1, not S.": lambda d, s, n: powered(d, s, n, df=n),
         "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
             lambda d, s, n: powered(d, s, n, critical=stats.norm.ppf(0.975))
         ),
@@ -155,18 +104,7 @@ def check_power(f: Function | None) -> Answer:
             lambda d, s, n: powered(d, s, n, critical=stats.t.ppf(0.95, n - 1))
         ),
         "this is a t-distribution that is shifted as a whole: take the noncentral t (nct).": (
-            lambda d, s, n: float(
-                stats.t.sf(stats.t.ppf(0.975, n - 1) - n**0.5 * abs(d) / s, n - 1)
-            )
-        ),
-        "this is for many seeds: with few, t follows a noncentral t (nct), not a normal.": (
-            lambda d, s, n: float(stats.norm.sf(1.959964 - n**0.5 * abs(d) / s))
-        ),
-        "the far tail too: exact, but the formula leaves it out, as it adds next to nothing.": (
-            lambda d, s, n: (
-                powered(d, s, n)
-                + float(stats.nct.cdf(-stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * abs(d) / s))
-            )
+            lambda d, s, n: stats.t.sf(stats.t.ppf(0.975, n - 1) - n**0.5 * abs(d) / s, n - 1)
         ),
         "a difference below 0 is as easy to see as one above: take its size.": (
             lambda d, s, n: powered(d, s, n, shift=n**0.5 * d / s)
@@ -178,34 +116,62 @@ def check_power(f: Function | None) -> Answer:
     return mark(f, power_of, cases, mistakes, right, numbers=True)
 
 
+def check_equivalence(f: Function | None) -> Answer:
+    """Check ``f(differences, margin)``: (S,), a number -> p of two one-sided t-tests (TOST)."""
+
+    def sides(d: Array, m: float, **change: Any) -> tuple[float, float]:  # noqa: ANN401
+        error = d.std(ddof=1) / change.get("root", len(d) ** 0.5)
+        law = change.get("law", stats.t(len(d) - 1))
+        return law.sf((d.mean() + m) / error), law.sf((m - d.mean()) / error)
+
+    mistakes = {
+        "the smaller of the two: both tests must reject, so the larger p counts.": (
+            lambda d, m: min(sides(d, m))
+        ),
+        "the wrong tails: small p where the mean lies far inside the margin.": (
+            lambda d, m: 1 - max(sides(d, m))
+        ),
+        "two-sided tests: each of the two is one-sided.": lambda d, m: 2 * max(sides(d, m)),
+        "this is the t-test of 'no difference': its large p proves nothing.": (
+            lambda d, m: stats.ttest_1samp(d, 0).pvalue
+        ),
+        "the normal law is for many seeds: Student's t with S - 1 degrees of freedom.": (
+            lambda d, m: max(sides(d, m, law=stats.norm))
+        ),
+        "the spread of one seed: the mean's is smaller by the root of S.": (
+            lambda d, m: max(sides(d, m, root=1))
+        ),
+    }
+    source = np.random.default_rng(0)
+    cases = []
+    for seeds, mean, margin in ((5, 0.1, 0.4), (10, -0.2, 0.5), (4, 0.3, 0.35)):
+        d = source.normal(0, 0.3, seeds)
+        d += mean - d.mean()
+        cases.append(Case(f"with {seeds} seeds and a margin of {margin}", (d, margin)))
+    right = "the larger p of two one-sided t-tests."
+    return mark(f, lambda d, m: max(sides(d, m)), cases, mistakes, right, numbers=True)
+
+
 def check_variance_shares(f: Function | None) -> Answer:
     """Check ``f(y)``: scores (S, A) -> shares of the sum of squares: seed, arm, rest."""
 
     def squares(y: Array) -> Array:
         return np.array(variance_shares(pd.DataFrame(y)))
 
-    def parts(y: Array) -> tuple[Array, Array, Array]:
-        seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
-        return seed, arm, y - y.mean() - seed - arm
-
     def once(y: Array) -> Array:  # each mean counted once, not once a score
-        found = np.array([float((part**2).sum()) for part in parts(y)])
+        seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
+        rest = y - y.mean() - seed - arm
+        found = np.array([float((part**2).sum()) for part in (seed, arm, rest)])
         return found / found.sum()
-
-    def interaction(y: Array) -> Array:  # the grand mean added in the wrong direction
-        seed, arm, _ = squares(y)
-        rest = y - y.mean(1, keepdims=True) - y.mean(0, keepdims=True)
-        return np.array([seed, arm, (rest**2).sum() / ((y - y.mean()) ** 2).sum()])
 
     mistakes = {
         "rows are seeds and columns are arms: these two are exchanged.": (
             lambda y: squares(y)[[1, 0, 2]]
         ),
-        "each mean stands for a whole row or column: count its square once a score.": once,
+        "each mean stands for a whole row or column: count its square once per score.": once,
         "these are the sums of squares: divide by their total.": (
             lambda y: squares(y) * ((y - y.mean()) ** 2).sum()
         ),
-        "the rest is y - its seed's mean - its arm's mean + the grand mean.": interaction,
         "in per cent: give fractions.": lambda y: 100 * squares(y),
     }
     source = np.random.default_rng(0)
@@ -218,53 +184,28 @@ def check_variance_shares(f: Function | None) -> Answer:
     return mark(f, squares, cases, mistakes, right, numbers=True)
 
 
-# ---- devices
-
-
-Function_devices = Callable[..., Any]
-
-
-def check_circuits_needed(f: Function_devices | None) -> Answer:
+def check_circuits_needed(f: Function | None) -> Answer:
     """Check ``f(n, gates, steps)`` -> circuits of one training by parameter shift, two a gate."""
 
     def count(n: int, gates: int, steps: int, **change: int) -> int:
         pairs = change.get("pairs", n * (n - 1) // 2)
-        shifted = change.get("shifted", 4 * gates)
-        return steps * pairs * (change.get("matrices", 2) + shifted)
+        return steps * pairs * (change.get("matrices", 2) + change.get("shifted", 4 * gates))
 
     mistakes = {
         "a pair's circuit holds the gates of two samples: 2 x 2 x gates shifted circuits.": (
             lambda n, g, s: count(n, g, s, shifted=2 * g)
         ),
-        "one shifted circuit a gate: the rule takes two, one for each sign.": (
-            lambda n, g, s: count(n, g, s, shifted=g)
-        ),
-        "n^2 pairs: i, j and j, i are the same, and the diagonal is 1.": (
-            lambda n, g, s: count(n, g, s, pairs=n * n)
-        ),
         "n(n-1) pairs: i, j and j, i are the same circuit; halve it.": (
             lambda n, g, s: count(n, g, s, pairs=n * (n - 1))
         ),
-        "n(n+1)/2 pairs: the diagonal is 1 and needs no circuit.": (
-            lambda n, g, s: count(n, g, s, pairs=n * (n + 1) // 2)
-        ),
-        "n states: a device cannot keep them; it runs a circuit a pair.": (
+        "n states: a device cannot keep them; it runs a circuit per pair.": (
             lambda n, g, s: count(n, g, s, pairs=n)
         ),
         "the teacher's matrix is missing.": lambda n, g, s: count(n, g, s, matrices=1),
-        "the two matrices are missing: their values are measured, too.": (
-            lambda n, g, s: count(n, g, s, matrices=0)
-        ),
         "the gradient is missing: two shifted circuits for each gate.": (
             lambda n, g, s: count(n, g, s, shifted=0)
         ),
-        "the slope is counted per sample: each pair's circuit is shifted.": (
-            lambda n, g, s: s * (n * (n - 1) + n * 4 * g)
-        ),
         "this is one step: times the steps.": lambda n, g, s: count(n, g, 1),
-        "the teacher's gates are shifted, too: it needs no gradient.": (
-            lambda n, g, s: count(n, g, s, shifted=8 * g)
-        ),
     }
     rows = ((64, 42, 540), (8, 5, 3), (17, 12, 10))
     cases = [Case(f"for n = {n}, {g} gates and {s} steps", (n, g, s)) for n, g, s in rows]
@@ -272,24 +213,16 @@ def check_circuits_needed(f: Function_devices | None) -> Answer:
     return mark(f, count, cases, mistakes, right, numbers=True)
 
 
-def check_clip_spectrum(f: Function_devices | None) -> Answer:
+def check_clip_spectrum(f: Function | None) -> Answer:
     """Check ``f(matrix)``: symmetric (n, n) -> the same with negative eigenvalues set to 0."""
 
-    def rebuilt(k: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    def rebuilt(k: Tensor, change: Callable[[Tensor], Tensor] = lambda v: v.clamp(min=0)) -> Tensor:
         values, vectors = torch.linalg.eigh(k)
         return (vectors * change(values)) @ vectors.T
 
     def columns(k: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(k)
         return (vectors.T * values.clamp(min=0)) @ vectors
-
-    def unit(k: Tensor) -> Tensor:
-        root = k.diagonal().sqrt()
-        return k / root[:, None] / root[None, :]
-
-    def shifted(k: Tensor) -> Tensor:
-        least = torch.linalg.eigvalsh(k)[0].clamp(max=0)
-        return k - least * torch.eye(len(k), dtype=k.dtype)
 
     mistakes = {
         "nothing is changed.": lambda k: k,
@@ -298,18 +231,14 @@ def check_clip_spectrum(f: Function_devices | None) -> Answer:
             lambda k: rebuilt(k, torch.abs)
         ),
         "the smallest eigenvalue is subtracted from the diagonal (displace): set the negative ones "
-        "to 0, and leave the others.": shifted,
+        "to 0, and leave the others.": (
+            lambda k: k - torch.linalg.eigvalsh(k)[0].clamp(max=0) * torch.eye(len(k))
+        ),
         "the eigenvectors are the columns of what eigh gives: V diag(l) V^T, not V^T diag(l) V.": (
             columns
         ),
         "these are eigenvalues on a diagonal: rotate back, V diag(l) V^T.": (
             lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag()
-        ),
-        "right, but scaled to a diagonal of 1 afterwards: leave it as it is.": (
-            lambda k: unit(rebuilt(k, lambda v: v.clamp(min=0)))
-        ),
-        "the positive eigenvalues went, the negative ones stayed: the other way round.": (
-            lambda k: rebuilt(k, lambda v: v.clamp(max=0))
         ),
     }
     cases = []
@@ -321,5 +250,4 @@ def check_clip_spectrum(f: Function_devices | None) -> Answer:
         cases.append(Case(f"with a matrix of {n} samples", (k,)))
     cases.append(Case("with a matrix that is right already", (torch.eye(4, dtype=torch.float64),)))
     right = "no negative eigenvalue, and nothing else changed."
-    rule = lambda k: rebuilt(k, lambda v: v.clamp(min=0))  # noqa: E731
-    return mark(f, rule, cases, mistakes, right)
+    return mark(f, rebuilt, cases, mistakes, right)
