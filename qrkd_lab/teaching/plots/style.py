@@ -14,6 +14,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -36,10 +37,12 @@ __all__ = [
     "ARM_MARKERS",
     "Animation",
     "Chart",
+    "Described",
     "INK",
     "PARTS",
     "arm_grid",
     "arm_style",
+    "described",
     "differences_by_arm",
     "draw_interval",
     "draw_legend",
@@ -75,17 +78,7 @@ class Chart(Figure):
         super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
-        # A bare Figure shows as text unless pyplot is set up; and only HTML carries alt text there.
-        drawn, packed = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=144)
-        few = Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE)
-        few.save(packed, "png", optimize=True)
-        png = base64.b64encode(packed.getvalue()).decode()  # 256 colours: a third of the size
-        width, height = (round(inches * 96) for inches in self.get_size_inches())  # CSS pixels
-        alt = html.escape(self.alt, quote=True)
-        image = f'<img src="data:image/png;base64,{png}" alt="{alt}" width="{width}">'
-        data = {"image/png": png, "text/html": image, "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt, "width": width, "height": height}}
+        return described(self, self.alt)._repr_mimebundle_()
 
     def finish(self, title: str, alt: str) -> Chart:
         """Set the title (wrapped to the width) and the description; returns the figure."""
@@ -93,6 +86,42 @@ class Chart(Figure):
         self.suptitle(wide, x=0.01, ha="left", fontsize=12, fontweight="bold", color="black")
         self.alt = f"{title}. {alt}"
         return self
+
+
+@dataclass(frozen=True)
+class Described:
+    """A figure that displays itself in a notebook, with ``alt`` as its alt text."""
+
+    figure: Figure
+    alt: str
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
+        # A bare Figure shows as text unless pyplot is set up; and only HTML carries alt text there.
+        drawn, packed = io.BytesIO(), io.BytesIO()
+        self.figure.savefig(drawn, format="png", dpi=144)
+        few = Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE)
+        few.save(packed, "png", optimize=True)
+        png = base64.b64encode(packed.getvalue()).decode()  # 256 colours: a third of the size
+        width, height = (round(inches * 96) for inches in self.figure.get_size_inches())  # CSS
+        alt = html.escape(self.alt, quote=True)
+        image = f'<img src="data:image/png;base64,{png}" alt="{alt}" width="{width}">'
+        data = {"image/png": png, "text/html": image, "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt, "width": width, "height": height}}
+
+
+def described(figure: Any, alt: str) -> Described:  # noqa: ANN401
+    """A cell's last value: a figure made in the cell, shown once, with its alt text.
+
+    Args:
+        figure: of matplotlib, or a grid of seaborn (``sns.catplot`` and the like).
+        alt: what a reader who does not see the figure should know, e.g.
+            ``described(sns.catplot(table, x="arm", y="accuracy"), "Accuracy per arm: ...")``.
+    """
+    import matplotlib.pyplot as plt
+
+    figure = getattr(figure, "figure", None) or figure
+    plt.close(figure)  # else a notebook shows it a second time, without alt text
+    return Described(figure, alt)
 
 
 def arm_style(arm: str) -> dict[str, str]:

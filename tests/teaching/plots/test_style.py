@@ -5,11 +5,20 @@ from __future__ import annotations
 import base64
 from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from qrkd_lab.teaching.plots.style import ARM_COLOURS, ARM_MARKERS, Chart, arm_style, panels, words
+from qrkd_lab.teaching.plots.style import (
+    ARM_COLOURS,
+    ARM_MARKERS,
+    Chart,
+    arm_style,
+    described,
+    panels,
+    words,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -29,6 +38,14 @@ def test_a_notebook_shows_a_figure_as_the_last_value() -> None:
 
     data, _ = DisplayFormatter().format(Chart(4, 3).finish("Title", "Nothing."))
     assert data["image/png"] and data["text/html"].startswith("<img src=")
+
+
+def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text() -> None:
+    figure, axes = plt.subplots()
+    for whole in (figure, axes):
+        data, _ = described(whole, "Said & seen.")._repr_mimebundle_()
+        assert 'alt="Said &amp; seen."' in data["text/html"] and data["image/png"]
+    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (4, 3)), (3, (10, 3)), (4, (10, 5))])
