@@ -10,7 +10,7 @@ float32 at least, under autocast too, and come back in the type of the student's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple
@@ -46,6 +46,7 @@ __all__ = [
     "relation_loss",
     "softened",
     "softened_kl",
+    "term_gradients",
 ]
 
 
@@ -530,3 +531,42 @@ def _check_targets(logits: Tensor, targets: Tensor) -> None:
             f"targets: expected shape {tuple(logits.shape[:-1])} for logits {tuple(logits.shape)}, "
             f"whose last axis is that of the classes, got {tuple(targets.shape)}"
         )
+
+
+def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+    r"""The gradient of each unweighted term alone, all leaves in one vector.
+
+    .. math:: g_{term} = \nabla_\theta L_{term}
+
+    Args:
+        losses: of one batch, of :class:`DistillationLoss`; its graph is kept.
+        leaves: what to differentiate by, e.g. ``list(student.parameters())``.
+
+    Returns:
+        Name to a vector ``(m,)``, m numbers in all leaves together; zeros where no path leads from
+        a term to a leaf.
+
+    Raises:
+        ValueError: no leaf, or one that asks for no gradient.
+
+    Example:
+        >>> w = torch.tensor([3.0], requires_grad=True)
+        >>> losses = Losses(w.sum(), {"task": (w**2).sum(), "kernel": (w.detach() ** 2).sum()})
+        >>> term_gradients(losses, [w])
+        {'task': tensor([6.]), 'kernel': tensor([0.])}
+    """
+    leaves = list(leaves)
+    if not leaves or not all(leaf.requires_grad for leaf in leaves):
+        raise ValueError(
+            "leaves: expected tensors that ask for a gradient, e.g. list(student.parameters())"
+        )
+    found = {}
+    for name, term in losses.terms.items():
+        parts: Sequence[Tensor | None] = [None] * len(leaves)
+        if term.requires_grad:  # else autograd refuses, although the answer is simply: none
+            parts = torch.autograd.grad(term, leaves, retain_graph=True, allow_unused=True)
+        known = [
+            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, parts, strict=True)
+        ]
+        found[name] = torch.cat([part.flatten() for part in known])
+    return found

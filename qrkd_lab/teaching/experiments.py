@@ -37,12 +37,12 @@ from qrkd_lab.kernels.encoders import BANDWIDTHS, Encoder, KernelRelation, calib
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
 from qrkd_lab.kernels.shots import ShotRelation
 from qrkd_lab.losses import (
-    Losses,
     TeacherBatch,
     angle_loss,
     distance_loss,
     kernel_loss,
     relation_loss,
+    term_gradients,
 )
 from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances
 from qrkd_lab.seeds import derived_seed, generator
@@ -106,7 +106,6 @@ __all__ = [
     "size_of",
     "sweep_students",
     "teacher_points",
-    "term_gradients",
     "turned_on_projections",
     "verdict",
 ]
@@ -735,45 +734,6 @@ def budget_table(
 
 
 # ---- gradients
-
-
-def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
-    r"""The gradient of each unweighted term alone, all leaves in one vector.
-
-    .. math:: g_{term} = \nabla_\theta L_{term}
-
-    Args:
-        losses: of one batch, from :class:`~qrkd_lab.losses.DistillationLoss`; its graph is kept.
-        leaves: what to differentiate by, e.g. ``list(student.parameters())``.
-
-    Returns:
-        Name to a vector ``(m,)``, m numbers in all leaves together; zeros where no path leads from
-        a term to a leaf.
-
-    Raises:
-        ValueError: no leaf, or one that asks for no gradient.
-
-    Example:
-        >>> w = torch.tensor([3.0], requires_grad=True)
-        >>> losses = Losses(w.sum(), {"task": (w**2).sum(), "kernel": (w.detach() ** 2).sum()})
-        >>> term_gradients(losses, [w])
-        {'task': tensor([6.]), 'kernel': tensor([0.])}
-    """
-    leaves = list(leaves)
-    if not leaves or not all(leaf.requires_grad for leaf in leaves):
-        raise ValueError(
-            "leaves: expected tensors that ask for a gradient, e.g. list(student.parameters())"
-        )
-    found = {}
-    for name, term in losses.terms.items():
-        parts: Sequence[Tensor | None] = [None] * len(leaves)
-        if term.requires_grad:  # else autograd refuses, although the answer is simply: none
-            parts = torch.autograd.grad(term, leaves, retain_graph=True, allow_unused=True)
-        known = [
-            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, parts, strict=True)
-        ]
-        found[name] = torch.cat([part.flatten() for part in known])
-    return found
 
 
 def gradient_rows(

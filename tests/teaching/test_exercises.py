@@ -16,10 +16,9 @@ from scipy import stats
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
 from qrkd_lab.kernels.shots import clip_spectrum
-from qrkd_lab.losses import normalised_distances
+from qrkd_lab.losses import normalised_distances, term_gradients
 from qrkd_lab.studies.statistics import equivalence, holm
 from qrkd_lab.teaching import exercises
-from qrkd_lab.teaching.experiments import term_gradients
 
 pytestmark = pytest.mark.filterwarnings("error")
 CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qrkd_lab.kernels.analysis import effective_rank, geometric_difference
 from qrkd_lab.kernels.classical import Kernel, RBFKernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation
-from qrkd_lab.losses import DistillationLoss, Losses, Outputs, relation_loss
+from qrkd_lab.losses import DistillationLoss, Losses, Outputs, relation_loss, term_gradients
 from qrkd_lab.models.gpt2 import tap
 from qrkd_lab.teaching.exercises.checker import (
     Answer,
@@ -28,7 +28,6 @@ from qrkd_lab.teaching.exercises.checker import (
     refuse,
     slope,
 )
-from qrkd_lab.teaching.experiments import term_gradients
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-10  # of an eigenvalue in doubles
