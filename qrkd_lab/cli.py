@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from qrkd_lab.doctor import main as doctor
+    from qrkd_lab.teaching.doctor import main as doctor
 
     return doctor()
 
@@ -231,7 +231,7 @@ def _tune(arguments: argparse.Namespace) -> None:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, object]:
     """Those of ``--set``; what has an option of its own is refused."""
-    from qrkd_lab.teaching.notebooks import parse_parameters
+    from qrkd_lab.studies.settings import parse_parameters
 
     found = parse_parameters(arguments.set)
     if reserved := {*vars(arguments), "arm"} & set(found):
@@ -360,7 +360,8 @@ def add_notebook(parser: argparse.ArgumentParser) -> None:
 
 def _notebook(arguments: argparse.Namespace) -> None:
     from qrkd_lab.files import expanded, runs_folder
-    from qrkd_lab.teaching.notebooks import execute, parse_parameters, refresh, run_series
+    from qrkd_lab.studies.settings import parse_parameters
+    from qrkd_lab.teaching.notebooks import execute, refresh, run_series
 
     parameters = parse_parameters(arguments.set)
     out = None if arguments.in_place else runs_folder(arguments.out)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.kernels.classical import Kernel, positive
+from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import KernelRelation
 from qrkd_lab.relations import (
     at_least_float32,
@@ -27,6 +27,7 @@ from qrkd_lab.relations import (
     in_float32,
     no_second_derivative,
     pairwise_distances,
+    positive,
     triplet_angles,
     with_room,
 )

@@ -16,9 +16,12 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,10 +29,13 @@ __all__ = [
     "NotFinite",
     "at_least_float32",
     "check_features",
+    "flag",
     "in_float32",
     "no_second_derivative",
     "pairwise_distances",
+    "positive",
     "triplet_angles",
+    "whole",
     "with_room",
 ]
 
@@ -101,6 +107,32 @@ def _backward_without_autocast(result: Tensor, inputs: list[Any], device_type: s
             node.register_prehook(off)
             node.register_hook(back)
             todo += [following for following, _ in node.next_functions]
+
+
+def whole(name: str, value: object, low: int, high: float = math.inf) -> int:
+    """The value as an int (NumPy's integers count), or a ValueError that names the argument."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        limits = f"from {low} to {high}" if high < math.inf else f">= {low}"
+        raise ValueError(f"{name}: expected a whole number {limits}, got {value!r}")
+    return number
+
+
+def positive(name: str, value: object) -> float:
+    """The value as a float (NumPy's numbers count), or a ValueError that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """The value as a bool (NumPy's counts), or a TypeError: text and numbers are none."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 class NotFinite(ValueError):

@@ -38,7 +38,7 @@ from qrkd_lab.files import (
     unsealed,
     writing,
 )
-from qrkd_lab.kernels.classical import flag, whole
+from qrkd_lab.relations import flag, whole
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.studies.group import find

@@ -206,7 +206,7 @@ def test_mistakes_on_the_command_line_are_one_line_of_advice(arguments, says, ca
 def test_output_of_any_encoding(monkeypatch, encoding):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", out)
-    monkeypatch.setattr("qrkd_lab.doctor.main", lambda: print("98.1 ± 0.2 → 漢"))
+    monkeypatch.setattr("qrkd_lab.teaching.doctor.main", lambda: print("98.1 ± 0.2 → 漢"))
     assert main(["doctor"]) == 0
     out.flush()
     said = "98.1 ± 0.2 → 漢".encode(encoding, "backslashreplace")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.classical import Kernel, flag, positive, whole
+from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel
-from qrkd_lab.relations import at_least_float32, check_features, in_float32
+from qrkd_lab.relations import at_least_float32, check_features, flag, in_float32, positive, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -8,19 +8,15 @@ once, for quantum kernels and classical controls alike.
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qrkd_lab.relations import LARGE, NotFinite, check_features, in_float32
+from qrkd_lab.relations import LARGE, NotFinite, check_features, in_float32, positive, whole
 
 __all__ = [
     "CosineKernel",
@@ -28,10 +24,7 @@ __all__ = [
     "LaplacianKernel",
     "PolynomialKernel",
     "RBFKernel",
-    "flag",
-    "positive",
     "squared_distances",
-    "whole",
 ]
 
 
@@ -129,32 +122,6 @@ class Kernel:
 
         cuts = pairwise([*range(0, len(x), rows), len(x)])
         return torch.cat([torch.cat(list(line(x[low:high])), dim=1) for low, high in cuts])
-
-
-def whole(name: str, value: object, low: int, high: float = math.inf) -> int:
-    """The value as an int (NumPy's integers count), or a ValueError that names the argument."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or not low <= number <= high:
-        limits = f"from {low} to {high}" if high < math.inf else f">= {low}"
-        raise ValueError(f"{name}: expected a whole number {limits}, got {value!r}")
-    return number
-
-
-def positive(name: str, value: object) -> float:
-    """The value as a float (NumPy's numbers count), or a ValueError that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
-        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
-    return float(value)
-
-
-def flag(name: str, value: object) -> bool:
-    """The value as a bool (NumPy's counts), or a TypeError: text and numbers are none."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
-    return bool(value)
 
 
 # ---- classical

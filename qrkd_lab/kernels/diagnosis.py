@@ -29,12 +29,10 @@ from qrkd_lab.kernels.classical import (
     LaplacianKernel,
     PolynomialKernel,
     RBFKernel,
-    positive,
-    whole,
 )
 from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.kernels.quantum import FidelityKernel
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import check_features, positive, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

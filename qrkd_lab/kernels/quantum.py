@@ -7,7 +7,10 @@ would estimate it, circuit by circuit, with shots and noise.
 
 from __future__ import annotations
 
+import base64
+import html
 import inspect
+import io
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +22,13 @@ import pennylane as qp
 import torch
 from torch import Tensor
 
-from qrkd_lab.kernels.classical import Kernel, flag, positive, squared_distances, whole
-from qrkd_lab.kernels.statevector import one_at_a_time
-from qrkd_lab.relations import no_second_derivative
+from qrkd_lab.kernels.classical import Kernel, squared_distances
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
+from qrkd_lab.kernels.statevector import CircuitError, StateVector, one_at_a_time, operations
+from qrkd_lab.relations import flag, no_second_derivative, positive, whole
 
 if TYPE_CHECKING:
-    from qrkd_lab.kernels.statevector import StateVector
-    from qrkd_lab.teaching.plots.style import Chart
+    from matplotlib.figure import Figure
 
 __all__ = [
     "DeviceKernel",
@@ -147,8 +150,6 @@ class QuantumKernel(Kernel):
         A function of yours is called in each call, as it may look at variables that change.
         """
         if callable(self.feature_map):
-            from qrkd_lab.kernels.statevector import StateVector
-
             function = _function(self.feature_map)
             return StateVector(partial(function, **self._options), self.qubits)
         options = tuple(sorted(self._options.items()))
@@ -165,8 +166,6 @@ class QuantumKernel(Kernel):
         Raises:
             CircuitError: the feature map queues no gates, measures, or takes batches only.
         """
-        from qrkd_lab.kernels.statevector import CircuitError, one_at_a_time, operations
-
         with one_at_a_time():
             try:
                 return operations(self.circuit, self.qubits, angles)
@@ -176,32 +175,31 @@ class QuantumKernel(Kernel):
                     "feature as angles[..., i], which serves one sample as well as a batch"
                 ) from error
 
-    def draw(self, features: int | None = None) -> Chart:
-        """The circuit as a figure: a line a qubit, time from left to right.
+    def draw(self, features: int | None = None) -> Figure:
+        """The circuit as a figure: a line per qubit, time from left to right.
+
+        It displays itself in a notebook, and its ``alt`` says in words what is drawn.
 
         Args:
             features: how many angles your own feature map takes, where it is not q.
         """
-        import pennylane as qp
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        from qrkd_lab.kernels.statevector import one_at_a_time
-        from qrkd_lab.teaching.plots.style import Chart
+        from matplotlib.figure import Figure
 
         features = features or self.features or self.qubits
         example = torch.arange(1.0, features + 1) / (features + 1)
-        chart = Chart(6.0, 3.0)
-        chart.set_layout_engine("none")  # PennyLane's drawer sets size and axes itself,
-        FigureCanvasAgg(chart)  # and measures its labels on a canvas
+        figure = Figure(facecolor="white")
+        FigureCanvasAgg(figure)  # PennyLane's drawer measures its labels on a canvas
         with one_at_a_time():
-            qp.draw_mpl(self.circuit, style="pennylane", fig=chart)(example, range(self.qubits))
+            qp.draw_mpl(self.circuit, style="pennylane", fig=figure)(example, range(self.qubits))
         count = Counter(gate.name for gate in self.gates(example))
         listed = ", ".join(f"{number} {name}" for name, number in count.items())
-        chart.alt = (
+        figure.alt = (
             f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "
             f"line each, time from left to right; its gates: {listed}."
         )
-        return chart
+        figure._repr_mimebundle_ = partial(_displayed, figure)
+        return figure
 
     def on(
         self,
@@ -213,6 +211,16 @@ class QuantumKernel(Kernel):
         """The same kernel on a PennyLane device, circuit by circuit; see :class:`DeviceKernel`."""
 
         return DeviceKernel(self, device, shots, noise, seed)
+
+
+def _displayed(figure: Figure, **_: Any) -> dict[str, str]:  # noqa: ANN401
+    """A figure as a notebook shows it, with its alt text."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=144)
+    png, width = base64.b64encode(drawn.getvalue()).decode(), round(figure.get_figwidth() * 96)
+    source = f"data:image/png;base64,{png}"
+    image = f'<img src="{source}" alt="{html.escape(figure.alt)}" width="{width}">'
+    return {"image/png": png, "text/html": image, "text/plain": figure.alt}
 
 
 @dataclass(frozen=True)
@@ -309,8 +317,6 @@ def bloch_vectors(states: Tensor, qubits: int) -> Tensor:
 def _function(feature_map: str | Callable[..., object]) -> Callable[..., object]:
     if callable(feature_map):
         return _quantum_function(feature_map)
-    from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
-
     if feature_map not in FEATURE_MAPS:
         raise ValueError(
             f"unknown feature map {feature_map!r}; choose one of {', '.join(FEATURE_MAPS)}, or "
@@ -358,8 +364,6 @@ def _name(feature_map: str | Callable[..., object]) -> str:
 def _statevector(
     function: Callable[..., object], qubits: int, options: tuple[tuple[str, Hashable], ...]
 ) -> StateVector:
-    from qrkd_lab.kernels.statevector import StateVector
-
     return StateVector(partial(function, **dict(options)), qubits, fixed=True)
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.analysis import check_matrix, off_diagonal_values
-from qrkd_lab.kernels.classical import Kernel, whole
+from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation
-from qrkd_lab.relations import check_features
+from qrkd_lab.relations import check_features, whole
 
 __all__ = [
     "Depolarised", "ShotRelation", "clip_spectrum", "fit_depolarised", "sampled",

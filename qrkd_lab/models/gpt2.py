@@ -21,13 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.data.fetch import DataError, check_file, file_hash, read_text
-from qrkd_lab.studies.settings import HEAD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "body", "build_gpt2", "fingerprint", "pretrained_config", "pretrained_gpt2", "tap",
+    "HEAD", "body", "build_gpt2", "fingerprint", "pretrained_config", "pretrained_gpt2", "tap",
     "untrained_gpt2",
 ]  # fmt: skip
 
@@ -38,6 +37,7 @@ FIELDS = (  # of config.json: numbers and plain words, of which none names code
     "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn",
     "bos_token_id", "eos_token_id", "tie_word_embeddings", "architectures",
 )  # fmt: skip
+HEAD = 64  # dimensions of an attention head, in every GPT-2
 HEADS = ("lm_head.weight", "score.weight")  # of a language model, and of a classifier
 
 

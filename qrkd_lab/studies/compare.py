@@ -35,7 +35,7 @@ from qrkd_lab.files import (
     write_folder,
     writing,
 )
-from qrkd_lab.kernels.classical import flag
+from qrkd_lab.relations import flag
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import BENCHMARKS, Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.studies.group import find, run_seed

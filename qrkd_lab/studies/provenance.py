@@ -19,9 +19,8 @@ from qrkd_lab.files import RecordError, expanded, write_file
 from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import RECORD, WEIGHTS, Run, load_run, record_folders, run_key
-from qrkd_lab.studies.settings import ARMS, TEACHER, Settings, typed
+from qrkd_lab.studies.settings import ARMS, TEACHER, Settings, parse_parameters, typed
 from qrkd_lab.studies.summary import order_arms, results
-from qrkd_lab.teaching.notebooks import NotebookError, parse_parameters
 
 __all__ = [
     "Catalogue",
@@ -179,7 +178,7 @@ def _bare(value: Any) -> str:  # noqa: ANN401
     try:
         if isinstance(value, str) and parse_parameters([f"text={value}"])["text"] == value:
             return value
-    except NotebookError:  # it begins like a list, say
+    except ValueError:  # it begins like a list, say
         pass
     return json.dumps(value, ensure_ascii=False)
 

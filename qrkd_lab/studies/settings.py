@@ -7,32 +7,35 @@ run's arm really uses, so that a change of the kernel does not make a new ``kd``
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
 from typing import Any, get_args, get_type_hints
 
+import yaml
+
 from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
+from qrkd_lab.models.gpt2 import HEAD
 
 __all__ = [
     "ARMS",
     "Arm",
     "CANDIDATES",
     "DEFAULT_ARMS",
-    "HEAD",
     "Settings",
     "TEACHER",
     "TUNED",
     "build_kernel",
     "check_batch",
     "get_arm",
+    "parse_parameters",
     "typed",
 ]
 
-
-HEAD = 64  # dimensions of an attention head, in every GPT-2
 
 _DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
 _KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
@@ -417,3 +420,66 @@ def get_arm(name: str) -> Arm:
     if name not in ARMS:
         raise ValueError(f"unknown arm {name!r}; choose from {', '.join(ARMS)}")
     return ARMS[name]
+
+
+def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:
+    """Values from the command line, ``name=value`` each.
+
+    A value is a JSON literal (or True, False, None), a list or dict of these and of bare words, or
+    else text; quotes make text of what would be a number. What only looks like a number (010, 0x10,
+    1_000, 1:30) is text wherever it stands.
+
+    Example:
+        >>> parse_parameters(["seed=3", "lr=1e-3", "arms=[kd, rkd]", "scale=smoke", "tag='7'"])
+        {'seed': 3, 'lr': 0.001, 'arms': ['kd', 'rkd'], 'scale': 'smoke', 'tag': '7'}
+
+    Raises:
+        ValueError: no "=", a name given twice (in a dict too), or a list or dict that does not
+            parse or is nested too deeply.
+    """
+    values: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        key = key.strip()
+        if not equals or not key.isidentifier():
+            raise ValueError(f"expected name=value, for example seed=3; got {pair:.60}")
+        if key in values:
+            raise ValueError(f"parameter {key!r} is given twice")
+        values[key] = _parse_value(key, text.strip())
+    return values
+
+
+def _parse_value(key: str, text: str) -> object:
+    if not text.startswith(("[", "{", "'", '"')):
+        return _word(text)
+    try:
+        return _parse_node(yaml.compose(text, yaml.SafeLoader))
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except (yaml.YAMLError, ValueError) as error:
+        problem = str(error)
+    raise ValueError(f"parameter {key!r}: {text:.60} is not a list, dict or string: {problem}")
+
+
+def _parse_node(node: yaml.Node) -> object:
+    """The value of a parsed list, dict or scalar; YAML's own readings (010 is 8) are left out."""
+    if not node.tag.removeprefix("tag:yaml.org,2002:").isalpha():  # a tag of Python, or own
+        raise ValueError(f"{node.tag} is not understood")
+    if isinstance(node, yaml.SequenceNode):
+        return [_parse_node(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        pairs = [(_parse_node(name), _parse_node(item)) for name, item in node.value]
+        names = [name for name, _ in pairs]
+        if odd := [name for name in names if not isinstance(name, str) or names.count(name) > 1]:
+            raise ValueError(f"expected each name once, and as a word; got {odd[0]!r}")
+        return dict(pairs)
+    return node.value if node.style else _word(node.value)
+
+
+def _word(text: str) -> object:
+    """The number, boolean or None that a word stands for, or else the word itself."""
+    words = {"True": True, "False": False, "None": None}
+    try:
+        return words[text] if text in words else json.loads(text, parse_constant=str)
+    except ValueError:
+        return text

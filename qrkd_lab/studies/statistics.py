@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from qrkd_lab.kernels.classical import positive
+from qrkd_lab.relations import positive
 
 __all__ = [
     "Ahead",

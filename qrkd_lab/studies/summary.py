@@ -29,7 +29,6 @@ from qrkd_lab.studies.statistics import (
     win_interval,
     win_probability,
 )
-from qrkd_lab.teaching.plots.style import need
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.compare import Study
@@ -577,7 +576,8 @@ def improvement_table(
     Example:
         >>> improvement_table({"mnist": study})                       # doctest: +SKIP
     """
-    need(len(studies), 'a mapping from names to studies, e.g. {"mnist": study}')
+    if not studies:
+        raise ValueError('expected a mapping from names to studies, e.g. {"mnist": study}')
     found = {name: _summary(name, study, arm, reference) for name, study in studies.items()}
     p = pd.Series({name: summary.frame.loc[arm, "p"] for name, summary in found.items()})
     family, rows = counted(studies), {}

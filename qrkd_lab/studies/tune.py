@@ -43,7 +43,7 @@ from qrkd_lab.files import (
     write_folder,
     writing,
 )
-from qrkd_lab.kernels.classical import flag, positive, whole
+from qrkd_lab.relations import flag, positive, whole
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint

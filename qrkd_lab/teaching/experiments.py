@@ -31,7 +31,7 @@ from qrkd_lab.kernels.analysis import (
     off_diagonal,
     off_diagonal_values,
 )
-from qrkd_lab.kernels.classical import Kernel, positive, whole
+from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.diagnosis import best_fit
 from qrkd_lab.kernels.encoders import BANDWIDTHS, Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
@@ -44,7 +44,7 @@ from qrkd_lab.losses import (
     relation_loss,
     term_gradients,
 )
-from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances
+from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances, positive, whole
 from qrkd_lab.seeds import derived_seed, generator
 from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.studies.compare import compare

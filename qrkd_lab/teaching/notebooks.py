@@ -14,8 +14,7 @@ papermill.
 its code; ``is_fresh`` tells whether a file's outputs come from exactly its present code cells.
 
 Example:
-    >>> from qrkd_lab.teaching.notebooks import execute, parse_parameters
-    >>> seed = parse_parameters(["seed=3"])
+    >>> from qrkd_lab.teaching.notebooks import execute
     >>> execute("notebooks/00_quickstart.ipynb", "runs/demo", seed)  # doctest: +SKIP
     PosixPath('runs/demo/00_quickstart.ipynb')
 """
@@ -34,7 +33,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import signature
@@ -45,7 +44,6 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import nbformat
 import torch
-import yaml
 import zmq
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
@@ -82,7 +80,6 @@ __all__ = [
     "if_there",
     "images_at_hand",
     "is_fresh",
-    "parse_parameters",
     "read_parameters",
     "refresh",
     "run_series",
@@ -686,69 +683,6 @@ def _rules(
             lambda v: whole(v, 3, 8) or listed(v) and len(as_points(v)) > 0,
         ),
     }  # fmt: skip
-
-
-def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:
-    """Values from the command line, ``name=value`` each.
-
-    A value is a JSON literal (or True, False, None), a list or dict of these and of bare words, or
-    else text; quotes make text of what would be a number. What only looks like a number (010, 0x10,
-    1_000, 1:30) is text wherever it stands.
-
-    Example:
-        >>> parse_parameters(["seed=3", "lr=1e-3", "arms=[kd, rkd]", "scale=smoke", "tag='7'"])
-        {'seed': 3, 'lr': 0.001, 'arms': ['kd', 'rkd'], 'scale': 'smoke', 'tag': '7'}
-
-    Raises:
-        NotebookError: no "=", a name given twice (in a dict too), or a list or dict that does not
-            parse or is nested too deeply.
-    """
-    values: dict[str, object] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        key = key.strip()
-        if not equals or not key.isidentifier():
-            raise NotebookError(f"expected name=value, for example seed=3; got {pair:.60}")
-        if key in values:
-            raise NotebookError(f"parameter {key!r} is given twice")
-        values[key] = _parse_value(key, text.strip())
-    return values
-
-
-def _parse_value(key: str, text: str) -> object:
-    if not text.startswith(("[", "{", "'", '"')):
-        return _word(text)
-    try:
-        return _plain(yaml.compose(text, yaml.SafeLoader))
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except (yaml.YAMLError, ValueError) as error:
-        problem = str(error)
-    raise NotebookError(f"parameter {key!r}: {text:.60} is not a list, dict or string: {problem}")
-
-
-def _plain(node: yaml.Node) -> object:
-    """The value of a parsed list, dict or scalar; YAML's own readings (010 is 8) are left out."""
-    if not node.tag.removeprefix("tag:yaml.org,2002:").isalpha():  # a tag of Python, or own
-        raise ValueError(f"{node.tag} is not understood")
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        pairs = [(_plain(name), _plain(item)) for name, item in node.value]
-        names = [name for name, _ in pairs]
-        if odd := [name for name in names if not isinstance(name, str) or names.count(name) > 1]:
-            raise ValueError(f"expected each name once, and as a word; got {odd[0]!r}")
-        return dict(pairs)
-    return node.value if node.style else _word(node.value)
-
-
-def _word(text: str) -> object:
-    """The number, boolean or None that a word stands for, or else the word itself."""
-    words = {"True": True, "False": False, "None": None}
-    try:
-        return words[text] if text in words else json.loads(text, parse_constant=str)
-    except ValueError:
-        return text
 
 
 def _kind_of(value: ast.expr) -> str:

@@ -115,7 +115,7 @@ def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     assert read_runs(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["qrkd_lab.cli._parser", "qrkd_lab.doctor.main"])
+@pytest.mark.parametrize("place", ["qrkd_lab.cli._parser", "qrkd_lab.teaching.doctor.main"])
 def test_ctrl_c_is_one_line_whenever_it_comes(place, monkeypatch, capsys):
     """Also while the commands are imported."""
 

@@ -12,9 +12,8 @@ from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError, sealed, unsealed
 from qrkd_lab.studies import report as tuned
 from qrkd_lab.studies.records import PUBLISHED
-from qrkd_lab.studies.settings import Settings
+from qrkd_lab.studies.settings import Settings, parse_parameters
 from qrkd_lab.studies.tune import DIGEST, Trace, Trial, best_weights, read_trace, weight_settings
-from qrkd_lab.teaching.notebooks import parse_parameters
 from tests.hazards import flipped
 
 

@@ -14,9 +14,8 @@ from qrkd_lab.studies import tune as tuning
 from qrkd_lab.studies.benchmarks import BENCHMARKS, ImageBenchmark, benchmark_settings
 from qrkd_lab.studies.parallel import turn
 from qrkd_lab.studies.records import PUBLISHED, publish_trace, read_runs
-from qrkd_lab.studies.settings import TEACHER, TUNED
+from qrkd_lab.studies.settings import TEACHER, TUNED, parse_parameters
 from qrkd_lab.studies.tune import read_trace, tune
-from qrkd_lab.teaching.notebooks import parse_parameters
 from tests.hazards import elsewhere
 from tests.studies.records.made_runs import keep, made_run
 

@@ -10,10 +10,10 @@ import nbformat
 import pytest
 
 import qrkd_lab as ql
+from qrkd_lab.studies.settings import parse_parameters
 from qrkd_lab.teaching.notebooks import (
     NotebookError,
     check_parameters,
-    parse_parameters,
     read_parameters,
 )
 
@@ -181,7 +181,7 @@ def test_a_number_is_the_same_number_wherever_it_stands(number):
     ],
 )  # fmt: skip
 def test_what_is_no_value_stops_in_a_few_words(pairs):
-    with pytest.raises(NotebookError) as caught:
+    with pytest.raises(ValueError) as caught:
         parse_parameters(pairs)
     assert len(str(caught.value)) < 600
 

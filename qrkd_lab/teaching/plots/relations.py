@@ -15,9 +15,9 @@ import torch
 from matplotlib.collections import PolyCollection
 from torch import Tensor
 
-from qrkd_lab.kernels.classical import Kernel, positive
+from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.losses import angle_loss, distance_loss, normalised_distances
-from qrkd_lab.relations import check_features, pairwise_distances, triplet_angles
+from qrkd_lab.relations import check_features, pairwise_distances, positive, triplet_angles
 from qrkd_lab.teaching.experiments import (
     SEEN,
     Pull,

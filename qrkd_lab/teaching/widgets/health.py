@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import ipywidgets as W
 
-from qrkd_lab.doctor import Finding, widget_findings
+from qrkd_lab.teaching.doctor import Finding, widget_findings
 
 __all__ = [
     "WidgetDoctor",

@@ -14,8 +14,7 @@ import qrkd_lab as ql
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.provenance import reproduce, set_words
 from qrkd_lab.studies.records import read_runs, run_key
-from qrkd_lab.studies.settings import ARMS
-from qrkd_lab.teaching.notebooks import parse_parameters
+from qrkd_lab.studies.settings import ARMS, parse_parameters
 from tests.studies.records.made_runs import made_run, own_run
 
 QUIET = {"progress": False}

@@ -6,7 +6,7 @@ cannot stop the rest), the devices, worker processes, the data, the folder for r
 records, the widgets and the kernel. It changes nothing and needs no network.
 
 Example:
-    >>> from qrkd_lab import doctor
+    >>> from qrkd_lab.teaching import doctor
     >>> [f.name for f in doctor.check() if not f.ok]  # doctest: +SKIP
     []
 """
@@ -30,7 +30,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from qrkd_lab.files import can_be_written, runs_folder
+from qrkd_lab.files import PROJECT, can_be_written, runs_folder
 
 __all__ = ["Finding", "check", "main", "widget_findings"]
 
@@ -118,7 +118,7 @@ def _metadata() -> dict:
     except metadata.PackageNotFoundError:
         import tomllib
 
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+        text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
         python, requires = project["requires-python"], project["dependencies"]
         return {"python": python, "requires": requires, "installed": False}
@@ -129,7 +129,7 @@ def _package() -> list[Finding]:
     if not _metadata()["installed"]:
         found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
         return [Finding("qrkd-lab", False, found, _INSTALL, essential=False)]
-    own, code = Path(__file__).resolve().parent, "import qrkd_lab; print(qrkd_lab.__path__[0])"
+    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
     # -P: not the one in the working directory
     run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     if run.returncode:

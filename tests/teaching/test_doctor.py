@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qrkd_lab import doctor
-from qrkd_lab.doctor import Finding
+from qrkd_lab.teaching import doctor
+from qrkd_lab.teaching.doctor import Finding
 
 NMS = "RuntimeError: operator torchvision::nms does not exist"
 
@@ -83,7 +83,7 @@ def test_not_installed_is_a_note(monkeypatch):
 ])  # fmt: skip
 def test_which_package_notebooks_import(tmp_path, monkeypatch, state, said):
     monkeypatch.setattr(metadata, "metadata", lambda name: {"Requires-Python": ">=3.11"})
-    monkeypatch.setenv("PYTHONPATH", str(Path(doctor.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(doctor.__file__).parents[2]))
     if state == "another clone":
         (tmp_path / "qrkd_lab").mkdir()
         (tmp_path / "qrkd_lab" / "__init__.py").touch()
@@ -110,10 +110,10 @@ def test_an_installation_without_published_records_is_named(tmp_path, monkeypatc
 
 
 def test_commands_to_paste_are_quoted():
-    run = (
-        "import sys; sys.executable = '/a b/python'; from qrkd_lab.doctor import _PIP; print(_PIP)"
+    run = "import sys; sys.executable = '/a b/python'; from qrkd_lab.teaching import doctor as d"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{run}; print(d._PIP)"], capture_output=True, text=True
     )
-    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True)
     assert done.stdout == "'/a b/python' -m pip\n"
 
 
@@ -237,7 +237,7 @@ def test_main_prints_a_table_and_the_status(monkeypatch, capsys):
 
 
 def test_the_project_file_lies_where_the_doctor_looks():
-    assert (Path(doctor.__file__).parents[1] / "pyproject.toml").is_file()
+    assert (Path(doctor.__file__).parents[2] / "pyproject.toml").is_file()
 
 
 def test_a_server_of_another_python_is_named(monkeypatch):
