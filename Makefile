@@ -15,7 +15,7 @@ INSTALLS := PYTHON VENV
 READS_install := $(INSTALLS)
 READS_demo := $(INSTALLS) SCALE JOBS SEEDS DEMO_ARGS
 READS_notebooks := $(INSTALLS) JOBS
-READS_reproduce := $(INSTALLS) BENCHMARK ARMS SEEDS SCALE JOBS RETRY SCHEDULER REPRODUCE_ARGS
+READS_reproduce := $(INSTALLS) BENCHMARK ARMS SEEDS SCALE JOBS SCHEDULER REPRODUCE_ARGS
 READS_test := $(INSTALLS) JOBS PYTEST_ARGS
 READS_test-browser := $(READS_test)
 READS_lab := $(INSTALLS) LAB_ARGS
@@ -62,10 +62,9 @@ notebooks: ready-test ## run all notebooks at laptop scale and write the outputs
 	$(python) -m qrkd_lab notebook notebooks/*.ipynb --in-place --jobs $(JOBS)
 
 # One word in SEEDS says how many, several say which.
-reproduce: ready-test ## run the study and write its report (BENCHMARK="mnist ptb" ARMS="scratch kd rkd qrkd" SEEDS=5 SCALE=laptop RETRY=1 SCHEDULER=tcp://...)
+reproduce: ready-test ## run the study and write its report (BENCHMARK="mnist ptb" ARMS="scratch kd rkd qrkd" SEEDS=5 SCALE=laptop SCHEDULER=tcp://...)
 	$(python) -m qrkd_lab reproduce $(BENCHMARK) --scale $(SCALE) --jobs $(JOBS) \
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(ARMS),--arms $(ARMS)) \
-	    $(if $(filter-out 0,$(RETRY)),--retry) \
 	    $(if $(SCHEDULER),--scheduler "$$SCHEDULER") $(REPRODUCE_ARGS)
 
 # One thread a process: threads of several that wait for each other's cores take up to fifty times as long.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import shlex
 import sys
 import warnings
@@ -150,13 +149,10 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add("--scale", default="laptop", help=f"{', '.join(SCALES)} (default laptop)")
     add("--arms", **_MANY, metavar="ARM", help="as in compare (default: the notebook's)")
     add("--jobs", type=int, default=2, help="processes; -1: one a core (default 2)")
-    add("--group-size", type=int, default=5, metavar="K",
-        help="seeds that a notebook shows, at least (default 5)")  # fmt: skip
     add(
         "--runs-dir", help="folder of the records (default $QRKD_RUNS_DIR, else the project's runs)"
     )
     add("--out", help="folder for executed notebooks and report (default reproduce in runs-dir)")
-    add("--retry", action="store_true", help="try again what failed before")
     _add_scheduler(parser)
     parser.set_defaults(command=_reproduce)
 
@@ -164,8 +160,6 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 def _reproduce(arguments: argparse.Namespace) -> int:
     from qrkd_lab.reproduce import reproduce
 
-    if arguments.scheduler is not None:  # the notebooks' kernels inherit it
-        os.environ["QRKD_SCHEDULER"] = arguments.scheduler
     done = reproduce(
         arguments.benchmarks,
         arguments.seed or arguments.seeds,
@@ -174,8 +168,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         arguments.runs_dir,
         arguments.out,
         arms=arguments.arms,
-        group_size=arguments.group_size,
-        retry=arguments.retry,
+        scheduler=arguments.scheduler,
     )
     if done.report:
         print(done.report)
@@ -246,8 +239,8 @@ def _add_seeds(parser: argparse.ArgumentParser, default: int | None, help: str) 
 
 
 def _add_scheduler(parser: argparse.ArgumentParser) -> None:
-    said = "of a Dask cluster that trains, tcp://HOST:PORT (default $QRKD_SCHEDULER, else this "
-    parser.add_argument("--scheduler", help=f"{said}machine)")
+    said = "of a Dask cluster that trains, tcp://HOST:PORT (default: this machine trains)"
+    parser.add_argument("--scheduler", help=said)
 
 
 # ---- files

@@ -10,7 +10,7 @@ float32 at least, under autocast too, and come back in the type of the student's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ __all__ = [
     "Outputs",
     "TeacherBatch",
     "angle_loss",
+    "check_batch",
     "check_logits",
     "distance_loss",
     "kd_loss",
@@ -571,3 +572,14 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
         ]
         found[name] = torch.cat([part.flatten() for part in known])
     return found
+
+
+def check_batch(terms: Iterable[str], size: int) -> None:
+    """Raise where a batch is too small for a term, which would then silently be 0."""
+    for term, least in (("angle", 3), ("distance", 2), ("kernel", 2)):
+        if term in terms and size < least:
+            raise ValueError(
+                f"the {term} term compares {least} samples of a batch, but batches have {size}; "
+                f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "
+                "for the tap 'tokens'), or another arm"
+            )

@@ -34,7 +34,8 @@ import qrkd_lab as ql
 from qrkd_lab.data import DataError, Images
 from qrkd_lab.losses import TeacherBatch, relation_loss
 from qrkd_lab.relations import triplet_angles
-from qrkd_lab.train import Learner, _ask, make_learner, train
+from qrkd_lab.studies.group import make_learner
+from qrkd_lab.train import Learner
 
 STUDY = {"teacher_epochs": 1, "epochs": 150}  # runs of half a minute, and their short teachers
 
@@ -203,6 +204,11 @@ def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str) -> Learner:
     return make_learner(benchmark, settings, teacher)
 
 
+@torch.no_grad()
+def ask(benchmark: ql.Benchmark, teacher: nn.Module, inputs: Tensor) -> TeacherBatch:
+    return TeacherBatch(benchmark.outputs(teacher, inputs))
+
+
 def step_row() -> Row:
     benchmark, teacher = mnist(), mnist().teacher(0).eval()
     batches = list(benchmark.batches(0, 1, 64))[:20]
@@ -211,7 +217,7 @@ def step_row() -> Row:
     def steps(one: Learner) -> Callable[[], None]:
         def run() -> None:
             for inputs, targets in batches:
-                one.step(benchmark, inputs, targets, _ask(benchmark, teacher, None, inputs))
+                one.step(inputs, targets, ask(benchmark, teacher, inputs))
 
         return run
 
@@ -259,11 +265,11 @@ def epoch_row() -> Row:
     batches = len(benchmark.train) // 64
     together = [learner(benchmark, teacher, arm) for arm in names]
 
-    def lockstep() -> None:
+    def side_by_side() -> None:
         for inputs, targets in benchmark.batches(0, 1, 64):
-            shared = _ask(benchmark, teacher, None, inputs)
+            shared = ask(benchmark, teacher, inputs)
             for one in together:
-                one.step(benchmark, inputs, targets, shared)
+                one.step(inputs, targets, shared)
 
     plain_teacher = PlainCNN(copy.deepcopy(teacher))
     dataset = PerSample(benchmark.train, benchmark.data.mean[0], benchmark.data.std[0])
@@ -281,7 +287,7 @@ def epoch_row() -> Row:
                 total.backward()
                 one.optimizer.step()
 
-    ours, theirs = alternate(lockstep, alone, 3, warm=1)
+    ours, theirs = alternate(side_by_side, alone, 3, warm=1)
     scale = 60_000 / (64 * batches * len(names))
     return Row("an MNIST epoch of one arm in a lockstep of 4, against a DataLoader's",
                ours * scale, theirs * scale, 4)  # fmt: skip
@@ -363,9 +369,9 @@ def language_rows() -> list[Row]:
         def run() -> None:
             for inputs, targets in batches:
                 asked = any(arms[arm].distils for arm in chosen)
-                shared = _ask(benchmark, teacher, None, inputs) if asked else None
+                shared = ask(benchmark, teacher, inputs) if asked else None
                 for arm in chosen:
-                    arms[arm].step(benchmark, inputs, targets, shared)
+                    arms[arm].step(inputs, targets, shared)
 
         return run
 
@@ -427,9 +433,11 @@ def study_rows() -> list[Row]:
     ]  # fmt: skip
     spent = 0.0
 
+    from qrkd_lab.studies.group import lockstep
+
     def timed(*arguments: Any, **named: Any) -> Iterator[int]:  # noqa: ANN401
         nonlocal spent
-        epochs, epoch = train(*arguments, **named), 0
+        epochs, epoch = lockstep(*arguments, **named), 0
         while epoch is not None:
             started = time.perf_counter()
             epoch = next(epochs, None)
@@ -439,7 +447,7 @@ def study_rows() -> list[Row]:
 
     with TemporaryDirectory() as folder:
         study(folder, 1, epochs=1)  # what is imported once a process is in the rows above
-        with mock.patch("qrkd_lab.studies.group.train", timed):
+        with mock.patch("qrkd_lab.studies.group.lockstep", timed):
             started = time.perf_counter()
             runs = study(folder).runs
             wall = time.perf_counter() - started

@@ -120,7 +120,7 @@ def work(address: str, folder: str, fake: dict[str, str], environment: dict[str,
 
     true = at_worker.versions()
     at_worker.versions = lambda: true | fake
-    errand.run_seed = obedient(errand.run_seed, Path(folder, "orders"))
+    errand.train_group = obedient(errand.train_group, Path(folder, "orders"))
     from distributed.cli.dask_worker import main
 
     log = os.open(Path(folder, f"worker-{os.getpid()}.log"), os.O_CREAT | os.O_WRONLY)
@@ -132,14 +132,16 @@ def work(address: str, folder: str, fake: dict[str, str], environment: dict[str,
     ])  # fmt: skip
 
 
-def obedient(run_seed: Callable[..., Iterator[Any]], orders: Path) -> Callable[..., Iterator[Any]]:
+def obedient(
+    train_group: Callable[..., Iterator[Any]], orders: Path
+) -> Callable[..., Iterator[Any]]:
     """The training of a seed, with an eye on the orders."""
 
     def obey(benchmark: ql.Benchmark, missing: list, *more: Any, **options: Any) -> Iterator[Any]:  # noqa: ANN401
         seed = missing[0].seed
         if (orders / f"die-{seed}").exists():
             os._exit(1)
-        for result in run_seed(benchmark, missing, *more, **options):
+        for result in train_group(benchmark, missing, *more, **options):
             yield result
             if (hold := orders / f"hold-{seed}").exists():
                 (orders / f"held-{seed}").write_text(str(os.getpid()))

@@ -9,14 +9,8 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.train import (
-    OutOfMemory,
-    default_arithmetic,
-    make_learner,
-    memory_advice,
-    one_thread,
-    train,
-)
+from qrkd_lab.devices import OutOfMemory, default_arithmetic, memory_advice, one_thread
+from qrkd_lab.studies.group import lockstep, make_learner
 
 
 def test_a_lack_of_memory_becomes_advice():
@@ -117,7 +111,7 @@ def weights() -> dict[str, torch.Tensor]:
         teacher = benchmark.teacher(0).eval()
         arms = [benchmark.settings.replace(arm=arm) for arm in ("rkd", "qrkd")]
         learners = [make_learner(benchmark, settings, teacher) for settings in arms]
-        list(train(benchmark, learners, 1, teacher, show=False))
+        list(lockstep(benchmark, learners, teacher, epochs=1))
         return {
             f"{one.settings.arm} {name}": value.clone()
             for one in learners

@@ -1,20 +1,22 @@
-"""A watch over a training: it may stop it, and what was stopped is a valid record and goes on."""
+"""A callback may stop a training; what was stopped is a valid record and goes on."""
 
 from __future__ import annotations
 
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.studies.group import find, run_seed
+from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import read_runs
-from qrkd_lab.train import Stopped, Watch
+from qrkd_lab.train import Callback, Stopped
 
 SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 32}
 ARMS = ("kd", "qrkd")
 
 
-class StopAt(Watch):
+class StopAt(Callback):
     """Ends the lockstep that has a teacher (or has none) after a step of an epoch."""
+
+    stops = True
 
     def __init__(self, epoch, step, arms=True):
         self.at, self.arms, self.seen = (epoch, step), arms, []
@@ -36,7 +38,7 @@ def train(benchmark, folder, watch=None):
     missing = [benchmark.settings.replace(arm=arm) for arm in ARMS]
     found = []
     try:
-        for run in run_seed(benchmark, missing, folder, show=False, watch=watch):
+        for run in train_group(benchmark, missing, folder, [watch] if watch else []):
             found.append(run)
     except Stopped:
         assert watch is not None
@@ -62,7 +64,7 @@ def test_a_stopped_run_is_the_record_of_its_last_whole_epoch(tmp_path):
 
 def test_what_was_stopped_goes_on_from_its_very_step(tmp_path):
     train(benchmark_of(4), tmp_path / "stopped", StopAt(3, 2))
-    watch = Watch()
+    watch = Callback()
     seen = []
     watch.begin = lambda learners, teacher, epochs, steps, done: seen.append(done)
     going_on, _ = train(benchmark_of(4), tmp_path / "stopped", watch)
@@ -95,7 +97,7 @@ def test_stopped_before_a_whole_epoch_nothing_is_recorded_and_nothing_lost(tmp_p
     assert not was and len(found) == 2
 
 
-def test_a_watch_that_only_looks_changes_nothing(tmp_path):
-    watched, _ = train(benchmark_of(2), tmp_path / "watched", Watch())
+def test_a_callback_that_only_looks_changes_nothing(tmp_path):
+    watched, _ = train(benchmark_of(2), tmp_path / "watched", Callback())
     alone, _ = train(benchmark_of(2), tmp_path / "alone")
     same(watched, alone)

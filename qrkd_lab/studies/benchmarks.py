@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import Images, VisionData, load_images
+from qrkd_lab.devices import default_arithmetic, pick_device
 from qrkd_lab.files import RecordError
 from qrkd_lab.losses import Outputs
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
-from qrkd_lab.studies.records import Run, odd_tensors
+from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER, Settings
 from qrkd_lab.studies.summary import Scores
-from qrkd_lab.train import default_arithmetic, pick_device
+from qrkd_lab.train import odd_tensors
 
 __all__ = [
     "BENCHMARKS",
@@ -183,9 +184,10 @@ class Benchmark(ABC):
     def numbers(self, scores: Scores, part: Any) -> dict[str, float]:  # noqa: ANN401
         """The numbers of this kind of benchmark, by name; the metric's own is among them."""
 
-    @abstractmethod
-    def in_words(self, numbers: Mapping[str, float]) -> str:
-        """The metric in a few characters, for progress lines."""
+    def in_words(self, epoch: Mapping[str, float]) -> str:
+        """The metric of an epoch of a history in a few characters, for progress lines."""
+        score = epoch[self.metric.replace("test_", "validation_", 1)]
+        return f"{100 * score:.1f}%" if self.metric.endswith("accuracy") else f"{score:.1f}"
 
     @property
     def probe(self) -> Any:  # noqa: ANN401
@@ -247,9 +249,6 @@ class ImageBenchmark(Benchmark):
     def numbers(self, scores: Scores, part: Images) -> dict[str, float]:
         """Accuracy, a fraction; agreement and KL."""
         return {"accuracy": scores.accuracy, **scores.beside_teacher}
-
-    def in_words(self, numbers: Mapping[str, float]) -> str:
-        return f"{100 * numbers['accuracy']:.1f}%"
 
 
 def load_image_benchmark(

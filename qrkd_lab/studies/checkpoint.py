@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +27,7 @@ import torch
 
 from qrkd_lab.files import canonical_sha256, reading, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
-from qrkd_lab.train import Learner, Watch
+from qrkd_lab.train import Callback, Learner, Teacher
 
 __all__ = [
     "Checkpoint",
@@ -36,28 +38,38 @@ SECONDS = 60.0
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
 MISSING = "is missing"  # what reading says of it
 MANY = 2**53  # epochs or batches, where nobody says how many there are
+to_stderr = partial(print, file=sys.stderr)
 
 
 @dataclass
-class Checkpoint:
-    """The file that holds a lockstep's state.
+class Checkpoint(Callback):
+    """The file that holds a lockstep's state; a callback that saves it, and takes it up again.
 
     Args:
         path: of the file.
         steps: save after so many batches; None: when a minute has passed.
         records: names of the folders where the learners' runs will be recorded.
         key: hash of all that changes the numbers.
+        tell: told of a file that cannot be used.
     """
 
     path: Path
     steps: int | None = None
     records: Sequence[str] = ()
     key: str = ""
+    tell: Callable[[str], None] = to_stderr
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
+    _steps: int = 0  # of an epoch
 
     @classmethod
-    def of(cls, learners: Sequence[Learner], data_sha256: str, runs_dir: Path) -> Checkpoint:
+    def of(
+        cls,
+        learners: Sequence[Learner],
+        data_sha256: str,
+        runs_dir: Path,
+        tell: Callable[[str], None] = to_stderr,
+    ) -> Checkpoint:
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
         runs = [learner.settings.effective() for learner in learners]
@@ -68,15 +80,31 @@ class Checkpoint:
         key = canonical_sha256({"runs": runs, "data": data_sha256, "by": by, "device": where})
         name = f".checkpoint-seed{settings.seed}-{key[:16]}.pt"
         place = runs_dir / settings.benchmark / settings.scale / name
-        return cls(place, settings.checkpoint_steps, records, key)
+        return cls(place, settings.checkpoint_steps, records, key, tell)
 
-    def due(self, learners: Sequence[Learner], total: int) -> bool:
-        """Whether it is time to save, ``total`` batches after the beginning of the training.
+    def begin(
+        self,
+        learners: Sequence[Learner],
+        teacher: Teacher | None,
+        epochs: int,
+        steps: int,
+        done: int,
+    ) -> None:
+        self._steps = steps
 
-        Not between the batches of one optimiser step; then with the next one that ends a step.
-        """
-        if any(learner.pending for learner in learners if learner.failure is None):
-            return False
+    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        if self.due((epoch - 1) * self._steps + step):
+            self.save(learners, epoch, step)
+
+    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
+        if self.due(epoch * self._steps):
+            self.save(learners, epoch + 1, 0)
+
+    def stop(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+        self.save(learners, epoch, step)
+
+    def due(self, total: int) -> bool:
+        """Whether it is time to save, ``total`` batches after the beginning of the training."""
         if self.steps is None:
             due = time.monotonic() - self._saved > SECONDS
         else:
@@ -107,21 +135,16 @@ class Checkpoint:
                     raise error.__context__ from error
                 raise
 
-    def restore(
-        self,
-        learners: Sequence[Learner],
-        watch: Watch | None = None,
-        epochs: int = MANY,
-        steps: int = MANY,
-    ) -> tuple[int, int]:
-        """Put the learners where they were; returns epoch and batches done in it, or (1, 0).
+    def resume(
+        self, learners: Sequence[Learner], epochs: int = MANY, steps: int = MANY
+    ) -> tuple[int, int] | None:
+        """Put the learners where they were; the epoch and the batches done in it, or None.
 
-        A file that was damaged, or holds something else, is said to be so to the watch, the
-        learners stay as they are, and training begins anew.
+        A file that was damaged, or holds something else, is told to be so, the learners stay as
+        they are, and training begins anew.
 
         Args:
             learners: as they are before the first step.
-            watch: is told.
             epochs, steps: how many epochs there are, and batches in each.
 
         Raises:
@@ -133,9 +156,8 @@ class Checkpoint:
                 raise ValueError(f"is no state of this training: {wrong}")
         except ValueError as error:
             if str(error) != MISSING:
-                said = f"{self.path} cannot be read (it {error}): training begins anew"
-                (watch or Watch()).note(said)
-            return 1, 0
+                self.tell(f"{self.path} cannot be read (it {error}): training begins anew")
+            return None
         for learner, one in zip(learners, state["learners"], strict=True):
             learner.restore(one)
         return state["epoch"], state["step"]

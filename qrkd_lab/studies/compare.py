@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qrkd_lab.data.fetch import DataError
+from qrkd_lab.devices import pick_device
 from qrkd_lab.files import (
     RecordError,
     canonical_sha256,
@@ -38,7 +39,7 @@ from qrkd_lab.files import (
 from qrkd_lab.relations import flag
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import BENCHMARKS, Benchmark, benchmark_settings, load_benchmark
-from qrkd_lab.studies.group import find, run_seed
+from qrkd_lab.studies.group import find, make_learner, train_group
 from qrkd_lab.studies.parallel import (
     CalledOff,
     ClusterError,
@@ -47,8 +48,8 @@ from qrkd_lab.studies.parallel import (
     failure,
     own_folder,
     processes,
-    scheduler_address,
 )
+from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import (
     PUBLISHED,
     RECORD,
@@ -60,7 +61,7 @@ from qrkd_lab.studies.records import (
     record_place,
 )
 from qrkd_lab.studies.settings import ARMS, DEFAULT_ARMS, TEACHER, Settings, get_arm
-from qrkd_lab.train import Diverged, duration, make_learner, pick_device
+from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ def compare(
             note says how many.
         scheduler: address of a Dask scheduler, ``tcp://host:8786``, whose workers train in place
             of this machine, each on the ``device`` that it has; the records come to ``runs_dir``.
-            None: ``$QRKD_SCHEDULER``, else this machine, as with ``""``.
+            None: this machine trains.
         overrides: any field of :class:`~qrkd_lab.studies.settings.Settings`, e.g. ``epochs=3``.
 
     Raises:
@@ -140,9 +141,8 @@ def compare(
     wanted, names = which_seeds(seeds), _arms(arms)
     check_jobs(jobs)
     progress, published = flag("progress", progress), flag("published", published)
-    cluster = scheduler_address(scheduler)
-    place = torch.device(device) if cluster and device != "auto" else device
-    place = place if cluster else pick_device(device)
+    place = torch.device(device) if scheduler and device != "auto" else device
+    place = place if scheduler else pick_device(device)
     folder = runs_folder(runs_dir)
     ready: dict[int, list[Run]] = {}
     asked = benchmark_settings(benchmark, scale, **overrides)
@@ -160,7 +160,9 @@ def compare(
                 f"these arms and settings{absent}; they are trained, or taken from your own records"
             )
         recipe = Recipe(str(benchmark), scale, data_dir, place, overrides)
-        own, failures, note = _own_runs(recipe, names, rest, folder, jobs, cluster, progress)
+        own, failures, note = _own_runs(
+            recipe, names, rest, folder, jobs, scheduler or None, progress
+        )
         runs += own
         notes.append(f"{note}; records in {folder}")
     order = {arm: place for place, arm in enumerate((TEACHER, *names))}
@@ -225,7 +227,7 @@ def _train_all(
     progress: bool,
 ) -> tuple[list[Run], list[str]]:
     """Train the missing runs, a job a seed; one seed's failure does not take the others down."""
-    if scheduler is None:
+    if not scheduler:
         workers = processes(jobs, len(missing))
         tasks = {
             seed: (recipe, settings, runs_dir, progress, index % workers)
@@ -524,11 +526,14 @@ def train_here(
         recipe: of the benchmark.
         missing: settings of the runs, all of one seed.
         runs_dir: folder of the records.
-        show, position: as for :func:`~qrkd_lab.studies.group.run_seed`.
+        show, position: as for :func:`~qrkd_lab.studies.group.train_group`.
     """
 
     def results() -> Iterator[Run | Diverged]:
-        yield from run_seed(loaded(recipe), missing, runs_dir, show, position)
+        benchmark = loaded(recipe)
+        name, words = benchmark.settings.benchmark, benchmark.in_words
+        callbacks = [Progress(name, words, position=position)] if show else []
+        yield from train_group(benchmark, missing, runs_dir, callbacks)
 
     return _sorted(missing[0].seed, results())
 
@@ -573,7 +578,7 @@ def train_away(
         for parcel in held:
             unpack(parcel, folder)
         benchmark = loaded(recipe.elsewhere())
-        for result in run_seed(benchmark, missing, folder, show=False, watch=CalledOff()):
+        for result in train_group(benchmark, missing, folder, [CalledOff()]):
             yield pack(result) if isinstance(result, Run) else result
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from qrkd_lab.devices import memory_advice, one_thread
 from qrkd_lab.kernels.analysis import (
     NothingToAlign,
     centred_alignment,
@@ -21,40 +24,34 @@ from qrkd_lab.kernels.analysis import (
     off_diagonal,
 )
 from qrkd_lab.kernels.classical import Kernel
-from qrkd_lab.kernels.encoders import Encoder, calibrated, standardise
+from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
+from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.parallel import turn
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
-from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel
-from qrkd_lab.train import (
-    Diverged,
-    Learner,
-    Stopped,
-    Watch,
-    make_learner,
-    one_thread,
-    teacher_learner,
-    train,
-)
+from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel, get_arm
+from qrkd_lab.train import Callback, Diverged, Learner, Stopped, train
 
 __all__ = [
+    "CALIBRATE",
     "find",
     "kernel_numbers",
     "least_squares_view",
-    "run_seed",
+    "lockstep",
+    "make_learner",
+    "teacher_learner",
     "teacher_run",
+    "train_group",
 ]
 
 
-def run_seed(
+def train_group(
     benchmark: Benchmark,
     missing: Sequence[Settings],
     runs_dir: Path,
-    show: bool = True,
-    position: int = 0,
-    watch: Watch | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
@@ -64,19 +61,18 @@ def run_seed(
         benchmark: of the study.
         missing: settings of the runs, all of one seed.
         runs_dir: folder of the records.
-        show: progress on standard error.
-        position: of the bar, where several processes show one each.
-        watch: looks on; when it stops the arms, each gets the record of its last whole epoch
-            (``stop_after``), and the same settings go on from the very step the next time.
+        callbacks: of the teacher's training and of the arms'. When one stops the arms, each gets
+            the record of its last whole epoch (``stop_after``), and the same settings go on from
+            the very step the next time.
 
     Yields:
         Each run as soon as it is recorded; the failure of an arm that diverged.
 
     Raises:
-        Stopped: the watch said so; what could be recorded was yielded before.
+        Stopped: a callback said so; what could be recorded was yielded before.
     """
     with one_thread(benchmark.device):
-        run = teacher_run(benchmark, missing[0].seed, runs_dir, show, position, watch)
+        run = teacher_run(benchmark, missing[0].seed, runs_dir, callbacks)
         if isinstance(run, Diverged):
             yield run
             return
@@ -91,70 +87,210 @@ def run_seed(
                 yield found
             else:
                 arms.append(settings)
-        if not arms:
-            return
-        learners = [make_learner(benchmark, settings, teacher) for settings in arms]
-        epochs = arms[0].epochs_to_train
-        yield from _trained(benchmark, learners, epochs, teacher, runs_dir, show, position, watch)
+        if arms:
+            learners = [make_learner(benchmark, settings, teacher) for settings in arms]
+            yield from _trained(benchmark, learners, teacher, runs_dir, callbacks)
 
 
 def teacher_run(
-    benchmark: Benchmark,
-    seed: int,
-    runs_dir: Path,
-    show: bool = True,
-    position: int = 0,
-    watch: Watch | None = None,
+    benchmark: Benchmark, seed: int, runs_dir: Path, callbacks: Sequence[Callback] = ()
 ) -> Run | Diverged:
-    """The teacher of a seed, found or trained and recorded; arguments as for :func:`run_seed`."""
+    """The teacher of a seed, found or trained and recorded; see :func:`train_group`."""
     settings = benchmark.settings.replace(arm=TEACHER, seed=seed)
     if (found := find(benchmark, settings, runs_dir)) is not None:
         return found
-    learner, epochs = teacher_learner(benchmark, settings), settings.teacher_epochs
-    (run,) = _trained(benchmark, [learner], epochs, None, runs_dir, show, position, watch)
+    learner = teacher_learner(benchmark, settings)
+    (run,) = _trained(benchmark, [learner], None, runs_dir, callbacks)
     return run
 
 
 def _trained(
     benchmark: Benchmark,
     learners: list[Learner],
-    epochs: int,
     teacher: nn.Module | None,
     runs_dir: Path,
-    show: bool,
-    position: int,
-    watch: Watch | None,
+    callbacks: Sequence[Callback],
 ) -> Iterator[Run | Diverged]:
     """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
-    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
+
+    def tell(text: str) -> None:
+        if not any([callback.note(text) for callback in callbacks]):
+            print(text, file=sys.stderr)
+
+    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, tell)
+    settings = learners[0].settings
     with turn(runs_dir, checkpoint.path.name) as first:
-        if not first:
-            _say_twice(learners[0].settings, runs_dir, show, watch)
-        whole: tuple[int, list[dict[str, Any]]] | None = None  # the last epoch, and the state then
+        if not first and callbacks:  # neither waits, as the other may be paused
+            tell(
+                f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
+                f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the "
+                "two"
+            )
+        last: tuple[int, list[dict[str, Any]]] | None = None  # whole epoch, and the state then
         try:
-            for epoch in train(
-                benchmark, learners, epochs, teacher, show, position, checkpoint, watch
-            ):
-                if watch is not None and teacher is not None:
-                    whole = epoch, [copy.deepcopy(learner.state()) for learner in learners]
+            for epoch in lockstep(benchmark, learners, teacher, [checkpoint, *callbacks]):
+                if teacher is not None and any(callback.stops for callback in callbacks):
+                    last = epoch, [copy.deepcopy(learner.state()) for learner in learners]
         except Stopped:
-            if whole is not None:
-                for learner, state in zip(learners, whole[1], strict=True):
+            if last is not None:
+                for learner, state in zip(learners, last[1], strict=True):
                     learner.restore(state)
-                    learner.settings = learner.settings.replace(stop_after=whole[0])
+                    learner.settings = learner.settings.replace(stop_after=last[0])
                 yield from _record(benchmark, learners, teacher, runs_dir)
             raise
         yield from _record(benchmark, learners, teacher, runs_dir)
         checkpoint.remove()
 
 
-def _say_twice(settings: Settings, runs_dir: Path, show: bool, watch: Watch | None) -> None:
-    """Say that another process trains the same; neither waits, as the other may be paused."""
-    if watch is not None or show:
-        (watch or Watch()).note(
-            f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
-            f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the two"
+def lockstep(
+    benchmark: Benchmark,
+    learners: Sequence[Learner],
+    teacher: nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
+    epochs: int | None = None,
+) -> Iterator[int]:
+    """:func:`~qrkd_lab.train.train` on a benchmark's batches, validated after each epoch.
+
+    Args:
+        benchmark: gives the batches, and what teacher and students say about them.
+        learners: of one seed and one batch size.
+        teacher: trained; None where no learner has a distillation term.
+        callbacks: see :class:`~qrkd_lab.train.Callback`.
+        epochs: how many; None: as many as the settings of the first learner say.
+    """
+    first = learners[0].settings
+    if epochs is None:
+        epochs = first.teacher_epochs if first.arm == TEACHER else first.epochs_to_train
+    untrained = None
+    if any(learner.control == "random_teacher" for learner in learners):
+        untrained = benchmark.untrained_teacher(first.seed).eval()
+
+    @torch.no_grad()
+    def ask(inputs: Any) -> TeacherBatch:  # noqa: ANN401
+        other = None if untrained is None else lambda: benchmark.outputs(untrained, inputs).features
+        return TeacherBatch(benchmark.outputs(teacher, inputs), other)
+
+    with memory_advice(first.batch_size, first.sequence_length):
+        yield from train(
+            learners,
+            lambda epoch: benchmark.batches(first.seed, epoch, first.batch_size),
+            benchmark.steps(first.batch_size),
+            epochs,
+            None if teacher is None else ask,
+            [_Validation(benchmark, teacher), *callbacks],
         )
+
+
+class _Validation(Callback):
+    """Adds the validation part's numbers to each learner's history, all in one pass."""
+
+    def __init__(self, benchmark: Benchmark, teacher: nn.Module | None) -> None:
+        self.benchmark, self.teacher = benchmark, teacher
+
+    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
+        active = [learner for learner in learners if learner.failure is None]
+        models = [learner.model for learner in active]
+        found = self.benchmark.score(models, self.benchmark.validation, self.teacher)
+        for learner, numbers in zip(active, found, strict=True):
+            named = {f"validation_{name}": value for name, value in numbers.items()}
+            learner.try_to(learner.add_to_history, named)
+
+
+FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
+
+
+def teacher_learner(benchmark: Benchmark, settings: Settings) -> Learner:
+    """The teacher of a seed, ready to be trained on the task alone."""
+    model = benchmark.teacher(settings.seed)
+    return _learner(benchmark, settings, model, DistillationLoss(), settings.teacher_epochs)
+
+
+def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -> Learner:
+    """The student of an arm, with the loss that its settings describe.
+
+    Args:
+        benchmark: gives the student, and the features that a ``pca`` encoder is fitted on.
+        settings: of the run.
+        teacher: the trained teacher.
+    """
+    arm = get_arm(settings.arm)
+    if settings.tap != "tokens":
+        drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
+        check_batch(arm.terms, min(settings.batch_size, drawn))
+    weights = {term: settings.weight(term) for term in arm.terms if term != "kernel"}
+    student = benchmark.student(settings.seed)
+    relation = None
+    if "kernel" in arm.terms:
+        relation = _kernel_relation(benchmark, settings, teacher, student)
+    loss = DistillationLoss(
+        **weights,
+        kernel=None if relation is None else (relation, settings.weight("kernel")),
+        temperature=settings.temperature,
+    )
+    return _learner(benchmark, settings, student, loss, settings.epochs)
+
+
+def _kernel_relation(
+    benchmark: Benchmark, settings: Settings, teacher: nn.Module, student: nn.Module
+) -> KernelRelation:
+    """Kernel and encoder of a run; what is fitted is fitted on the teacher's features alone."""
+    kernel = build_kernel(settings)
+    encoder = Encoder(
+        benchmark.feature_dim(teacher),
+        benchmark.feature_dim(student),
+        kernel.features or settings.qubits,
+        settings.encoder,
+        derived_seed(settings.seed, "encoder"),
+    )
+    fitted = encoder.teacher_side == "pca"
+    if fitted or settings.bandwidth is None:
+        features = benchmark.features(teacher, FIT if fitted else CALIBRATE).cpu()
+        encoder.fit(features)
+        if settings.bandwidth is None:
+            kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
+    shuffle = derived_seed(settings.seed, "shuffle")
+    control = get_arm(settings.arm).control
+    return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
+
+
+def _learner(
+    benchmark: Benchmark, settings: Settings, model: nn.Module, loss: DistillationLoss, epochs: int
+) -> Learner:
+    rate = settings.learning_rate
+    if settings.arm == TEACHER and settings.teacher_learning_rate is not None:
+        rate = settings.teacher_learning_rate
+    updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
+    # One fused kernel for all parameters: the models are so small that launching dominates.
+    optimizer = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=rate, fused=True)
+    return Learner(
+        settings.arm,
+        model,
+        loss,
+        optimizer,
+        benchmark.outputs,
+        settings.seed,
+        None if settings.schedule == "constant" else partial(cosine_rate, rate, updates),
+        settings.accumulation,
+        settings.clip_norm,
+        bool(settings.dropout),
+        settings,
+    )
+
+
+def cosine_rate(rate: float, updates: int, done: int) -> float:
+    r"""The learning rate :math:`\frac{\eta}{2} (1 + \cos \pi u)` after a warm-up.
+
+    u goes from 0 to 1 over the steps that follow the warm-up, a linear rise over 3 % of all.
+
+    Args:
+        rate: :math:`\eta`.
+        updates: optimiser steps of the whole training.
+        done: of them.
+    """
+    warm = max(1, round(0.03 * updates))
+    if done < warm:
+        return rate * (done + 1) / warm
+    return rate * (1 + math.cos(math.pi * (done - warm) / max(1, updates - warm))) / 2
 
 
 def find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,9 +199,6 @@ class LanguageBenchmark(Benchmark):
             **scores.beside_teacher,
         }
 
-    def in_words(self, numbers: Mapping[str, float]) -> str:
-        return f"{numbers['perplexity']:.1f}"
-
     @staticmethod
     def size(part: Tokens) -> int:
         """What the sizes of the settings count: tokens."""
@@ -381,9 +378,6 @@ class SentimentBenchmark(LanguageBenchmark):
     def numbers(self, scores: Scores, part: Tokens) -> dict[str, float]:
         """Accuracy, a fraction; agreement and KL."""
         return {"accuracy": scores.accuracy, **scores.beside_teacher}
-
-    def in_words(self, numbers: Mapping[str, float]) -> str:
-        return f"{100 * numbers['accuracy']:.1f}%"
 
     @staticmethod
     def size(part: Tokens) -> int:

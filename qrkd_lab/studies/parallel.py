@@ -23,7 +23,7 @@ from typing import Any
 import joblib
 
 from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Learner, Watch
+from qrkd_lab.train import Callback, Learner
 
 __all__ = [
     "CalledOff",
@@ -40,7 +40,6 @@ __all__ = [
     "own_folder",
     "pool",
     "processes",
-    "scheduler_address",
     "turn",
     "watched",
 ]
@@ -127,12 +126,6 @@ def can_start_workers() -> bool:
 def processes(jobs: int, count: int) -> int:
     """How many processes of this machine so many tasks get."""
     return min(joblib.effective_n_jobs(jobs), count) or 1
-
-
-def scheduler_address(scheduler: str | None) -> str | None:
-    """A scheduler as it was given, else ``$QRKD_SCHEDULER``; None (or ``""``): this machine."""
-    given = os.environ.get("QRKD_SCHEDULER") if scheduler is None else scheduler
-    return given or None
 
 
 # ---- workers
@@ -370,7 +363,7 @@ def own_folder(name: str) -> Path:
     return Path(get_worker().local_directory).parent / "qrkd_lab" / name
 
 
-class CalledOff(Watch):
+class CalledOff(Callback):
     """Ends a training whose result nobody waits for any more, on Ctrl-C at the caller, say."""
 
     def __init__(self) -> None:

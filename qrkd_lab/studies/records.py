@@ -68,7 +68,6 @@ __all__ = [
     "find_run",
     "has_weights",
     "load_run",
-    "odd_tensors",
     "pack_weights",
     "publish",
     "publish_trace",
@@ -503,26 +502,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if lost := sorted(set(aliases.values()) - found.keys()):
         raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
     return found | {alias: found[name] for alias, name in aliases.items()}
-
-
-def odd_tensors(found: Any, expected: Mapping[str, Tensor]) -> str:  # noqa: ANN401
-    """What in ``found`` is not a tensor of the expected name, type and shape; empty if all are.
-
-    To be asked before anything is copied: an optimiser trusts the sizes of its tensors.
-    """
-    from torch import Tensor
-
-    if not isinstance(found, Mapping) or found.keys() != expected.keys():
-        got = sorted(map(str, found)) if isinstance(found, Mapping) else found
-        return f"expected {', '.join(sorted(expected)) or 'nothing'}, got {got!r:.200}"
-    for name, tensor in expected.items():
-        kind = (tensor.dtype, tensor.shape, tensor.layout)
-        one = found[name]
-        is_one = isinstance(one, Tensor) and not one.is_meta
-        if not is_one or (one.dtype, one.shape, one.layout) != kind:
-            got = f"{one.dtype} {tuple(one.shape)}" if is_one else repr(one)
-            return f"{name}: expected {tensor.dtype} {tuple(tensor.shape)}, got {got:.200}"
-    return ""
 
 
 # ---- published

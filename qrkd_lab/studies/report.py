@@ -24,6 +24,7 @@ from PIL import Image
 from qrkd_lab.files import RecordError, expanded, write_file, writing
 from qrkd_lab.studies.benchmarks import BENCHMARKS, check_scale
 from qrkd_lab.studies.compare import Study
+from qrkd_lab.studies.progress import duration
 from qrkd_lab.studies.provenance import changes_of, one_kind, set_words, taught
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.settings import ARMS, TEACHER, TUNED
@@ -49,7 +50,6 @@ from qrkd_lab.studies.summary import (
 from qrkd_lab.studies.tune import FILE, Trace, exact, read_trace
 from qrkd_lab.teaching.plots.scores import improvements
 from qrkd_lab.teaching.plots.style import Chart, differences_by_arm
-from qrkd_lab.train import duration
 
 __all__ = [
     "ARM",

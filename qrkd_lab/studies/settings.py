@@ -19,6 +19,7 @@ import yaml
 from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
+from qrkd_lab.losses import check_batch
 from qrkd_lab.models.gpt2 import HEAD
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "TEACHER",
     "TUNED",
     "build_kernel",
-    "check_batch",
     "get_arm",
     "parse_parameters",
     "typed",
@@ -257,17 +257,6 @@ class Settings:
             for name, value in values.items()
             if name not in unused and value is not None
         }
-
-
-def check_batch(terms: tuple[str, ...], size: int) -> None:
-    """Raise where a batch is too small for a term, which would then silently be 0."""
-    for term, least in (("angle", 3), ("distance", 2), ("kernel", 2)):
-        if term in terms and size < least:
-            raise ValueError(
-                f"the {term} term compares {least} samples of a batch, but batches have {size}; "
-                f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "
-                "for the tap 'tokens'), or another arm"
-            )
 
 
 def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:

@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qrkd_lab.devices import one_thread
 from qrkd_lab.files import (
     RecordError,
     canonical_sha256,
@@ -48,11 +49,12 @@ from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.compare import Recipe, keep, loaded
-from qrkd_lab.studies.group import teacher_run
+from qrkd_lab.studies.group import lockstep, make_learner, teacher_run
 from qrkd_lab.studies.parallel import alone, check_jobs, each, failure
+from qrkd_lab.studies.progress import Progress
 from qrkd_lab.studies.records import versions
 from qrkd_lab.studies.settings import CANDIDATES, TEACHER, TUNED, Settings
-from qrkd_lab.train import Diverged, make_learner, one_thread, train
+from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -274,14 +276,14 @@ def _scores(
 ) -> list[tuple[float | None, float]]:
     """Train candidates of one seed in lockstep; validation score (None: diverged) and seconds."""
     with one_thread(benchmark.device):
-        run = teacher_run(benchmark, candidates[0].seed, runs_dir, show)
+        shown = [Progress(benchmark.settings.benchmark, benchmark.in_words)] if show else []
+        run = teacher_run(benchmark, candidates[0].seed, runs_dir, shown)
         if isinstance(run, Diverged):
             raise run
         teacher = benchmark.model(run)
         learners = [make_learner(benchmark, settings, teacher) for settings in candidates]
         checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
-        epochs = candidates[0].epochs_to_train
-        for _ in train(benchmark, learners, epochs, teacher, show, checkpoint=checkpoint):
+        for _ in lockstep(benchmark, learners, teacher, [checkpoint, *shown]):
             pass
     checkpoint.remove()
     name = f"validation_{benchmark.metric.removeprefix('test_')}"

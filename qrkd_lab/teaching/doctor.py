@@ -220,7 +220,7 @@ def _devices() -> list[Finding]:
         f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
     )
     found = ", ".join(names) or ("none that torch can use" if unused else "none (not needed)")
-    pick = importlib.import_module("qrkd_lab.train").pick_device
+    pick = importlib.import_module("qrkd_lab.devices").pick_device
     return [
         Finding("CPU", True, cores),
         Finding("CUDA", not unused, found, advice, essential=False),

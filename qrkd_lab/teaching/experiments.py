@@ -23,6 +23,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from qrkd_lab.devices import one_thread
 from qrkd_lab.kernels.analysis import (
     NothingToAlign,
     centred_alignment,
@@ -48,11 +49,12 @@ from qrkd_lab.relations import at_least_float32, check_features, pairwise_distan
 from qrkd_lab.seeds import derived_seed, generator
 from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.studies.compare import compare
+from qrkd_lab.studies.group import CALIBRATE, lockstep, make_learner
 from qrkd_lab.studies.parallel import pool
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel
 from qrkd_lab.studies.statistics import FEWEST, holm, interval
-from qrkd_lab.train import CALIBRATE, Learner, make_learner, one_thread, train
+from qrkd_lab.train import Learner
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -338,7 +340,7 @@ def _one_seed(
     with one_thread(benchmark.device):
         teacher = benchmark.model(run)
         learners = [shot_learner(benchmark, teacher, seed, shots, side) for side, shots in cases]
-        for _ in train(benchmark, learners, benchmark.settings.epochs, teacher, show=False):
+        for _ in lockstep(benchmark, learners, teacher):
             pass
         found = []
         for (side, shots), learner in zip(cases, learners, strict=True):
@@ -478,7 +480,7 @@ def record_snapshots(
         part = benchmark.validation[:count]
         features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
         adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}
-        training = train(benchmark, learners, chosen[0].epochs, teacher, show)
+        training = lockstep(benchmark, learners, teacher)
         epochs = []
         for epoch in chain([0], training):  # 0: before the first step
             epochs.append(epoch)

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, runs_folder
 from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
 from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
-from qrkd_lab.studies.group import find, run_seed
+from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER
-from qrkd_lab.train import Learner, Stopped, Watch
+from qrkd_lab.train import Callback, Learner, Stopped, Teacher
 
 __all__ = [
     "LiveRun",
@@ -343,7 +343,7 @@ def _carry_out(order: Order, pipe: Connection) -> None:
         else:
             _tell(pipe, "run", run, True)
     watch = PipeWatch(pipe, benchmark)
-    for result in run_seed(benchmark, missing, folder, False, 0, watch) if missing else ():
+    for result in train_group(benchmark, missing, folder, [watch]) if missing else ():
         if isinstance(result, Run):
             _tell(pipe, "run", result, False)
         else:
@@ -352,12 +352,14 @@ def _carry_out(order: Order, pipe: Connection) -> None:
     _tell(pipe, "end", "failed" if failed else "done")
 
 
-class PipeWatch(Watch):
+class PipeWatch(Callback):
     """Reports steps, epochs and kernel matrices through a pipe, and obeys what comes back."""
+
+    stops = True
 
     def __init__(self, pipe: Connection, benchmark: Benchmark) -> None:
         self.pipe, self.benchmark = pipe, benchmark
-        self.teacher: nn.Module | None = None
+        self.teacher: Teacher | None = None
         self.batch: tuple[Any, Tensor] | None = None
         self._epochs = self._steps = 1
         self._said = self._looked = 0.0
@@ -365,7 +367,7 @@ class PipeWatch(Watch):
     def begin(
         self,
         learners: Sequence[Learner],
-        teacher: nn.Module | None,
+        teacher: Teacher | None,
         epochs: int,
         steps: int,
         done: int,
@@ -398,8 +400,9 @@ class PipeWatch(Watch):
         if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
             self._look(learners, epoch)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str) -> bool:
         _tell(self.pipe, "note", text)
+        return True
 
     def _obey(self) -> None:
         """Do what the notebook asks; while paused, wait for the next word."""
@@ -424,7 +427,7 @@ class PipeWatch(Watch):
             return
         inputs, targets = self.batch
         matrices = {}
-        taught = self.benchmark.outputs(self.teacher, inputs).features
+        taught = self.teacher(inputs).outputs.features
         for learner in seen:
             relation, training = learner.loss.relation, learner.model.training
             learner.model.eval()

@@ -63,8 +63,8 @@ from qrkd_lab.files import (
 )
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
+from qrkd_lab.studies.progress import duration
 from qrkd_lab.studies.settings import TEACHER
-from qrkd_lab.train import duration
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.benchmarks import ImageBenchmark
@@ -575,10 +575,10 @@ def _rules(
     study: bool,
 ) -> dict[str, tuple[str, Callable[[Any], bool]]]:
     """For each parameter's name what is expected, in words, and whether a value is that."""
+    from qrkd_lab.devices import pick_device
     from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings, is_text
     from qrkd_lab.studies.settings import ARMS
     from qrkd_lab.teaching.experiments import as_points
-    from qrkd_lab.train import pick_device
 
     kinds = {
         "images": [name for name in BENCHMARKS if not is_text(name)],

@@ -14,10 +14,12 @@ import pytest
 import torch
 
 import qrkd_lab as ql
+from qrkd_lab.devices import one_thread
 from qrkd_lab.files import RecordError
 from qrkd_lab.studies.checkpoint import Checkpoint
+from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Diverged, make_learner, one_thread, train
+from qrkd_lab.train import Diverged
 from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
 
 CPU = torch.device("cpu")
@@ -46,7 +48,7 @@ def learners(benchmark, teacher, arms=("scratch", "qrkd", "shuffled"), **changes
 
 def run(benchmark, teacher, some, checkpoint=None):
     with one_thread(CPU):
-        list(train(benchmark, some, 2, teacher, show=False, checkpoint=checkpoint))
+        list(lockstep(benchmark, some, teacher, [checkpoint] if checkpoint else [], epochs=2))
     return [(one.history, one.model.state_dict()) for one in some]
 
 
@@ -106,7 +108,7 @@ def test_with_accumulation_it_goes_on_as_well(benchmark, teacher, tmp_path):
     expected = run(benchmark, teacher, fresh())
     checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
     some = fresh()
-    steps = train(benchmark, some, 2, teacher, show=False, checkpoint=checkpoint)
+    steps = lockstep(benchmark, some, teacher, [checkpoint], epochs=2)
     with one_thread(CPU):
         next(steps)
     same(run(benchmark, teacher, fresh(), checkpoint), expected)
@@ -118,7 +120,7 @@ def test_an_arm_that_diverged_stays_out(benchmark, teacher, tmp_path):
     checkpoint = Checkpoint(tmp_path / "state.pt")
     checkpoint.save(some, 2, 0)
     again = learners(benchmark, teacher, ("scratch", "kd"))
-    assert checkpoint.restore(again) == (2, 0)
+    assert checkpoint.resume(again) == (2, 0)
     assert str(again[0].failure) == "scratch seed 0 diverged" and again[1].failure is None
 
 
@@ -127,7 +129,7 @@ def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tm
     checkpoint = Checkpoint(tmp_path / "state.pt")
     checkpoint.save(some, 1, 3)
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
-    assert checkpoint.restore(learners(benchmark, teacher, ("kd",))) == (1, 0)
+    assert checkpoint.resume(learners(benchmark, teacher, ("kd",))) is None
     assert "state.pt cannot be read" in capsys.readouterr().err
 
 
@@ -136,7 +138,7 @@ def half(benchmark, teacher, tmp_path_factory):
     """A checkpoint in the midst of the second epoch, of two learners; one has a kernel."""
     checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8, key="this")
     run(benchmark, teacher, learners(benchmark, teacher, ("kd", "shuffled")), checkpoint)
-    assert checkpoint.restore(learners(benchmark, teacher, ("kd", "shuffled"))) == (2, 2)
+    assert checkpoint.resume(learners(benchmark, teacher, ("kd", "shuffled"))) == (2, 2)
     return checkpoint
 
 
@@ -150,7 +152,7 @@ def fresh(benchmark, teacher):
 def refused(checkpoint, fresh, capsys):
     """What is said of a checkpoint that is not taken up; the learners are as they were."""
     some, weights = fresh
-    assert checkpoint.restore(some, epochs=2, steps=6) == (1, 0)
+    assert checkpoint.resume(some, epochs=2, steps=6) is None
     for one, held in zip(some, weights, strict=True):
         assert one.batches == 0 and not one.optimizer.state_dict()["state"]
         assert all(torch.equal(held[name], now) for name, now in one.model.state_dict().items())
@@ -263,7 +265,7 @@ def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp
     wide = put(*MOMENT, "exp_avg", value=lambda x: torch.zeros(1).expand(x.shape))
     forged = forge(half, wide, tmp_path / "state.pt")
     some = learners(benchmark, teacher, ("kd", "shuffled"))
-    assert forged.restore(some) == (2, 2)
+    assert forged.resume(some) == (2, 2)
     for parameter, held in some[1].optimizer.state.items():
         assert held["exp_avg"].stride() == parameter.stride()
 
@@ -281,7 +283,7 @@ def test_a_file_that_would_run_code_is_not_loaded(half, fresh, tmp_path, capsys)
 @pytest.mark.parametrize("code", REFUSALS)
 def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
     with refusing(half.path.name, code), pytest.raises(RecordError) as caught:
-        half.restore(fresh[0])
+        half.resume(fresh[0])
     said = str(caught.value)
     assert os.strerror(code) in said and "keep it" in said
     assert "damaged" not in said and "elete" not in said
@@ -293,7 +295,7 @@ def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind)
     checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
     NO_FILES[kind](checkpoint.path)
     with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
-        checkpoint.restore(fresh[0])
+        checkpoint.resume(fresh[0])
     Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
     assert os.path.lexists(checkpoint.path)
 
@@ -318,7 +320,7 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
             except RecordError as error:
                 assert "cannot be written" in str(error)
         assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
-        found = checkpoint.restore(learners(benchmark, teacher, ("kd",)))
+        found = checkpoint.resume(learners(benchmark, teacher, ("kd",)))
         assert found == (old if refused else (2, after))
         if not refused:
             break

@@ -18,7 +18,7 @@ from PIL import Image
 import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.studies.compare import StudyError
-from qrkd_lab.studies.group import run_seed
+from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.provenance import reproduce
 from qrkd_lab.studies.records import read_runs
 
@@ -149,9 +149,9 @@ def test_one_diverging_arm_leaves_the_others_alone(undisturbed, tmp_path):
 def test_what_another_process_recorded_meanwhile_is_taken(undisturbed, tmp_path):
     b = ql.load_benchmark("digits", **{k: v for k, v in SMALL.items() if k != "progress"})
     missing = [b.settings.replace(arm=arm) for arm in ("teacher", "kd")]
-    first = [run.name for run in run_seed(b, missing, tmp_path, show=False)]
+    first = [run.name for run in train_group(b, missing, tmp_path)]
     finished = {run.name: run.finished for run in read_runs(tmp_path)}
-    again = list(run_seed(b, missing, tmp_path, show=False))
+    again = list(train_group(b, missing, tmp_path))
     assert [run.name for run in again] == first == ["teacher seed 0", "kd seed 0"]
     assert {run.name: run.finished for run in again} == finished
 

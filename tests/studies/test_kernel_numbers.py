@@ -8,8 +8,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 import qrkd_lab as ql
-from qrkd_lab.studies.group import RIDGE, kernel_numbers, least_squares_view
-from qrkd_lab.train import make_learner, train
+from qrkd_lab.studies.group import RIDGE, kernel_numbers, least_squares_view, lockstep, make_learner
 
 COMMON = {
     "feature_alignment", "kernel_alignment", "kernel_spread", "kernel_rank",
@@ -56,7 +55,7 @@ def test_a_student_that_is_the_teacher_is_aligned(bench, teacher):
 def test_alone_and_beside_others_are_the_same_and_training_shows(bench, teacher):
     some = learners(bench, teacher, "scratch", "qrkd")
     before = kernel_numbers(bench, some, teacher)
-    list(train(bench, some, 1, teacher, show=False))
+    list(lockstep(bench, some, teacher, epochs=1))
     after = kernel_numbers(bench, some, teacher)
     assert [kernel_numbers(bench, [one], teacher)[0] for one in some] == after
     assert before[1] != after[1]

@@ -17,11 +17,12 @@ import torch.nn.functional as F
 import qrkd_lab as ql
 from qrkd_lab.data import DataError, TextData, Tokens
 from qrkd_lab.data.text import encode, train_tokenizer
+from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
+from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
 from qrkd_lab.studies.settings import ARMS, TEACHER
-from qrkd_lab.train import make_learner, one_thread, teacher_learner, train
 
 CPU = torch.device("cpu")
 WORDS = "the cat sat on a mat and saw two small green birds near that old house by day".split()
@@ -82,7 +83,7 @@ def reviews():
 def teacher(text):
     learner = teacher_learner(text, text.settings.replace(arm=TEACHER))
     with one_thread(CPU):
-        list(train(text, [learner], 2, show=False))
+        list(lockstep(text, [learner], epochs=2))
     return learner.model.eval()
 
 
@@ -219,7 +220,7 @@ def test_kd_with_weight_0_is_scratch_bit_for_bit(text, teacher):
     zero = make_learner(text, text.settings.replace(arm="kd"), teacher)
     zero.loss.weights["kd"] = 0.0
     with one_thread(CPU):
-        list(train(text, [scratch, zero], 1, teacher, show=False))
+        list(lockstep(text, [scratch, zero], teacher, epochs=1))
     for name, weight in scratch.model.state_dict().items():
         assert torch.equal(weight, zero.model.state_dict()[name]), name
 
@@ -234,7 +235,7 @@ def trained(text, teacher, arms, **changes):
         make_learner(text, text.settings.replace(arm=arm, **changes), teacher) for arm in arms
     ]
     with one_thread(CPU):
-        list(train(text, learners, 1, teacher, show=False))
+        list(lockstep(text, learners, teacher, epochs=1))
     return {one.settings.arm: one for one in learners}
 
 
@@ -272,15 +273,14 @@ def test_histories_hold_every_term_and_perplexities(together):
 def test_accumulated_batches_move_the_optimiser_once(text, teacher):
     learner = trained(text, teacher, ["kd"], accumulation=4)["kd"]
     steps = {int(state["step"]) for state in learner.optimizer.state.values()}
-    assert steps == {2} == {learner.updates}  # six batches: four, and the two that are left
+    assert steps == {2}  # six batches: four, and the two that are left
 
 
 def test_the_cosine_schedule_warms_up_and_ends_near_nothing(text, teacher):
     learner = make_learner(text, text.settings.replace(arm="kd", epochs=50), teacher)
     rates = []
-    for done in range(1, learner.updates + 1):
-        learner.batches = done
-        rates.append(learner.learning_rate / learner.settings.learning_rate)
+    for done in range(50 * text.steps(learner.settings.batch_size)):
+        rates.append(learner.rate(done) / learner.settings.learning_rate)
     assert rates[0] == pytest.approx(1 / 9) and max(rates) == 1.0 == rates[9]
     assert rates[-1] < 1e-3 and rates == rates[:9] + sorted(rates[9:], reverse=True)
 
@@ -295,7 +295,7 @@ def test_a_clipped_gradient_has_the_norm_asked_for(text, teacher, monkeypatch):
         return step()
 
     monkeypatch.setattr(learner.optimizer, "step", seen)
-    learner.step(text, *next(text.batches(0, 1, 8)), None)
+    learner.step(*next(text.batches(0, 1, 8)), None)
     assert norms == [pytest.approx(0.01, rel=1e-3)]
 
 

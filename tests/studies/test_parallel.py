@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from qrkd_lab.studies import parallel
-from qrkd_lab.studies.parallel import check_jobs, each, processes, scheduler_address
+from qrkd_lab.studies.parallel import check_jobs, each, processes
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -57,12 +57,3 @@ def test_where_no_process_can_be_started_the_jobs_are_done_here(jobs):
 
 def test_no_more_processes_than_tasks():
     assert (processes(4, 2), processes(2, 4), processes(1, 0)) == (2, 2, 1)
-
-
-def test_an_empty_address_is_this_machine_whatever_the_environment_says(monkeypatch):
-    monkeypatch.delenv("QRKD_SCHEDULER", raising=False)
-    assert scheduler_address(None) is None
-    monkeypatch.setenv("QRKD_SCHEDULER", "tcp://a:1")
-    assert scheduler_address(None) == "tcp://a:1"
-    assert scheduler_address("tcp://b:2") == "tcp://b:2"
-    assert scheduler_address("") is None

@@ -8,9 +8,9 @@ import time
 import pytest
 
 import qrkd_lab as ql
-from qrkd_lab.studies.group import run_seed
+from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.parallel import alone, turn
-from qrkd_lab.train import Watch
+from qrkd_lab.train import Callback
 from tests.hazards import FORKS, SMALL, elsewhere
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX and a fork")
@@ -59,7 +59,7 @@ def test_who_has_to_be_alone_is_refused_until_the_other_has_gone(tmp_path):
 # A training
 
 
-class Still(Watch):
+class Still(Callback):
     """Stands in the first step, like a training that is paused."""
 
     def __init__(self, there):
@@ -70,19 +70,20 @@ class Still(Watch):
         time.sleep(3600)
 
 
-class Notes(Watch):
+class Notes(Callback):
     def __init__(self):
         self.notes = []
 
     def note(self, text):
         self.notes.append(text)
+        return True
 
 
 def train(folder, watch, seed=0):
     benchmark = ql.load_benchmark("digits", **SMALL)
     arms = ("teacher", "scratch", "rkd")
     missing = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
-    return list(run_seed(benchmark, missing, folder, show=False, watch=watch))
+    return list(train_group(benchmark, missing, folder, [watch]))
 
 
 def test_who_trains_what_another_process_trains_is_told_and_need_not_wait(tmp_path):

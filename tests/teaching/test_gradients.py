@@ -8,8 +8,8 @@ import torch
 
 import qrkd_lab as ql
 from qrkd_lab.losses import Losses
+from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.teaching.experiments import gradient_rows, term_gradients
-from qrkd_lab.train import make_learner, train
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_rows_say_norm_weight_and_direction_and_touch_nothing(bench, teacher):
     rows = pd.DataFrame(gradient_rows(bench, watched, teacher, 0, batches=2))
     assert all(p.grad is None for p in watched.model.parameters())
     for learner in (watched, alone):
-        for epoch in train(bench, [learner], 1, teacher, show=False):
+        for epoch in lockstep(bench, [learner], teacher, epochs=1):
             if learner is watched:
                 list(gradient_rows(bench, learner, teacher, epoch))
     same = zip(watched.model.parameters(), alone.model.parameters())

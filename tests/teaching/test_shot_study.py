@@ -11,8 +11,8 @@ from scipy import stats
 
 from qrkd_lab.kernels.shots import ShotRelation
 from qrkd_lab.studies.benchmarks import load_benchmark
+from qrkd_lab.studies.group import lockstep
 from qrkd_lab.teaching.experiments import shot_changes, shot_learner, shot_students
-from qrkd_lab.train import train
 
 
 def test_a_table_of_students(tmp_path):
@@ -63,14 +63,14 @@ def test_the_adapter_is_still_trained(bench):
     teacher = bench.teacher(0).eval()
     learner = shot_learner(bench, teacher, 0, 7)
     before = learner.loss.relation.encoder.student_map.detach().clone()
-    list(train(bench, [learner], 1, teacher, show=False))
+    list(lockstep(bench, [learner], teacher, epochs=1))
     assert not torch.equal(before, learner.loss.relation.encoder.student_map)
 
 
 def test_without_noise_to_speak_of_it_is_the_exact_student(bench):
     teacher = bench.teacher(0).eval()
     exact, fine, coarse = (shot_learner(bench, teacher, 0, s) for s in (None, 10**9, 1))
-    list(train(bench, [exact, fine, coarse], 1, teacher, show=False))
+    list(lockstep(bench, [exact, fine, coarse], teacher, epochs=1))
     names = list(exact.model.state_dict())
     near, far = (
         max((exact.model.state_dict()[n] - other.model.state_dict()[n]).abs().max() for n in names)

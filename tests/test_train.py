@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import IGNORED, Outputs
 from qrkd_lab.studies.benchmarks import load_benchmark
+from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
 from qrkd_lab.studies.settings import ARMS, TEACHER
-from qrkd_lab.train import make_learner, one_thread, teacher_learner, train
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
 
@@ -21,7 +22,7 @@ def benchmark():
 @pytest.fixture(scope="module")
 def teacher(benchmark):
     learner = teacher_learner(benchmark, benchmark.settings.replace(arm=TEACHER))
-    list(train(benchmark, [learner], 3, show=False))
+    list(lockstep(benchmark, [learner], epochs=3))
     return learner.model.eval()
 
 
@@ -30,7 +31,7 @@ def trained(benchmark, teacher, arms, **changes):
         make_learner(benchmark, benchmark.settings.replace(arm=a, **changes), teacher) for a in arms
     ]
     with one_thread(torch.device("cpu")):
-        list(train(benchmark, learners, 2, teacher, show=False))
+        list(lockstep(benchmark, learners, teacher, epochs=2))
     return {learner.settings.arm: learner for learner in learners}
 
 
@@ -121,7 +122,7 @@ def test_a_diverging_arm_is_taken_out_and_the_others_do_not_notice(benchmark, te
     wild = make_learner(benchmark, settings.replace(arm="scratch", learning_rate=1e30), teacher)
     calm = make_learner(benchmark, settings.replace(arm="kd"), teacher)
     with one_thread(torch.device("cpu")):
-        epochs = list(train(benchmark, [wild, calm], 2, teacher, show=False))
+        epochs = list(lockstep(benchmark, [wild, calm], teacher, epochs=2))
     assert epochs == [1, 2]
     assert "diverged" in str(wild.failure) and "learning_rate" in str(wild.failure)
     assert calm.failure is None and calm.history == together["kd"].history
@@ -168,16 +169,9 @@ def moves(learner, batches, teacher=None):
 
     learner.optimizer.register_step_pre_hook(look)
     for inputs, targets in batches:
-        learner.step(Given(), inputs, targets, teacher)
-    learner.end_epoch(1, {})
+        learner.step(inputs, targets, teacher)
+    learner.end_epoch(1)
     return seen
-
-
-class Given:
-    """What a learner's step asks of a benchmark."""
-
-    def outputs(self, model, inputs):
-        return Outputs(*model.logits_and_features(inputs))
 
 
 def pieces(benchmark, sizes, ignored=()):
@@ -222,7 +216,7 @@ def test_clip_norm_covers_all_that_the_optimiser_moves(benchmark, teacher):
         lambda *_: norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
     )
     with one_thread(torch.device("cpu")):
-        list(train(benchmark, [learner], 1, teacher, show=False))
+        list(lockstep(benchmark, [learner], teacher, epochs=1))
     assert norms and max(norms) == pytest.approx(0.5, rel=1e-4)
 
 
@@ -256,15 +250,15 @@ def test_too_few_samples_of_a_small_part_are_refused(benchmark, teacher):
 
 
 def test_too_few_features_of_a_benchmark_of_ones_own_are_refused(benchmark, teacher):
-    class Few(Given):
-        def outputs(self, model, inputs):
-            logits, features = super().outputs(model, inputs)
-            return Outputs(logits, features[:1])
+    def few(model, inputs):
+        logits, features = model.logits_and_features(inputs)
+        return Outputs(logits, features[:1])
 
     learner = make_learner(benchmark, benchmark.settings.replace(arm="rkd"), teacher)
+    learner.outputs = few
     batches = pieces(benchmark, [8])
     with pytest.raises(ValueError, match="batches have 1"):
-        learner.step(Few(), *batches[0], None)
+        learner.step(*batches[0], None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
