@@ -125,7 +125,6 @@ TRUTHS = {
     "tune.progress": lambda v: ql.tune("digits", progress=v),
     "load_run.weights": lambda v: ql.load_run(next(PUBLISHED.glob("ptb/laptop/*-seed*")), v),
     "read_runs.weights": lambda v: ql.read_runs(PUBLISHED, "ptb", "laptop", v),
-    "reproduce.retry": lambda v: reproduce(["mnist"], retry=v),
 }
 
 

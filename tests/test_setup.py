@@ -157,7 +157,7 @@ class TestChromium:
 READ = {
     "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
     "notebooks": {"JOBS"},
-    "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "RETRY", "SCHEDULER"},
+    "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "SCHEDULER"},
     "test": {"JOBS", "PYTEST_ARGS"},
     "test-browser": {"JOBS", "PYTEST_ARGS"},
     "lab": {"LAB_ARGS"},
@@ -244,10 +244,10 @@ class TestMake:
         [
             ([], "--scale laptop --jobs 2"),  # all five
             (["BENCHMARK=mnist ptb", "SEEDS=10"], "mnist ptb --scale laptop --jobs 2 --seeds 10"),
-            (["SEEDS=0 3", "SCALE=smoke", "JOBS=1", "BENCHMARK=ptb", "RETRY=0"],
+            (["SEEDS=0 3", "SCALE=smoke", "JOBS=1", "BENCHMARK=ptb"],
              "ptb --scale smoke --jobs 1 --seed 0 3"),
-            (["BENCHMARK=ptb", "ARMS=rkd qrkd", "RETRY=1", "SCHEDULER=tcp://here:1"],
-             "ptb --scale laptop --jobs 2 --arms rkd qrkd --retry --scheduler tcp://here:1"),
+            (["BENCHMARK=ptb", "ARMS=rkd qrkd", "SCHEDULER=tcp://here:1"],
+             "ptb --scale laptop --jobs 2 --arms rkd qrkd --scheduler tcp://here:1"),
         ],
     )  # fmt: skip
     def test_reproduce_hands_on_what_it_is_given(self, folder, given, asked):

@@ -193,12 +193,12 @@ def test_no_worker_and_no_scheduler_are_said(cluster, tmp_path, impatient, monke
         cluster.compare(tmp_path)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("QRKD_SCHEDULER", f"tcp://127.0.0.1:{nobody.getsockname()[1]}")
+        there = {"scheduler": f"tcp://127.0.0.1:{nobody.getsockname()[1]}", **SMALL}
         with pytest.raises(ClusterError, match="no Dask scheduler answers at tcp://127.0.0.1"):
-            ql.compare("digits", seeds=1, runs_dir=tmp_path, **SMALL)
+            ql.compare("digits", seeds=1, runs_dir=tmp_path, **there)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match="pip install"):
-        ql.compare("digits", seeds=1, runs_dir=tmp_path, **SMALL)
+        ql.compare("digits", seeds=1, runs_dir=tmp_path, **there)
     assert not read_runs(tmp_path)
 
 
