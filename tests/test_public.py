@@ -15,7 +15,6 @@ import torch
 import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.devices import pick_device
-from qrkd_lab.reproduce import reproduce
 from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import PUBLISHED
 
