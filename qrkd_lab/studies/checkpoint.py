@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +37,10 @@ SECONDS = 60.0
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
 MISSING = "is missing"  # what reading says of it
 MANY = 2**53  # epochs or batches, where nobody says how many there are
-to_stderr = partial(print, file=sys.stderr)
+
+
+def to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclass
