@@ -84,8 +84,7 @@ _MANY: Mapping[str, Any] = {"nargs": "+", "action": "extend"}
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES
-    from qrkd_lab.studies.settings import ARMS
+    from qrkd_lab.studies.arms import ARMS, BENCHMARKS, SCALES
 
     arms = "; ".join(f"{name}: {arm.meaning}" for name, arm in ARMS.items())
     add = parser.add_argument
@@ -110,8 +109,8 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from qrkd_lab.files import check_writable, expanded
+    from qrkd_lab.studies.arms import DEFAULT_ARMS
     from qrkd_lab.studies.compare import compare
-    from qrkd_lab.studies.settings import DEFAULT_ARMS
 
     arms = arguments.arms or DEFAULT_ARMS
     if arguments.reference not in (None, *arms):
@@ -140,7 +139,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def add_reproduce(parser: argparse.ArgumentParser) -> None:
-    from qrkd_lab.studies.benchmarks import SCALES
+    from qrkd_lab.studies.arms import SCALES
 
     add = parser.add_argument
     add("benchmarks", nargs="*", metavar="benchmark",
@@ -179,7 +178,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
-    from qrkd_lab.studies.settings import CANDIDATES, TUNED
+    from qrkd_lab.studies.arms import CANDIDATES, TUNED
 
     grid = " ".join(f"{weight:g}" for weight in CANDIDATES)
     add = parser.add_argument
@@ -199,7 +198,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
 
 
 def _tune(arguments: argparse.Namespace) -> None:
-    from qrkd_lab.studies.settings import CANDIDATES, TUNED
+    from qrkd_lab.studies.arms import CANDIDATES, TUNED
     from qrkd_lab.studies.tune import tune
 
     trace = tune(

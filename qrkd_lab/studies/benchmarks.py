@@ -24,6 +24,7 @@ from qrkd_lab.files import RecordError
 from qrkd_lab.losses import Outputs
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
+from qrkd_lab.studies.arms import BENCHMARKS, SCALES, check_scale
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER, Settings
 from qrkd_lab.studies.summary import Scores
@@ -271,127 +272,6 @@ def load_image_benchmark(
     lowered = {n: size for n, size in held.items() if getattr(settings, n) is not None}
     # A folder's records go by its name, not by its path, and say the sizes that were taken.
     return ImageBenchmark(replace(settings, benchmark=data.name, **lowered), data, device)
-
-
-# ---- scales
-
-
-SCALES = ("smoke", "laptop", "paper")
-
-
-def check_scale(scale: str) -> None:
-    """Raise ValueError if there is no such scale (lists the choices)."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
-
-
-# What differs from Settings' defaults, by benchmark and scale.
-_GREY = {"teacher_widths": (8, 12, 20), "student_widths": (5, 2, 31)}  # 6,690 and 1,725 weights
-_COLOUR = {"teacher_widths": (16, 32, 64), "student_widths": (5, 8, 32)}  # 65,962 and 8,150 weights
-# What `tune` chose on the validation part at laptop scale, the same budget for every arm; the whole
-# search is in results/<benchmark>/laptop/tuning.json. A kernel's candidates from 0.01 to 1 can
-# hardly be told apart: it is largely chance that chooses. Where rounding differed (AVX-512 for
-# AVX2), the same search on CIFAR-10 chose another weight for six of nine arms.
-_MNIST = _GREY | {
-    "kd_weight": 0.1, "distance_weight": 10.0, "angle_weight": 20.0,
-    "kernel_weights": {
-        "qrkd": 10.0, "rbf": 1.0, "cosine": 1.0, "projected": 1.0, "no_entanglement": 1.0,
-        "shuffled": 10.0, "random_teacher": 1.0,
-    },
-}  # fmt: skip
-_CIFAR10 = _COLOUR | {
-    "kd_weight": 0.1, "distance_weight": 10.0, "angle_weight": 20.0,
-    "kernel_weights": {
-        "qrkd": 0.01, "rbf": 0.01, "cosine": 1.0, "projected": 1.0, "no_entanglement": 0.1,
-        "shuffled": 0.1, "random_teacher": 0.1,
-    },
-}  # fmt: skip
-_SHORT = {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1}
-
-_TEXT = {
-    "vocabulary": 2048,
-    "sequence_length": 64,
-    "tap": "tokens",
-    "tap_tokens": 64,
-    "batch_size": 16,  # half of 32 gave 75 for 84 on PTB's validation part: more steps a token
-    "learning_rate": 4e-3,
-    "teacher_learning_rate": 1e-3,  # wider networks want smaller steps; 2e-3 was worse
-    "schedule": "cosine",
-    "clip_norm": 1.0,
-    "dropout": 0.0,  # no token budget here comes round often enough to overfit
-    "precision": "float32",
-    # Weights: chosen by `tune` on Penn Treebank at laptop scale, as for images. The temperature: by
-    # hand before, in a quarter of the budget; there kd alone had 95 with 1 and weight 10, 142 with
-    # the 4 and weight 0.3 of images, the student without a teacher 151.
-    "kd_weight": 100.0, "temperature": 1.0, "distance_weight": 10.0, "angle_weight": 20.0,
-    "kernel_weights": {
-        "qrkd": 1.0, "rbf": 10.0, "cosine": 1.0, "projected": 10.0, "no_entanglement": 10.0,
-        "shuffled": 1.0, "random_teacher": 10.0,
-    },
-    "teacher_layers": 4, "teacher_width": 256, "student_layers": 2, "student_width": 64,
-}  # fmt: skip
-_TEXT_SMOKE = _TEXT | {
-    "vocabulary": 512, "sequence_length": 16, "tap_tokens": 32, "batch_size": 8,
-    "teacher_layers": 2, "teacher_width": 64, "student_layers": 1, "student_width": 64,
-    "epoch_size": 64, "teacher_epochs": 1, "epochs": 1,
-    "train_size": 20_000, "validation_size": 2_000, "test_size": 2_000,
-}  # fmt: skip
-# A fixed budget of tokens whatever the corpus: 4,096 x 64 an epoch, 1.3 million for the teacher and
-# 1.0 million for each student.
-_TEXT_LAPTOP = _TEXT | {
-    "epoch_size": 4096, "teacher_epochs": 5, "epochs": 4, "validation_size": 20_000,
-}  # fmt: skip
-_TEXT_PAPER = _TEXT | {
-    "teacher_model": "gpt2", "vocabulary": None, "teacher_layers": None, "teacher_width": None,
-    "student_layers": 6, "student_width": 384,
-    "sequence_length": 512, "tap_tokens": 256, "batch_size": 8, "accumulation": 4,
-    "learning_rate": 5e-4, "teacher_learning_rate": 5e-5, "dropout": 0.1,
-    "teacher_epochs": 3, "epochs": 10, "checkpoint_steps": 500,
-    "precision": None,  # bfloat16 where the device has it
-}  # fmt: skip
-_REVIEWS = {
-    "tap": "last",  # and a classifier's weights, as for images
-    "kd_weight": 0.3, "temperature": 4.0,
-    "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weight": 1.0,
-}  # fmt: skip
-
-BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
-    "digits": {
-        # 1,100 images to train on: few and small steps, so a high rate and many short epochs
-        "smoke": _GREY
-        | _SHORT
-        | {"train_size": 256, "validation_size": 128, "learning_rate": 1e-2},
-        "laptop": _GREY | {"teacher_epochs": 30, "epochs": 30, "learning_rate": 1e-2},
-        "paper": _GREY | {"teacher_epochs": 100, "epochs": 100, "learning_rate": 1e-2},
-    },
-    "mnist": {
-        "smoke": _MNIST | _SHORT,
-        "laptop": _MNIST | {"teacher_epochs": 5, "epochs": 5},
-        "paper": _MNIST | {"teacher_epochs": 20, "epochs": 20},
-    },
-    "cifar10": {
-        "smoke": _CIFAR10 | _SHORT,
-        "laptop": _CIFAR10 | {"teacher_epochs": 8, "epochs": 8},
-        "paper": _CIFAR10 | {"teacher_epochs": 40, "epochs": 40},
-    },
-    "wikitext2": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
-    "ptb": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
-    "imdb": {
-        "smoke": _TEXT_SMOKE,
-        "laptop": _TEXT_LAPTOP | {"test_size": 200_000},  # of ten million tokens
-        "paper": _TEXT_PAPER,
-    },
-    "imdb-sentiment": {
-        "smoke": _TEXT_SMOKE
-        | _REVIEWS
-        | {"train_size": 128, "validation_size": 64, "test_size": 64, "sequence_length": 32},
-        "laptop": _TEXT_LAPTOP
-        | _REVIEWS
-        | {"sequence_length": 128, "validation_size": 1000, "batch_size": 32,
-           "teacher_layers": 2, "teacher_width": 128, "student_layers": 1, "student_width": 64},
-        "paper": _TEXT_PAPER | _REVIEWS | {"sequence_length": 256, "batch_size": 32},
-    },
-}  # fmt: skip
 
 
 # ---- registry
