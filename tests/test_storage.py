@@ -281,10 +281,10 @@ class TestHome:
 
     @pytest.mark.parametrize("path", ["~/a/b", Path("~/a/b")])
     def test_what_writes(self, home, study, path, tmp_path):
-        from qrkd_lab import reporting
         from qrkd_lab.data import toy
         from qrkd_lab.data import toy as toy_reviews
         from qrkd_lab.studies import records as published
+        from qrkd_lab.studies import report
         from qrkd_lab.studies.provenance import write_csv
 
         run, place = study.runs[0], home / "a" / "b"
@@ -293,7 +293,7 @@ class TestHome:
             "study": lambda: study.save(path),
             "compare": lambda: ql.compare("digits", runs_dir=path, **SMALL),
             "publish": lambda: published.publish([run], path),
-            "report": lambda: reporting.Report("text", {}).save(path),
+            "report": lambda: report.Report("text", {}).save(path),
             "toy text": lambda: toy.write_toy_text(path, 10),
             "toy reviews": lambda: toy_reviews.write_toy_reviews(path, 1),
             "csv": lambda: write_csv(study.results[["arm", "seed"]], path),

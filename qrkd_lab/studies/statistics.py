@@ -28,13 +28,11 @@ __all__ = [
     "seeds_needed",
     "together",
     "variance_shares",
-    "win_interval",
     "win_probability",
 ]
 
 
 FEWEST = 3  # seeds for an interval: with two, the t-quantile is 12.7 and the interval says nothing
-MOST = 30.0  # of t: beyond, the chance of a win is 0 or 1, and scipy's noncentral t is not reliable
 
 
 def interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -92,8 +90,7 @@ def win_probability(differences: np.ndarray) -> float:
     .. math:: P(d_\text{new} > 0) = T_{S-1} \left( \frac{\bar d}{s \sqrt{1 + 1 / S}} \right),
 
     which is nearer to one half than the share of the seeds that were won: few seeds know s badly.
-    Bouthillier et al. (MLSys 2021) call a method meaningfully better from P = 0.75 on, if the
-    interval (:func:`win_interval`) excludes one half.
+    Bouthillier et al. (MLSys 2021) call a method meaningfully better from P = 0.75 on.
 
     Args:
         differences: one a seed, better is positive, ``(S,)``.
@@ -107,43 +104,6 @@ def win_probability(differences: np.ndarray) -> float:
     """
     t = _t_of(differences)
     return float(stats.t.cdf(t / math.sqrt(len(differences) + 1), len(differences) - 1))
-
-
-def win_interval(differences: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    r"""Interval of the true chance :math:`P(d > 0) = \Phi(\delta)`, of normal differences.
-
-    The observed :math:`t = \sqrt S\, \bar d / s` follows a noncentral t with noncentrality
-    :math:`\sqrt S\, \delta`. The interval holds each :math:`\delta` under which t is not in one of
-    the tails, of :math:`(1 - \text{confidence}) / 2` each; so it excludes one half if and only if
-    the paired t-test rejects "no difference".
-
-    Args:
-        differences: one a seed, better is positive, ``(S,)``.
-        confidence: of the interval.
-
-    Returns:
-        Its two ends; NaN with fewer than :data:`FEWEST` seeds or without spread.
-
-    Example:
-        >>> low, high = win_interval(np.array([0.1, 0.3, -0.1]))
-        >>> round(low, 2), round(high, 2)
-        (0.22, 0.95)
-    """
-    t, seeds = _t_of(differences), len(differences)
-    if math.isnan(t):
-        return math.nan, math.nan
-    t = min(max(t, -MOST), MOST)
-    reach = MOST / 2 + 3 * abs(t)
-
-    def missing(shift: float, tail: float) -> float:
-        # Far in a tail scipy gives NaN; there the chance is 0 or 1.
-        return np.nan_to_num(stats.nct.cdf(t, seeds - 1, shift), nan=float(shift < t)) - tail
-
-    def end(tail: float) -> float:
-        shift = optimize.brentq(missing, -reach, reach, (tail,))
-        return float(stats.norm.cdf(shift / math.sqrt(seeds)))
-
-    return end((1 + confidence) / 2), end((1 - confidence) / 2)
 
 
 def _t_of(differences: np.ndarray) -> float:

@@ -26,7 +26,6 @@ from qrkd_lab.studies.statistics import (
     holm,
     interval,
     p_in_words,
-    win_interval,
     win_probability,
 )
 
@@ -42,6 +41,8 @@ __all__ = [
     "counted",
     "improvement_table",
     "in_logs",
+    "in_own_unit",
+    "markdown_table",
     "order_arms",
     "own_unit",
     "questions",
@@ -259,10 +260,9 @@ class Summary:
 
     def to_markdown(self) -> str:
         """The table and its notes in Markdown."""
-        head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in self._table()]
-        rule = [":--"] + ["--:"] * (len(head) - 1)
-        lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
-        return "\n".join([*lines, "", *(f"- {note}" for note in self._footnotes()), ""])
+        head, *rows = self._table()
+        table = markdown_table(dict(zip(head, row, strict=True)) for row in rows)
+        return "\n".join([table, "", *(f"- {note}" for note in self._footnotes()), ""])
 
     def _repr_html_(self) -> str:
         head, *rows = [[html.escape(cell) for cell in row] for row in self._table()]
@@ -281,6 +281,18 @@ def _align(rows: list[list[str]]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def markdown_table(rows: Iterable[Mapping[str, str]]) -> str:
+    """Rows of cells as a table whose first column names the row; empty columns are left out."""
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return ""
+    frame = frame.fillna("").map(lambda cell: cell.replace("|", "\\|"))
+    names = [name for i, name in enumerate(frame) if i == 0 or frame[name].any()]
+    number = [i > 0 and frame[name].str.match(r"\W*\d").any() for i, name in enumerate(names)]
+    sides = ["right" if is_number else "left" for is_number in number]
+    return frame[names].to_markdown(index=False, disable_numparse=True, colalign=sides)
 
 
 def _percent(value: float) -> str:
@@ -565,10 +577,9 @@ def improvement_table(
         ``joint_high`` (Bonferroni: all of them hold together in 95 of 100 such studies);
         ``smallest``, the smallest improvement that the study could have seen with 80 % power, at
         5 % divided by the number of benchmarks; ``won``, the number of seeds in which the arm is
-        ahead, and ``p_win``, the chance that it is on a new one, with its interval from ``win_low``
-        to ``win_high`` (see ``win_probability``); ``p`` of the paired
-        t-test and ``p_adjusted`` (Holm, over the benchmarks that are :func:`counted`; of ``digits``
-        beside them, p itself). NaN where a study has fewer than three seeds.
+        ahead, and ``p_win``, the chance that it is on a new one (``win_probability``); ``p`` of the
+        paired t-test and ``p_adjusted`` (Holm, over the benchmarks that are :func:`counted`; of
+        ``digits`` beside them, p itself). NaN where a study has fewer than three seeds.
 
     Raises:
         ValueError: no study, one without both arms, or a reference whose mean is 0.
@@ -590,7 +601,6 @@ def improvement_table(
         (low, high), (joint_low, joint_high) = (interval(known, c) for c in (alone, joint))
         spread = known.std(ddof=1) if len(known) else 0.0
         least = detectable_difference(spread, len(known), joint) if spread > 0 else math.nan
-        win_low, win_high = win_interval(gains)
         rows[name] = {
             "metric": metric,
             "higher_is_better": summary.higher_is_better,
@@ -605,8 +615,6 @@ def improvement_table(
             "smallest": _per_cent(least, metric),
             "won": int((gains > 0).sum()),
             "p_win": win_probability(gains),
-            "win_low": win_low,
-            "win_high": win_high,
             "p": p[name],
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("benchmark")

@@ -1,312 +1,312 @@
-"""Statistics against numbers worked out by hand or by another way than the code's."""
+"""The report: every number is that of the records, nothing is missing in silence."""
 
 from __future__ import annotations
 
-import math
+import re
 from dataclasses import replace
-from itertools import product
-from typing import Any
+from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from scipy import stats
 
-from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.summary import order_arms, results, summary
+from qrkd_lab.cli import main
+from qrkd_lab.files import RecordError
+from qrkd_lab.studies.records import PUBLISHED
+from qrkd_lab.studies.report import MARGIN, compose, report_on, sort_runs, write_report
+from qrkd_lab.studies.settings import ARMS
+from qrkd_lab.studies.statistics import equivalence
+from qrkd_lab.studies.tune import Trace, Trial
+from tests.hazards import disk_that_ends
+from tests.studies.records.made_runs import keep, made_run
 
-T_975 = {2: 4.302653, 4: 2.776445}  # a printed table's
+RKD = (0.90, 0.92, 0.93, 0.95)
+BETTER = (0.92, 0.95, 0.95, 0.976)  # than RKD, on every seed
+WORSE = (0.88, 0.89, 0.91, 0.92)
+SAME = (0.91, 0.91, 0.94, 0.94)
+OTHERS = ("rbf", "cosine", "projected", "no_entanglement", "shuffled", "random_teacher")
+GRID = (0.1, 1.0, 10.0)
 
 
-def make_run(arm: str, seed: int, accuracy: float, **more: Any) -> Run:  # noqa: ANN401
-    chosen = {"benchmark": "mnist", "scale": "laptop", "arm": arm, "seed": seed, "epochs": 3} | more
-    metrics = {
-        "test_accuracy": accuracy,
-        "train_accuracy": accuracy + 0.01,
-        "test_agreement": 0.9,
-        "teacher_test_accuracy": 0.99,
-    }
-    return Run(
-        settings=chosen,
-        key=run_key(chosen, "ab12"),
-        versions={"torch": "2.14"},
-        device="cpu",
-        data={"name": "mnist", "source": "official IDX files", "sha256": "ab12"},
-        metric={"name": "test_accuracy", "higher_is_better": True},
-        parameters=8,
-        history=[],
-        metrics=metrics,
-        seconds={"train": 40.0, "evaluate": 2.0},
-        finished="2026-11-23T06:30:00+00:00",
+def made_runs(benchmark="mnist", aligned=(), **arms):
+    """The runs of a study: a score per seed for each arm; texts have 100 / score as perplexity."""
+    found, text = [], benchmark in ("ptb", "imdb", "wikitext2")
+    name = "test_perplexity" if text else "test_accuracy"
+    for arm, scores in arms.items():
+        for seed, score in enumerate(scores):
+            metrics = {name: 100 / score if text else score}
+            if arm in dict(aligned):
+                metrics["kernel_alignment"] = dict(aligned)[arm][seed]
+            metric = {"name": name, "higher_is_better": not text}
+            found.append(replace(made_run(arm, seed, benchmark), metrics=metrics, metric=metric))
+    return found
+
+
+def made_trace(scores=None, benchmark="mnist"):
+    scores = scores or {"kd": (0.5, 0.7, 0.6), "rkd": (0.5, 0.7, 0.6), "qrkd": (0.6, None, 0.8)}
+    trials = [
+        Trial("kernel" if arm == "qrkd" else arm, arm, weight, seed, score, 1.0)
+        for arm, row in scores.items()
+        for weight, score in zip(GRID, row, strict=False)
+        for seed in (0, 1)
+    ]
+    trials += [Trial("kernel", "rkd", 1.0, seed, 0.65, 1.0) for seed in (0, 1)]  # without a kernel
+    data = {"name": benchmark, "source": "here", "sha256": "ab"}
+    asked = (benchmark, "smoke", "validation_accuracy", True, GRID, 1, 4)
+    return Trace(*asked, tuple(trials), data, {"torch": "2"}, "cpu")
+
+
+def text_of(*runs, **options):
+    text = compose(sum(runs, []), "make all", **options).markdown
+    assert "nan" not in text.replace("entanglement", "")
+    return text
+
+
+def tables(text):
+    """Every table as a list of rows, each a dict from head to cell."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        rows = [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.splitlines()
+        ]
+        found.append([dict(zip(rows[0], row, strict=True)) for row in rows[2:]])
+    return found
+
+
+def part(text, title):
+    return text.split(f"<summary>{title}</summary>")[1].split("</details>")[0]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Two benchmarks; all arms on the first."""
+    arms = dict.fromkeys(ARMS, SAME) | {"rkd": RKD, "detached": RKD, "teacher": BETTER}
+    return compose(
+        made_runs(**arms, aligned={"rkd": RKD, "qrkd": BETTER})
+        + made_runs("ptb", rkd=RKD, qrkd=BETTER, rbf=SAME[:2]),
+        "make all",
+        [made_trace()],
     )
 
 
-def make_study(**arms: list[float]) -> list[Run]:
-    return [make_run(arm, seed, v) for arm, values in arms.items() for seed, v in enumerate(values)]
-
-
-def table(**arms: list[float]) -> pd.DataFrame:
-    return results(make_study(**arms))
-
-
-# d = qrkd - rkd = (1, 2, 3, 4, 5) / 100: mean 0.03, sd sqrt(2.5) / 100, t = 3 / sqrt(0.5)
-RKD = [0.90, 0.91, 0.89, 0.92, 0.90]
-QRKD = [a + d for a, d in zip(RKD, [0.01, 0.02, 0.03, 0.04, 0.05], strict=True)]
-
-
-def p_of_t4(t: float) -> float:
-    """Two-sided p of Student's t with 4 degrees of freedom, whose CDF is elementary."""
-    u = t * t / (1 + t * t / 4)
-    return 2 * (0.5 - 3 / 8 * math.sqrt(u) * (1 - u / 12))
-
-
-# results
-
-
-def test_order_arms() -> None:
-    arms = ["x", "qrkd", "kd", "x", "a", "teacher"]
-    assert order_arms(arms) == ["teacher", "kd", "qrkd", "x", "a"]
-
-
-def test_results_hold_gaps_by_hand() -> None:
-    runs = make_study(teacher=[0.99, 0.98], scratch=[0.90, 0.80], qrkd=[0.93, 0.85, 0.88])
-    frame = results(reversed(runs))
-    assert list(frame["arm"]) == ["teacher"] * 2 + ["scratch"] * 2 + ["qrkd"] * 3
-    assert list(frame["seed"]) == [0, 1, 0, 1, 0, 1, 2]
-    assert frame["train_test_gap"].to_numpy() == pytest.approx([0.01] * 7)
-    nan = math.nan
-    behind = [nan, nan, 0.09, 0.19, 0.06, 0.14, 0.11]
-    assert frame["teacher_student_gap"].to_numpy() == pytest.approx(behind, nan_ok=True)
-    gain = [nan, nan, 0.0, 0.0, 0.03, 0.05, nan]
-    assert frame["distillation_gain"].to_numpy() == pytest.approx(gain, nan_ok=True)
-    row = frame.iloc[4]
-    assert row["seconds"] == 42.0 and row["parameters"] == 8 and row["source"].startswith("offic")
-    assert row["run"].name == "qrkd seed 0" and row["key"] == row["run"].key
-
-
-def test_gaps_stay_positive_for_a_metric_that_should_be_low() -> None:
-    metric = {"name": "test_perplexity", "higher_is_better": False}
-    numbers = {"test_perplexity": 30.0, "train_perplexity": 25.0, "teacher_test_perplexity": 20.0}
-    kd = replace(make_run("kd", 0, 0.0), metric=metric, metrics=numbers)
-    scratch = replace(
-        make_run("scratch", 0, 0.0), metric=metric, metrics=numbers | {"test_perplexity": 36.0}
-    )
-    row = results([kd, scratch]).set_index("arm").loc["kd"]
-    gaps = row[["train_test_gap", "teacher_student_gap", "distillation_gain"]]
-    assert list(gaps) == [5.0, 10.0, 6.0]
-
-
-def test_gain_is_taken_within_one_benchmark() -> None:
-    runs = [make_run("scratch", 0, 0.5), make_run("kd", 0, 0.6, benchmark="imdb")]
-    assert math.isnan(results(runs).set_index("arm").loc["kd", "distillation_gain"])
-
-
-def test_no_runs() -> None:
-    with pytest.raises(ValueError, match="at least one run, got none"):
-        results([])
-
-
-def test_two_scratch_runs_of_a_seed_say_what_differs() -> None:
-    runs = [make_run("scratch", 0, 0.9), make_run("scratch", 0, 0.9, epochs=5)]
-    with pytest.raises(ValueError, match=r"scratch seed 0, got 2; .* epochs \(3 and 5\)"):
-        results(runs)
-
-
-# summary: numbers
-
-
-def test_interval_difference_and_p_by_hand() -> None:
-    frame = summary(table(rkd=RKD, qrkd=QRKD)).frame
-    row = frame.loc["qrkd"]
-    half = T_975[4] * math.sqrt(2.5) / 100 / math.sqrt(5)
-    assert row["difference"] == pytest.approx(0.03)
-    assert row["difference_low"] == pytest.approx(0.03 - half, rel=1e-6)
-    assert row["difference_high"] == pytest.approx(0.03 + half, rel=1e-6)
-    assert row["p"] == pytest.approx(p_of_t4(3 / math.sqrt(0.5)), rel=1e-6)
-    rkd = frame.loc["rkd"]
-    spread = math.sqrt(sum((v - 0.904) ** 2 for v in RKD) / 4)
-    assert rkd["mean"] == pytest.approx(0.904)
-    assert rkd["high"] - rkd["mean"] == pytest.approx(T_975[4] * spread / math.sqrt(5), rel=1e-6)
-    assert rkd["mean"] - rkd["low"] == pytest.approx(rkd["high"] - rkd["mean"])
-    assert rkd[["difference", "difference_low", "p", "p_adjusted"]].isna().all()
-
-
-def test_confidence_is_used() -> None:
-    wide = summary(table(rkd=RKD, qrkd=QRKD), confidence=0.99).frame.loc["qrkd"]
-    ratio = (wide["difference_high"] - 0.03) / (T_975[4] * math.sqrt(2.5) / 100 / math.sqrt(5))
-    assert ratio == pytest.approx(4.604095 / T_975[4], rel=1e-6)  # t at 0.995, 4 df
-
-
-def test_p_agrees_with_sign_flips() -> None:
-    """No distribution assumed: the share of sign flips of d that are at least as far from 0."""
-    d = np.random.default_rng(0).normal(0.004, 0.01, 12)
-    base = np.full(12, 0.9) + np.linspace(0, 0.05, 12)
-    p = summary(table(rkd=list(base), qrkd=list(base + d))).frame.loc["qrkd", "p"]
-    flips = np.array(list(product([-1, 1], repeat=12))) @ d
-    assert p == pytest.approx((np.abs(flips) >= abs(d.sum()) - 1e-12).mean(), abs=0.02)
-
-
-def test_pairing_matters() -> None:
-    """Seeds vary by far more than the arms: unpaired the difference would drown."""
-    base = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
-    jitter = np.array([1, -1, 0, 1, -1]) / 1e4
-    frame = summary(table(rkd=list(base), qrkd=list(base + 0.001 + jitter))).frame
-    assert frame.loc["qrkd", "p"] < 0.001 < 0.1 < frame.loc["rkd", "high"] - frame.loc["rkd", "low"]
-
-
-def test_holm_family_is_the_students_that_are_compared() -> None:
-    rng = np.random.default_rng(1)
-    arms = {a: list(0.9 + rng.normal(0, 0.01, 5)) for a in ("teacher", "kd", "rkd", "qrkd", "rbf")}
-    frame = summary(table(**arms)).frame
-    assert frame.loc[["teacher", "rkd"], "p_adjusted"].isna().all()
-    assert frame.loc["teacher", "p"] > 0
-    tested = frame.loc[["kd", "qrkd", "rbf"]].sort_values("p")
-    by_hand = np.minimum(1, np.maximum.accumulate(tested["p"] * [3, 2, 1]))
-    assert tested["p_adjusted"].to_numpy() == pytest.approx(by_hand.to_numpy())
-
-
-def test_means_of_the_other_columns_and_order() -> None:
-    arms = {"rbf": [0.1] * 3, "qrkd": [0.2, 0.3, 0.4], "mine": [0.3] * 3, "scratch": [0.1] * 3}
-    frame = summary(table(**arms, rkd=[0.2] * 3, teacher=[0.9] * 3)).frame
-    assert list(frame.index) == ["teacher", "scratch", "rkd", "qrkd", "rbf", "mine"]
-    assert list(frame.columns) == [
-        "seeds", "mean", "low", "high", "pairs", "difference", "difference_low",
-        "difference_high", "p", "p_adjusted", "train_test_gap", "teacher_student_gap",
-        "distillation_gain", "agreement", "seconds", "word_perplexity",
-    ]  # fmt: skip
-    names = ["distillation_gain", "teacher_student_gap", "agreement", "seconds"]
-    numbers = frame.loc["qrkd", names]
-    assert numbers.to_numpy() == pytest.approx([0.2, 0.69, 0.9, 42.0])
-
-
-values = st.lists(st.integers(0, 1000), min_size=3, max_size=8)
-
-
-@settings(max_examples=40, deadline=None)
-@given(values, st.data())
-def test_swapping_the_arms_turns_the_sign(first: list[int], data: st.DataObject) -> None:
-    size = len(first)
-    second = data.draw(st.lists(st.integers(0, 1000), min_size=size, max_size=size))
-    frame = table(rkd=[v / 1000 for v in first], qrkd=[v / 1000 for v in second])
-    there = summary(frame, "rkd").frame.loc["qrkd"]
-    back = summary(frame, "qrkd").frame.loc["rkd"]
-    names = ["difference", "difference_low", "difference_high"]
-    swapped = ["difference", "difference_high", "difference_low"]
-    turned = -back[swapped].to_numpy()
-    assert there[names].to_numpy() == pytest.approx(turned, nan_ok=True, abs=1e-12)
-    assert there["p"] == pytest.approx(back["p"], nan_ok=True)
-
-
-# summary: special cases
-
-
-def test_fewer_than_three_seeds() -> None:
-    found = summary(table(rkd=RKD[:2], qrkd=QRKD[:2]))
-    row = found.frame.loc["qrkd"]
-    assert row["difference"] == pytest.approx(0.015)
-    assert row[["low", "high", "difference_low", "difference_high", "p", "p_adjusted"]].isna().all()
-    assert "No interval and no p with fewer than 3 seeds: rkd (2), qrkd (2)." in found.notes
-    assert "±" not in str(found)
-    assert "cannot be ranked by 2 shared seeds" in found.verdict("qrkd")
-
-
-def test_identical_in_every_seed() -> None:
-    found = summary(table(rkd=RKD, qrkd=RKD, kd=QRKD))
-    row = found.frame.loc["qrkd"]
-    assert list(row[["difference", "difference_low", "difference_high", "p"]]) == [0, 0, 0, 1]
-    assert "qrkd and rkd are identical in every seed." in found.notes
-    assert found.verdict("qrkd").endswith("They are identical in every seed.")
-
-
-def test_arms_that_are_the_same_in_every_seed_are_one_question() -> None:
-    """Neither the reference once more, nor an arm once more, makes the others' p larger."""
-    kd = [0.91, 0.90, 0.93, 0.92, 0.95]
-    alone = summary(table(rkd=RKD, qrkd=QRKD, kd=kd))
-    found = summary(table(rkd=RKD, qrkd=QRKD, kd=kd, detached=RKD, again=QRKD))
-    assert alone.at_once == found.at_once == 2
-    shared = ["qrkd", "kd"]
-    assert list(found.frame.loc[shared, "p_adjusted"]) == list(
-        alone.frame.loc[shared, "p_adjusted"]
-    )
-    assert found.frame.loc["again", "p_adjusted"] == found.frame.loc["qrkd", "p_adjusted"]
-    assert found.frame.loc["detached", "p_adjusted"] == 1
-
-
-def test_the_same_difference_in_every_seed_has_no_spread() -> None:
-    found = summary(table(rkd=[0.9, 0.8, 0.7], qrkd=[0.91, 0.81, 0.71]))
-    row = found.frame.loc["qrkd"]
-    assert row["difference"] == pytest.approx(0.01) and math.isnan(row["p"])
-    assert "same amount in every seed" in found.notes[0]
-    assert "see the notes" in found.verdict("qrkd")
-
-
-def test_only_shared_seeds_are_paired() -> None:
-    study = make_study(rkd=RKD, qrkd=QRKD)
-    runs = [run for run in study if run.name not in ("rkd seed 1", "qrkd seed 3")]
-    found = summary(results(runs))
-    row = found.frame.loc["qrkd"]
-    assert row["pairs"] == 3 and row["seeds"] == 4 and row["difference"] == pytest.approx(0.03)
-    half = T_975[2] * 0.02 / math.sqrt(3)  # d = 0.01, 0.03, 0.05
-    assert row["difference_high"] == pytest.approx(0.03 + half, rel=1e-6)
-    assert "qrkd and rkd are compared on 3 seeds; not on 1, 3." in found.notes
-
-
-def test_no_shared_seed() -> None:
-    runs = [r for r in make_study(rkd=RKD[:4], qrkd=QRKD[:4])
-            if (r.settings["seed"] < 2) == (r.settings["arm"] == "rkd")]  # fmt: skip
-    found = summary(results(runs))
-    assert found.frame.loc["qrkd", "pairs"] == 0
-    assert "0 shared seeds" in found.verdict("qrkd") and "qrkd" in str(found)
+def test_the_committed_report_is_that_of_the_committed_records():
+    text = (PUBLISHED / "report.md").read_text(encoding="utf-8")
+    found = report_on()
+    assert found.markdown == text, "make it again by python -m qrkd_lab report"
+    page = (PUBLISHED / "report.html").read_text(encoding="utf-8")
+    bare = re.compile(r'src="data:[^"]*"')  # fonts differ from machine to machine
+    assert bare.sub("", found.html) == bare.sub("", page)
+    assert {each.stem for each in (PUBLISHED / "figures").glob("*.png")} == set(found.figures)
+    assert (PUBLISHED / "report.html").stat().st_size < 300_000
 
 
 @pytest.mark.parametrize(
-    ("change", "note"),
+    ("first", "second", "holds", "counts"),
     [
-        ({"device": "cuda"}, "The runs differ in device: cpu (9 runs) and cuda (1 runs)."),
-        ({"versions": {"torch": "2.13"}}, "The runs differ in torch: 2.14 (9 runs) and 2.13 (1"),
-        ({"data": {"source": "JPEG copy", "sha256": "ab12"}}, "The runs differ in data source"),
-        ({"data": {"source": "official IDX files", "sha256": "x"}}, "The runs differ in data cont"),
-        (
-            {"settings": make_run("qrkd", 4, 0, epochs=9).settings},
-            "The runs of qrkd have different settings: epochs.",
-        ),
+        (BETTER, BETTER, "holds", (2, 0, 0)),
+        (BETTER, SAME, "is not confirmed", (1, 0, 1)),
+        (BETTER, WORSE, "does not hold", (1, 1, 0)),
+        (SAME, SAME, "is not confirmed", (0, 0, 2)),
+        (SAME, RKD[:2], "is not confirmed", (0, 0, 2)),  # too few seeds for a test
+        (tuple(s + 0.01 for s in RKD), SAME, "is not confirmed", (0, 0, 2)),  # no spread
     ],
 )
-def test_runs_that_are_not_alike_are_noted(change: dict[str, Any], note: str) -> None:
-    runs = make_study(rkd=RKD, qrkd=QRKD)
-    assert summary(results(runs)).notes == ()
-    runs[-1] = replace(runs[-1], **change)
-    assert [n for n in summary(results(runs)).notes if n.startswith(note)]
+def test_the_verdict_counts_the_benchmarks(first, second, holds, counts):
+    text = text_of(made_runs(rkd=RKD, qrkd=first), made_runs("ptb", rkd=RKD, qrkd=second))
+    said = re.search(r"\*\*The claim (.*?): of 2 .* on (\d) .* on (\d); on (\d) ", text)
+    assert said.groups() == (holds, *map(str, counts))
 
 
-def test_wrong_questions_say_what_there_is() -> None:
-    frame = table(kd=RKD, qrkd=QRKD)
-    with pytest.raises(ValueError, match="reference 'rkd'; arms here: kd, qrkd"):
-        summary(frame)
-    with pytest.raises(ValueError, match="unknown metric 'f1'; choose from .*test_accuracy"):
-        summary(frame, "kd", metric="f1")
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        summary(frame, "kd", confidence=95)
-    with pytest.raises(ValueError, match="without .*seed"):
-        summary(frame.drop(columns="seed"), "kd")
-    with pytest.raises(ValueError, match="unknown arm 'rbf'; choose from kd, qrkd"):
-        summary(frame, "kd").verdict("rbf")
-    with pytest.raises(ValueError, match="kd has no test_kl; these arms have: qrkd"):
-        summary(frame.assign(test_kl=frame["test_accuracy"].where(frame["arm"] == "qrkd")),
-                "kd", "test_kl")  # fmt: skip
+def test_a_line_per_benchmark_with_the_numbers_of_the_records(whole):
+    rows = {row["benchmark"]: row for row in tables(whole.markdown)[0]}
+    assert list(rows) == ["mnist", "ptb"]
+    gains = {"mnist": 100 * np.subtract(SAME, RKD) / np.mean(RKD),
+             "ptb": 100 * np.log(np.divide(BETTER, RKD))}  # fmt: skip
+    seen = {"mnist": lambda x: x, "ptb": lambda x: -100 * np.expm1(-np.divide(x, 100))}
+    for name, row in rows.items():
+        test = stats.ttest_1samp(gains[name], 0)
+        mean, low, high = seen[name]([gains[name].mean(), *test.confidence_interval()])
+        assert row["better by, %"] == f"{mean:+z.2f} [{low:+z.2f}, {high:+z.2f}]"
+        assert row["seeds"] == "4"
+        margin = equivalence(seen[name](gains[name]), MARGIN)
+        assert row[f"within ±{MARGIN} %"] == margin.verdict
+    assert rows["mnist"]["rkd"] == "92.50 % accuracy"
+    assert rows["ptb"]["qrkd minus rkd"].endswith(" ppl")
 
 
-def test_mixed_tables_are_refused() -> None:
-    runs = make_study(rkd=RKD, qrkd=QRKD)
-    with pytest.raises(ValueError, match=r"one run of qrkd seed 0, got 2; .*epochs \(3 and 9\)"):
-        summary(results([*runs, make_run("qrkd", 0, 0.5, epochs=9)]))
-    with pytest.raises(ValueError, match="expected one benchmark, got imdb, mnist"):
-        summary(results([*runs, make_run("qrkd", 0, 0.5, benchmark="imdb")]))
+def test_every_arm_of_every_benchmark_has_its_interval(whole):
+    for name, arms in {"mnist": ("teacher", *ARMS), "ptb": ("rkd", "qrkd", "rbf")}.items():
+        rows = {row["arm"]: row for row in tables(part(whole.markdown, f"All arms on {name}"))[0]}
+        assert set(rows) == set(arms)
+        for arm, row in rows.items():
+            known = arm != "rkd" and row["seeds"] == "4"
+            assert bool(re.fullmatch(r"\[.+, .+\]", row["95 % interval"])) == known
+    aligned = tables(part(whole.markdown, "All arms on mnist"))[1]
+    assert [row["arm"] for row in aligned] == ["rkd", "qrkd"]
 
 
-def test_a_plain_table_will_do() -> None:
-    frame = table(rkd=RKD, qrkd=QRKD)[["arm", "seed", "test_accuracy"]]
-    found = summary(frame)
-    assert found.frame.loc["qrkd", "difference"] == pytest.approx(0.03)
-    assert found.frame["agreement"].isna().all() and "agreement" not in str(found)
+def test_every_control_is_compared_with_qrkd(whole):
+    rows = {row["qrkd against"]: row for row in tables(whole.markdown)[1]}
+    assert list(rows) == [f"`{arm}`" for arm in ("rkd", *OTHERS)]
+    assert rows["`rkd`"]["ptb"].startswith("**+") and rows["`rkd`"]["mnist"].startswith("+0.00")
+    assert rows["`rbf`"]["ptb"].count("[") == 0, "two seeds have no interval"
+    assert all(row["mnist"].count("[") == 1 for row in rows.values() if row["mnist"])
+    assert "Of 7 comparisons of `qrkd` with a control, it is better in 0 and worse in 0; in 7" in (
+        whole.markdown
+    )
+    assert "did in 4 of 4 runs" in whole.markdown
+    gains = made_runs(rkd=RKD, qrkd=BETTER, rbf=BETTER, shuffled=RKD)
+    assert "it is better in 1 and worse in 0; in 1 these" in text_of(gains)
+
+
+def test_digits_are_no_part_of_the_claim():
+    text = text_of(made_runs("digits", rkd=RKD, qrkd=BETTER), made_runs(rkd=RKD, qrkd=SAME))
+    assert "of 1 benchmarks, `qrkd` is better than `rkd` on 0" in text
+    assert "| digits (practice, not counted) |" in text
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [made_runs(kd=RKD, rkd=RKD), made_runs(scratch=RKD), made_runs(qrkd=RKD[:1]),
+     [*made_runs(rkd=RKD[:2]), *made_runs(qrkd=SAME)[2:]]],
+)  # fmt: skip
+def test_without_a_seed_of_both_arms_there_is_no_answer(runs):
+    found = compose(runs, "make all")
+    assert "The claim has no answer" in found.markdown and not found.figures
+    assert "| mnist " in found.markdown and found.html
+
+
+def test_what_is_missing_is_named(whole):
+    missing = whole.markdown.split("## Missing")[1].split("## Limits")[0]
+    absent = ", ".join(f"`{arm}`" for arm in ("teacher", "scratch", "kd", "rkd_only"))
+    assert f"- ptb has no {absent}, `cosine`" in missing and "mnist" not in missing
+    assert "- ptb: `rbf` lacks seed 2, 3." in missing and "Not all" not in whole.markdown
+    text = text_of(made_runs(rkd=RKD, qrkd=SAME), missing=["ptb: 3 of the 3 runs"])
+    assert text.index("Not all that was asked for is here") < text.index("The claim under test")
+    assert "- ptb: 3 of the 3 runs\n" in text
+    assert "Nothing: all" in text_of(made_runs(rkd=RKD, qrkd=SAME))
+
+
+def test_the_weights_and_every_candidate():
+    runs = made_runs("digits", scratch=RKD, kd=RKD, rkd=RKD, qrkd=RKD)
+    text = text_of(runs, made_runs("ptb", rkd=RKD), tunings=[made_trace(benchmark="digits")])
+    used, tried = tables(part(text, "The weights, and how they were tuned"))
+    used = {row["arm"]: row["digits"] for row in used}
+    assert used == {"kd": "0.3 (1)", "rkd": "1", "qrkd": "1 (10)"}, "in brackets: the search's"
+    tried = {row["arm"]: row for row in tried}
+    assert tried["kd"] == {"arm": "kd", "seeds": "2", "0.1": "50.00", "1": "**70.00**",
+                           "10": "60.00"}  # fmt: skip
+    assert tried["qrkd"]["1"] == "diverged" and tried["qrkd"]["10"] == "**80.00**"
+    limits = text.split("## Limits")[1].split("## Every")[0]
+    assert "No search for its own weights is recorded for ptb." in limits
+    assert "digits: the weights were chosen on seeds of the study, 0, 1." in limits
+    assert "digits: the best may lie beyond the weights tried for qrkd." in limits
+
+
+def test_what_ran_can_be_repeated_and_what_differs_is_counted():
+    runs = made_runs(teacher=RKD, rkd=RKD, kd=RKD)
+    runs[0] = replace(runs[0], device="cuda", versions={"torch": "2.1", "cpu": "AVX2"})
+    runs += [made_run("rbf", seed, "mnist", kernel_weight=3.0) for seed in range(4)]
+    runs[-1] = replace(runs[-1], settings={**runs[-1].settings, "magic": 1})
+    found = part(text_of(runs), "What ran: data, commands, versions")
+    assert "--set kernel_weight=3.0" in found and "not by this version" in found
+    assert "- device: cpu (15), cuda (1)" in found and "- torch: 2.0.0 (15), 2.1 (1)" in found
+    assert "    make all\n" in found and "16 records, finished from 2026-01-01 to 2026-" in found
+
+
+def test_the_order_of_the_runs_does_not_matter(tmp_path):
+    runs = made_runs("ptb", rkd=RKD, qrkd=SAME) + made_runs(shuffled=SAME, rkd=RKD, qrkd=BETTER)
+    path = write_report(runs, tmp_path / "new", "make all", [made_trace()])
+    assert path == tmp_path / "new" / "report.md"
+    assert path.read_text(encoding="utf-8") == text_of(runs[::-1], tunings=[made_trace()])
+    assert [each.name for each in (path.parent / "figures").iterdir()] == ["improvements.png"]
+    names = ("ptb", "zebra", "mnist", "apples")
+    runs = [replace(runs[0], settings={**runs[0].settings, "benchmark": name}) for name in names]
+    assert list(sort_runs(runs)) == ["mnist", "ptb", "apples", "zebra"]
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.found if tag == name]
+
+
+def test_the_page_is_whole_and_can_be_read_without_eyes_mouse_or_script(whole):
+    tags = Tags(whole.html)
+    assert tags.of("html") == [{"lang": "en"}] and not tags.of("script") and not tags.of("link")
+    (image,) = tags.of("img")
+    assert image["src"].startswith("data:image/png;base64,")
+    assert image["alt"] == whole.figures["improvements"].alt
+    assert len(tags.of("details")) == whole.markdown.count("<details>") == 4
+    assert any(head.get("scope") == "row" for head in tags.of("th"))
+    assert len(tags.of("table")) == len([div for div in tags.of("div") if "tabindex" in div])
+
+
+def test_what_records_say_is_not_markup():
+    runs = made_runs(rkd=RKD)
+    data = {**runs[0].data, "source": "a <b>bold</b> | source"}
+    runs[0] = replace(runs[0], data=data, device="<i>cpu</i>")
+    page = compose(runs, "<u>make</u>", missing=["<s>this</s>"]).html
+    assert not {"b", "i", "u", "s"} & {tag for tag, _ in Tags(page).found}
+    assert "a &lt;b&gt;bold&lt;/b&gt; | source" in page
+
+
+def test_records_and_tunings_are_found_by_the_command(tmp_path, capsys):
+    keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME), *made_runs("ptb", rkd=RKD))
+    made_trace().save(tmp_path)
+    asked = ["report", "mnist", "--runs-dir", str(tmp_path), "--scale", "smoke"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "report.md")
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "ptb" not in text and "mnist: mean validation accuracy by weight (bold" in text
+    assert f"python -m qrkd_lab report mnist --runs-dir {tmp_path} --scale smoke" in text
+
+
+def test_an_exercise_in_the_same_folder_is_left_out_and_counted(tmp_path):
+    runs = made_runs(rkd=RKD, qrkd=SAME)
+    keep(tmp_path, *runs, *[made_run("qrkd", s, "mnist", kernel_weight=3.0) for s in (0, 7)])
+    text = report_on(tmp_path, ["mnist"], "smoke").markdown
+    assert "- Left out, as not of the default settings: 2 records of mnist." in text
+    assert "from 8 records" in text and tables(text)[0] == tables(text_of(runs))[0]
+
+
+def test_what_is_not_there_or_damaged_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no records of any benchmark at scale laptop"):
+        report_on(tmp_path)
+    with pytest.raises(ValueError, match="unknown scale 'smok'; choose from smoke, laptop, paper"):
+        report_on(tmp_path, scale="smok")
+    keep(tmp_path, *made_runs(rkd=RKD, qrkd=SAME))
+    with pytest.raises(ValueError, match="no records of ptb at scale smoke"):
+        report_on(tmp_path, ["mnist", "ptb"], "smoke")
+    trace = made_trace().save(tmp_path)
+    trace.write_text(trace.read_text().replace("here", "there"))
+    cut = next(tmp_path.glob("mnist/smoke/qrkd-seed1-*/record.json"))
+    cut.write_text(cut.read_text()[:100])
+    with pytest.warns(UserWarning) as warned:
+        text = report_on(tmp_path, scale="smoke").markdown
+    said = "\n".join(str(each.message) for each in warned)
+    assert "left out of the report: " in said and "left out of the results" in said
+    assert "Not all that was asked for is here" in text and f"- {trace} was edited" in text
+    assert f"- {cut.parent} is damaged: record.json cannot be read" in text
+
+
+def test_what_cannot_be_reported_is_refused(tmp_path):
+    runs = made_runs(rkd=RKD, qrkd=SAME)
+    with pytest.raises(ValueError, match="at least one record"):
+        compose([], "make all")
+    with pytest.raises(ValueError, match="expected one run of rkd seed 0, got 2"):
+        compose([*runs, runs[0]], "make all")
+    with pytest.raises(ValueError, match="expected one scale, got laptop, smoke"):
+        compose([*runs, made_run("rkd", 7, "mnist", scale="laptop")], "make all")
+    with disk_that_ends(0), pytest.raises(RecordError, match="No space left on device. Make room"):
+        compose(runs, "make all").save(tmp_path / "out")

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from qrkd_lab.studies.statistics import (
     holm,
@@ -16,7 +15,6 @@ from qrkd_lab.studies.statistics import (
     power_of,
     seeds_needed,
     variance_shares,
-    win_interval,
     win_probability,
 )
 
@@ -77,29 +75,12 @@ def test_chance_of_a_win_by_drawing_what_the_seeds_leave_open() -> None:
     assert 0.5 < win_probability(d[:3]) < win_probability(np.tile(d[:3], 5))
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.8])
-def test_interval_of_a_win_covers_the_true_chance(shift: float) -> None:
-    draws = np.random.default_rng(2).normal(shift, 1.0, (1000, 4))
-    ends = np.array([win_interval(d, confidence=0.8) for d in draws])
-    true = stats.norm.cdf(shift)
-    assert (ends[:, 0] > true).mean() == pytest.approx(0.1, abs=0.03)
-    assert (ends[:, 1] < true).mean() == pytest.approx(0.1, abs=0.03)
-
-
-def test_interval_of_a_win_excludes_one_half_where_the_t_test_rejects() -> None:
-    for mean in np.linspace(-3, 3, 25):
-        d = mean + np.array([0.9, -1.2, 0.1, 0.2])
-        low, high = win_interval(d)
-        assert (low > 0.5 or high < 0.5) == (stats.ttest_1samp(d, 0).pvalue < 0.05)
-        assert 0 <= low < win_probability(d) < high <= 1
-
-
 def test_chance_of_a_win_where_there_is_nothing_to_estimate_from() -> None:
     for d in (np.array([0.1, 0.2]), np.zeros(5), np.full(5, 0.1)):
-        assert all(map(math.isnan, (win_probability(d), *win_interval(d))))
+        assert math.isnan(win_probability(d))
     sure = np.array([1.0, 1.0001, 0.9999])
-    assert win_interval(sure) == pytest.approx((1, 1), abs=0.01)
-    assert win_interval(-sure) == pytest.approx((0, 0), abs=0.01)
+    assert win_probability(sure) == pytest.approx(1, abs=0.01)
+    assert win_probability(-sure) == pytest.approx(0, abs=0.01)
 
 
 def test_shares_of_variance_by_loops() -> None:

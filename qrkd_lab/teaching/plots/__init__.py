@@ -74,7 +74,7 @@ _HOMES = {
         "paired_differences",
         "scores_by_arm",
     ],
-    "style": ["Animation", "Chart", "arm_grid", "arm_style", "described", "differences_by_arm"],
+    "style": ["Animation", "Chart", "arm_grid", "arm_style", "described"],
 }
 
 __getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605
