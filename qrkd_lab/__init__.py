@@ -6,7 +6,7 @@ The public names are listed in ``__all__``; each is imported when it is first us
 
 from __future__ import annotations
 
-from qrkd_lab.faces import face
+import lazy_loader
 
 _HOMES = {
     "data": ["DataError"],
@@ -48,4 +48,10 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605
+_find, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"{__name__} has no {name!r}; it has {', '.join(__all__)}")
+    return _find(name)

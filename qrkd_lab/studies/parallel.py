@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import pickle
@@ -12,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import resource_tracker
 from numbers import Integral
@@ -21,6 +20,7 @@ from threading import Thread
 from typing import Any
 
 import joblib
+from filelock import FileLock, Timeout
 
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Callback, Learner
@@ -227,24 +227,33 @@ def _watch(parent: int) -> None:
 
 @contextmanager
 def turn(folder: Path, name: str) -> Iterator[bool]:
-    """Whether this process is the first with the turn of this name; it keeps it through the block.
+    """Whether no other process holds the lock of this name; then this one does, through the block.
 
-    A turn is one byte of the folder's file ``.lock``, locked by the system: a process that ends,
-    however it does, lets go of it, and nothing is left to clear away. Where there are no locks (a
-    file system without them, a folder that cannot be written, Windows) everybody is the first. So
-    are all who ask in one process, whose turns in a folder end with the first of them.
+    The system frees the lock when its process ends, however it does; the empty file stays. Nobody
+    waits. Where there are no locks (a file system without them, a folder that cannot be written)
+    everybody is the first, and so are all who ask in one process.
 
     Args:
         folder: made if missing.
-        name: of the turn.
+        name: of the lock; a file ``.<name>.lock`` in the folder.
     """
-    with ExitStack() as stack:
-        yield _first(stack, folder, name)
+    lock = FileLock(folder / f".{name}.lock", timeout=0, thread_local=False, is_singleton=True)
+    first = True
+    with suppress(OSError, NotImplementedError):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            first = False
+    try:
+        yield first
+    finally:
+        lock.release()
 
 
 @contextmanager
 def alone(folder: Path, name: str, does: str) -> Iterator[None]:
-    """Inside the block no other process has the turn of this name in this folder.
+    """Inside the block no other process holds the lock of this name in this folder.
 
     Args:
         folder, name: as for :func:`turn`.
@@ -257,21 +266,6 @@ def alone(folder: Path, name: str, does: str) -> Iterator[None]:
         if not first:
             raise RuntimeError(f"another process {does}")
         yield
-
-
-def _first(stack: ExitStack, folder: Path, name: str) -> bool:
-    byte = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
-    try:
-        import fcntl
-
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = stack.enter_context((folder / ".lock").open("ab"))  # closing it ends the turn
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        pass
-    return True
 
 
 # ---- at_worker

@@ -1,6 +1,6 @@
 """Figures, one function each; every one answers a question that its title answers.
 
-``from qrkd_lab import plots`` and ``plots.paired_differences(...)``: each function is imported when
+``from qrkd_lab.teaching import plots``, ``plots.paired_differences(...)``: each is imported when
 it is first used. What the figures have in common, one colour for each arm, quiet axes and the
 :class:`~qrkd_lab.teaching.plots.style.Chart` that displays itself with alt text, is in
 :mod:`~qrkd_lab.teaching.plots.style`. Seeds are always drawn, not only their mean.
@@ -8,7 +8,7 @@ it is first used. What the figures have in common, one colour for each arm, quie
 
 from __future__ import annotations
 
-from qrkd_lab.faces import face
+import lazy_loader
 
 _HOMES = {
     "curves": [
@@ -77,4 +77,4 @@ _HOMES = {
     "style": ["Animation", "Chart", "arm_grid", "arm_style", "described"],
 }
 
-__getattr__, __dir__, __all__ = face(__name__, _HOMES)  # noqa: PLE0605
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)  # noqa: PLE0605
