@@ -100,8 +100,8 @@ def test_the_test_part_is_not_read(trace, tmp_path, monkeypatch):
 
 def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
     asked = []
-    train = tuning.train
-    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    lockstep = tuning.lockstep
+    monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
     assert tuned(root) == trace and not asked
     assert read_trace(root / "digits" / "smoke") == trace
     (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
@@ -121,8 +121,8 @@ def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch):
     few = {"seeds": 1, "arms": ("qrkd",), "weights": (1.0,)}
     tuned(tmp_path, **few)
     asked = []
-    train = tuning.train
-    monkeypatch.setattr(tuning, "train", lambda *a, **k: asked.append(a) or train(*a, **k))
+    lockstep = tuning.lockstep
+    monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
     old = tuning.versions()
     monkeypatch.setattr(tuning, "versions", lambda: old | {"platform": "after an update"})
     assert tuned(tmp_path, **few).versions["platform"] == "after an update" and not asked
