@@ -30,13 +30,11 @@ from qrkd_lab.kernels.analysis import (
     class_matrix,
     effective_rank,
     off_diagonal,
-    off_diagonal_values,
 )
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.diagnosis import best_fit
-from qrkd_lab.kernels.encoders import BANDWIDTHS, Encoder, KernelRelation, calibrated, standardise
-from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
-from qrkd_lab.kernels.shots import ShotRelation
+from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
+from qrkd_lab.kernels.quantum import FidelityKernel
 from qrkd_lab.losses import (
     TeacherBatch,
     angle_loss,
@@ -45,14 +43,11 @@ from qrkd_lab.losses import (
     relation_loss,
     term_gradients,
 )
-from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances, positive, whole
-from qrkd_lab.seeds import derived_seed, generator
-from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances, whole
+from qrkd_lab.seeds import generator
+from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.compare import compare
-from qrkd_lab.studies.group import CALIBRATE, lockstep, make_learner
-from qrkd_lab.studies.parallel import pool
-from qrkd_lab.studies.records import Run
-from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel
+from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.statistics import FEWEST, holm, interval
 from qrkd_lab.train import Learner
 
@@ -63,7 +58,6 @@ if TYPE_CHECKING:
     from qrkd_lab.train import Learner
 
 __all__ = [
-    "Budget",
     "CHANGES",
     "Change",
     "FLAT",
@@ -72,13 +66,10 @@ __all__ = [
     "MOVED",
     "Pull",
     "RELATIONS",
-    "SECONDS_A_YEAR",
     "SEEN",
     "Snapshots",
     "as_points",
-    "budget_table",
     "changed",
-    "circuit_budget",
     "coincidences",
     "downhill",
     "encoded",
@@ -101,10 +92,6 @@ __all__ = [
     "relation_value",
     "remark",
     "same_at_all_values",
-    "shifted_circuits",
-    "shot_changes",
-    "shot_learner",
-    "shot_students",
     "size_of",
     "sweep_students",
     "teacher_points",
@@ -220,154 +207,6 @@ def _by_value(table: DataFrame) -> list[tuple[Any, DataFrame]]:
         (part["value"].iloc[0], part.sort_values("seed"))
         for _, part in table.groupby(names, sort=False)
     ]
-
-
-# ---- shot_study
-
-
-def shot_learner(
-    benchmark: Benchmark, teacher: nn.Module, seed: int, shots: int | None, sides: str = "teacher"
-) -> Learner:
-    """A student of the arm ``qrkd`` whose loss sees matrices from shots; None: exact ones.
-
-    Args:
-        benchmark: its settings are the student's.
-        teacher: trained.
-        seed: of the student.
-        shots: an entry.
-        sides: see :class:`~qrkd_lab.kernels.shots.ShotRelation`; or ``detached``, the arm of this
-            name, without shots.
-    """
-    arm = "detached" if sides == "detached" else "qrkd"
-    learner = make_learner(benchmark, benchmark.settings.replace(arm=arm, seed=seed), teacher)
-    if shots is not None:
-        exact = learner.loss.relation
-        learner.loss.relation = ShotRelation(
-            exact.kernel, exact.encoder, shots, sides, derived_seed(seed, "shots", shots)
-        ).to(benchmark.device)
-    return learner
-
-
-def shot_students(
-    benchmark: str,
-    shots: Sequence[int | None] = (None, 1000, 100, 10),
-    sides: Sequence[str] = ("teacher", "both"),
-    seeds: int | Iterable[int] = 4,
-    scale: str = "laptop",
-    jobs: int = 1,
-    runs_dir: str | Path | None = None,
-    **options: Any,  # noqa: ANN401
-) -> DataFrame:
-    """Train students on matrices from shots, and compare what they have become.
-
-    Args:
-        benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`; the
-            teachers are its runs.
-        shots: an entry; None: exact.
-        sides: each number of shots is tried with these; an exact one only once.
-        options: ``data_dir``, ``device``, and settings, e.g. ``epochs=10``.
-
-    Returns:
-        A row a student: ``seed``, ``sides``, ``shots`` (NaN: exact), ``accuracy`` on the validation
-        part, ``alignment`` (CKA) and ``gap`` (root of the mean squared difference over pairs) of
-        its exact kernel matrix with the teacher's, there. For scale the arm ``detached`` is among
-        them, as ``sides``: no kernel term moves that student, only its adapter learns.
-    """
-    from pandas import DataFrame
-
-    study = compare(benchmark, ["scratch"], seeds, scale, jobs, runs_dir, progress=False, **options)
-    teachers = [run for run in study.runs if run.settings["arm"] == TEACHER]
-    cases = [("detached", None)] + [("teacher", None)] * (None in shots)
-    cases += [(side, count) for side in sides for count in shots if count is not None]
-    recipe = {"benchmark": benchmark, "scale": scale, "device": "auto"} | options
-    with pool(jobs, len(teachers)) as workers:
-        tasks = (joblib.delayed(_one_seed)(recipe, run, cases) for run in teachers)
-        rows = joblib.Parallel(n_jobs=workers)(tasks)
-    return DataFrame([row for part in rows for row in part])
-
-
-def shot_changes(
-    table: DataFrame,
-    reference: str,
-    metrics: Sequence[str] = ("alignment", "accuracy"),
-    confidence: float = 0.95,
-) -> DataFrame:
-    """Students minus a reference of the same seed: mean and t-interval for each kind of student.
-
-    Args:
-        table: of :func:`shot_students`.
-        reference: ``exact`` or ``detached``.
-        metrics: columns to compare.
-        confidence: of the intervals.
-
-    Returns:
-        A row a kind, named in words ("1 shot, both"), and for each metric the columns ``mean``,
-        ``low``, ``high``; the last two NaN with fewer than three seeds.
-
-    Raises:
-        ValueError: no such reference in the table.
-    """
-    from pandas import DataFrame, MultiIndex
-
-    kinds = {
-        _kind(*key): part.set_index("seed")[list(metrics)]
-        for key, part in table.groupby(["sides", "shots"], sort=False, dropna=False)
-    }
-    if reference not in kinds:
-        raise ValueError(f"unknown reference {reference!r}; choose from {', '.join(kinds)}")
-    base = kinds.pop(reference)
-    rows = {}
-    for name, part in kinds.items():
-        changes = [d.to_numpy(dtype=float) for _, d in (part - base).items()]
-        rows[name] = [x for d in changes for x in (d.mean(), *interval(d, confidence))]
-    columns = MultiIndex.from_product([metrics, ("mean", "low", "high")])
-    return DataFrame.from_dict(rows, orient="index", columns=columns)
-
-
-def _kind(sides: str, shots: float) -> str:
-    """Students in words: ``detached``, ``exact``, or the shots and the matrices made of them."""
-    if math.isnan(shots):
-        return sides if sides == "detached" else "exact"
-    return f"{shots:g} shot{'' if shots == 1 else 's'}, {sides}"
-
-
-def _one_seed(
-    recipe: dict[str, Any], run: Run, cases: Sequence[tuple[str, int | None]]
-) -> list[dict[str, Any]]:
-    """All students of one seed, in lockstep; a worker process runs this."""
-    benchmark = load_benchmark(**recipe)
-    seed = run.settings["seed"]
-    with one_thread(benchmark.device):
-        teacher = benchmark.model(run)
-        learners = [shot_learner(benchmark, teacher, seed, shots, side) for side, shots in cases]
-        for _ in lockstep(benchmark, learners, teacher):
-            pass
-        found = []
-        for (side, shots), learner in zip(cases, learners, strict=True):
-            if learner.failure is not None:
-                raise learner.failure
-            found.append(
-                {"seed": seed, "sides": side, "shots": math.nan if shots is None else shots}
-                | _compared(benchmark, learner, teacher)
-            )
-        return found
-
-
-@torch.no_grad()
-def _compared(benchmark: Benchmark, learner: Learner, teacher: nn.Module) -> dict[str, float]:
-    """Accuracy, and how the exact matrices of student and teacher compare, on validation data."""
-    part, relation = benchmark.validation, learner.loss.relation
-    said = benchmark.predict(learner.model, part)
-    kernel, encoder = relation.kernel, relation.encoder
-    own = kernel(encoder.student(said.features))
-    taught = kernel(encoder.teacher(benchmark.predict(teacher, part).features))
-    gap = off_diagonal_values(own) - off_diagonal_values(taught)
-    (score,) = benchmark.score([learner.model], part)
-    return {
-        "accuracy": score["accuracy"],
-        "alignment": centred_alignment(own, taught),
-        "gap": gap.square().mean().sqrt().item(),
-    }
 
 
 # ---- snapshots
@@ -599,140 +438,6 @@ def relation_value(relation: KernelRelation, student: Tensor, teacher: Tensor) -
     The student's features get no gradient here; the adapter does.
     """
     return relation_loss(relation.student(student.detach()), relation.teacher(teacher))
-
-
-# ---- budget
-
-
-SECONDS_A_YEAR = 365.25 * 24 * 3600
-
-
-def shifted_circuits(kernel: QuantumKernel) -> int:
-    """Circuits of the parameter-shift rule for all gates of one sample's circuit.
-
-    Two for each frequency of each gate parameter that depends on the data: 2 for a rotation.
-    Fixed gates need none.
-
-    Raises:
-        ValueError: a gate that has no parameter-shift rule (the ``amplitude`` map's preparation).
-
-    Example:
-        >>> shifted_circuits(FidelityKernel("angle", qubits=3))
-        6
-    """
-    import pennylane as qp
-
-    example = torch.linspace(0.1, 1.0, kernel.features or kernel.qubits, requires_grad=True)
-    count = 0
-    for gate in kernel.gates(example):
-        depends = [getattr(value, "requires_grad", False) for value in gate.parameters]
-        if not any(depends):
-            continue
-        try:
-            frequencies = gate.parameter_frequencies
-        except qp.exceptions.ParameterFrequenciesUndefinedError:
-            raise ValueError(
-                f"{gate.name} of {kernel} has no parameter-shift rule; use a map made of rotations"
-            ) from None
-        count += sum(2 * len(f) for f, on in zip(frequencies, depends, strict=True) if on)
-    return count
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one student of the arm ``qrkd`` would need of a device.
-
-    Attributes:
-        benchmark: its name.
-        batch: n, samples that a matrix compares.
-        steps: batches of the whole training.
-        values: circuits of the teacher's and the student's matrices.
-        gradient: circuits of the student's gradient, by the parameter-shift rule.
-        calibration: circuits of the bandwidth rule, once before training.
-        shots: a circuit.
-    """
-
-    benchmark: str
-    batch: int
-    steps: int
-    values: int
-    gradient: int
-    calibration: int
-    shots: int
-
-    @property
-    def circuits(self) -> int:
-        """All of them."""
-        return self.values + self.gradient + self.calibration
-
-    def years(self, shots_a_second: float) -> float:
-        """Time on one device that does nothing else, at a fixed repetition rate."""
-        positive("shots_a_second", shots_a_second)
-        return self.circuits * self.shots / shots_a_second / SECONDS_A_YEAR
-
-    def price(self, shot: float, circuit: float = 0.0) -> float:
-        """Money, in the unit of the two prices: for each shot, and for each circuit."""
-        return self.circuits * (self.shots * shot + circuit)
-
-
-def circuit_budget(settings: Settings, samples: int, shots: int = 1000) -> Budget:
-    """The budget of one student at these settings.
-
-    Args:
-        settings: of a benchmark and scale; the kernel must be quantum.
-        samples: of the training part (``benchmark.samples``); an ``epoch_size`` or ``train_size``
-            in the settings that is smaller counts instead.
-        shots: a circuit.
-
-    Raises:
-        ValueError: a classical kernel; samples or shots < 1; see also :func:`shifted_circuits`.
-
-    Example:
-        >>> from qrkd_lab.benchmarks import benchmark_settings
-        >>> circuit_budget(benchmark_settings("digits", "laptop"), samples=1100).steps
-        540
-    """
-    kernel = build_kernel(dataclasses.replace(settings, arm="qrkd"))
-    if not isinstance(kernel, (FidelityKernel, ProjectedKernel)):
-        raise ValueError(f"{kernel} is classical: it needs no circuit; use a quantum kernel")
-    limits = (settings.epoch_size, settings.train_size)
-    samples = min(whole("samples", samples, 1), *(n for n in limits if n is not None), 2**62)
-    whole("shots", shots, 1)
-    steps = settings.epochs * -(-samples // settings.batch_size)
-    n = settings.tap_tokens if settings.tap == "tokens" else settings.batch_size
-    shifted = shifted_circuits(kernel)
-    if isinstance(kernel, ProjectedKernel):
-        matrix, gradient, few = 3 * n, 3 * n * shifted, 3 * CALIBRATE
-    else:
-        pairs = n * (n - 1) // 2
-        matrix, gradient, few = pairs, 2 * pairs * shifted, CALIBRATE * (CALIBRATE - 1) // 2
-    rule = len(BANDWIDTHS) * few if settings.bandwidth is None else 0
-    return Budget(settings.benchmark, n, steps, 2 * matrix * steps, gradient * steps, rule, shots)
-
-
-def budget_table(
-    budgets: Mapping[str, Budget],
-    shots_a_second: float,
-    shot_price: float = 0.0,
-    circuit_price: float = 0.0,
-) -> DataFrame:
-    """Budgets side by side: a row each, with years and price at the rate and prices assumed.
-
-    Columns ``batch``, ``steps``, ``values``, ``gradient``, ``calibration``, ``circuits``,
-    ``shots`` (all of them), ``years``, ``price``.
-    """
-    from pandas import DataFrame
-
-    rows = {
-        name: {
-            "batch": b.batch, "steps": b.steps, "values": b.values, "gradient": b.gradient,
-            "calibration": b.calibration, "circuits": b.circuits,
-            "shots": float(b.circuits) * b.shots, "years": b.years(shots_a_second),
-            "price": b.price(shot_price, circuit_price),
-        }
-        for name, b in budgets.items()
-    }  # fmt: skip
-    return DataFrame.from_dict(rows, orient="index")
 
 
 # ---- gradients
