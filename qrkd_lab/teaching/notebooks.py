@@ -36,7 +36,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from inspect import signature
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,14 +60,11 @@ from qrkd_lab.files import (
     write_file,
     writing,
 )
-from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
 from qrkd_lab.studies.progress import duration
-from qrkd_lab.studies.settings import TEACHER
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.benchmarks import ImageBenchmark
-    from qrkd_lab.studies.compare import Study
 
 __all__ = [
     "Missing",
@@ -84,8 +80,6 @@ __all__ = [
     "refresh",
     "run_series",
     "source_digest",
-    "study_at_hand",
-    "what_is_there",
 ]
 
 
@@ -849,50 +843,3 @@ def if_there(value: Any, then: Callable[[Any], Any]) -> Any:  # noqa: ANN401
         Not shown: no images here.
     """
     return value if isinstance(value, Missing) else then(value)
-
-
-def study_at_hand(benchmark: str, **choices: Any) -> Study | Missing:  # noqa: ANN401
-    """A study if its images are on this machine, or all its records came with the kit.
-
-    Nothing is downloaded: where a seed, arm or setting is not among those records, and the images
-    are not here, it is :class:`Missing`.
-
-    Args:
-        benchmark: one of images.
-        choices: arguments of :func:`~qrkd_lab.studies.compare.compare` by name.
-
-    Example:
-        >>> study = study_at_hand("mnist", published=True)                 # doctest: +SKIP
-    """
-    from qrkd_lab.studies.benchmarks import benchmark_settings
-    from qrkd_lab.studies.compare import compare
-    from qrkd_lab.studies.records import published_seeds
-
-    bound = signature(compare).bind(benchmark, **choices)
-    bound.apply_defaults()
-    asked = bound.arguments
-    images = images_at_hand(benchmark, asked["scale"], asked["data_dir"])
-    if isinstance(images, Missing):
-        if not asked["published"]:
-            return images
-        settings = benchmark_settings(benchmark, asked["scale"], **asked["overrides"])
-        arms = [asked["arms"]] if isinstance(asked["arms"], str) else asked["arms"]
-        seeds = which_seeds(asked["seeds"])
-        wanted = [settings.replace(arm=arm) for arm in (TEACHER, *arms)]
-        if set(seeds) - published_seeds(wanted, seeds).keys():
-            return images
-    return compare(benchmark, **choices)
-
-
-def what_is_there(named: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping without what is missing; prints the reason of each that is.
-
-    Example:
-        >>> what_is_there({"a": 1, "b": Missing("no images here.")})
-        b is left out: no images here.
-        {'a': 1}
-    """
-    for name, value in named.items():
-        if isinstance(value, Missing):
-            print(f"{name} is left out: {value.reason}")
-    return {name: value for name, value in named.items() if not isinstance(value, Missing)}

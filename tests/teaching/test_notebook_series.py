@@ -181,7 +181,7 @@ def headless(request, folders, tmp_path_factory):
     def run(path, real):
         place = tmp_path_factory.mktemp(path.stem)
         wanted = {
-            "scale": "smoke", "seeds": 3, "jobs": 1, "published": False,
+            "scale": "smoke", "seeds": 3, "jobs": 1, "published": False, "other": "digits",
             "runs_dir": str(place / "runs"), "out_dir": str(place / "out"),
         }  # fmt: skip
         if path.stem in folders:

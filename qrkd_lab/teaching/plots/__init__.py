@@ -13,13 +13,10 @@ import lazy_loader
 _HOMES = {
     "curves": [
         "arms_so_far",
-        "curves_of",
-        "effect_sizes",
+        "histories",
         "learning_curves",
         "loss_terms",
         "matrices_so_far",
-        "next_word_bars",
-        "window_map",
     ],
     "kernels": [
         "adapter_alone",
@@ -50,7 +47,6 @@ _HOMES = {
         "bloch_spheres",
         "class_samples",
         "forces",
-        "gallery",
         "likeness_maps",
         "outcome_curves",
         "relation_panel",
@@ -59,17 +55,22 @@ _HOMES = {
         "what_relations_see",
     ],
     "scores": [
-        "against",
-        "by_class",
         "detectable_curve",
-        "difference_over_epochs",
+        "effect_sizes",
         "equivalence_bars",
-        "false_alarms",
         "improvements",
         "paired_differences",
         "scores_by_arm",
     ],
-    "style": ["Animation", "Chart", "arm_grid", "arm_style", "described"],
+    "style": [
+        "ARM_COLOURS",
+        "ARM_MARKERS",
+        "Animation",
+        "Chart",
+        "arm_grid",
+        "arm_style",
+        "described",
+    ],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)  # noqa: PLE0605

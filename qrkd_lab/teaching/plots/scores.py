@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, MaxNLocator
-from scipy import stats
+import seaborn as sns
+from matplotlib.ticker import LogLocator, NullLocator
 
 from qrkd_lab.studies.statistics import (
-    FEWEST,
     detectable_difference,
-    interval,
     p_in_words,
     seeds_needed,
     together,
@@ -31,8 +29,6 @@ from qrkd_lab.studies.summary import (
     summary,
     units,
 )
-from qrkd_lab.teaching.plots.curves import curves_of
-from qrkd_lab.teaching.plots.kernels import COLOURS, MARKERS, legend_below, log_axis
 from qrkd_lab.teaching.plots.style import (
     INK,
     Chart,
@@ -48,19 +44,14 @@ from qrkd_lab.teaching.plots.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
 
     from qrkd_lab.studies.compare import Study
-    from qrkd_lab.studies.records import Run
     from qrkd_lab.studies.statistics import Equivalence
 
 __all__ = [
-    "against",
-    "by_class",
     "detectable_curve",
-    "difference_over_epochs",
+    "effect_sizes",
     "equivalence_bars",
-    "false_alarms",
     "improvements",
     "paired_differences",
     "scores_by_arm",
@@ -85,55 +76,37 @@ def scores_by_arm(
     """
     need(len(results), "a row a run, e.g. report.results(runs)")
     known = results.dropna(subset=metric) if metric in results else results
-    found = summary(known, order_arms(known["arm"])[0], metric, higher_is_better=True)  # no verdict
+    found = summary(known, order_arms(known["arm"])[0], metric, higher_is_better=True).frame
     factor, unit = units(metric)
-    table = found.results.pivot(index="seed", columns="arm", values=metric) * factor
-    arms = list(found.frame.index)
-    chart = Chart(min(10.0, max(6.0, 2.6 + 1.1 * len(arms))), 4.6)
+    table = factor * known.pivot(index="seed", columns="arm", values=metric)[list(found.index)]
+    means = factor * found[["mean", "low", "high"]]
+    chart = Chart(min(10.0, max(6.0, 2.6 + 1.1 * len(means))), 4.6)
     key = "Arm (small points: seeds; bars: 95 % intervals of the mean)"
     axes = quiet(chart.subplots(), key, words(metric) + unit.replace(" ", ", "))
-    _draw_scores(axes, found, table)
-    said = "; ".join(f"{arm} {_said(row, factor)}{unit}" for arm, row in found.frame.iterrows())
+    joined = [x for x, arm in enumerate(table) if arm != "teacher"]
+    axes.plot([x - 0.1 for x in joined], table.iloc[:, joined].T, color="#BBBBBB", lw=0.8, zorder=1)
+    for x, (arm, row) in enumerate(means.iterrows()):
+        seeds = table[arm].dropna()
+        draw_seeds(axes, [x - 0.1] * len(seeds), seeds, arm_style(arm))
+        draw_interval(axes, x + 0.14, row, arm_style(arm))
+    axes.set_xticks(range(len(means)), [arm.replace("_", "\n") for arm in means.index])
+    axes.set_xlim(-0.5, len(means) - 0.5)
+    shown, points = [arm for arm in table if arm != "teacher"] or list(table), own_unit(metric)
+    message = f"The arms' means differ by up to {np.ptp(means.loc[shown, 'mean']):.2f} {points}"
+    if len(table) > 1:
+        spans = table[shown].max() - table[shown].min()
+        message += f", the seeds of one arm by up to {spans.max():.2f}"
+    said = "; ".join(
+        f"{arm} {row['mean']:.2f}"
+        + ("" if math.isnan(row["low"]) else f" ({row['low']:.2f} to {row['high']:.2f})")
+        + unit
+        for arm, row in means.iterrows()
+    )
     return chart.finish(
-        title or _spread(found, table),
+        title or message,
         f"{words(metric)} for each arm, one point a seed, with the mean and its 95 % interval: "
         f"{said}.",
     )
-
-
-def _draw_scores(axes: Axes, found: Summary, table: pd.DataFrame) -> None:
-    """Seeds left of each arm's tick, students of one seed joined; mean and interval right of it."""
-    factor = units(found.metric)[0]
-    where = {arm: i for i, arm in enumerate(found.frame.index)}
-    students = [arm for arm in where if arm != "teacher"]
-    for _, row in table[students].iterrows():
-        axes.plot([where[a] - 0.1 for a in students], row, color="#BBBBBB", lw=0.8, zorder=1)
-    for arm, row in found.frame.iterrows():
-        style, seeds = arm_style(arm), table[arm].dropna()
-        draw_seeds(axes, [where[arm] - 0.1] * len(seeds), seeds, style)
-        draw_interval(axes, where[arm] + 0.14, row[["mean", "low", "high"]] * factor, style)
-    axes.set_xticks(range(len(where)), [arm.replace("_", "\n") for arm in where])
-    axes.set_xlim(-0.5, len(where) - 0.5)
-
-
-def _spread(found: Summary, table: pd.DataFrame) -> str:
-    """How far arms and seeds are apart: the message of the figure of scores."""
-    factor, points = units(found.metric)[0], f" {own_unit(found.metric)}"
-    arms = list(found.frame.index)
-    shown = [arm for arm in arms if arm != "teacher"] or arms
-    means = found.frame.loc[shown, "mean"] * factor
-    spans = table[shown].max() - table[shown].min()
-    if len(shown) == 1:
-        return f"The seeds of {shown[0]} differ by up to {spans.max():.2f}{points}"
-    apart = f"The arms' means differ by up to {means.max() - means.min():.2f}{points}"
-    if len(table) == 1:
-        return f"{apart}; one seed says nothing about their spread"
-    return f"{apart}, the seeds of one arm by up to {spans.max():.2f}"
-
-
-def _said(row: pd.Series, factor: float) -> str:
-    mean, low, high = (row[name] * factor for name in ("mean", "low", "high"))
-    return f"{mean:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
 
 
 def paired_differences(
@@ -171,7 +144,15 @@ def paired_differences(
         what += ", points"
     what += " (small points: seeds; bars: intervals, each for its arm alone)"
     axes = quiet(chart.subplots(), what, "Arm", grid="x")
-    _draw_differences(axes, study, rows)
+    factor, sign = units(study.metric)[0], 1 if study.higher_is_better else -1
+    seeds = [sign * study.gains(arm) for arm in rows.index]
+    if in_logs(study.metric):
+        factor, seeds = 100, [np.expm1(values) for values in seeds]
+    means = factor * rows[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
+    _forest(axes, rows.index, [factor * values for values in seeds], means, rows.index)
+    for y, p in enumerate(rows["p_adjusted"]):
+        where = axes.get_yaxis_transform()
+        axes.text(1.02, y, p_in_words(p), transform=where, va="center", fontsize=10)
     sides = ("worse", "better") if study.higher_is_better else ("better", "worse")
     heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →")]
     for x, side, text in [*heads, (1.02, "left", f"  p (Holm, {study.at_once})")]:
@@ -180,23 +161,20 @@ def paired_differences(
     return chart.finish(title or _ranking(study, list(rows.index)), said)
 
 
-def _draw_differences(axes: Axes, study: Summary, rows: pd.DataFrame) -> None:
-    """An arm a line: its seeds above, the mean and its interval below, p at the right edge."""
-    logs = in_logs(study.metric)
-    factor, sign = 100 if logs else units(study.metric)[0], 1 if study.higher_is_better else -1
-    for y, (arm, row) in enumerate(rows.iterrows()):
-        style = arm_style(arm)
-        seeds = sign * study.gains(arm)
-        seeds = factor * (np.expm1(seeds) if logs else seeds)
-        draw_seeds(axes, seeds, y + 0.14 + stacked(seeds), style)
-        mean = row[["difference", "difference_low", "difference_high"]] * factor
-        draw_interval(axes, y - 0.12, mean, style, across=True)
-        p = row["p_adjusted"]
-        text = p_in_words(p)
-        axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=10)
+def _forest(
+    axes: Axes,
+    labels: Sequence[str],
+    seeds: Sequence[pd.Series],
+    means: np.ndarray,
+    arms: Sequence[str],
+) -> None:
+    """A line each: the mean and its interval, the seeds stacked below; a rule at no difference."""
+    for y, (values, mean, arm) in enumerate(zip(seeds, means, arms, strict=True)):
+        draw_seeds(axes, values, y + 0.14 + stacked(values), arm_style(arm))
+        draw_interval(axes, y - 0.12, mean, arm_style(arm), across=True)
     axes.axvline(0, color=INK, lw=1.2, zorder=1)
-    axes.set_yticks(range(len(rows)), list(rows.index))
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), list(labels))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -260,12 +238,22 @@ def improvements(
     chart = Chart(8.6, 2.0 + 0.62 * len(table))
     what = f"{arm} is better than {reference} by, % of {reference}'s mean ({KEY})"
     axes = quiet(chart.subplots(), what, "", grid="x")
-    labels = [f"{name}\n{_metric(row)}, {_seeds(row)}" for name, row in table.iterrows()]
+    labels = [
+        f"{name}\n{row['metric'].removeprefix('test_').replace('_', ' ')}"
+        + ("" if row["higher_is_better"] else " (less is better)")
+        + f", {row['seeds']} seed" + "s" * (row["seeds"] != 1)
+        for name, row in table.iterrows()
+    ]  # fmt: skip
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
-    _draw(axes, labels, list(seeds.values()), means, arm)
+    _forest(axes, labels, list(seeds.values()), means, [arm] * len(table))
     family = counted(table.index)
     notes = [_note(row, alone=name not in family) for name, row in table.iterrows()]
-    _beside(axes, f"difference, p (Holm, {len(family)})", notes)
+    heads = [(0.0, "left", "← worse"), (1.0, "right", "better →")]
+    for x, side, text in [*heads, (1.03, "left", f"difference, p (Holm, {len(family)})")]:
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
+    for y, note in enumerate(notes):
+        where = axes.get_yaxis_transform()
+        axes.text(1.03, y, note, transform=where, va="center", fontsize=10, color=INK)
     said = "; ".join(
         f"{name} {row['improvement']:+.2f} % ({_range(row['low'], row['high'])}; {note})"
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
@@ -278,87 +266,12 @@ def improvements(
     )
 
 
-def by_class(
-    arm: ArrayLike,
-    reference: ArrayLike,
-    classes: Sequence[str],
-    names: tuple[str, str] = ("qrkd", "rkd"),
-    title: str | None = None,
-) -> Chart:
-    """Does an arm help some classes and hurt others? A line a class, differences seed by seed.
-
-    Args:
-        arm, reference: accuracies ``(seeds, classes)``, fractions.
-        classes: a name each.
-        names: of the two arms.
-        title: the message; without it, how many intervals exclude 0, and how many would by chance.
-
-    Raises:
-        ValueError: shapes that do not fit.
-    """
-    differences = 100 * (np.asarray(arm, dtype=float) - np.asarray(reference, dtype=float))
-    if differences.ndim != 2 or differences.shape[1] != len(classes) or not len(differences):
-        raise ValueError(
-            f"expected accuracies (seeds, {len(classes)}) for {len(classes)} classes, got "
-            f"{np.shape(arm)} and {np.shape(reference)}."
-        )
-    columns = list(differences.T)  # a class each
-    means = np.array([[d.mean(), *interval(d, 1 - LEVEL)] for d in columns])
-    chart = Chart(8.0, 1.8 + 0.36 * len(classes))
-    what = f"Accuracy of {names[0]} minus {names[1]}'s, points ({KEY})"
-    axes = quiet(chart.subplots(), what, "Class", grid="x")
-    _draw(axes, list(classes), columns, means, names[0])
-    out = int(((means[:, 1] > 0) | (means[:, 2] < 0)).sum())
-    message = (
-        f"{names[0]} minus {names[1]}: {out} of {len(classes)} classes' intervals exclude 0; "
-        f"chance alone gives {LEVEL * len(classes):.2g} on average"
-    )
-    said = "; ".join(
-        f"{name} {mean:+.2f} ({_range(low, high)})"
-        for name, (mean, low, high) in zip(classes, means, strict=True)
-    )
-    return chart.finish(title or message, f"Differences of accuracy in points by class: {said}.")
-
-
-def _draw(
-    axes: Axes, labels: Sequence[str], columns: Sequence[ArrayLike], means: np.ndarray, arm: str
-) -> None:
-    """A line each: the mean and its interval, the seeds stacked below; a rule at no difference."""
-    style = arm_style(arm)
-    for y, (values, mean) in enumerate(zip(columns, means, strict=True)):
-        seeds = pd.Series(np.asarray(values, dtype=float))
-        draw_seeds(axes, seeds, y + 0.14 + stacked(seeds), style)
-        draw_interval(axes, y - 0.12, mean, style, across=True)
-    axes.axvline(0, color=INK, lw=1.2, zorder=1)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    for x, side, text in ((0.0, "left", "← worse"), (1.0, "right", "better →")):
-        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
-
-
-def _beside(axes: Axes, head: str, notes: Sequence[str]) -> None:
-    """Words right of each line."""
-    axes.text(1.03, 1.02, head, transform=axes.transAxes, fontsize=10, color=INK)
-    for y, note in enumerate(notes):
-        where = axes.get_yaxis_transform()
-        axes.text(1.03, y, note, transform=where, va="center", fontsize=10, color=INK)
-
-
 def _note(row: pd.Series, alone: bool) -> str:
     said = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
     said += " (does not count)" if alone else ""
     if math.isnan(row["p_win"]):
         return said
     return f"{said},\nchance to win a new seed {row['p_win']:.2f}"
-
-
-def _metric(row: pd.Series) -> str:
-    less = "" if row["higher_is_better"] else " (less is better)"
-    return row["metric"].removeprefix("test_").replace("_", " ") + less
-
-
-def _seeds(row: pd.Series) -> str:
-    return f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
 
 
 def _range(low: float, high: float) -> str:
@@ -384,134 +297,44 @@ def _message(table: pd.DataFrame, arm: str, reference: str) -> str:
     return f"{arm} is {said} of {many}{rest}"
 
 
-# ---- evidence
+# ---- sizes
 
 
-def false_alarms(
-    rates: Mapping[str, Mapping[int, float]], level: float = 0.05, title: str | None = None
-) -> Chart:
-    """How often does at least one of k equal arms look different? A line a way of testing.
+def effect_sizes(study: Study, steps: Sequence[tuple[str, str]]) -> Chart:
+    """How large is each step from arm to arm? Better is positive, in per cent of the reference.
+
+    The axis is linear up to 0.1 % and logarithmic beyond, on both sides of 0.
 
     Args:
-        rates: name of the way to test, to number of arms k, to share of studies with an alarm.
-        level: that each single test was made at; drawn as a dashed line.
-        title: the message; without it, the rates at the most arms.
+        study: with all arms of the steps.
+        steps: pairs of arm and reference, a line each.
 
     Raises:
-        ValueError: nothing to draw.
+        ValueError: no step, or arms that the study lacks.
     """
-    need(len(rates), 'a mapping such as {"uncorrected": {1: 0.05, 2: 0.09}}')
-    chart = Chart(7.6, 4.2)
-    what = "Studies with a false alarm, %"
-    axes = quiet(chart.subplots(), "Arms compared with the reference", what)
-    ends = []
-    for i, (name, by_count) in enumerate(rates.items()):
-        style = {"color": COLOURS[(1, 0, 2)[i % 3]], "marker": MARKERS[i % len(MARKERS)]}
-        values = [100 * rate for rate in by_count.values()]
-        axes.plot(list(by_count), values, lw=1.8, label=name, **marker(style, 7))
-        ends.append(f"{values[-1]:.0f} % ({name})")
-    axes.axhline(100 * level, color=INK, lw=1, ls="--", label=f"{100 * level:g} %, as promised")
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    chart.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=10)
-    most = max(max(by_count) for by_count in rates.values())
-    message = f"Studies of {most} equal arms with a false alarm: {', '.join(ends)}"
+    need(len(steps), 'steps, e.g. [("kd", "scratch")]')
+    lines = [f"{arm} \u2212 {reference}" for arm, reference in steps]
+    seeds = [seed_improvements({"it": study}, *step)["it"] for step in steps]
+    means = [improvement_table({"it": study}, *step).loc["it", "improvement"] for step in steps]
+    chart = Chart(8.4, 1.8 + 0.55 * len(steps))
+    axes = quiet(chart.subplots(), "Better by, % of the reference (small points: seeds)", "", "x")
+    for y, ((arm, _), values, mean) in enumerate(zip(steps, seeds, means, strict=True)):
+        draw_seeds(axes, values, [y + 0.2] * len(values), arm_style(arm))
+        axes.plot(mean, y, ls="", zorder=3, **marker(arm_style(arm), 9))
+        axes.text(1.02, y, f"{mean:+.2f} %", transform=axes.get_yaxis_transform(), va="center")
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.axvline(0, color=INK, lw=1.2, zorder=1)
+    axes.set_yticks(range(len(lines)), lines)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     said = "; ".join(
-        f"{name}: " + ", ".join(f"{100 * rate:.1f} % with {k}" for k, rate in by_count.items())
-        for name, by_count in rates.items()
+        f"{line} {mean:+.2f} %, seeds {', '.join(f'{v:+.2f}' for v in values)}"
+        for line, values, mean in zip(lines, seeds, means, strict=True)
     )
-    return chart.finish(title or message, f"Share of studies with a false alarm. {said}.")
-
-
-def against(
-    results: pd.DataFrame, x: str, y: str = "test_accuracy", title: str | None = None
-) -> Chart:
-    """Do two quantities of the runs go together? One point a run, in its arm's style.
-
-    Args:
-        results: the table of ``results``, with columns of your own if you like.
-        x, y: two of its columns of numbers.
-        title: the message; without it, Spearman's rank correlation over all points.
-
-    Raises:
-        ValueError: a column that is not there, or no row with both.
-    """
-    if absent := [name for name in (x, y) if name not in results]:
-        raise ValueError(f"no column {', '.join(absent)}; choose from {', '.join(results)}.")
-    known = results.dropna(subset=[x, y])
-    need(len(known), f"rows that have both {x} and {y}")
-    arms = order_arms(known["arm"])
-    chart = Chart(7.8, 4.2)
-    labels = [words(name) + units(name)[1].replace(" ", ", ") for name in (x, y)]
-    axes = quiet(chart.subplots(), *labels, grid="both")
-    for arm in arms:
-        rows = known[known["arm"] == arm]
-        across, up = (rows[name].astype(float) * units(name)[0] for name in (x, y))
-        axes.scatter(across, up, s=34, alpha=0.75, lw=0, label=arm, **arm_style(arm))
-    chart.legend(loc="outside right center", frameon=False, fontsize=10)
-    fixed = min(known[x].nunique(), known[y].nunique()) < 2 or len(known) < FEWEST
-    rank = math.nan if fixed else stats.spearmanr(known[x], known[y]).statistic
-    message = f"{words(y)} against {words(x).lower()}, {len(known)} runs"
-    if not fixed:
-        message += f": rank correlation {rank:+.2f}"
     return chart.finish(
-        title or message,
-        f"One point a run of {', '.join(arms)}. {labels[0]} from {known[x].min():.3g} to "
-        f"{known[x].max():.3g}, {labels[1]} from {known[y].min():.4g} to {known[y].max():.4g} "
-        "(as fractions where in %).",
+        f"{lines[0]} is {means[0]:+.1f} %, {lines[-1]} is {means[-1]:+.2f} % (better is positive)",
+        f"Sizes of steps between arms, per cent of the reference, positive is better: {said}.",
     )
-
-
-def difference_over_epochs(
-    runs: Sequence[Run],
-    arm: str = "qrkd",
-    reference: str = "rkd",
-    value: str | None = None,
-    title: str | None = None,
-) -> Chart:
-    """Would another number of epochs have told another story? Paired differences, epoch by epoch.
-
-    Args:
-        runs: of one benchmark and scale, with both arms.
-        arm, reference: names of arms.
-        value: a column of their histories; None: the runs' own metric on the validation part.
-        title: the message; without it, how often the mean changes its sign.
-
-    Raises:
-        ValueError: no runs, an arm that is not there, or no history that holds ``value``.
-    """
-    curves, value = curves_of(runs, value)
-    if absent := [name for name in (arm, reference) if name not in curves]:
-        raise ValueError(f"no {value} of {', '.join(absent)}; arms here: {', '.join(curves)}.")
-    logs, factor, unit = in_logs(value), units(value)[0], own_unit(value)
-    first, second = (np.log(curves[of]) if logs else curves[of] for of in (arm, reference))
-    table = (first - second).dropna(how="all").dropna(axis=1)
-    need(table.size, f"seeds that both {arm} and {reference} have")
-    rows = np.array([[row.mean(), *interval(row.to_numpy(), 0.95)] for _, row in table.iterrows()])
-    if logs:  # ratios, in per cent
-        table, rows, factor, unit = np.expm1(table), np.expm1(rows), 100, "% of its perplexity"
-    table, rows = factor * table, factor * rows
-    style = arm_style(arm)
-    chart = Chart(8.0, 4.2)
-    axes = quiet(chart.subplots(), "Epoch", f"{arm} minus {reference}, {unit}")
-    axes.plot(table.index, table, color=style["color"], lw=0.8, alpha=0.35, zorder=1)
-    axes.plot(table.index, rows[:, 0], lw=1.8, zorder=3, **marker(style, 8))
-    axes.fill_between(table.index, rows[:, 1], rows[:, 2], color=style["color"], alpha=0.13, lw=0)
-    axes.axhline(0, color=INK, lw=1.2, zorder=2)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    signs = np.sign(rows[:, 0][rows[:, 0] != 0])
-    flips = int((signs[1:] != signs[:-1]).sum())
-    changes = {0: "never changes", 1: "changes once"}.get(flips, f"changes {flips} times")
-    name = words(value).lower()
-    ends = f"{rows[0, 0]:+.2f} after epoch {table.index[0]}, {rows[-1, 0]:+.2f} after the last"
-    return chart.finish(
-        title or f"{arm} minus {reference} in {name}: the mean's sign {changes} over the epochs",
-        f"Paired difference in {name} over epochs, a thin line a seed, the mean with a band of its "
-        f"95 % interval: {ends}.",
-    )
-
-
-# ---- equivalence
 
 
 def equivalence_bars(
@@ -587,49 +410,47 @@ def _name_lines(axes: Axes, found: Mapping[str, Equivalence]) -> None:
 
 
 def detectable_curve(
-    spreads: Mapping[str, float],
-    margin: float,
-    seeds: Sequence[int] = (3, 5, 10, 20, 50, 100, 200),
-    unit: str = "%",
-    title: str | None = None,
-    tests: int = 1,
+    spreads: Mapping[str, float], margin: float, unit: str = "%", tests: int = 1
 ) -> Chart:
     """How many seeds does a difference need? The smallest one seen with 80 % power, by seeds.
 
     Args:
-        spreads: a line's name to the standard deviation of its paired differences.
-        margin: the smallest difference that matters, fixed before, a dashed line.
-        seeds: numbers to show.
+        spreads: a line's name to the standard deviation of its paired differences, > 0.
+        margin: the smallest difference that matters, fixed before; a dashed line.
         unit: of spreads and margin.
         tests: that are made at once; the level is 5 % divided by it, that of Holm's first step.
-        title: the message; without it, the seeds for the margin at the smallest and largest spread.
-
-    Raises:
-        ValueError: nothing to draw, or a spread that is not > 0.
     """
     need(len(spreads), "a mapping from names to spreads")
+    confidence, at = 1 - 0.05 / tests, "5 %" if tests == 1 else f"5 % / {tests}"
+    seeds = (3, 5, 10, 20, 50, 100, 200)
+    curves = pd.DataFrame(
+        {
+            f"{name} (spread {spread:.2g})": [
+                detectable_difference(spread, count, confidence) for count in seeds
+            ]
+            for name, spread in spreads.items()
+        },
+        index=seeds,
+    )
     chart = Chart(7.6, 4.6)
-    level = 0.05 / tests
-    at = "5 %" if tests == 1 else f"5 % / {tests}"
-    what = f"Difference seen with 80 % power, {unit}"
-    axes = quiet(chart.subplots(), f"Seeds (a test at {at})", what, "both")
-    log_axis(axes, "x")
-    log_axis(axes, "y")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    enough = {}
-    for i, (name, spread) in enumerate(spreads.items()):
-        curve = np.array([detectable_difference(spread, count, 1 - level) for count in seeds])
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        axes.plot(seeds, curve, lw=1.8, label=f"{name} (spread {spread:.2g})", **marker(style, 7))
-        enough[name] = seeds_needed(margin, spread, 1 - level) or "more than a million"
+    axes = sns.lineplot(curves, markers=True, dashes=False, ax=chart.subplots())
+    quiet(axes, f"Seeds (a test at {at})", f"Difference seen with 80 % power, {unit}", "both")
     axes.axhline(margin, color=INK, lw=1, ls="--", label=f"margin {margin:g}")
-    axes.set_xticks(list(seeds), [f"{count}" for count in seeds])
-    legend_below(chart, axes)
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks(seeds, map(str, seeds), minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.legend(frameon=False)
+    enough = {
+        name: seeds_needed(margin, spread, confidence) or "more than a million"
+        for name, spread in spreads.items()
+    }
     said = "; ".join(f"{name}: {count}" for name, count in enough.items())
     most = max(spreads, key=spreads.__getitem__)
-    message = f"To see {margin:g} {unit} on {most}, the noisiest here, takes {enough[most]} seeds"
     return chart.finish(
-        title or message,
+        f"To see {margin:g} {unit} on {most}, the noisiest here, takes {enough[most]} seeds",
         f"Smallest difference seen with 80 % power by a test at {at} against seeds, both "
         f"logarithmic, with a dashed line at {margin:g} {unit}. Seeds that suffice for it: {said}.",
     )

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.teaching.plots.curves import curves_of, learning_curves, loss_terms
+from qrkd_lab.teaching.plots.curves import histories, learning_curves, loss_terms
 from qrkd_lab.teaching.plots.style import ARM_COLOURS
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -39,13 +40,12 @@ STUDY = [make_run(arm, seed) for arm in COUNT for seed in range(5)]
 
 def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
     runs = [make_run("kd", 0, epochs=4), make_run("kd", 1, epochs=2)]
-    axes = learning_curves(runs).axes[0]
-    mean = [line for line in axes.lines if line.get_linewidth() > 1][0].get_ydata()
-    first, second = ([e["validation_accuracy"] for e in run.history] for run in runs)
-    assert mean[:2] == pytest.approx([50 * (a + b) for a, b in zip(first, second, strict=False)])
-    assert np.isnan(mean[2:]).all()
-    thin = [line for line in axes.lines if line.get_linewidth() < 1]
-    assert thin[0].get_ydata() == pytest.approx([100 * v for v in first])
+    lines = learning_curves(runs).axes[0].lines
+    first, second = ([100 * e["validation_accuracy"] for e in run.history] for run in runs)
+    (mean,) = (line.get_ydata() for line in lines if line.get_linewidth() > 1)
+    assert mean == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=False)])
+    thin = [line.get_ydata() for line in lines if line.get_linewidth() < 1]
+    assert thin == [pytest.approx(first), pytest.approx(second)]
 
 
 def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart() -> None:
@@ -71,17 +71,13 @@ def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB")).std() > 5
 
 
-def test_loss_terms_have_a_panel_each_and_name_what_rises() -> None:
+def test_loss_terms_have_a_panel_each() -> None:
     figure = loss_terms(STUDY)
     assert [axes.get_title() for axes in figure.axes] == [*TERMS, "total"]
-    assert figure.get_suptitle() == "Every loss term ends below where it began"
     kernel = figure.axes[4]
-    colours = {line.get_color() for line in kernel.lines}
+    colours = {to_hex(line.get_color()).upper() for line in kernel.lines}
     assert colours == {ARM_COLOURS["qrkd"], ARM_COLOURS["shuffled"]}
-    run = make_run("qrkd", 0)
-    up = [e | {"kernel": 0.1 * e["epoch"]} for e in run.history]
-    title = loss_terms([replace(run, history=up)]).get_suptitle()
-    assert "kernel of qrkd ended higher than it began" in title.replace("\n", " ")
+    assert "kernel of qrkd from 0.0" in figure.alt
 
 
 @pytest.mark.parametrize(
@@ -102,9 +98,10 @@ def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
         draw()
 
 
-def test_curves_can_be_had_as_tables() -> None:
-    curves, value = curves_of(STUDY)
-    assert value == "validation_accuracy" and list(curves)[0] == "teacher"
+def test_histories_are_a_row_per_run_and_epoch() -> None:
+    table = histories(STUDY)
+    assert len(table) == sum(len(run.history) for run in STUDY)
     run = next(r for r in STUDY if r.settings["arm"] == "qrkd" and r.settings["seed"] == 2)
-    assert list(curves["qrkd"][2]) == [entry[value] for entry in run.history]
-    assert set(curves_of(STUDY, "kernel")[0]) == {"qrkd", "shuffled"}
+    rows = table[(table["arm"] == "qrkd") & (table["seed"] == 2)]
+    assert list(rows["kernel"]) == [entry["kernel"] for entry in run.history]
+    assert set(table.dropna(subset="kernel")["arm"]) == {"qrkd", "shuffled"}

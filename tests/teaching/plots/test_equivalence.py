@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qrkd_lab.studies.statistics import detectable_difference, equivalence, seeds_needed, together
-from qrkd_lab.teaching.plots.scores import detectable_curve, equivalence_bars
+from qrkd_lab.studies.statistics import equivalence, together
+from qrkd_lab.teaching.plots.scores import equivalence_bars
 
 pytestmark = pytest.mark.filterwarnings("error")
 WAVE = np.array([-1.0, 0.5, 1.0, -0.5, 0.2])
@@ -40,21 +40,11 @@ def test_lines_that_only_hold_alone_are_undecided_together():
     assert "Undecided on 6 of 6 lines" in equivalence_bars({str(i): near for i in range(6)}).alt
 
 
-def test_the_curve_falls_with_seeds_and_names_the_noisiest():
-    figure = detectable_curve({"mnist": 0.1, "ptb": 2.0}, 0.5, seeds=(3, 10, 30))
-    line = figure.axes[0].lines[1]
-    assert line.get_ydata() == pytest.approx([detectable_difference(2.0, s) for s in (3, 10, 30)])
-    assert f"on ptb, the noisiest here, takes {seeds_needed(0.5, 2.0)} seeds" in figure.alt
-    assert figure.axes[0].lines[2].get_ydata()[0] == 0.5
-
-
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
         (lambda: equivalence_bars({}), "nothing to draw"),
         (lambda: equivalence_bars(FOUND | {"x": equivalence(WAVE, 1.0)}), "one margin"),
-        (lambda: detectable_curve({}, 0.5), "nothing to draw"),
-        (lambda: detectable_curve({"a": 0.0}, 0.5), "spread > 0"),
     ],
 )
 def test_wrong_input_is_told(draw, says):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from qrkd_lab.studies.statistics import detectable_difference, seeds_needed
 from qrkd_lab.studies.summary import improvement_table
-from qrkd_lab.teaching.plots.scores import by_class, improvements
+from qrkd_lab.teaching.plots.scores import detectable_curve, effect_sizes, improvements
 from qrkd_lab.teaching.plots.style import ARM_COLOURS, Chart
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -75,15 +75,23 @@ def test_two_seeds_are_drawn_without_an_interval() -> None:
     assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
 
 
-def test_classes_count_the_intervals_that_exclude_0() -> None:
-    reference = np.full((5, 3), 0.8)
-    steps = np.array([-0.01, 0.0, 0.01, 0.02, -0.02])
-    arm = reference + np.column_stack([steps, 0.1 + steps, -0.1 + steps])
-    chart = by_class(arm, reference, ["cat", "dog", "ship"])
-    assert "2 of 3 classes' intervals exclude 0; chance alone gives 0.15" in chart.alt
-    assert drawn_means(chart) == pytest.approx([0.0, 10.0, -10.0])
+# Sizes and seeds
 
 
-def test_classes_must_fit() -> None:
-    with pytest.raises(ValueError, match=r"expected accuracies \(seeds, 2\)"):
-        by_class(np.zeros((5, 3)), np.zeros((5, 3)), ["a", "b"])
+def test_sizes_are_those_of_the_table_and_keep_their_signs() -> None:
+    chart = effect_sizes(made.TEXT, [("qrkd", "rkd"), ("rkd", "qrkd")])
+    drawn = [line.get_xdata()[0] for line in chart.axes[0].lines[:2]]
+    assert drawn[0] == improvement_table(STUDIES).loc["ptb", "improvement"] > 0 > drawn[1]
+    assert f"qrkd \u2212 rkd is {drawn[0]:+.1f} %" in chart.alt
+    with pytest.raises(ValueError, match="rbf"):
+        effect_sizes(made.TEXT, [("qrkd", "rbf")])
+
+
+def test_the_curve_falls_with_seeds_and_names_the_noisiest() -> None:
+    figure = detectable_curve({"mnist": 0.1, "ptb": 2.0}, 0.5)
+    line = figure.axes[0].lines[1]
+    wanted = [detectable_difference(2.0, int(seeds)) for seeds in line.get_xdata()]
+    assert line.get_ydata() == pytest.approx(wanted)
+    assert f"on ptb, the noisiest here, takes {seeds_needed(0.5, 2.0)} seeds" in figure.alt
+    with pytest.raises(ValueError, match="nothing to draw"):
+        detectable_curve({}, 0.5)

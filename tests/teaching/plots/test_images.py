@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qrkd_lab.data import Images
-from qrkd_lab.teaching.plots.relations import class_samples, gallery
+from qrkd_lab.teaching.plots.relations import class_samples
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -31,13 +31,3 @@ def test_more_classes_than_fit_and_fewer_images_than_asked() -> None:
     chart = class_samples(make_images(12, 1), [str(k) for k in range(12)], each=5)
     assert len(chart.axes) == 50 and "in 12 classes" in chart.alt
     assert sum(bool(axes.images) for axes in chart.axes) == 20
-
-
-def test_a_gallery_has_a_line_an_image() -> None:
-    images = make_images(3, 1)
-    chart = gallery(images.pixels[:5], [f"{k}!" for k in range(5)], "Hard", columns=3, most=4)
-    assert [axes.get_title() for axes in chart.axes if axes.images] == ["0!", "1!", "2!", "3!"]
-    with pytest.raises(ValueError, match="expected 5 captions, one an image, got 1"):
-        gallery(images.pixels[:5], ["0"], "Hard")
-    with pytest.raises(ValueError, match="at least one image"):
-        gallery(images.pixels[:0], [], "Hard")
