@@ -183,7 +183,7 @@ def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
         ({"arms": ("detached",)}, "expected some of qrkd, rbf, .*got detached"),
         ({"arms": ()}, "got none"),
         ({"weights": ()}, "finite numbers > 0"),
-        ({"weights": (0.0, 1.0)}, "finite numbers > 0"),
+        ({"weights": (0.0, 1.0)}, "finite numbers? > 0"),
         ({"epochs": 0}, "epochs"),
         ({"seeds": 0}, "seeds"),
     ],
