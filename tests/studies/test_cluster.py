@@ -17,7 +17,7 @@ from PIL import Image
 import qrkd_lab as ql
 from qrkd_lab.studies.compare import StudyError
 from qrkd_lab.studies.parallel import ClusterError
-from qrkd_lab.studies.records import read_runs
+from qrkd_lab.studies.records import read_runs, versions
 from tests.dask_cluster import SMALL, Cluster, wait_for
 from tests.hazards import FORKS, table
 
@@ -175,7 +175,7 @@ def test_workers_that_cannot_do_it_are_named_and_get_nothing(
     with pytest.raises(ClusterError, match="can do these jobs") as caught:
         cluster.compare(tmp_path / "runs", **options)
     said = str(caught.value)
-    ours = ql.runs.versions()["torch"].partition("+")[0]
+    ours = versions()["torch"].partition("+")[0]
     assert f"torch 2.9.1, here {ours}; python 3.9, here " in said
     assert "it holds other data of ~/mine: sha256" in said
     assert "unknown benchmark '~/mine'" in said

@@ -20,6 +20,7 @@ from qrkd_lab.data.text import encode, train_tokenizer
 from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
+from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
 from qrkd_lab.studies.settings import ARMS, TEACHER
@@ -62,7 +63,7 @@ SMALL = {"sequence_length": 16, "tap_tokens": 24, "qubits": 3, "epoch_size": 48,
 def make(kind=LanguageBenchmark, **changes) -> LanguageBenchmark:
     sentiment = kind is SentimentBenchmark
     name = "imdb-sentiment" if sentiment else "ptb"
-    settings = ql.benchmarks.benchmark_settings(
+    settings = benchmark_settings(
         name, "smoke", train_size=None, validation_size=None, test_size=None, **SMALL | changes
     )
     data = corpus(sentiment)
@@ -312,7 +313,7 @@ def test_bfloat16_is_used_where_it_is_asked_for(text):
 
 
 def test_the_sizes_of_laptop_models_are_as_documented(text):
-    s = ql.benchmarks.benchmark_settings("ptb", "laptop")
+    s = benchmark_settings("ptb", "laptop")
     args = (s.sequence_length, 0.0, s.vocabulary)
     teacher = build_gpt2(text.data.tokenizer, s.teacher_layers, s.teacher_width, *args)
     student = build_gpt2(text.data.tokenizer, s.student_layers, s.student_width, *args)
@@ -546,7 +547,7 @@ def test_settings_of_the_other_kind_are_refused():
 
 @pytest.mark.parametrize("name", ["digits", "ptb", "imdb-sentiment"])
 def test_what_both_kinds_have_may_be_set_for_both(name):
-    settings = ql.benchmarks.benchmark_settings(
+    settings = benchmark_settings(
         name, "smoke", kd_weight=0.7, batch_size=9, learning_rate=0.1, clip_norm=2.0, epoch_size=9
     )
     assert (settings.kd_weight, settings.batch_size, settings.clip_norm) == (0.7, 9, 2.0)
@@ -554,7 +555,7 @@ def test_what_both_kinds_have_may_be_set_for_both(name):
 
 def test_only_a_corpus_with_labels_has_a_sentiment():
     with pytest.raises(DataError, match="only imdb-sentiment"):
-        SentimentBenchmark.cut(corpus(), ql.benchmarks.benchmark_settings("ptb", "smoke"))
+        SentimentBenchmark.cut(corpus(), benchmark_settings("ptb", "smoke"))
 
 
 def test_an_image_run_is_not_exported(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import qrkd_lab as ql
+from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.teaching.widgets.kernels import KernelExplorer, labelled_samples
 
 
@@ -90,7 +91,7 @@ def test_few_numbers_are_repeated_over_the_qubits_and_it_is_said():
 
 def test_the_bandwidth_begins_by_the_rule_and_can_go_back_to_it(explorer):
     start = explorer.controls["bandwidth"].value
-    assert start in ql.kernels.calibration.BANDWIDTHS
+    assert start in BANDWIDTHS
     explorer.controls["bandwidth"].value = 4.0
     explorer.calibrate()
     assert explorer.controls["bandwidth"].value == start
