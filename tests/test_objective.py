@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import Encoder, FidelityKernel, KernelRelation
-from qrkd_lab.losses import IGNORED, DistillationLoss, Outputs, TeacherBatch
+from qrkd_lab.losses import (
+    IGNORED,
+    DistillationLoss,
+    Losses,
+    Outputs,
+    TeacherBatch,
+    term_gradients,
+)
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -55,6 +62,29 @@ def test_the_detached_control_has_no_gradient_at_the_student():
     assert terms["kernel"] > 0
     terms["kernel"].backward()
     assert student.features.grad is None
+
+
+def test_weighted_gradients_of_the_terms_add_up_to_the_total():
+    student, teacher, targets = batch()
+    leaves = [x.requires_grad_() for x in student]
+    loss = DistillationLoss(0.5, 2.0, 3.0, (relation(), 7.0))
+    losses = loss(student, teacher, targets)
+    found = term_gradients(losses, leaves)
+    assert all(gradient.any() for gradient in found.values())
+    weighted = sum({"task": 1.0, **loss.weights}[name] * g for name, g in found.items())
+    total = torch.autograd.grad(losses.total, leaves)
+    torch.testing.assert_close(weighted, torch.cat([g.flatten() for g in total]))
+
+
+def test_a_term_without_a_path_has_gradient_zero_and_leaves_must_ask_for_one():
+    student, teacher, targets = batch()
+    student.features.requires_grad_()
+    losses = DistillationLoss(kernel=(relation("detached"), 1.0))(student, teacher, targets)
+    assert losses.terms["kernel"].requires_grad and not losses.terms["task"].requires_grad
+    assert not any(g.any() for g in term_gradients(losses, [student.features]).values())
+    for leaves in ([], [torch.zeros(2)]):
+        with pytest.raises(ValueError, match="student.parameters"):
+            term_gradients(Losses(torch.zeros(()), {}), leaves)
 
 
 def test_the_shuffled_control_permutes_the_teacher():

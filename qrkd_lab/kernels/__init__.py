@@ -19,7 +19,6 @@ from qrkd_lab.kernels.classical import (
     RBFKernel,
 )
 from qrkd_lab.kernels.diagnosis import (
-    bandwidth_table,
     best_fit,
     concentration_table,
     diagnose,
@@ -40,7 +39,6 @@ __all__ = [
     "PolynomialKernel",
     "ProjectedKernel",
     "RBFKernel",
-    "bandwidth_table",
     "best_fit",
     "centred_alignment",
     "class_matrix",

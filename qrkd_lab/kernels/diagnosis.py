@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +29,8 @@ from qrkd_lab.kernels.classical import (
     PolynomialKernel,
     RBFKernel,
 )
-from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.kernels.quantum import FidelityKernel
-from qrkd_lab.relations import check_features, positive, whole
+from qrkd_lab.relations import check_features, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -43,7 +41,6 @@ __all__ = [
     "Fit",
     "FourierSurrogate",
     "NEARLY",
-    "bandwidth_table",
     "best_fit",
     "concentration_table",
     "diagnose",
@@ -216,50 +213,6 @@ def concentration_table(
                 rows.append((name, bandwidth, q, pairs.mean, pairs.variance, rank, len(angles)))
     columns = "feature_map bandwidth qubits mean variance effective_rank samples".split()
     return DataFrame(rows, columns=columns)
-
-
-def bandwidth_table(
-    kernel: Kernel,
-    x: Tensor,
-    labels: Tensor | None = None,
-    bandwidths: Sequence[float] = BANDWIDTHS,
-) -> DataFrame:
-    """What a kernel sees at each bandwidth: from all ones to the identity.
-
-    Args:
-        kernel: any kernel with a bandwidth.
-        x: angles ``(n, q)``, n >= 3.
-        labels: classes ``(n,)``; adds the column ``alignment``: CKA with the classes.
-        bandwidths: to try.
-
-    Returns:
-        Columns ``bandwidth``, ``spread`` (standard deviation over pairs: the calibrated bandwidth
-        is where it is largest), ``mean``, ``effective_rank``, and ``alignment`` with labels.
-
-    Raises:
-        ValueError: a kernel without bandwidth, or fewer than three samples.
-    """
-    from pandas import DataFrame
-
-    if "bandwidth" not in {field.name for field in dataclasses.fields(kernel)}:
-        raise ValueError(f"{kernel} has no bandwidth to vary")
-    if len(x) < 3:
-        raise ValueError(f"x: expected at least 3 samples, got {len(x)}")
-    rows = []
-    for bandwidth in bandwidths:
-        positive("bandwidth", bandwidth)
-        with torch.no_grad():
-            matrix = dataclasses.replace(kernel, bandwidth=bandwidth)(x.double())
-        pairs = off_diagonal(matrix)
-        row = {
-            "bandwidth": bandwidth,
-            "spread": math.sqrt(pairs.variance),
-            "mean": pairs.mean,
-            "effective_rank": effective_rank(matrix),
-        }
-        aligned = {} if labels is None else {"alignment": _with_classes(matrix, labels)}
-        rows.append(row | aligned)
-    return DataFrame(rows)
 
 
 def _with_classes(kernel: Tensor, labels: Tensor) -> float:

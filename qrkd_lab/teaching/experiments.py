@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +31,10 @@ from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, standardise
 from qrkd_lab.kernels.quantum import FidelityKernel
 from qrkd_lab.losses import (
-    TeacherBatch,
     angle_loss,
     distance_loss,
     kernel_loss,
     relation_loss,
-    term_gradients,
 )
 from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances, whole
 from qrkd_lab.seeds import generator
@@ -69,7 +67,6 @@ __all__ = [
     "fall_in_words",
     "fit_adapter",
     "force_in_words",
-    "gradient_rows",
     "knob_summary",
     "loss_in_words",
     "plane_kernel",
@@ -376,14 +373,10 @@ def fit_adapter(
 
     Args:
         relation: gives kernel and teacher's side; not changed.
-        student: frozen features ``(n, d_s)`` of the training part.
+        student: frozen features ``(n, d_s)``.
         teacher: features ``(n, d_t)`` of the same samples.
-        steps, batch_size, learning_rate: of Adam, on batches drawn with replacement; 400 steps are
-            more than 20 epochs of the digits.
+        steps, batch_size, learning_rate: of Adam, on batches drawn with replacement.
         seed: of the adapter's start and of the batches.
-
-    Returns:
-        A relation without control; ``relation_value`` measures it.
 
     Raises:
         ValueError: an encoder without an adapter, or features of different numbers of samples.
@@ -395,25 +388,22 @@ def fit_adapter(
             f"expected features of the same samples, got {len(student)} of the student and "
             f"{len(teacher)} of the teacher"
         )
-    old = relation.encoder
-    if old.student_side != "trained":
+    encoder = copy.deepcopy(relation.encoder)
+    if encoder.student_side != "trained":
         raise ValueError(
-            f"encoder {old.kind!r} has no adapter to train: its student side is "
-            f"{old.student_side!r}; use kind='adapter' or 'pca'"
+            f"encoder {encoder.kind!r} has no adapter to train: its student side is "
+            f"{encoder.student_side!r}; use kind='adapter' or 'pca'"
         )
-    encoder = copy.deepcopy(old)
-    start = Encoder(len(old.teacher_map), student.shape[1], old.qubits, "adapter", seed)
-    encoder.student_map = torch.nn.Parameter(
-        start.student_map.detach().to(at_least_float32(student))
-    )
+    start = Encoder(len(encoder.teacher_map), student.shape[1], encoder.qubits, "adapter", seed)
+    weights = start.student_map.detach().to(at_least_float32(student))
+    encoder.student_map = torch.nn.Parameter(weights)
     fitted = KernelRelation(relation.kernel, encoder).to(student.device)
     optimizer = torch.optim.Adam(fitted.parameters(), lr=learning_rate)
     order = generator(seed, "adapter")
     for _ in range(steps):
         index = torch.randint(len(student), (min(batch_size, len(student)),), generator=order)
-        loss = relation_value(fitted, student[index], teacher[index])
         optimizer.zero_grad()
-        loss.backward()
+        relation_value(fitted, student[index], teacher[index]).backward()
         optimizer.step()
     return fitted
 
@@ -424,41 +414,6 @@ def relation_value(relation: KernelRelation, student: Tensor, teacher: Tensor) -
     The student's features get no gradient here; the adapter does.
     """
     return relation_loss(relation.student(student.detach()), relation.teacher(teacher))
-
-
-# ---- gradients
-
-
-def gradient_rows(
-    benchmark: Benchmark, learner: Learner, teacher: nn.Module, epoch: int, batches: int = 4
-) -> Iterator[dict[str, float | int | str]]:
-    """Size and direction of each term's gradient at the student's weights, a row a batch and term.
-
-    Nothing is trained and no ``.grad`` is touched, so it may be called between epochs of
-    :func:`~qrkd_lab.train.train`. The batches are the first of the run's own first epoch.
-
-    Yields:
-        ``epoch``, ``batch``, ``term``; ``norm``: length of the unweighted term's gradient;
-        ``weighted``: times the term's weight (1 for the task); ``cosine``: with the task's gradient
-        (NaN where one of the two is 0).
-    """
-    settings = learner.settings
-    weights = {"task": 1.0, **learner.loss.weights}
-    chosen = islice(benchmark.batches(settings.seed, 1, settings.batch_size), batches)
-    for batch, (inputs, targets) in enumerate(chosen):
-        with torch.no_grad():
-            taught = TeacherBatch(benchmark.outputs(teacher, inputs))
-        losses = learner.loss(benchmark.outputs(learner.model, inputs), taught, targets)
-        pulls = term_gradients(losses, list(learner.model.parameters()))
-        task = pulls["task"]
-        for term, pull in pulls.items():
-            norm = pull.norm().item()
-            lengths = norm * task.norm().item()
-            yield {
-                "epoch": epoch, "batch": batch, "term": term, "norm": norm,
-                "weighted": weights[term] * norm,
-                "cosine": (pull @ task).item() / lengths if lengths > 0 else float("nan"),
-            }  # fmt: skip
 
 
 # ---- plane

@@ -8,10 +8,9 @@ import re
 import pytest
 import torch
 
-from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
+from qrkd_lab.kernels import FidelityKernel, RBFKernel
 from qrkd_lab.kernels.analysis import centred_alignment, class_matrix, effective_rank, off_diagonal
-from qrkd_lab.kernels.diagnosis import bandwidth_table, concentration_table, diagnose
-from qrkd_lab.kernels.encoders import BANDWIDTHS, calibrated
+from qrkd_lab.kernels.diagnosis import concentration_table, diagnose
 
 X = torch.randn(24, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = (X[:, 0] > 0).long()
@@ -66,18 +65,6 @@ def test_the_angle_map_concentrates_by_a_known_factor():
     assert table["variance"].to_numpy() == pytest.approx(wanted, rel=0.1)
 
 
-def test_the_bandwidth_table_has_the_calibrations_maximum():
-    kernel = FidelityKernel("iqp", 3)
-    table = bandwidth_table(kernel, X, LABELS)
-    assert list(table["bandwidth"]) == list(BANDWIDTHS)
-    assert table.loc[table["spread"].idxmax(), "bandwidth"] == calibrated(kernel, X).bandwidth
-    at = table.iloc[7]
-    k = FidelityKernel("iqp", 3, bandwidth=BANDWIDTHS[7])(X)
-    assert at["alignment"] == centred_alignment(k, class_matrix(LABELS))
-    assert "alignment" not in bandwidth_table(kernel, X)
-    assert bandwidth_table(kernel, X, 0 * LABELS)["alignment"].isna().all()
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -86,10 +73,6 @@ def test_the_bandwidth_table_has_the_calibrations_maximum():
         (lambda: concentration_table(angles=X), r"\(n, 10 or more\), got \(24, 3\)"),
         (lambda: concentration_table(["nothing"], [2]), "unknown feature map"),
         (lambda: concentration_table(qubits=[0]), "qubits"),
-        (lambda: bandwidth_table(CosineKernel(), X), "no bandwidth"),
-        (lambda: bandwidth_table(RBFKernel(), X[:2]), "at least 3"),
-        (lambda: bandwidth_table(RBFKernel(), X, LABELS[:3]), "24 samples"),
-        (lambda: bandwidth_table(RBFKernel(), X, bandwidths=[0.0]), "bandwidth"),
     ],
 )
 def test_wrong_input_is_told(call, says):

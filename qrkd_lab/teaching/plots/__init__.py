@@ -19,15 +19,9 @@ _HOMES = {
         "matrices_so_far",
     ],
     "kernels": [
-        "adapter_alone",
-        "bandwidth_curve",
         "concentration",
-        "just_an_rbf",
-        "off_diagonal_histogram",
         "spectra",
         "surrogate_curve",
-        "term_gradients",
-        "unit_gradients",
     ],
     "matrices": [
         "alignment_over_epochs",
@@ -40,11 +34,8 @@ _HOMES = {
         "regularisation_curve",
     ],
     "relations": [
-        "bloch_spheres",
         "class_samples",
         "forces",
-        "likeness_maps",
-        "outcome_curves",
         "relation_panel",
         "relation_scatter",
         "soft_targets",

@@ -1,4 +1,4 @@
-"""Figures of sweeps: fitted bases, the marked bandwidth, and what a surrogate explains."""
+"""Figures of kernels: spectra, fitted bases, and what a surrogate explains."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from qrkd_lab.kernels import FidelityKernel, bandwidth_table, surrogate_gaps
-from qrkd_lab.kernels.encoders import calibrated
-from qrkd_lab.teaching.plots.kernels import bandwidth_curve, concentration, surrogate_curve
+from qrkd_lab.kernels import FidelityKernel, RBFKernel, effective_rank, surrogate_gaps
+from qrkd_lab.teaching.plots.kernels import concentration, spectra, surrogate_curve
 
 pytestmark = pytest.mark.filterwarnings("error")
 X = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -28,45 +27,33 @@ def title(figure):
     return figure.get_suptitle().replace("\n", " ").replace("\u00a0", " ")
 
 
+def test_spectra_are_shares_of_the_trace_with_the_rank_in_the_legend():
+    figure = spectra({"rbf": RBFKernel(0.5)(X), "zz": 3 * ZZ(X), "ones": torch.ones(20, 20)})
+    drawn = {line.get_label().split(":")[0]: line for line in figure.axes[0].lines}
+    assert drawn["zz"].get_ydata() == pytest.approx(np.linalg.eigvalsh(ZZ(X).numpy())[::-1] / 20)
+    assert len(drawn["ones"].get_ydata()) == 1  # the rest is rounding
+    assert f"zz: effective rank {effective_rank(ZZ(X)):.1f} of 20" in figure.alt
+    assert title(figure).startswith("Effective ranks from 1.0 to ")
+
+
 def test_concentration_recovers_the_base_of_each_line():
     figure = concentration(TABLE)
     assert title(figure) == (
         "Each further qubit multiplies the variance of zz (b = 1) by 0.25, of angle (b = 1) by 0.75"
     )
     dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
-    assert dashed[1].get_ydata() == pytest.approx([0.3 * 0.5**2, 0.3 * 0.5**6])
-    legend = [t.get_text().replace("\u00a0", " ") for t in figure.legends[0].get_texts()]
+    assert dashed[1].get_ydata()[[0, -1]] == pytest.approx([0.3 * 0.5**2, 0.3 * 0.5**6])
+    legend = [text.get_text().replace("\u00a0", " ") for text in figure.legends[0].get_texts()]
     assert "zz (b = 0.1): × 0.50 a qubit" in legend
-    assert figure.axes[0].get_yscale() == "log" and "Dashed lines" in figure.alt
 
 
 def test_a_colour_is_a_map_and_a_marker_a_kernel():
     both = TABLE.assign(kernel=["fidelity"] * 3 + ["projected"] * 3 + ["fidelity"] * 3)
-    figure = concentration(both.assign(bandwidth=1.0))
+    figure = concentration(both)
     assert "of zz (fidelity) by 0.25, of angle (fidelity) by 0.75" in title(figure)
     points = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
     colours, marks = ([getattr(p, f"get_{what}")() for p in points] for what in ("color", "marker"))
     assert colours[0] == colours[1] != colours[2] and marks[0] == marks[2] != marks[1]
-
-
-def test_one_bandwidth_is_not_named_and_one_size_has_no_fit():
-    assert "of zz by 0.25" in title(concentration(TABLE[TABLE["bandwidth"] == 1.0]))
-    assert "multiplies" not in concentration(TABLE[TABLE["qubits"] == 2]).alt
-
-
-@pytest.mark.parametrize("labels", [None, (X[:, 0] > 0).long()])
-def test_the_marked_bandwidth_is_the_calibrated_one(labels):
-    figure = bandwidth_curve(ZZ, X, labels)
-    table, chosen = bandwidth_table(ZZ, X, labels), calibrated(ZZ, X).bandwidth
-    assert len(figure.axes) == (2 if labels is None else 3)
-    columns = ("spread", "effective_rank", "alignment")
-    for axes, column in zip(figure.axes, columns, strict=False):
-        curve, mark = axes.lines[0], axes.lines[2]
-        assert curve.get_ydata() == pytest.approx(table[column].to_numpy())
-        assert mark.get_xdata()[0] == axes.lines[1].get_xdata()[0] == chosen
-        assert mark.get_ydata()[0] == table.set_index("bandwidth")[column][chosen]
-    assert f"bandwidth {chosen:.2g}" in title(figure)
-    assert ("alignment there" in title(figure)) == (labels is not None)
 
 
 def test_the_surrogate_curve_says_what_is_explained():
@@ -85,7 +72,7 @@ def test_the_surrogate_curve_says_what_is_explained():
     ("draw", "says"),
     [
         (lambda: concentration(TABLE[:0]), "table with rows"),
-        (lambda: concentration(TABLE.drop(columns="variance")), "missing: variance"),
+        (lambda: spectra({}), "names to matrices"),
         (lambda: surrogate_curve(TABLE), "missing: features, gap, spread"),
     ],
 )
