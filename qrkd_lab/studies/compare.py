@@ -103,7 +103,7 @@ def compare(
     """Train every arm on every seed, or find the run on disk, and return the study.
 
     Args:
-        benchmark: see :func:`~qrkd_lab.benchmarks.load_benchmark`.
+        benchmark: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
         arms: names from :data:`~qrkd_lab.studies.settings.ARMS`.
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.
@@ -392,7 +392,7 @@ class Recipe:
 
     Args:
         benchmark, scale, data_dir, device, overrides: see
-            :func:`~qrkd_lab.benchmarks.load_benchmark`; ``auto`` is decided where it is loaded.
+            :func:`~qrkd_lab.studies.benchmarks.load_benchmark`; ``auto`` is decided where it is loaded.
         sha256: of the data, once they are known.
         settings: of the benchmark, once it was loaded.
     """
@@ -433,7 +433,7 @@ class Recipe:
         """Load the benchmark on another machine, and see that it is the one that was settled.
 
         Raises:
-            ValueError, DataError: what :func:`~qrkd_lab.benchmarks.load_benchmark` says; or the
+            ValueError, DataError: what :func:`~qrkd_lab.studies.benchmarks.load_benchmark` says; or the
                 data or the settings are others.
         """
         found = loaded(self.elsewhere())

@@ -204,7 +204,7 @@ def changes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
             does not know, or one that it has and the record lacks.
 
     Example:
-        >>> from qrkd_lab.benchmarks import benchmark_settings
+        >>> from qrkd_lab.studies.benchmarks import benchmark_settings
         >>> changes_of(benchmark_settings("mnist", epochs=3).effective())
         {'epochs': 3}
     """

@@ -809,7 +809,7 @@ def images_at_hand(
 
     Args:
         benchmark, scale, data_dir, device, overrides: see
-            :func:`~qrkd_lab.benchmarks.load_benchmark`.
+            :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
 
     Raises:
         ValueError: unknown names, a language benchmark, or settings out of range.
