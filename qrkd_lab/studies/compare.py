@@ -392,7 +392,7 @@ class Recipe:
 
     Args:
         benchmark, scale, data_dir, device, overrides: see
-            :func:`~qrkd_lab.studies.benchmarks.load_benchmark`; ``auto`` is decided where it is loaded.
+            ``load_benchmark``; ``auto`` is decided where it is loaded.
         sha256: of the data, once they are known.
         settings: of the benchmark, once it was loaded.
     """
@@ -433,7 +433,7 @@ class Recipe:
         """Load the benchmark on another machine, and see that it is the one that was settled.
 
         Raises:
-            ValueError, DataError: what :func:`~qrkd_lab.studies.benchmarks.load_benchmark` says; or the
+            ValueError, DataError: what ``load_benchmark`` says; or the
                 data or the settings are others.
         """
         found = loaded(self.elsewhere())

@@ -79,7 +79,7 @@ class Settings:
 
     A sample is an image, a review (``imdb-sentiment``), or ``sequence_length`` tokens of a text;
     sizes of a text's parts are in tokens. The defaults are those of no benchmark in particular;
-    :mod:`qrkd_lab.studies.benchmarks` sets them for each benchmark and scale, and says why where a value is
+    ``studies.benchmarks`` sets them for each benchmark and scale, and says why where a value is
     unusual. None: the benchmark has no use for it, or decides by itself.
     """
 
