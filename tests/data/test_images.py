@@ -1,0 +1,666 @@
+"""Image data sets: splits, fingerprints, MNIST and CIFAR-10, folders, a cache that is checked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import pickle
+import shutil
+import struct
+import tarfile
+import threading
+import time
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+from qrkd_lab.data import DataError, Images, VisionData, load_images
+from qrkd_lab.data import images as module
+from qrkd_lab.data.images import fingerprint, read_folder, stratified_order
+
+DATA = os.environ.get("QRKD_DATA_DIR")
+MNIST_SHA256 = "f04fcaa53deb8f3b6d018bbaba649b5d9ccf505776988bf17ceff0e8419d2360"
+DIGITS_SHA256 = "92af1e2f35be7734d8d6f48515d11074b2f4d625cca7f516b167a8c1ea6395e1"
+
+
+@pytest.fixture(autouse=True)
+def cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of decoded images for each test; the real data keep theirs."""
+    if not request.node.name.startswith("test_real"):
+        monkeypatch.setattr(module, "_cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def need(name: str) -> None:
+    if not DATA or not (Path(DATA) / name).is_dir():
+        pytest.skip(f"needs {name} in $QRKD_DATA_DIR, which is {DATA or 'not set'}")
+
+
+def rows(images: Images) -> list[bytes]:
+    """Each image as bytes, to compare sets of images."""
+    return [row.numpy().tobytes() for row in images.pixels]
+
+
+def share(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    return torch.bincount(labels, minlength=classes) / len(labels)
+
+
+# ------------------------------------------------------------------ Images and splits
+
+
+def test_images_refuse_wrong_types_and_shapes():
+    pixels, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+    assert len(Images(pixels, labels)) == 3
+    assert repr(Images(pixels, labels)) == "Images(3 of 1 x 2 x 2)"
+    with pytest.raises(TypeError, match=r"uint8 pixels .* got torch.float32"):
+        Images(pixels.float(), labels)
+    with pytest.raises(TypeError, match=r"int64 labels, .* torch.int32"):
+        Images(pixels, labels.int())
+    with pytest.raises(ValueError, match=r"\(n, C, H, W\)"):
+        Images(pixels[:, 0], labels)
+    with pytest.raises(ValueError, match=r"got \(3, 1, 2, 2\) and \(2,\)"):
+        Images(pixels, labels[:2])
+
+
+def test_images_take_an_index_or_a_slice():
+    images = Images(torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1), torch.arange(3))
+    for part, expected in ((images[torch.tensor([2, 1])], [2, 1]), (images[1:], [1, 2])):
+        assert part.pixels.flatten().tolist() == part.labels.tolist() == expected
+
+
+def test_every_stretch_of_the_stratified_order_has_the_classes_in_proportion():
+    labels = torch.tensor([0] * 600 + [1] * 300 + [2] * 100)
+    order = stratified_order(labels)
+    assert sorted(order.tolist()) == list(range(1000))
+    for start, length in ((0, 10), (0, 37), (100, 50), (333, 600)):
+        counts = torch.bincount(labels[order[start : start + length]], minlength=3)
+        due = torch.tensor([0.6, 0.3, 0.1]) * length
+        assert (counts - due).abs().max() <= 1.5, (start, length)
+
+
+def test_the_stratified_order_is_shuffled_and_depends_on_the_seed_only():
+    labels = torch.arange(500) % 10
+    order = stratified_order(labels)
+    assert torch.equal(order, stratified_order(labels))
+    assert not torch.equal(order, stratified_order(labels, seed=1))
+    assert len(set(labels[order[:10]].tolist())) == 10
+    assert order[:10].tolist() != sorted(order[:10].tolist())
+    assert labels[order[:10]].tolist() != list(range(10))  # ties in the classes at random too
+
+
+def test_the_fingerprint_sees_pixels_labels_shape_and_the_cut_between_parts():
+    pixels = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
+    images = Images(pixels, torch.arange(6))
+    changed = pixels.clone()
+    changed[5, 0, 1, 1] += 1
+    values = [
+        fingerprint(images),
+        fingerprint(Images(changed, images.labels)),
+        fingerprint(Images(pixels, images.labels.flip(0))),
+        fingerprint(Images(pixels.view(6, 1, 1, 4), images.labels)),
+        fingerprint(images[:3], images[3:]),
+        fingerprint(images[:2], images[2:]),
+    ]
+    assert len(set(values)) == len(values)
+    transposed = Images(pixels.transpose(2, 3).contiguous().transpose(2, 3), images.labels)
+    assert fingerprint(transposed) == values[0]  # memory layout does not matter
+    plain = hashlib.sha256(b"(6, 1, 2, 2)" + bytes(range(24)))
+    plain.update(b"".join(i.to_bytes(8, "little") for i in range(6)))
+    assert values[0] == plain.hexdigest()
+
+
+# ------------------------------------------------------------------ load_images on digits
+
+
+@pytest.fixture(scope="module")
+def digits() -> VisionData:
+    return load_images("digits")
+
+
+def test_digits_have_their_sizes_and_scikit_learns_pixels(digits):
+    from sklearn.datasets import load_digits
+
+    assert [len(p) for p in (digits.train, digits.validation, digits.test)] == [1100, 297, 400]
+    assert digits.image_shape == (1, 8, 8)
+    assert digits.classes == tuple("0123456789")
+    expected = [(i * 255 / 16).round().astype("uint8").tobytes() for i in load_digits().images]
+    got = rows(digits.train) + rows(digits.validation) + rows(digits.test)
+    assert sorted(got) == sorted(expected)  # nothing lost, nothing twice
+    assert digits.train.pixels.max() == 255
+    assert digits.sha256 == DIGITS_SHA256
+
+
+def test_parts_are_stratified(digits):
+    everything = torch.cat([p.labels for p in (digits.train, digits.validation, digits.test)])
+    for part in (digits.train, digits.validation, digits.test):
+        error = (share(part.labels, 10) - share(everything, 10)).abs().max() * len(part)
+        assert error <= 2
+
+
+def test_train_size_takes_a_nested_sample_and_leaves_the_other_parts(digits):
+    small, medium = (load_images("digits", train_size=n) for n in (50, 200))
+    assert len(small.train) == 50 and torch.bincount(small.train.labels).tolist() == [5] * 10
+    assert set(rows(small.train)) <= set(rows(medium.train)) <= set(rows(digits.train))
+    for part in ("validation", "test"):
+        assert torch.equal(getattr(small, part).pixels, getattr(digits, part).pixels)
+    assert small.sha256 != digits.sha256
+    assert small.mean != digits.mean
+
+
+def test_validation_size_moves_images_between_training_and_validation(digits):
+    none, many = (load_images("digits", validation_size=n) for n in (0, 1000))
+    assert [len(none.validation), len(none.train)] == [0, 1397]
+    assert [len(many.validation), len(many.train)] == [1000, 397]
+    assert sorted(rows(many.train) + rows(many.validation)) == sorted(rows(none.train))
+    assert torch.equal(none.test.pixels, digits.test.pixels)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"validation_size": 1397}, r"validation_size must be from 0 to 1,396.* got 1,397"),
+        ({"validation_size": -1}, "validation_size must be"),
+        ({"train_size": 0}, r"train_size must be from 1 to 1,100"),
+        ({"train_size": 1101}, r"297 are for validation\); got 1,101"),
+        ({"train_size": 1300, "validation_size": 100}, r"from 1 to 1,297"),
+    ],
+)
+def test_impossible_sizes_say_what_is_possible(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        load_images("digits", **sizes)
+
+
+def test_mean_and_std_are_those_of_the_training_part(digits):
+    unit = digits.train.pixels.double() / 255
+    torch.testing.assert_close(torch.tensor(digits.mean).double(), unit.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(
+        torch.tensor(digits.std).double(), unit.std(dim=(0, 2, 3), correction=0)
+    )
+
+
+def test_normalise_is_the_printed_formula_and_leaves_the_pixels(digits):
+    pixels = digits.train.pixels
+    before = pixels.clone()
+    x = digits.normalise(pixels)
+    assert x.dtype == torch.float32 and x.shape == pixels.shape
+    mean, std = digits.mean[0], digits.std[0]
+    torch.testing.assert_close(x, ((pixels.double() / 255 - mean) / std).float())
+    assert abs(x.mean()) < 1e-5 and abs(x.std() - 1) < 1e-3
+    assert torch.equal(pixels, before)
+
+
+def test_normalise_refuses_what_is_not_pixels(digits):
+    with pytest.raises(TypeError, match="uint8"):
+        digits.normalise(digits.normalise(digits.test.pixels))
+    with pytest.raises(ValueError, match=r"\(n, 1, H, W\), got \(1, 3, 8, 8\)"):
+        digits.normalise(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_repr_tells_sizes_and_source(digits):
+    for words in ("1 x 8 x 8", "10 classes", "1,100 train", "scikit-learn", digits.sha256[:12]):
+        assert words in repr(digits)
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(ValueError, match=r"digits, mnist, cifar10 or a folder .* got 'minst'"):
+        load_images("minst")
+
+
+def test_absent_data_say_where_they_belong_and_where_to_get_them(tmp_path):
+    for name, folder, url in (
+        ("mnist", tmp_path / "MNIST" / "raw", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        ("cifar10", tmp_path, "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
+    ):
+        with pytest.raises(DataError) as caught:
+            load_images(name, data_dir=tmp_path, download=False)
+        for needed in (str(folder), url, "QRKD_DATA_DIR"):
+            assert needed in str(caught.value), name
+
+
+# ------------------------------------------------------------------ the real data
+
+
+def test_real_mnist():
+    need("MNIST")
+    load_images("mnist", download=False)
+    start = time.perf_counter()
+    data = load_images("mnist", download=False)
+    assert time.perf_counter() - start < 3  # takes 0.3 s; more means work per image
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [55000, 5000, 10000]
+    assert data.image_shape == (1, 28, 28)
+    assert data.source == "official IDX files"
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # as published
+    both = torch.cat([data.train.labels, data.validation.labels])
+    assert torch.bincount(both).tolist() == counts
+    assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]  # the published order
+    assert data.sha256 == MNIST_SHA256
+    assert abs(data.mean[0] - 0.1307) < 2e-4 and abs(data.std[0] - 0.3081) < 2e-4
+
+
+def test_real_cifar10():
+    if not any((Path(DATA or "/nowhere") / n).is_dir() for n in ("cifar-10-batches-py", "cifar10")):
+        need("cifar10_jpeg")
+    data = load_images("cifar10", download=False)
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [45000, 5000, 10000]
+    assert data.image_shape == (3, 32, 32)
+    for part in (data.train, data.validation, data.test):
+        assert torch.bincount(part.labels).tolist() == [len(part) // 10] * 10
+    assert data.classes[3] == "cat"
+    official = (Path(str(DATA)) / "cifar-10-batches-py").is_dir()
+    assert ("not the official pixels" in data.source) != official
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the official pixels
+    torch.testing.assert_close(data.mean, mean, atol=0.005, rtol=0)
+    torch.testing.assert_close(data.std, std, atol=0.005, rtol=0)
+    assert load_images("cifar10", download=False).sha256 == data.sha256
+
+
+# ------------------------------------------------------------------ MNIST
+
+
+TRAIN, TEST = 60, 20  # tiny sets; the real sizes are tested where the real data are
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def test_there_are_mirrors_and_the_official_places_are_among_them():
+    mnist, cifar = torchvision.datasets.MNIST, torchvision.datasets.CIFAR10
+    assert set(mnist.mirrors) <= set(module.MNIST_MIRRORS)
+    assert cifar.url in module.CIFAR10_MIRRORS and len(module.CIFAR10_MIRRORS) > 1
+
+
+def idx(values: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+@pytest.fixture
+def mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """A tiny MNIST in ``tmp_path``, with its hashes in place of the published ones."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "train-images-idx3-ubyte": rng.integers(0, 256, (TRAIN, 28, 28), dtype=np.uint8),
+        "train-labels-idx1-ubyte": np.arange(TRAIN, dtype=np.uint8) % 10,
+        "t10k-images-idx3-ubyte": rng.integers(0, 256, (TEST, 28, 28), dtype=np.uint8),
+        "t10k-labels-idx1-ubyte": np.arange(TEST, dtype=np.uint8) % 10,
+    }
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    files = []
+    for name, values in arrays.items():
+        plain, packed = idx(values), gzip.compress(idx(values))
+        (raw / name).write_bytes(plain)
+        files.append((f"{name}.gz", md5(packed)))
+        monkeypatch.setitem(module.MNIST_UNPACKED, name, md5(plain))
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", files)
+    return arrays
+
+
+def test_mnist_is_read_from_idx_files(tmp_path, mnist):
+    data = load_images("mnist", data_dir=tmp_path, validation_size=10)
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [50, 10, 20]
+    assert data.image_shape == (1, 28, 28)
+    assert np.array_equal(data.test.pixels[:, 0].numpy(), mnist["t10k-images-idx3-ubyte"])
+    assert data.test.labels.tolist() == mnist["t10k-labels-idx1-ubyte"].tolist()
+    parts = module.read_mnist(tmp_path)
+    assert np.array_equal(parts.train.pixels[:, 0].numpy(), mnist["train-images-idx3-ubyte"])
+    assert parts.train.labels.tolist() == mnist["train-labels-idx1-ubyte"].tolist()
+
+
+def test_a_changed_mnist_file_is_refused_and_left(tmp_path, mnist):
+    path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    raw = bytearray(path.read_bytes())
+    raw[500] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is damaged .* Delete it"):
+        load_images("mnist", data_dir=tmp_path)
+    assert path.read_bytes() == raw
+
+
+def test_the_variable_leads_to_the_data(tmp_path, mnist, monkeypatch):
+    monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path))
+    assert len(load_images("mnist", validation_size=0).train) == TRAIN
+
+
+# ------------------------------------------------------------------ CIFAR-10
+
+
+@pytest.fixture
+def cifar(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Member files of a tiny CIFAR-10, with their hashes in place of the published ones."""
+    rng, theirs = np.random.default_rng(1), torchvision.datasets.CIFAR10
+    batches = {}
+    for name in [*(name for name, _ in theirs.train_list), "test_batch"]:
+        data = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
+        batch = {"data": data, "labels": [i % 10 for i in range(20)]}
+        batches[name] = pickle.dumps(batch, protocol=2)
+    names = pickle.dumps({"label_names": list(module.CIFAR10_CLASSES)}, protocol=2)
+    hashed = [[name, md5(content)] for name, content in batches.items()]
+    monkeypatch.setattr(theirs, "train_list", hashed[:-1])
+    monkeypatch.setattr(theirs, "test_list", hashed[-1:])
+    monkeypatch.setattr(theirs, "meta", theirs.meta | {"md5": md5(names)})
+    files = batches | {"batches.meta": names}
+    return {f"cifar-10-batches-py/{name}": content for name, content in files.items()}
+
+
+def lay_out(root: Path, contents: dict[str, bytes]) -> None:
+    for name, content in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+
+
+def test_cifar10_is_read_from_its_batches(tmp_path, cifar):
+    lay_out(tmp_path, cifar)
+    data = load_images("cifar10", data_dir=tmp_path, validation_size=10)
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
+    assert data.source == "official Python batches"
+    assert data.classes == module.CIFAR10_CLASSES == tuple(sorted(data.classes))
+    raw = pickle.loads(cifar["cifar-10-batches-py/test_batch"])
+    assert np.array_equal(data.test.pixels.numpy(), raw["data"].reshape(20, 3, 32, 32))
+    assert data.test.labels.tolist() == raw["labels"]
+    first = pickle.loads(cifar["cifar-10-batches-py/data_batch_1"])
+    train = module.read_cifar10(tmp_path).train
+    assert np.array_equal(train.pixels[:20].reshape(20, -1).numpy(), first["data"])
+
+
+def test_cifar10_is_unpacked_from_an_archive_that_lies_there(tmp_path, cifar, monkeypatch):
+    lay_out(tmp_path / "there", cifar)
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "there" / "cifar-10-batches-py", "cifar-10-batches-py")
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", md5(archive.read_bytes()))
+    data = load_images("cifar10", data_dir=tmp_path, validation_size=0, download=False)
+    assert len(data.train) == 100
+    assert data.source == "official Python batches"
+
+
+class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar, name):
+    evil = pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": []}, protocol=2)
+    lay_out(tmp_path, cifar | {f"cifar-10-batches-py/{name}": evil})
+    with pytest.raises(DataError, match=rf"{name} is damaged .* Delete it"):
+        load_images("cifar10", data_dir=tmp_path)
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(evil)  # the same bytes do run where nobody guards
+    assert (tmp_path / "ran").exists()
+
+
+# ------------------------------------------------------------------ a copy as images
+
+
+def copy_as_images(root: Path, classes: tuple[str, ...], size: int = 32) -> None:
+    rng = np.random.default_rng(2)
+    for part, count in (("train", 10), ("test", 2)):
+        for label in classes:
+            (root / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / label / f"{i}.jpg")
+
+
+@pytest.mark.parametrize("place", module.CIFAR10_COPIES)
+def test_a_copy_serves_and_says_that_it_is_none(tmp_path, place):
+    copy_as_images(tmp_path / place, module.CIFAR10_CLASSES)
+    data = load_images("cifar10", data_dir=tmp_path, download=False)
+    assert data.name == "cifar10"
+    assert data.source == "JPEG folder copy, not the official pixels"
+    assert data.classes == module.CIFAR10_CLASSES
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
+
+
+def test_the_official_files_win_over_a_copy(tmp_path, cifar):
+    copy_as_images(tmp_path / "cifar10_jpeg", module.CIFAR10_CLASSES)
+    lay_out(tmp_path, cifar)
+    data = load_images("cifar10", data_dir=tmp_path, validation_size=0)
+    assert data.source == "official Python batches"
+
+
+@pytest.mark.parametrize(("classes", "size"), [(("a", "b"), 32), (module.CIFAR10_CLASSES, 16)])
+def test_a_folder_that_is_no_copy_of_cifar10_is_refused(tmp_path, classes, size):
+    copy_as_images(tmp_path / "cifar10", classes, size)
+    with pytest.raises(DataError, match="is not a copy of CIFAR-10"):
+        load_images("cifar10", data_dir=tmp_path)
+
+
+# ------------------------------------------------------------------ folders
+
+
+def build(
+    root: Path,
+    classes: tuple[str, ...] = ("ant", "bee"),
+    size: tuple[int, int] = (5, 7),
+    channels: int = 3,
+    suffix: str = ".png",
+    train: int = 20,
+    test: int = 3,
+) -> Path:
+    """A folder of seeded noise images; size is (H, W)."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        for label in classes:
+            (root / part / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (*size, channels), dtype=np.uint8)
+                image = Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels)
+                image.save(root / part / label / f"{i:03d}{suffix}")
+    return root
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_pixels_labels_and_classes_are_those_of_the_files(tmp_path, channels, mode):
+    root = build(tmp_path / "mine", channels=channels)
+    parts = read_folder(root)
+    assert parts.classes == ("ant", "bee")
+    assert parts.source == "PNG folder"
+    assert parts.train.pixels.shape == (40, channels, 5, 7)
+    assert parts.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    for index, path in ((0, "train/ant/000.png"), (39, "train/bee/019.png")):
+        with Image.open(root / path) as image:
+            assert image.mode == mode
+            expected = np.asarray(image).reshape(5, 7, channels).transpose(2, 0, 1)
+        assert np.array_equal(parts.train.pixels[index].numpy(), expected)
+
+
+def test_load_images_takes_a_path(tmp_path):
+    root = build(tmp_path / "insects", suffix=".jpeg")
+    data = load_images(root)
+    assert data.name == "insects"
+    assert data.source == "JPEG folder"
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 4, 6]
+    assert torch.bincount(data.validation.labels).tolist() == [2, 2]
+    assert load_images(str(root), train_size=10).train.pixels.shape == (10, 3, 5, 7)
+
+
+def test_suffixes_in_capitals_count_and_hidden_or_other_files_do_not(tmp_path):
+    root = build(tmp_path / "mine")
+    (root / "train" / "ant" / "000.png").rename(root / "train" / "ant" / "000.PNG")
+    for extra in (".hidden.png", "notes.txt"):
+        (root / "train" / "ant" / extra).write_text("x")
+    (root / "train" / ".checkpoints").mkdir()
+    assert len(read_folder(root).train) == 40
+
+
+def test_the_second_reading_decodes_nothing_and_gives_the_same(tmp_path, cache, monkeypatch):
+    root = build(tmp_path / "mine")
+    first = read_folder(root)
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded again"))
+    second = read_folder(root)
+    for part in ("train", "test"):
+        assert torch.equal(getattr(first, part).pixels, getattr(second, part).pixels)
+        assert torch.equal(getattr(first, part).labels, getattr(second, part).labels)
+    assert (second.classes, second.source) == (first.classes, first.source)
+
+
+@pytest.mark.parametrize("change", ["size", "time", "added", "renamed"])
+def test_a_changed_folder_is_read_anew(tmp_path, change):
+    root = build(tmp_path / "mine")
+    before = read_folder(root)
+    path = root / "train" / "ant" / "000.png"
+    stat = path.stat()
+    if change in ("time", "size"):  # the one changes and the other stays
+        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(path)
+        if change == "time":
+            path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0"))
+            assert path.stat().st_size == stat.st_size
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (change == "time")))
+    elif change == "renamed":
+        path.rename(path.with_name("zzz.png"))
+    else:
+        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(path.with_name("new.png"))
+    after = read_folder(root)
+    assert len(after.train) == 40 + (change == "added")
+    assert not torch.equal(before.train.pixels, after.train.pixels[:40])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "noise", "one byte"])
+def test_a_damaged_cache_file_is_rebuilt_and_not_trusted(tmp_path, cache, damage):
+    root = build(tmp_path / "mine")
+    good = read_folder(root)
+    (file,) = cache.iterdir()
+    raw = bytearray(file.read_bytes())
+    if damage == "one byte":
+        raw[-1000] ^= 1
+    contents = {"truncated": raw[:-99], "empty": b"", "noise": b"\xff" * 500, "one byte": raw}
+    file.write_bytes(contents[damage])
+    with pytest.warns(UserWarning, match="is damaged .* decoding the images again"):
+        again = read_folder(root)
+    assert torch.equal(again.train.pixels, good.train.pixels)
+    assert torch.equal(read_folder(root).test.pixels, good.test.pixels)  # now without a warning
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, cache):
+    root = build(tmp_path / "mine")
+    cache.write_text("a file where a folder should be")
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert len(read_folder(root).train) == 40
+
+
+def test_readers_at_once_all_get_the_data_and_leave_one_file(tmp_path, cache):
+    root = build(tmp_path / "mine")
+    results: list[object] = []
+
+    def work() -> None:
+        try:
+            results.append(read_folder(root).train.pixels.sum().item())
+        except BaseException as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and len(set(results)) == 1
+    assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
+
+
+def save(path: Path, mode: str, size: tuple[int, int] = (7, 5)) -> None:
+    Image.new(mode, size).save(path)
+
+
+def instead(path: Path) -> Path:
+    path.unlink()
+    return path
+
+
+def animate(path: Path) -> None:
+    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def deep_png() -> bytes:
+    """RGB with 16 bits a channel, 7 x 5, which Pillow reads but does not write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(5 * (1 + 7 * 6))))
+    return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+    free = SimpleNamespace(available=3 * 40 * 3 * 5 * 7 - 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    with pytest.raises(DataError, match="The 40 images like .*000.png, 5 x 7 RGB, need .* GB"):
+        read_folder(build(tmp_path / "mine"))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda r: save(r / "train/bee/004.png", "RGB", (6, 5)), r"bee/004.png is 5 x 6 RGB"),
+        (lambda r: save(r / "train/bee/004.png", "L"), r"000.png is 5 x 7 RGB, .* 5 x 7 grey"),
+        (
+            lambda r: save(r / "test/ant/000.png", "RGB", (9, 5)),
+            "ant/000.png is 5 x 7 RGB, .* 5 x 9",
+        ),
+        (lambda r: save(r / "train/bee/004.png", "RGBA"), "bee/004.png has Pillow's mode 'RGBA'"),
+        (lambda r: save(r / "train/bee/004.png", "P"), "convert"),
+        (lambda r: (r / "train/bee/004.png").write_bytes(b"PNG?"), "bee/004.png cannot be read"),
+        (lambda r: save(r / "train/bee/004.gif", "L"), r"\.png, \.jpg, \.jpeg.* got 004.gif"),
+        (lambda r: (r / "train/cat").mkdir(), "only in one of them: cat"),
+        (lambda r: [(r / p / "cat").mkdir() for p in ("train", "test")], "cat, got none"),
+        (lambda r: [shutil.rmtree(r / p / "bee") for p in ("train", "test")], "two; got: ant"),
+        (
+            lambda r: [shutil.rmtree(r / p / k) for p in ("train", "test") for k in ("ant", "bee")],
+            "at least two; got: none",
+        ),
+        (lambda r: (r / "test/bee/more").mkdir(), r"test/bee, got the folder more"),
+        (lambda r: save(r / "train/loose.png", "RGB"), "class folders in .*train, got loose.png"),
+        (lambda r: [(r / p / "cat").symlink_to("nowhere") for p in ("train", "test")], "got cat"),
+        (
+            lambda r: instead(r / "train/bee/004.png").symlink_to("nowhere"),
+            "bee/004.png is a link to nowhere, which is missing",
+        ),
+        (lambda r: os.mkfifo(instead(r / "test/bee/001.png")), "bee/001.png is a pipe"),
+        (lambda r: save(r / "train/bee/004.png", "RGB", (5000, 5000)), "004.png has 5,000 x 5,000"),
+        (lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)), "000.png has 5,000 x 5,000"),
+        (lambda r: save(r / "train/bee/004.png", "RGB", (4000, 4000)), "004.png is 4000 x 4000"),
+        (lambda r: save(r / "train/bee/004.png", "I;16"), "004.png has 16 bits"),
+        (lambda r: (r / "train/bee/004.png").write_bytes(deep_png()), "004.png has 16 bits"),
+        (lambda r: save(r / "train/bee/004.jpg", "CMYK"), "004.jpg has Pillow's mode 'CMYK'"),
+        (lambda r: animate(r / "train/bee/004.png"), "004.png is animated, with 2 frames"),
+        (lambda r: (r / "test").rename(r / "tests"), "'train' or 'test' is missing"),
+    ],
+)
+def test_errors_name_the_file_and_what_was_expected(tmp_path, cache, break_it, message):
+    root = build(tmp_path / "mine")
+    break_it(root)
+    with pytest.raises(DataError, match=message):
+        read_folder(root)
+    assert not cache.exists()
+
+
+def test_a_truncated_image_is_an_error(tmp_path):
+    root = build(tmp_path / "mine", size=(40, 40), suffix=".jpg")
+    path = root / "train" / "ant" / "001.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"001.jpg cannot be read"):
+        read_folder(root)
+
+
+def test_images_without_contrast_cannot_be_normalised(tmp_path):
+    root = build(tmp_path / "mine")
+    for path in root.glob("train/*/*"):
+        save(path, "RGB")
+    with pytest.raises(DataError, match="All training pixels of a channel are equal"):
+        load_images(root)
