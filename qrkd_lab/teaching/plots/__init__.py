@@ -35,11 +35,7 @@ _HOMES = {
     ],
     "relations": [
         "class_samples",
-        "forces",
         "relation_panel",
-        "relation_scatter",
-        "soft_targets",
-        "what_relations_see",
     ],
     "scores": [
         "detectable_curve",
