@@ -23,7 +23,6 @@ from qrkd_lab.kernels.diagnosis import (
     concentration_table,
     diagnose,
     random_feature_surrogate,
-    surrogate_gaps,
 )
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel
@@ -50,7 +49,6 @@ __all__ = [
     "off_diagonal",
     "random_feature_surrogate",
     "spectral_entropy",
-    "surrogate_gaps",
 ]
 
 KERNELS: dict[str, type[Kernel]] = {

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from qrkd_lab.relations import at_least_float32, check_features, flag, in_float32, positive, whole
-
-if TYPE_CHECKING:
-    pass
+from qrkd_lab.relations import flag, positive
 
 __all__ = [
     "GeometricDifference",
@@ -28,8 +24,6 @@ __all__ = [
     "geometric_difference",
     "kernel_pca",
     "kernel_target_alignment",
-    "learn_metric",
-    "metric_rbf",
     "off_diagonal",
     "off_diagonal_values",
     "r_squared",
@@ -443,69 +437,6 @@ def class_blocks(kernel: Tensor, labels: Tensor) -> Tensor:
 
 
 # ---- metrics
-
-
-START = 0.3  # the metric begins as a wide, round RBF
-RATE = 0.03  # of Adam
-
-
-@in_float32
-def metric_rbf(x: Tensor, metric: Tensor) -> Tensor:
-    r"""The RBF matrix in a metric: :math:`e^{-\lVert (x_i - x_j) M \rVert^2}`.
-
-    Args:
-        x: angles ``(n, q)``.
-        metric: :math:`M`, ``(q, r)``.
-
-    Returns:
-        ``(n, n)``, ones on the diagonal.
-    """
-    y = x @ metric
-    return torch.exp(-(y[:, None] - y[None]).square().sum(dim=-1))
-
-
-def learn_metric(wanted: Tensor, x: Tensor, steps: int = 1000) -> Tensor:
-    r"""The metric in which an RBF comes near a kernel matrix, by gradient descent from a round one.
-
-    Minimises the mean over pairs of :math:`(k(x_i, x_j) - K_{ij})^2`. The minimum may be a local
-    one: a low fit does not prove that no metric fits.
-
-    Args:
-        wanted: the kernel matrix :math:`K`, ``(n, n)``.
-        x: the angles it was computed from, ``(n, q)``.
-        steps: of Adam.
-
-    Returns:
-        :math:`M`, ``(q, q)``, detached.
-
-    Raises:
-        ValueError: matrix and angles do not belong together, or no step.
-
-    Example:
-        >>> x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-        >>> wanted = metric_rbf(x, torch.diag(torch.tensor([1.0, 0.2, 0.5])))
-        >>> r_squared(wanted, metric_rbf(x, learn_metric(wanted, x))) > 0.99
-        True
-    """
-    whole("steps", steps, 1)
-    check_features(x)
-    if wanted.shape != (len(x), len(x)):
-        raise ValueError(
-            f"wanted: expected a matrix {(len(x), len(x))} for {len(x)} samples, got "
-            f"{tuple(wanted.shape)}"
-        )
-    x = at_least_float32(x.detach())
-    pairs = torch.triu_indices(len(x), len(x), 1, device=x.device).unbind()
-    target = wanted.detach().to(x.dtype)[pairs]
-    with torch.enable_grad():
-        metric = (START * torch.eye(x.shape[1], dtype=x.dtype)).to(x.device).requires_grad_()
-        optimizer = torch.optim.Adam([metric], lr=RATE)
-        for _ in range(steps):
-            loss = (metric_rbf(x, metric)[pairs] - target).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return metric.detach()
 
 
 def r_squared(wanted: Tensor, found: Tensor) -> float:

@@ -46,7 +46,6 @@ __all__ = [
     "diagnose",
     "frequency_distribution",
     "random_feature_surrogate",
-    "surrogate_gaps",
 ]
 
 
@@ -441,7 +440,7 @@ def random_feature_surrogate(
     .. math:: W = \arg\min_W \lVert Z W - K^{1/2} \rVert_F^2 + \alpha \lVert W \rVert_F^2,
 
     on the samples given, Z ``(n, 2 D + 1)``, with :math:`\alpha` chosen by leave-one-out error.
-    With enough features that fit can be exact; judge it on other samples (:func:`surrogate_gaps`).
+    With enough features that fit can be exact; judge it on other samples.
 
     Args:
         kernel: any kernel on angles, quantum or classical.
@@ -530,46 +529,3 @@ def _waves(x: Tensor, frequencies: Tensor) -> Tensor:
     """1, cosines and sines: ``(n, q), (D, q) -> (n, 2 D + 1)``."""
     phases = x @ frequencies.T
     return torch.cat([torch.ones_like(x[:, :1]), phases.cos(), phases.sin()], dim=1)
-
-
-def surrogate_gaps(
-    kernel: Kernel,
-    x: Tensor,
-    features: Sequence[int] = (4, 16, 64, 256),
-    seeds: Sequence[int] = (0, 1, 2),
-) -> DataFrame:
-    """How far surrogates are from the kernel, on samples that they were not fitted on.
-
-    Every other sample is fitted on, the rest is held out.
-
-    Args:
-        kernel: any kernel on angles.
-        x: angles ``(n, q)``, n >= 8.
-        features: numbers D of frequencies.
-        seeds: of the draws.
-
-    Returns:
-        A row for each D and seed: ``features``, ``seed``, ``gap`` (root-mean-square difference over
-        held-out pairs), ``spread`` (standard deviation of the kernel over the same pairs: the gap
-        of a surrogate that only knows the mean), ``r_squared`` = 1 - (gap / spread)^2, ``source``.
-    """
-    from pandas import DataFrame
-
-    kernel.check(x)
-    if len(x) < 8:
-        raise ValueError(f"x: expected n >= 8, half to fit on and half to test, got {len(x)}")
-    x = x.detach().cpu().double()
-    fitted, held_out = x[::2], x[1::2]
-    with torch.no_grad():
-        wanted = off_diagonal_values(kernel(held_out))
-    spread = wanted.std(correction=0).item()
-    rows = []
-    for count in features:
-        for seed in seeds:
-            surrogate = random_feature_surrogate(kernel, fitted, count, seed)
-            error = off_diagonal_values(surrogate(held_out)) - wanted
-            gap = error.square().mean().sqrt().item()
-            share = 1 - (gap / spread) ** 2 if spread > 0 else math.nan
-            rows.append((count, seed, gap, spread, share, surrogate.source))
-    columns = ["features", "seed", "gap", "spread", "r_squared", "source"]
-    return DataFrame(rows, columns=columns)

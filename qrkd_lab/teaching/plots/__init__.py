@@ -21,7 +21,6 @@ _HOMES = {
     "kernels": [
         "concentration",
         "spectra",
-        "surrogate_curve",
     ],
     "matrices": [
         "alignment_over_epochs",
@@ -31,7 +30,6 @@ _HOMES = {
         "kernel_matrices",
         "kernel_panel",
         "kernel_pca_maps",
-        "regularisation_curve",
     ],
     "relations": [
         "class_samples",
@@ -40,7 +38,6 @@ _HOMES = {
     "scores": [
         "detectable_curve",
         "effect_sizes",
-        "equivalence_bars",
         "improvements",
         "paired_differences",
         "scores_by_arm",

@@ -12,7 +12,6 @@ from matplotlib.ticker import NullLocator
 from qrkd_lab.kernels.analysis import effective_rank, eigenvalues
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
-    INK,
     SPARE,
     Chart,
     marker,
@@ -32,7 +31,6 @@ __all__ = [
     "legend_below",
     "log_axis",
     "spectra",
-    "surrogate_curve",
 ]
 
 
@@ -135,38 +133,6 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
         f"Variance over pairs on a log scale against qubits, with exponential fits: "
         f"{'; '.join(said)}.",
     )
-
-
-def surrogate_curve(table: DataFrame, title: str | None = None) -> Chart:
-    """How many cosines replace the circuit? Gap on held-out pairs against number of features.
-
-    Args:
-        table: of :func:`~qrkd_lab.kernels.diagnosis.surrogate_gaps`.
-        title: the message; without it, what the largest surrogate explains.
-
-    Raises:
-        ValueError: an empty table, or one without the columns.
-    """
-    _columns(table, ("features", "gap", "spread"))
-    chart = Chart(7.2, 4.2)
-    axes = quiet(chart.subplots(), "Random frequencies D", "Gap on held-out pairs", grid="both")
-    log_axis(axes, "x")
-    mean = table.groupby("features")["gap"].mean()
-    style = {"color": COLOURS[0], "marker": "o"}
-    axes.scatter(table["features"], table["gap"], s=24, alpha=0.5, lw=0, **style, label="a draw")
-    axes.plot(mean.index, mean, lw=1.8, color=style["color"], label="mean")
-    axes.set_xticks(mean.index, [f"{count}" for count in mean.index])
-    spread = float(table["spread"].iloc[0])
-    axes.set_ylim(0, 1.1 * max(spread, table["gap"].max()))
-    axes.axhline(spread, color=INK, lw=1, ls="--", label=f"only the mean known: {spread:.2g}")
-    legend_below(chart, axes)
-    explained = 1 - (mean.iloc[-1] / spread) ** 2 if spread > 0 else math.nan
-    message = (
-        f"{mean.index[-1]} random frequencies explain {100 * max(explained, 0):.1f} % of the "
-        "kernel's variance on new pairs"
-    )
-    said = "; ".join(f"{count} frequencies {gap:.2g}" for count, gap in mean.items())
-    return chart.finish(title or message, f"Root-mean-square gap on held-out pairs: {said}.")
 
 
 def _columns(table: DataFrame, wanted: Iterable[str]) -> None:

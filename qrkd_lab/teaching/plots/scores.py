@@ -11,12 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullLocator
 
-from qrkd_lab.studies.statistics import (
-    detectable_difference,
-    p_in_words,
-    seeds_needed,
-    together,
-)
+from qrkd_lab.studies.statistics import detectable_difference, p_in_words, seeds_needed
 from qrkd_lab.studies.summary import (
     Summary,
     counted,
@@ -46,12 +41,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from qrkd_lab.studies.compare import Study
-    from qrkd_lab.studies.statistics import Equivalence
 
 __all__ = [
     "detectable_curve",
     "effect_sizes",
-    "equivalence_bars",
     "improvements",
     "paired_differences",
     "scores_by_arm",
@@ -335,78 +328,6 @@ def effect_sizes(study: Study, steps: Sequence[tuple[str, str]]) -> Chart:
         f"{lines[0]} is {means[0]:+.1f} %, {lines[-1]} is {means[-1]:+.2f} % (better is positive)",
         f"Sizes of steps between arms, per cent of the reference, positive is better: {said}.",
     )
-
-
-def equivalence_bars(
-    found: Mapping[str, Equivalence],
-    arm: str = "qrkd",
-    what: str = "Better than the reference by",
-    title: str | None = None,
-) -> Chart:
-    """Is a difference that matters excluded? Intervals against the band of the margin.
-
-    The thick bar is the interval of the equivalence test (90 % for a test at 5 %), the thin line
-    that of the ordinary test (95 %), each for its line alone. Asked alone, a line is equivalent if
-    its thick bar lies within the band, and different if its thin line does not touch 0. The
-    verdicts of several lines are corrected for their number, the bars are not; the axis says so.
-
-    Args:
-        found: a line's name to what ``equivalence`` found; one margin.
-            Several are corrected together, unless they are already
-            (:func:`~qrkd_lab.studies.statistics.together`).
-        arm: whose colour to take.
-        what: the axis' label, with the unit.
-        title: the message; without it, how many lines are equivalent, different, undecided.
-
-    Raises:
-        ValueError: nothing to draw, or several margins.
-    """
-    need(len(found), "a mapping from names to what equivalence() found")
-    margins = {one.margin for one in found.values()}
-    if len(margins) > 1:
-        raise ValueError(f"expected one margin for all lines, got {sorted(margins)}")
-    (margin,) = margins
-    if all(one.family == 1 for one in found.values()):
-        found = together(found)
-    chart, style = Chart(8.4, 1.9 + 0.55 * len(found)), arm_style(arm)
-    key = "\n(bars: 90 % and 95 % intervals, each alone"
-    key += f"; verdicts corrected for {len(found)} lines, Holm)" if len(found) > 1 else ")"
-    axes = quiet(chart.subplots(), what + key, "", grid="x")
-    axes.axvspan(-margin, margin, color="#009E73", alpha=0.12, lw=0, zorder=0)
-    axes.axvline(0, color=INK, lw=1.2, zorder=1)
-    for y, one in enumerate(found.values()):
-        axes.plot([one.low, one.high], [y, y], color=style["color"], lw=1.5, zorder=2)
-        axes.plot([one.inner_low, one.inner_high], [y, y], color=style["color"], lw=5, alpha=0.6,
-                  zorder=2, solid_capstyle="butt")  # fmt: skip
-        axes.plot(one.mean, y, ls="", zorder=3, **marker(style, 9))
-    _name_lines(axes, found)
-    counts = {word: [n for n, one in found.items() if one.verdict == word] for word in _WORDS}
-    message = "; ".join(f"{word} on {len(n)}" for word, n in counts.items() if n)
-    said = "; ".join(
-        f"{name} {one.mean:+.2f} (90 % {one.inner_low:+.2f} to {one.inner_high:+.2f}): "
-        f"{one.verdict}"
-        for name, one in found.items()
-    )
-    many = f"of {len(found)} line{'s' if len(found) > 1 else ''}"
-    return chart.finish(
-        title or f"{message[:1].upper()}{message[1:]} {many}, at a margin of {margin:g}",
-        f"Intervals of mean differences, each for its line alone, and a band from {-margin:g} to "
-        f"{margin:g}; verdicts corrected for the number of lines (Holm): {said}.",
-    )
-
-
-_WORDS = ("equivalent", "different, by less than the margin", "different", "undecided")
-
-
-def _name_lines(axes: Axes, found: Mapping[str, Equivalence]) -> None:
-    """The lines' names at the left, their verdicts at the right."""
-    axes.set_yticks(range(len(found)), [f"{n} ({one.seeds} seeds)" for n, one in found.items()])
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    where = axes.get_yaxis_transform()
-    short = {"different, by less than the margin": "different, but small"}
-    for y, one in enumerate(found.values()):
-        word = short.get(one.verdict, one.verdict)
-        axes.text(1.02, y, word, transform=where, va="center", fontsize=10, color=INK)
 
 
 def detectable_curve(

@@ -1,14 +1,13 @@
-"""Figures of kernels: spectra, fitted bases, and what a surrogate explains."""
+"""Figures of kernels: spectra and fitted bases."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from qrkd_lab.kernels import FidelityKernel, RBFKernel, effective_rank, surrogate_gaps
-from qrkd_lab.teaching.plots.kernels import concentration, spectra, surrogate_curve
+from qrkd_lab.kernels import FidelityKernel, RBFKernel, effective_rank
+from qrkd_lab.teaching.plots.kernels import concentration, spectra
 
 pytestmark = pytest.mark.filterwarnings("error")
 X = torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -56,24 +55,11 @@ def test_a_colour_is_a_map_and_a_marker_a_kernel():
     assert colours[0] == colours[1] != colours[2] and marks[0] == marks[2] != marks[1]
 
 
-def test_the_surrogate_curve_says_what_is_explained():
-    gaps = surrogate_gaps(FidelityKernel("angle", 3), X, (2, 32), (0, 1))
-    figure = surrogate_curve(gaps)
-    mean = gaps.groupby("features")["gap"].mean()
-    assert figure.axes[0].lines[0].get_ydata() == pytest.approx(mean.to_numpy())
-    share = 100 * (1 - (mean[32] / gaps["spread"][0]) ** 2)
-    assert f"32 random frequencies explain {share:.1f} %" in title(figure)
-    assert np.asarray(figure.axes[0].collections[0].get_offsets())[:, 1] == pytest.approx(
-        gaps["gap"].to_numpy()
-    )
-
-
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
         (lambda: concentration(TABLE[:0]), "table with rows"),
         (lambda: spectra({}), "names to matrices"),
-        (lambda: surrogate_curve(TABLE), "missing: features, gap, spread"),
     ],
 )
 def test_wrong_input_is_told(draw, says):
