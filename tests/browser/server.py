@@ -53,6 +53,7 @@ class Server:
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "IPYTHONDIR": str(folder / "ipython"),
             "OMP_NUM_THREADS": "1",
+            "QRKD_RUNS_DIR": str(folder / "runs"),  # not the project's own records
         }
 
     def __enter__(self) -> Server:
