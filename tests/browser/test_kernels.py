@@ -23,7 +23,7 @@ def redrawn(box, act):
 def turn_every_kind_of_knob(page, box):
     handle(box, "Bandwidth").focus()
     redrawn(box, lambda: page.keyboard.press("ArrowRight"))
-    expect(box).to_contain_text("bandwidth=0.03408")
+    expect(box).to_contain_text("bandwidth=0.034078")
     redrawn(box, lambda: box.get_by_role("button", name="Bandwidth by the rule").click())
     expect(box).to_contain_text("bandwidth=0.03125")
     maps = menu(box, "Feature map")
