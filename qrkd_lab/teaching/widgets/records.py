@@ -193,7 +193,11 @@ class StudyBrowser(Explorer):
         try:
             with self.lock:
                 self._fit()
-        except (OSError, RuntimeError) as error:  # ~nobody, a folder that may not be entered
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # ~nobody, a closed folder
             self.complain(error)
             return
         super().refresh()
