@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,10 +133,3 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
         f"Variance over pairs on a log scale against qubits, with exponential fits: "
         f"{'; '.join(said)}.",
     )
-
-
-def _columns(table: DataFrame, wanted: Iterable[str]) -> None:
-    need(len(table), "a table with rows")
-    missing = [name for name in wanted if name not in table]
-    if missing:
-        raise ValueError(f"expected columns {', '.join(wanted)}; missing: {', '.join(missing)}")
