@@ -24,6 +24,7 @@ from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
 from qrkd_lab.studies.settings import ARMS, TEACHER
+from qrkd_lab.studies.summary import Scores
 
 CPU = torch.device("cpu")
 WORDS = "the cat sat on a mat and saw two small green birds near that old house by day".split()
@@ -578,6 +579,6 @@ def test_cross_entropy_of_scores_is_torchs(text, teacher):
     inputs, targets = next(text.passes(text.validation))
     with torch.no_grad():
         logits = text.outputs(teacher, inputs).logits
-    tally = ql.scores.Scores()
+    tally = Scores()
     tally.add(logits, targets)
     assert tally.nll == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-6)

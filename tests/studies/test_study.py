@@ -8,7 +8,7 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.teaching import plots
+from qrkd_lab.teaching.plots import scores
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def test_save_compares_with_the_reference(
     used: str,
 ) -> None:
     seen = []
-    draw = plots.paired_differences
+    draw = scores.paired_differences
     monkeypatch.setattr(
-        plots, "paired_differences", lambda found: seen.append(found.reference) or draw(found)
+        scores, "paired_differences", lambda found: seen.append(found.reference) or draw(found)
     )
     study.save(tmp_path / "out", reference)
     assert seen == [used]

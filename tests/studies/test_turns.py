@@ -28,6 +28,12 @@ def test_another_process_has_it_and_others_are_free(tmp_path):
     assert first(tmp_path, "a")
 
 
+def test_its_file_goes_with_the_outermost_block(tmp_path):
+    with turn(tmp_path, "a"):
+        assert first(tmp_path, "a") and list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_process_that_is_killed_lets_go_of_it(tmp_path):
     with elsewhere(turn, tmp_path, "a") as process:
         process.kill()

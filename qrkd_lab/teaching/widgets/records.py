@@ -257,22 +257,24 @@ class StudyBrowser(Explorer):
         self._held += 1
         try:
             asked = (self.controls["runs_dir"].value, self.controls["published"].value)
-            if asked != self._looked:
-                self._read(*asked)
-                self._looked = asked
+            read = asked != self._looked
+            words = self._read(*asked) if read else ""
+            self._looked = asked
             self._menus.fit(self._catalogue, self._contents.runs)
+            if read:  # last: who reads it may use the menus at once
+                self._tell(source=words)
         finally:
             self._held -= 1
 
-    def _read(self, runs_dir: str, published: bool) -> None:
-        """Look at the shelf, and say what is there."""
+    def _read(self, runs_dir: str, published: bool) -> str:
+        """Look at the shelf; what is there, in words."""
         own = runs_folder(runs_dir)
         kit = [PUBLISHED] if published and own.resolve() != PUBLISHED.resolve() else []
         again = self._looked is None and bool(self._contents.runs)
         self._contents = found = self._shelf.look([own, *(k for k in kit if k.exists())])
         self._catalogue = Catalogue(found.runs)
         self._drawn.clear()
-        self._tell(source=source_words(found, runs_dir, again))
+        return source_words(found, runs_dir, again)
 
     def _tell(self, **parts: str) -> None:
         for name, text in parts.items():
