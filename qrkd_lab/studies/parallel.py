@@ -230,8 +230,9 @@ def turn(folder: Path, name: str) -> Iterator[bool]:
     """Whether no other process holds the lock of this name; then this one does, through the block.
 
     The system frees the lock when its process ends, however it does. Its empty file is removed at
-    the end of the block; that of a killed process stays and does no harm. Nobody waits. Where there are no locks (a file system without them, a folder that cannot be written)
-    everybody is the first, and so are all who ask in one process.
+    the end of the block; that of a killed process stays and does no harm. Nobody waits. Where there
+    are no locks (a file system without them, a folder that cannot be written) everybody is the
+    first, and so are all who ask in one process.
 
     Args:
         folder: made if missing.
