@@ -34,7 +34,7 @@ from qrkd_lab.losses import (
 from qrkd_lab.relations import NotFinite
 from qrkd_lab.seeds import seeded
 
-__all__ = ["Callback", "Diverged", "Learner", "Stopped", "odd_tensors", "train"]
+__all__ = ["Callback", "Diverged", "Learner", "Stopped", "Training", "odd_tensors", "train"]
 
 FEW_CLASSES = 1000  # up to here the largest logit costs next to nothing, and accuracy says much
 MANY = 2**24  # steps: beyond, the optimiser's own count of them does not change any more
@@ -77,19 +77,20 @@ def train(
         >>> list(train([learner], lambda epoch: [batch], steps=1, epochs=2))
         [1, 2]
     """
-    resumed = (callback.resume(learners, epochs, steps) for callback in callbacks)
-    begun, done = next((place for place in resumed if place is not None), (1, 0))
+    training = Training(learners, epochs, steps, teacher)
+    any(callback.resume(training) for callback in callbacks)
     for callback in callbacks:
-        callback.begin(learners, teacher, epochs, steps, (begun - 1) * steps + done)
+        callback.begin(training)
     try:
-        for epoch in range(begun, epochs + 1):
-            _epoch(learners, islice(batches(epoch), done, None), epoch, done, teacher, callbacks)
-            done = 0
-            for learner in _active(learners):
+        while training.done < epochs:
+            epoch = training.done + 1
+            _epoch(training, islice(batches(epoch), training.step, None), callbacks)
+            for learner in training.active:
                 learner.try_to(learner.end_epoch, epoch)
+            training.done, training.step = epoch, 0
             for callback in callbacks:
-                callback.epoch(learners, epoch)
-            if not _active(learners):
+                callback.epoch(training)
+            if not training.active:
                 return
             yield epoch
     finally:
@@ -98,34 +99,58 @@ def train(
 
 
 def _epoch(
-    learners: Sequence[Learner],
+    training: Training,
     batches: Iterable[tuple[Any, Tensor]],
-    epoch: int,
-    done: int,
-    teacher: Teacher | None,
     callbacks: Sequence[Callback],
 ) -> None:
-    """One epoch from batch ``done`` on."""
-    for learner in _active(learners):
+    """The batches of one epoch that are left."""
+    for learner in training.active:
         learner.model.train()
-    for step, (inputs, targets) in enumerate(batches, done + 1):
-        asked = teacher is not None and any(learner.distils for learner in _active(learners))
-        taught = teacher(inputs) if asked else None
-        for learner in _active(learners):
+    for inputs, targets in batches:
+        taught = None
+        if training.teacher is not None and any(one.distils for one in training.active):
+            taught = training.teacher(inputs)
+        for learner in training.active:
             learner.try_to(learner.step, inputs, targets, taught)
-        if any(learner.pending for learner in _active(learners)):
+        training.step += 1
+        if any(learner.pending for learner in training.active):
             continue
         try:
             for callback in callbacks:
-                callback.step(learners, epoch, step)
+                callback.step(training)
         except Stopped:
             for callback in callbacks:
-                callback.stop(learners, epoch, step)
+                callback.stop(training)
             raise
 
 
-def _active(learners: Sequence[Learner]) -> list[Learner]:
-    return [learner for learner in learners if learner.failure is None]
+@dataclass
+class Training:
+    """What is trained, and how far it is.
+
+    Attributes:
+        learners: of one seed.
+        epochs, steps: how many epochs, and batches in each.
+        teacher: see :func:`train`.
+        done, step: whole epochs that are done, and batches of the next one.
+    """
+
+    learners: Sequence[Learner]
+    epochs: int
+    steps: int
+    teacher: Teacher | None = None
+    done: int = 0
+    step: int = 0
+
+    @property
+    def active(self) -> list[Learner]:
+        """The learners that have not diverged."""
+        return [learner for learner in self.learners if learner.failure is None]
+
+    @property
+    def batches(self) -> int:
+        """Batches done, of all ``epochs * steps``."""
+        return self.done * self.steps + self.step
 
 
 class Diverged(ArithmeticError):
@@ -148,31 +173,20 @@ class Callback:
 
     stops = False
 
-    def resume(
-        self, learners: Sequence[Learner], epochs: int, steps: int
-    ) -> tuple[int, int] | None:
-        """Put the learners where they were; the epoch and the batches done in it. None: no word."""
+    def resume(self, training: Training) -> bool:
+        """Put the learners, ``done`` and ``step`` where they were; whether that was possible."""
+        return False
 
-    def begin(
-        self,
-        learners: Sequence[Learner],
-        teacher: Teacher | None,
-        epochs: int,
-        steps: int,
-        done: int,
-    ) -> None:
-        """A training begins, or goes on after ``done`` batches of all its ``epochs * steps``."""
+    def begin(self, training: Training) -> None:
+        """A training begins, or goes on."""
 
-    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        """``step`` batches of this epoch are done, and no gradient waits for another batch.
+    def step(self, training: Training) -> None:
+        """A batch is done, and no gradient waits for another; may wait, or raise ``Stopped``."""
 
-        May wait; may raise :class:`Stopped`.
-        """
-
-    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
+    def epoch(self, training: Training) -> None:
         """An epoch is done, and in each learner's ``history``."""
 
-    def stop(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+    def stop(self, training: Training) -> None:
         """A callback has stopped the training here."""
 
     def end(self) -> None:

@@ -17,6 +17,7 @@ from qrkd_lab.cli import main
 from qrkd_lab.devices import pick_device
 from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import PUBLISHED
+from qrkd_lab.train import Training
 
 
 def test_every_public_name_can_be_had():
@@ -262,12 +263,14 @@ class Arm:
 def shown(stream, done=0, epochs=(1, 2), steps=3):
     """What two epochs of two arms print."""
     progress = Progress("digits", lambda epoch: f"{100 * epoch['accuracy']:.1f}%", stream)
-    arms = [Arm("kd"), Arm("qrkd")]
-    progress.begin(arms, None, 2, steps, done)
+    training = Training([Arm("kd"), Arm("qrkd")], 2, steps, None, done // steps)
+    progress.begin(training)
     for epoch in epochs:
         for step in range(1, steps + 1):
-            progress.step(arms, epoch, step)
-        progress.epoch(arms, epoch)
+            training.done, training.step = epoch - 1, step
+            progress.step(training)
+        training.done, training.step = epoch, 0
+        progress.epoch(training)
     progress.end()
     return stream.getvalue()
 

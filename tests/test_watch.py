@@ -21,12 +21,12 @@ class StopAt(Callback):
     def __init__(self, epoch, step, arms=True):
         self.at, self.arms, self.seen = (epoch, step), arms, []
 
-    def begin(self, learners, teacher, epochs, steps, done):
-        self.active = (teacher is not None) == self.arms
-        self.seen.append((learners[0].settings.arm, epochs, steps, done))
+    def begin(self, training):
+        self.active = (training.teacher is not None) == self.arms
+        self.seen.append((training.learners[0].settings.arm, training.batches))
 
-    def step(self, learners, epoch, step):
-        if self.active and (epoch, step) == self.at:
+    def step(self, training):
+        if self.active and (training.done + 1, training.step) == self.at:
             raise Stopped
 
 
@@ -66,7 +66,7 @@ def test_what_was_stopped_goes_on_from_its_very_step(tmp_path):
     train(benchmark_of(4), tmp_path / "stopped", StopAt(3, 2))
     watch = Callback()
     seen = []
-    watch.begin = lambda learners, teacher, epochs, steps, done: seen.append(done)
+    watch.begin = lambda training: seen.append(training.batches)
     going_on, _ = train(benchmark_of(4), tmp_path / "stopped", watch)
     expected, _ = train(benchmark_of(4), tmp_path / "whole")
     assert seen == [2 * 4 + 2]
@@ -92,7 +92,7 @@ def test_stopped_before_a_whole_epoch_nothing_is_recorded_and_nothing_lost(tmp_p
     assert was and not found and not read_runs(tmp_path, "digits", "smoke")
     found, was = train(benchmark_of(2), tmp_path, first := StopAt(1, 3))
     assert was and not found and len(read_runs(tmp_path, "digits", "smoke")) == 1
-    assert [(arm, done) for arm, *_, done in first.seen] == [("teacher", 3), ("kd", 0)]
+    assert first.seen == [("teacher", 3), ("kd", 0)]
     found, was = train(benchmark_of(2), tmp_path)
     assert not was and len(found) == 2
 

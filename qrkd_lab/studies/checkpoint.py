@@ -26,7 +26,7 @@ import torch
 
 from qrkd_lab.files import canonical_sha256, reading, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
-from qrkd_lab.train import Callback, Learner, Teacher
+from qrkd_lab.train import Callback, Learner, Training
 
 __all__ = [
     "Checkpoint",
@@ -36,7 +36,6 @@ __all__ = [
 SECONDS = 60.0
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
 MISSING = "is missing"  # what reading says of it
-MANY = 2**53  # epochs or batches, where nobody says how many there are
 
 
 def to_stderr(text: str) -> None:
@@ -62,7 +61,6 @@ class Checkpoint(Callback):
     tell: Callable[[str], None] = to_stderr
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
-    _steps: int = 0  # of an epoch
 
     @classmethod
     def of(
@@ -84,44 +82,28 @@ class Checkpoint(Callback):
         place = runs_dir / settings.benchmark / settings.scale / name
         return cls(place, settings.checkpoint_steps, records, key, tell)
 
-    def begin(
-        self,
-        learners: Sequence[Learner],
-        teacher: Teacher | None,
-        epochs: int,
-        steps: int,
-        done: int,
-    ) -> None:
-        self._steps = steps
-
-    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        if self.due((epoch - 1) * self._steps + step):
-            self.save(learners, epoch, step)
-
-    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
-        if self.due(epoch * self._steps):
-            self.save(learners, epoch + 1, 0)
-
-    def stop(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        self.save(learners, epoch, step)
-
-    def due(self, total: int) -> bool:
-        """Whether it is time to save, ``total`` batches after the beginning of the training."""
+    def step(self, training: Training) -> None:
         if self.steps is None:
             due = time.monotonic() - self._saved > SECONDS
         else:
-            due = total - self._step >= self.steps
+            due = training.batches - self._step >= self.steps
         if due:
-            self._saved, self._step = time.monotonic(), total
-        return due
+            self._saved, self._step = time.monotonic(), training.batches
+            self.save(training)
 
-    def save(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        """Write down that ``step`` batches of ``epoch`` are done.
+    epoch = step
+
+    def stop(self, training: Training) -> None:
+        self.save(training)
+
+    def save(self, training: Training) -> None:
+        """Write down how far the training is.
 
         Raises:
             RecordError: the disk is full or read-only.
         """
-        state = {"epoch": epoch, "step": step, "learners": [one.state() for one in learners]}
+        states = [learner.state() for learner in training.learners]
+        state = {"epoch": training.done + 1, "step": training.step, "learners": states}
         about = {"key": self.key, "records": list(self.records)}
         with writing(f"the state of the training in {self.path.parent}"):
             try:
@@ -137,32 +119,27 @@ class Checkpoint(Callback):
                     raise error.__context__ from error
                 raise
 
-    def resume(
-        self, learners: Sequence[Learner], epochs: int = MANY, steps: int = MANY
-    ) -> tuple[int, int] | None:
-        """Put the learners where they were; the epoch and the batches done in it, or None.
+    def resume(self, training: Training) -> bool:
+        """Put a training where it was; whether there was a file to use.
 
         A file that was damaged, or holds something else, is told to be so, the learners stay as
         they are, and training begins anew.
-
-        Args:
-            learners: as they are before the first step.
-            epochs, steps: how many epochs there are, and batches in each.
 
         Raises:
             RecordError: the file is there and may be whole, but cannot be read.
         """
         try:
             state = self._read()
-            if wrong := _wrong(state, learners, epochs, steps):
+            if wrong := _wrong(state, training):
                 raise ValueError(f"is no state of this training: {wrong}")
         except ValueError as error:
             if str(error) != MISSING:
                 self.tell(f"{self.path} cannot be read (it {error}): training begins anew")
-            return None
-        for learner, one in zip(learners, state["learners"], strict=True):
+            return False
+        for learner, one in zip(training.learners, state["learners"], strict=True):
             learner.restore(one)
-        return state["epoch"], state["step"]
+        training.done, training.step = state["epoch"] - 1, state["step"]
+        return True
 
     def _read(self) -> Any:  # noqa: ANN401
         """What was saved, if it is what was saved, and of this training."""
@@ -217,14 +194,15 @@ def _first_line(digest: str) -> bytes:
     return digest.rjust(64).encode() + b"\n"
 
 
-def _wrong(state: Any, learners: Sequence[Learner], epochs: int, steps: int) -> str:  # noqa: ANN401
-    """What in a checkpoint's content is no state of these learners, in words; empty if it fits."""
+def _wrong(state: Any, training: Training) -> str:  # noqa: ANN401
+    """What in a checkpoint's content is no state of this training, in words; empty if it fits."""
     if not isinstance(state, dict) or state.keys() != {"epoch", "step", "learners"}:
         return "expected epoch, step and learners"
     epoch, step, held = state["epoch"], state["step"], state["learners"]
-    if type(epoch) is not int or not 1 <= epoch <= epochs + 1:
+    learners = training.learners
+    if type(epoch) is not int or not 1 <= epoch <= training.epochs + 1:
         return f"epoch is {epoch!r:.60}"
-    if type(step) is not int or not 0 <= step <= steps:
+    if type(step) is not int or not 0 <= step <= training.steps:
         return f"step is {step!r:.60}"
     if not isinstance(held, list) or len(held) != len(learners):
         return f"expected the states of {len(learners)} learners"

@@ -32,7 +32,7 @@ from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.parallel import turn
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
 from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel, get_arm
-from qrkd_lab.train import Callback, Diverged, Learner, Stopped, train
+from qrkd_lab.train import Callback, Diverged, Learner, Stopped, Training, train
 
 __all__ = [
     "CALIBRATE",
@@ -187,8 +187,8 @@ class _Validation(Callback):
     def __init__(self, benchmark: Benchmark, teacher: nn.Module | None) -> None:
         self.benchmark, self.teacher = benchmark, teacher
 
-    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
-        active = [learner for learner in learners if learner.failure is None]
+    def epoch(self, training: Training) -> None:
+        active = training.active
         models = [learner.model for learner in active]
         found = self.benchmark.score(models, self.benchmark.validation, self.teacher)
         for learner, numbers in zip(active, found, strict=True):

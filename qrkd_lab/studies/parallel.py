@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,7 +23,7 @@ import joblib
 from filelock import FileLock, Timeout
 
 from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Callback, Learner
+from qrkd_lab.train import Callback, Training
 
 __all__ = [
     "CalledOff",
@@ -370,7 +370,7 @@ class CalledOff(Callback):
         self._worker = get_worker()
         self._key, self._looked = self._worker.get_current_task(), time.monotonic()
 
-    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+    def step(self, training: Training) -> None:
         if time.monotonic() - self._looked < LOOK_AT_WORKER:
             return
         self._looked = time.monotonic()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from tqdm import tqdm
 
-from qrkd_lab.train import Callback, Learner, Teacher
+from qrkd_lab.train import Callback, Training
 
 __all__ = ["Progress", "duration"]
 
@@ -38,22 +38,15 @@ class Progress(Callback):
         self.stream = stream or sys.stderr
         self.bar: tqdm | None = None
 
-    def begin(
-        self,
-        learners: Sequence[Learner],
-        teacher: Teacher | None,
-        epochs: int,
-        steps: int,
-        done: int,
-    ) -> None:
-        name = "" if len(learners) > 1 else f" {learners[0].name}"
-        self.label = f"{self.what}{name} seed {learners[0].seed}"
-        self.epochs, self.steps, self.before, self.shown = epochs, steps, done, 0
+    def begin(self, training: Training) -> None:
+        first, *others = training.learners
+        self.label = f"{self.what}{'' if others else f' {first.name}'} seed {first.seed}"
+        self.before, self.shown = training.batches, 0
         self.started = self.drawn = self.printed = time.monotonic()
         if self.stream.isatty():
             self.bar = tqdm(
-                total=epochs * steps,
-                initial=done,
+                total=training.epochs * training.steps,
+                initial=training.batches,
                 desc=self.label,
                 position=self.position,
                 leave=False,
@@ -61,31 +54,28 @@ class Progress(Callback):
                 bar_format="{desc} {percentage:3.0f}%|{bar:12}| {remaining} left{postfix}",
             )
 
-    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
+    def step(self, training: Training) -> None:
         if self.bar is None:
             return
-        self.bar.update((epoch - 1) * self.steps + step - self.bar.n)
+        self.bar.update(training.batches - self.bar.n)
         if time.monotonic() - self.drawn > BAR_SECONDS:  # collecting the terms costs something
-            active = [learner for learner in learners if learner.failure is None]
-            if active:
+            if active := training.active:
                 learner = active[self.shown % len(active)]  # one arm after the other
                 said = " ".join(f"{name} {value:.3g}" for name, value in learner.means().items())
-                text = f"epoch {epoch}/{self.epochs}, {learner.name}: {said}"
+                text = f"epoch {training.done + 1}/{training.epochs}, {learner.name}: {said}"
                 self.bar.set_postfix_str(text, refresh=True)
             self.shown, self.drawn = self.shown + 1, time.monotonic()
 
-    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
-        now, last = time.monotonic(), epoch == self.epochs
-        if self.bar is not None or (now - self.printed < LINE_SECONDS and not last):
+    def epoch(self, training: Training) -> None:
+        now, left = time.monotonic(), training.epochs - training.done
+        if self.bar is not None or (now - self.printed < LINE_SECONDS and left):
             return
-        self.printed, spent, total = now, now - self.started, self.epochs * self.steps
-        made = max(epoch * self.steps - self.before, 1)  # resumed after an epoch's last: none
-        left = duration(spent / made * (total - epoch * self.steps))
-        said = ", ".join(
-            f"{one.name} {self.words(one.history[-1])}" for one in learners if one.failure is None
-        )
-        when = f"took {duration(spent)}" if last else f"{left} left"
-        line = f"{self.label}: epoch {epoch}/{self.epochs}, {said}, {when}"
+        self.printed, spent = now, now - self.started
+        made = max(training.batches - self.before, 1)  # resumed after an epoch's last: none
+        seconds = spent / made * left * training.steps
+        said = ", ".join(f"{one.name} {self.words(one.history[-1])}" for one in training.active)
+        when = f"{duration(seconds)} left" if left else f"took {duration(spent)}"
+        line = f"{self.label}: epoch {training.done}/{training.epochs}, {said}, {when}"
         print(line, file=self.stream, flush=True)
 
     def end(self) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -29,7 +29,7 @@ from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER
-from qrkd_lab.train import Callback, Learner, Stopped, Teacher
+from qrkd_lab.train import Callback, Stopped, Training
 
 __all__ = [
     "LiveRun",
@@ -359,46 +359,36 @@ class PipeWatch(Callback):
 
     def __init__(self, pipe: Connection, benchmark: Benchmark) -> None:
         self.pipe, self.benchmark = pipe, benchmark
-        self.teacher: Teacher | None = None
         self.batch: tuple[Any, Tensor] | None = None
-        self._epochs = self._steps = 1
         self._said = self._looked = 0.0
 
-    def begin(
-        self,
-        learners: Sequence[Learner],
-        teacher: Teacher | None,
-        epochs: int,
-        steps: int,
-        done: int,
-    ) -> None:
-        settings = learners[0].settings
-        self.teacher, self._epochs, self._steps = teacher, epochs, steps
+    def begin(self, training: Training) -> None:
+        settings = training.learners[0].settings
         self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
-        arms = [learner.settings.arm for learner in learners]
-        histories = {learner.settings.arm: list(learner.history) for learner in learners}
-        _tell(self.pipe, "begin", arms, epochs, steps, done, histories)
-        self._look(learners, done / steps)
+        histories = {le.settings.arm: list(le.history) for le in training.learners}
+        plan = (training.epochs, training.steps, training.batches)
+        _tell(self.pipe, "begin", list(histories), *plan, histories)
+        self._look(training)
 
-    def step(self, learners: Sequence[Learner], epoch: int, step: int) -> None:
-        now, at = time.monotonic(), epoch - 1 + step / self._steps
+    def step(self, training: Training) -> None:
+        now = time.monotonic()
         if now - self._said >= PULSE:
             self._said = now
-            terms = {le.settings.arm: le.means() for le in learners if le.failure is None}
-            _tell(self.pipe, "pulse", at, terms)
+            terms = {le.settings.arm: le.means() for le in training.active}
+            _tell(self.pipe, "pulse", training.batches / training.steps, terms)
         if now - self._looked >= LOOK:
-            self._look(learners, at)
+            self._look(training)
         try:
             self._obey()
         except Stopped:
-            self._look(learners, at)  # as it is left
+            self._look(training)  # as it is left
             raise
 
-    def epoch(self, learners: Sequence[Learner], epoch: int) -> None:
-        histories = {le.settings.arm: le.history[-1] for le in learners if le.failure is None}
-        _tell(self.pipe, "epoch", epoch, histories)
-        if time.monotonic() - self._looked >= LOOK or epoch == self._epochs:
-            self._look(learners, epoch)
+    def epoch(self, training: Training) -> None:
+        histories = {le.settings.arm: le.history[-1] for le in training.active}
+        _tell(self.pipe, "epoch", training.done, histories)
+        if time.monotonic() - self._looked >= LOOK or training.done == training.epochs:
+            self._look(training)
 
     def note(self, text: str) -> bool:
         _tell(self.pipe, "note", text)
@@ -419,21 +409,21 @@ class PipeWatch(Callback):
             raise Stopped from None  # nobody is there any more
 
     @torch.no_grad()
-    def _look(self, learners: Sequence[Learner], at: float) -> None:
+    def _look(self, training: Training) -> None:
         """Send the kernel matrices of the first batch, as the teacher and each arm see it."""
         self._looked = time.monotonic()
-        seen = [le for le in learners if le.loss.relation is not None and le.failure is None]
-        if self.teacher is None or not seen:
+        seen = [learner for learner in training.active if learner.loss.relation is not None]
+        if training.teacher is None or not seen:
             return
         inputs, targets = self.batch
         matrices = {}
-        taught = self.teacher(inputs).outputs.features
+        taught = training.teacher(inputs).outputs.features
         for learner in seen:
-            relation, training = learner.loss.relation, learner.model.training
+            relation, mode = learner.loss.relation, learner.model.training
             learner.model.eval()
             features = self.benchmark.outputs(learner.model, inputs).features
-            learner.model.train(training)
+            learner.model.train(mode)
             pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
             matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
         labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
-        _tell(self.pipe, "matrices", at, matrices, labels)
+        _tell(self.pipe, "matrices", training.batches / training.steps, matrices, labels)

@@ -19,7 +19,7 @@ from qrkd_lab.files import RecordError
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Diverged
+from qrkd_lab.train import Diverged, Training
 from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
 
 CPU = torch.device("cpu")
@@ -52,6 +52,11 @@ def run(benchmark, teacher, some, checkpoint=None):
     return [(one.history, one.model.state_dict()) for one in some]
 
 
+def at(some, epoch=1, step=0, steps=6):
+    """A training of two epochs after so many batches of an epoch."""
+    return Training(some, 2, steps, None, epoch - 1, step)
+
+
 def same(found, expected):
     for (history, weights), (history_too, weights_too) in zip(found, expected, strict=True):
         assert history == history_too
@@ -70,9 +75,9 @@ def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
     checkpoint = Checkpoint(tmp_path / "state.pt", steps=2)
     save, saved = Checkpoint.save, []
 
-    def until(self, some, epoch, step):
-        save(self, some, epoch, step)
-        saved.append((epoch, step))
+    def until(self, training):
+        save(self, training)
+        saved.append(training)
         if len(saved) == die_at:
             raise Killed
 
@@ -88,7 +93,7 @@ def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
 
 def test_it_is_not_saved_between_the_batches_of_one_step(benchmark, teacher, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(Checkpoint, "save", lambda self, some, epoch, step: seen.append(step))
+    monkeypatch.setattr(Checkpoint, "save", lambda self, training: seen.append(training.step))
     some = learners(benchmark, teacher, ("kd",), accumulation=4)
     run(benchmark, teacher, some, Checkpoint(tmp_path / "state.pt", steps=1))
     assert seen == [4, 0, 4, 0]  # six batches an epoch; the last two are a step of their own
@@ -98,7 +103,7 @@ def test_a_number_of_steps_that_does_not_divide_the_epoch_is_kept(benchmark, tea
     """Six batches an epoch: saved after 4, 8 and 12, though an epoch begins in between."""
     seen = []
     checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
-    checkpoint.save = lambda some, epoch, step: seen.append((epoch, step))
+    checkpoint.save = lambda training: seen.append((training.done + 1, training.step))
     run(benchmark, teacher, learners(benchmark, teacher, ("kd",)), checkpoint)
     assert seen == [(1, 4), (2, 2), (2, 6)]
 
@@ -118,18 +123,18 @@ def test_an_arm_that_diverged_stays_out(benchmark, teacher, tmp_path):
     some = learners(benchmark, teacher, ("scratch", "kd"))
     some[0].failure = Diverged("scratch seed 0 diverged")
     checkpoint = Checkpoint(tmp_path / "state.pt")
-    checkpoint.save(some, 2, 0)
+    checkpoint.save(at(some, 2))
     again = learners(benchmark, teacher, ("scratch", "kd"))
-    assert checkpoint.resume(again) == (2, 0)
+    assert checkpoint.resume(at(again))
     assert str(again[0].failure) == "scratch seed 0 diverged" and again[1].failure is None
 
 
 def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tmp_path, capsys):
     some = learners(benchmark, teacher, ("kd",))
     checkpoint = Checkpoint(tmp_path / "state.pt")
-    checkpoint.save(some, 1, 3)
+    checkpoint.save(at(some, 1, 3))
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
-    assert checkpoint.resume(learners(benchmark, teacher, ("kd",))) is None
+    assert not checkpoint.resume(at(learners(benchmark, teacher, ("kd",))))
     assert "state.pt cannot be read" in capsys.readouterr().err
 
 
@@ -138,7 +143,8 @@ def half(benchmark, teacher, tmp_path_factory):
     """A checkpoint in the midst of the second epoch, of two learners; one has a kernel."""
     checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8, key="this")
     run(benchmark, teacher, learners(benchmark, teacher, ("kd", "shuffled")), checkpoint)
-    assert checkpoint.resume(learners(benchmark, teacher, ("kd", "shuffled"))) == (2, 2)
+    found = at(learners(benchmark, teacher, ("kd", "shuffled")))
+    assert checkpoint.resume(found) and (found.done, found.step) == (1, 2)
     return checkpoint
 
 
@@ -152,7 +158,7 @@ def fresh(benchmark, teacher):
 def refused(checkpoint, fresh, capsys):
     """What is said of a checkpoint that is not taken up; the learners are as they were."""
     some, weights = fresh
-    assert checkpoint.resume(some, epochs=2, steps=6) is None
+    assert not checkpoint.resume(at(some))
     for one, held in zip(some, weights, strict=True):
         assert one.batches == 0 and not one.optimizer.state_dict()["state"]
         assert all(torch.equal(held[name], now) for name, now in one.model.state_dict().items())
@@ -265,7 +271,7 @@ def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp
     wide = put(*MOMENT, "exp_avg", value=lambda x: torch.zeros(1).expand(x.shape))
     forged = forge(half, wide, tmp_path / "state.pt")
     some = learners(benchmark, teacher, ("kd", "shuffled"))
-    assert forged.resume(some) == (2, 2)
+    assert forged.resume(at(some))
     for parameter, held in some[1].optimizer.state.items():
         assert held["exp_avg"].stride() == parameter.stride()
 
@@ -283,7 +289,7 @@ def test_a_file_that_would_run_code_is_not_loaded(half, fresh, tmp_path, capsys)
 @pytest.mark.parametrize("code", REFUSALS)
 def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
     with refusing(half.path.name, code), pytest.raises(RecordError) as caught:
-        half.resume(fresh[0])
+        half.resume(at(fresh[0]))
     said = str(caught.value)
     assert os.strerror(code) in said and "keep it" in said
     assert "damaged" not in said and "elete" not in said
@@ -295,7 +301,7 @@ def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind)
     checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
     NO_FILES[kind](checkpoint.path)
     with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
-        checkpoint.resume(fresh[0])
+        checkpoint.resume(at(fresh[0]))
     Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
     assert os.path.lexists(checkpoint.path)
 
@@ -304,24 +310,25 @@ def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
     (tmp_path / "file").write_text("in the way")
     checkpoint = Checkpoint(tmp_path / "file" / "state.pt")
     with pytest.raises(RecordError, match="cannot be written"):
-        checkpoint.save(learners(benchmark, teacher, ("kd",)), 1, 1)
+        checkpoint.save(at(learners(benchmark, teacher, ("kd",)), 1, 1))
 
 
 def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
     benchmark, teacher, tmp_path
 ):
-    some, old = learners(benchmark, teacher, ("kd",)), (1, 1)
+    some = learners(benchmark, teacher, ("kd",))
     checkpoint = Checkpoint(tmp_path / "state.pt")
-    checkpoint.save(some, *old)
+    checkpoint.save(at(some, 1, 1))
     for after in count():
         with disk_that_ends(after) as refused:
             try:
-                checkpoint.save(some, 2, after)
+                checkpoint.save(at(some, 2, after))
             except RecordError as error:
                 assert "cannot be written" in str(error)
         assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
-        found = checkpoint.resume(learners(benchmark, teacher, ("kd",)))
-        assert found == (old if refused else (2, after))
+        found = at(learners(benchmark, teacher, ("kd",)), steps=10**6)
+        assert checkpoint.resume(found)
+        assert (found.done, found.step) == ((0, 1) if refused else (1, after))
         if not refused:
             break
     assert after > 5, "too few calls failed: the test proved little"
@@ -334,7 +341,7 @@ def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teache
         Checkpoint.of(learners(benchmark, teacher, arms), "ab", tmp_path) for arms in names
     )
     for arms, checkpoint in zip(names, (all_, rest, other)):
-        checkpoint.save(learners(benchmark, teacher, arms), 1, 1)
+        checkpoint.save(at(learners(benchmark, teacher, arms), 1, 1))
     (all_.path.parent / all_.records[0]).mkdir()
     other.remove()
     assert all_.path.exists() and rest.path.exists() and not other.path.exists()

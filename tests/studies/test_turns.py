@@ -71,7 +71,7 @@ class Still(Callback):
     def __init__(self, there):
         self.there = there
 
-    def step(self, learners, epoch, step):
+    def step(self, training):
         self.there.set()
         time.sleep(3600)
 
