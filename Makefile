@@ -11,7 +11,7 @@ SCALE ?= laptop
 .NOTPARALLEL: # one environment takes one installation at a time
 
 # What each target reads. Another variable on the command line is refused, so that no typo passes unnoticed.
-INSTALLS := PYTHON VENV
+INSTALLS := PYTHON VENV TORCH_INDEX
 READS_install := $(INSTALLS)
 READS_demo := $(INSTALLS) SCALE JOBS SEEDS DEMO_ARGS
 READS_notebooks := $(INSTALLS) JOBS
@@ -43,7 +43,7 @@ python := "$$VENV/bin/python"
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: ready-test ## make .venv and install everything into it (the other targets do so by themselves)
+install: ready-test ## make .venv and install everything into it, as all targets do (small CPU build of torch: TORCH_INDEX=https://download.pytorch.org/whl/cpu)
 	@printf 'Installed in %s\n' "$$VENV"
 
 # A parameter of the notebook, where it was given: the rest is as the notebook has it.
@@ -91,8 +91,10 @@ clean: ## remove .venv, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find qrkd_lab tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-# pip's own words go to a file; where it fails, their end is shown.
-pip_install = $(python) -m pip install --disable-pip-version-check $(2) -e '.[$(1)]' >"$$VENV/install.log" 2>&1
+# pip's own words go to a file; where it fails, their end is shown. Of equal versions pip takes the one with
+# a local part, so an index with torch 2.14.1+cpu wins over the default one with torch 2.14.1.
+torch_index = $(if $(value TORCH_INDEX),--extra-index-url "$$TORCH_INDEX")
+pip_install = $(python) -m pip install --disable-pip-version-check $(torch_index) $(2) -e '.[$(1)]' >"$$VENV/install.log" 2>&1
 define failed
 { \
     tail -n 25 "$$VENV/install.log"; \
@@ -133,7 +135,8 @@ ready-test:
 	else exit 0; fi; \
 	echo "$$why"; \
 	echo "Installing into $$VENV: a few minutes, and about 6.5 GB on Linux, where torch's default build"; \
-	echo "brings the CUDA libraries; much less on macOS. To watch: tail -f '$$VENV/install.log'"; \
+	echo "brings the CUDA libraries (TORCH_INDEX=https://download.pytorch.org/whl/cpu: about 1 GB, no GPU)."; \
+	echo "To watch: tail -f '$$VENV/install.log'"; \
 	$(call pip_install,test,$$how) || { [ "$$how" = --no-build-isolation ] && $(call pip_install,test); } || $(failed); \
 	rm -f "$$VENV/.unfinished"; touch "$$VENV/.installed"
 

@@ -156,7 +156,7 @@ class TestChromium:
         assert "macOS" in text and "QRKD_CHROMIUM=" in text
 
 
-# The variables that each make target reads, besides PYTHON and VENV.
+# The variables that each make target reads, besides PYTHON, VENV and TORCH_INDEX.
 READ = {
     "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
     "notebooks": {"JOBS"},
@@ -223,6 +223,13 @@ class TestMake:
         code, text, installs = self.make(folder)
         assert code == 0 and installs == 0
         assert "make demo" in text and "make doctor" in text
+
+    @pytest.mark.parametrize("given", [[], ["TORCH_INDEX=https://here/whl/cpu?a=b&c='d e'"]])
+    def test_the_index_of_torch_is_handed_to_pip(self, folder, given):
+        assert self.make(folder, "install", *given)[0] == 0
+        calls = (folder / "calls").read_text()
+        expected = [f"--extra-index-url {each.partition('=')[2]}" for each in given]
+        assert re.findall(r"--extra-index-url .*(?= +-e )", calls) == expected
 
     def test_installs_once_until_pyproject_changes(self, folder):
         assert self.make(folder, "install")[::2] == (0, 1)
