@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,18 +16,19 @@ from scipy import stats
 
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
-from qrkd_lab.losses import normalised_distances, term_gradients
+from qrkd_lab.losses import normalised_distances
 from qrkd_lab.studies.statistics import equivalence, holm
 from qrkd_lab.teaching import exercises
+from qrkd_lab.teaching.exercises.distillation import SILENT_MISTAKES
 
 pytestmark = pytest.mark.filterwarnings("error")
 CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}
 
 
 # Answers as a learner would write them: loops and plain formulas.
-def kd(s, t, T, ts=None, tt=None):
-    p = (t / (tt or T)).softmax(1).detach()
-    log = F.log_softmax(t.detach() / (tt or T), 1) - F.log_softmax(s / (ts or T), 1)
+def kd(s, t, T):
+    p = (t / T).softmax(1).detach()
+    log = F.log_softmax(t.detach() / T, 1) - F.log_softmax(s / T, 1)
     return T**2 * (p * log).sum(1).mean()
 
 
@@ -62,9 +64,9 @@ def huber(u):
     return torch.where(u.abs() < 1, u**2 / 2, u.abs() - 0.5)
 
 
-def distance_loss(s, t, relation=lambda x: distances(x) / mean_distance(x), n2=None):
-    u = relation(s) - relation(t.detach())
-    return huber(u).sum() / (n2 or len(s) * (len(s) - 1))
+def distance_loss(s, t, mean=mean_distance):
+    u = distances(s) / mean(s) - (distances(t) / mean(t)).detach()
+    return huber(u).sum() / (len(s) * (len(s) - 1))
 
 
 def angle_loss(s, t):
@@ -74,21 +76,24 @@ def angle_loss(s, t):
     return huber(angles(s) - angles(t.detach()))[distinct].mean()
 
 
-def states(x, half=2.0):
+def states(x):
     rows = []
     for row in x:
         state = torch.ones(1, dtype=x.dtype)
         for a in row:
-            state = torch.kron(state, torch.stack([(a / half).cos(), (a / half).sin()]))
+            state = torch.kron(state, torch.stack([(a / 2).cos(), (a / 2).sin()]))
         rows.append(state)
     return torch.stack(rows)
 
 
-def in_other_basis(angles, layers=1, first=True, last=True):
+def in_other_basis(angles):
     H = torch.tensor([[1, 1], [1, -1]]).to(torch.complex128) / 2**0.5
-    one = torch.eye(2).to(H)
-    state = ql.FidelityKernel("iqp", 2, layers=layers).states(angles[None])[0]
-    return (torch.kron(H if first else one, H if last else one) @ state).abs() ** 2
+    state = ql.FidelityKernel("iqp", 2, layers=1).states(angles[None])[0]
+    return (torch.kron(H, H) @ state).abs() ** 2
+
+
+def by_two_layers(angles):
+    return ql.FidelityKernel("iqp", 2).states(angles[None])[0].abs() ** 2
 
 
 def rotations(gate, take=lambda x, i: x[..., i]):
@@ -111,9 +116,8 @@ def fidelity(u):
     return (u @ u.mH).abs() ** 2
 
 
-def kernel_loss(s, t, kernel, n2=None):
-    u = kernel(s) - kernel(t.detach())
-    return huber(u).sum() / (n2 or len(s) * (len(s) - 1))
+def kernel_loss(s, t, kernel):
+    return huber(kernel(s) - kernel(t.detach())).sum() / (len(s) * (len(s) - 1))
 
 
 def rule(matrices, bandwidths):
@@ -130,9 +134,8 @@ def shots(k, e):
     return math.ceil(k * (1 - k) / e**2)
 
 
-def powered(d, s, n, critical=None, df=None, root=0.5):
-    df = n - 1 if df is None else df
-    return stats.nct.sf(critical or stats.t.ppf(0.975, df), df, n**root * abs(d) / s)
+def powered(d, s, n):
+    return stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * abs(d) / s)
 
 
 def shared(y):
@@ -141,11 +144,6 @@ def shared(y):
     arm = sum(y.shape[0] * (column.mean() - y.mean()) ** 2 for column in y.T) / total
     return seed, arm, 1 - seed - arm
 
-
-def mean_squares(y):
-    found = np.array([y.mean(1).var() * y.shape[0], y.mean(0).var() * y.shape[1]])
-    rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
-    return np.array([*found, (rest**2).sum()]) / (found.sum() + (rest**2).sum())
 
 
 def rank(k):
@@ -159,12 +157,10 @@ def root(k):
     return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def geometric(c, q, r, scale=True, swap=False, power=2):
-    n = len(c)
-    c, q = (k * n / k.trace() if scale else k for k in ((q, c) if swap else (c, q)))
-    inverse = torch.linalg.inv(c + r * torch.eye(n))
-    middle = root(c) @ inverse @ inverse @ root(c) if power == 2 else inverse
-    return torch.linalg.eigvalsh(root(q) @ middle @ root(q))[-1].sqrt()
+def geometric(c, q, r):
+    c, q = (k * len(k) / k.trace() for k in (c, q))
+    A = root(q) @ root(c) @ torch.linalg.inv(c + r * torch.eye(len(c)))
+    return torch.linalg.matrix_norm(A @ A.T, ord=2) ** 0.5
 
 
 def tost(d, m):
@@ -192,17 +188,17 @@ def angle_variance(q):
     return (3 / 8) ** q - (1 / 4) ** q
 
 
-def base(q, v, log=np.log, exp=np.exp):
-    return exp(np.polyfit(q.numpy(), log(v.numpy()), 1)[0])
+def base(q, v):
+    return np.exp(np.polyfit(q.numpy(), np.log(v.numpy()), 1)[0])
 
 
-def circuits(n, gates, steps, pairs=None, shifted=4, matrices=2):
-    return steps * (pairs or n * (n - 1) // 2) * (matrices + shifted * gates)
+def circuits(n, gates, steps):
+    return steps * (n * (n - 1) // 2) * (2 + 4 * gates)
 
 
-def clip(k, change=lambda v: v.clamp(min=0)):
+def clip(k):
     values, vectors = torch.linalg.eigh(k)
-    return vectors @ torch.diag(change(values)) @ vectors.T
+    return vectors @ torch.diag(values.clamp(min=0)) @ vectors.T
 
 
 def silent(losses, weights):
@@ -241,15 +237,10 @@ def hkh(K):
     return H @ K @ H
 
 
-def blocks(K, y, pairs=None, diagonal=False, order=sorted):
-    classes = order(dict.fromkeys(y.tolist()))
-    B = torch.zeros(len(classes), len(classes), dtype=K.dtype)
-    for a, one in enumerate(classes):
-        for b, other in enumerate(classes):
-            both = (y[:, None] == one) & (y == other)
-            chosen = both if diagonal else both & ~torch.eye(len(y), dtype=torch.bool)
-            B[a, b] = K[chosen].sum() / (pairs(both, y) if pairs else chosen.sum())
-    return B
+def blocks(K, y):
+    classes, off = y.unique(), ~torch.eye(len(y), dtype=torch.bool)
+    rows = [[K[(y[:, None] == a) & (y == b) & off].mean() for b in classes] for a in classes]
+    return torch.tensor(rows, dtype=K.dtype)
 
 
 def perplexity(batches):
@@ -294,7 +285,7 @@ RIGHT = {
     "check_angle_loss": [angle_loss, ql.angle_loss],
     "check_fidelity_kernel": [fidelity],
     "check_other_basis": [in_other_basis, lambda x: in_other_basis(x).numpy(),
-                          lambda x: in_other_basis(x, 2, False, False)],
+                          by_two_layers],
     "check_shift_map": [rotations(qp.RX), rotations(qp.RY),
                         both(rotations(qp.RX), lambda x, w: qp.CNOT(wires=w))],
     "check_angle_states": [
@@ -346,6 +337,25 @@ def test_values_alone_may_be_asked_for():
     assert exercises.check_triplet_angles(lambda x: angles(x).detach(), gradient=False)
 
 
+OWN_JUDGE = {"shift_map", "silent_terms", "near_but_unlike", "own_relation", "own_kernel"}
+
+
+@pytest.mark.parametrize("check", sorted(CHECKS.keys() - {f"check_{name}" for name in OWN_JUDGE}))
+def test_each_typical_mistake_gets_its_own_hint(check, monkeypatch):
+    module = sys.modules[CHECKS[check].__module__]
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "mark", lambda f, reference, cases, mistakes, *_, **__: mistakes)
+        mistakes = CHECKS[check](None)
+    assert len(mistakes) >= 4
+    for hint, mistake in mistakes.items():
+        assert repr(CHECKS[check](mistake)) == f"Not yet: {hint}"
+
+
+@pytest.mark.parametrize("hint", SILENT_MISTAKES)
+def test_each_mistake_about_silent_terms_gets_its_own_hint(hint):
+    assert exercises.check_silent_terms(SILENT_MISTAKES[hint]).text == hint
+
+
 def diff(x):
     return x[None] - x[:, None]
 
@@ -361,18 +371,9 @@ def steep_angles(x):
     return torch.einsum("jid,jkd->jik", e, e)
 
 
-def sems(a, b, q=None, at=0.975, ddof=1, df=1, root=0.5):
-    d = a - b
-    quantile = q(at) if q else stats.t.ppf(at, len(d) - df)
-    return d.mean(), quantile * d.std(ddof=ddof) / len(d) ** root
-
-
-def detached_mean(x):
-    return distances(x) / mean_distance(x).detach()
-
-
-def n3(s, t):
-    return angle_loss(s, t) * (len(s) - 1) * (len(s) - 2) / len(s) ** 2
+def logs(s, t, T, tiny=0.0):
+    p, q = (t / T).softmax(1).detach(), (s / T).softmax(1)
+    return T**2 * (p * ((p + tiny).log() - (q + tiny).log())).sum(1).mean()
 
 
 def kernel_of(compare, embed=lambda x: x):
@@ -381,140 +382,31 @@ def kernel_of(compare, embed=lambda x: x):
     return dataclass(frozen=True)(type("Mine", (Kernel,), methods))()
 
 
-def geometric(c, q, r, of, trace=None, norm=2):
-    """The geometric difference with another root, trace or norm."""
-    c, q = (k * (trace or len(k)) / k.trace() for k in (c, q))
-    A = of(q) @ of(c) @ torch.linalg.inv(c + r * torch.eye(len(c)))
-    return torch.linalg.matrix_norm(A @ A.T, ord=norm) ** 0.5
-
-
 def squares(u, v):
     return ((u[:, None] - v[None]) ** 2).sum(-1)
 
 
 TABLE = {
     "check_perplexity": [
-        (lambda b: -torch.cat(b).mean(), "mean of -log p: the perplexity is its exp"),
-        (lambda b: 2 ** -torch.cat(b).mean(), "2 to the mean"),
-        (lambda b: torch.cat(b).mean().exp(), "the sign is lost"),
-        (lambda b: math.exp(np.mean([-x.mean().item() for x in b])), "a mean over batches"),
-        (lambda b: np.mean([math.exp(-x.mean()) for x in b]), "mean of the batches' perplexities"),
-        (lambda b: (1 / torch.cat(b).exp()).mean(), "a mean of 1 / p"),
-        (lambda b: 3 * perplexity(b), "wrong value|off by"),
+        (lambda b: 3 * perplexity(b), "yours is 3 times the right value"),
+        (lambda b: perplexity(b) + 1, r"wrong value with batches of \(6, 6, 2\): expected"),
         (lambda b: [math.exp(-x.mean()) for x in b], r"expected \(\), got \(3,\)"),
     ],
-    "check_word_perplexity": [
-        (lambda p, text: (-p.mean()).exp(), "this is per token"),
-        (lambda p, text: (-p.sum() / len(text.split())).exp(), "the ends are missing"),
-        (lambda p, text: (-p.sum() / (len(text.split(" ")) + text.count("\n"))).exp(), "spaces"),
-        (lambda p, text: (-p.mean()).exp() * len(p) / count_words(text), "into the exponent"),
-        (lambda p, text: -p.sum() / count_words(text), "perplexity is its exp"),
-        (lambda p, text: (-p.sum() / (count_words(text) + 1)).exp(), "one end too many"),
-    ],
-    "check_bits_per_byte": [
-        (lambda p, text: -p.sum() / len(text.encode()), "these are nats"),
-        (lambda p, text: -p.sum() * math.log(2) / len(text.encode()), "by log 2: divide"),
-        (lambda p, text: -p.sum() / math.log(2) / len(text), "per character"),
-        (lambda p, text: -p.mean() / math.log(2), "per token"),
-        (lambda p, text: -p.sum() / math.log(2), "the bits of the whole text"),
-        (lambda p, text: -p.sum() / math.log(2) / len(text.split()), "per word"),
-        (lambda p, text: -bits_per_byte(p, text), "wrong sign"),
-    ],
-    "check_mean_tap": [
-        (lambda h, n: h.mean(1), "padding counts"),
-        (lambda h, n: mean_tap(h, n) * n[:, None] / h.shape[1], "divided by t"),
-        (lambda h, n: mean_tap(h, n) * n[:, None], "these are sums"),
-        (lambda h, n: h.sum(1) / n[:, None], "padding is summed"),
-        (lambda h, n: torch.stack([x[i - 1] for x, i in zip(h, n)]), "the last real token alone"),
-        (lambda h, n: mean_tap(h, n - 1), "one token too few"),
-        (lambda h, n: mean_tap(h.detach(), n), "no gradient reaches the input"),
-    ],
-    "check_effective_rank": [
-        (lambda k: math.log(rank(k)), "effective rank is e\\^H"),
-        (lambda k: torch.special.entr(torch.linalg.eigvalsh(k).clamp(min=0)).sum().exp(),
-         "not shares yet"),
-        (lambda k: 1 / rank(k), "sign is missing"),
-        (lambda k: 2 ** math.log(rank(k)), "not to 2\\^H"),
-        (lambda k: k.trace() ** 2 / (k * k).sum(), "participation ratio"),
-        (lambda k: torch.linalg.matrix_rank(k), "this is the rank"),
-        (lambda k: rank(k + 1), "wrong value|off by"),
-    ],
-    "check_geometric_difference": [
-        (lambda c, q, r: geometric(c, q, r, swap=True), "swapped"),
-        (lambda c, q, r: geometric(c, q, r) ** 2, "root is missing"),
-        (lambda c, q, r: geometric(c, q, r, scale=False), "traces are not scaled"),
-        (lambda c, q, r: geometric(c, q, 0.0), "not regularised"),
-        (lambda c, q, r: geometric(c, q, r, power=1), "one inverse"),
-        (lambda c, q, r: geometric(c, q, r, root, trace=1.0), "scaled to 1"),
-    ],
-    "check_equivalence": [
-        (lambda d, m: min(stats.ttest_1samp(d, -m, alternative="greater").pvalue,
-                          stats.ttest_1samp(d, m, alternative="less").pvalue), "smaller of the"),
-        (lambda d, m: 1 - tost(d, m), "wrong tails"),
-        (lambda d, m: max(stats.ttest_1samp(d, -m).pvalue, stats.ttest_1samp(d, m).pvalue),
-         "two-sided"),
-        (lambda d, m: stats.ttest_1samp(d, 0).pvalue, "proves nothing"),
-        (lambda d, m: stats.norm.sf((m - abs(d.mean())) / stats.sem(d)), "normal law"),
-        (lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1), len(d) - 1), "one seed"),
-    ],
-    "check_own_relation": [
-        (lambda x: likeness(x).numpy(), "expected a torch tensor"),
-        (lambda x: x @ x[0], r"wrong shape .*expected \(6, 6\)"),
-        (lambda x: likeness(x) * torch.rand(()), "two calls"),
-        (lambda x: likeness(x).softmax(1), "not symmetric"),
-        (lambda x: likeness(x) * torch.outer(r := torch.arange(len(x)) + 1.0, r), "another order"),
-        (lambda x: torch.ones(len(x), len(x)) * x.sum(), "tells no samples apart"),
-        (lambda x: likeness(x.detach()), "no gradient reaches"),
-        (lambda x: (5 * likeness(x)).round() + 0 * x.sum(), "0 everywhere"),
-        (lambda x: (x[:, None] - x).square().sum(-1).sqrt(), "not finite at coincident or"),
-        (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
-        (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
-        (lambda x: x.nothing, "AttributeError"),
-        (ql.CosineKernel, "expected a function, got the class CosineKernel"),
-    ],
-    "check_own_kernel": [
-        (Cauchy, "expected a Kernel"),
-        (likeness, "expected a Kernel"),
-        (kernel_of(lambda u, v: (u @ v.T).exp()), "diagonal is not 1"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u, v) + 0.1 * (u @ v.T - v[0] @ v[0]) ** 0
-                                     * (v.sum(1) - u.sum(1)[:, None]))), "not symmetric"),
-        (kernel_of(lambda u, v: 1 - squares(u, v) / 50), "not positive semi-definite"),
-        (kernel_of(lambda u, v: 1 - squares(u, v) / 5000), "not positive semi-definite"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u, v))), "bandwidth must be a field"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u, v) / squares(u, v).mean())), "see the batch"),
-        (kernel_of(lambda u, v: torch.ones(len(u), len(v)) + 0 * u.sum() * v.sum()), "no samples"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u.detach(), v.detach()))), "no gradient reaches"),
-        (kernel_of(lambda u, v: (-squares(u, v).sqrt()).exp()), "not finite at coincident"),
-        (kernel_of(lambda u, v: u), "wrong shape"),
-        (kernel_of(lambda u, v: u.nothing), "AttributeError"),
+    "check_paired_difference": [
+        (lambda a, b: (a - b).mean(), r"expected \(2,\), got \(\)"),
+        (lambda a, b: "0.3 +- 0.1", "expected 2 numbers, got '0.3"),
     ],
     "check_kd_loss": [
-        (lambda s, t, T: kd(s, t, T) / T**2, "T\\^2 is missing"),
-        (lambda s, t, T: kd(t, s, T), "wrong way round"),
-        (lambda s, t, T: kd(s, t, T, tt=1), "the student only"),
-        (lambda s, t, T: kd(s, t, T) / s.shape[1], "average over samples only"),
-        (lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1)), "cross-entropy"),
         (lambda s, t, T: -kd(s, t, T), "wrong sign"),
-        (lambda s, t, T: 3 * kd(s, t, T), "yours is 3 times"),
         (lambda s, t, T: kd(s, t, T)[None], r"expected \(\), got \(1,\)"),
         (lambda s, t, T: kd(s, t, T).item(), "expected a torch tensor, got float"),
         (lambda s, t, T: kd(s.detach(), t, T), "no gradient reaches the student"),
         (lambda s, t, T: T**2 * F.kl_div((s / T).log_softmax(1), (t / T).log_softmax(1),
                                          log_target=True, reduction="batchmean"), "teacher too"),
-        (lambda s, t, T: T**2 * ((t / T).softmax(1).detach() * (
-            (t / T).softmax(1).detach().log() - (s / T).softmax(1).log())).sum(1).mean(),
-         "right until a probability is rounded to 0"),
-        (lambda s, t, T: T**2 * ((t / T).softmax(1).detach() * (
-            ((t / T).softmax(1).detach() + 1e-12).log()
-            - ((s / T).softmax(1) + 1e-12).log())).sum(1).mean(), "a tiny number added"),
+        (logs, "right until a probability is rounded to 0"),
+        (lambda s, t, T: logs(s, t, T, 1e-12), "a tiny number added"),
     ],
     "check_pairwise_distances": [
-        (lambda x: diff(x).square().sum(-1), "squared distances"),
-        (lambda x: diff(x).abs().sum(-1), "absolute differences"),
-        (lambda x: diff(x).square().mean(-1).sqrt(), "averaged over the d features"),
-        (lambda x: distances(x).triu(), "above the diagonal"),
-        (normalised_distances, "divided by the mean"),
-        (lambda x: x @ x.T, "Gram"),
         (lambda x: distances(x) + torch.eye(len(x)), "only the diagonal.*expected 0, got 1"),
         (lambda x: distances(x) + (torch.arange(len(x))[:, None] == 1), r"the first is \[1, 0\]"),
         (lambda x: diff(x), r"wrong shape .*expected \(5, 5\), got \(5, 5, 3\)"),
@@ -525,59 +417,50 @@ TABLE = {
         (torch.zeros(2), "expected a function"),
     ],
     "check_triplet_angles": [
-        (lambda x: angles(x).transpose(0, 1), "wrong vertex.*second"),
-        (lambda x: angles(x).permute(1, 2, 0), "wrong vertex.*last"),
-        (lambda x: angles(x).clamp(-1, 1).arccos(), "without arccos"),
-        (lambda x: torch.einsum("jid,jkd->jik", diff(x), diff(x)), "without normalisation"),
-        (lambda x: torch.einsum("jid,jkd->jik", unit(x), diff(x)), "one length only"),
-        (lambda x: (F.normalize(x) @ F.normalize(x).T).expand(len(x), -1, -1), "from the origin"),
-        (lambda x: -angles(x), "wrong sign"),
         (naive_angles, r"nan with 5 samples.* at \[0, 0, 0\]: 0/0"),
         (steep_angles, "gradient reaches \\de.*divided by almost 0"),
         (lambda x: angles(x).detach(), "no gradient reaches the input"),
     ],
     "check_distance_loss": [
-        (lambda s, t: distance_loss(s, t, distances), "not normalised"),
-        (lambda s, t: distance_loss(s, t, lambda x: distances(x) / mean_distance(t)), "its own"),
-        (lambda s, t: distance_loss(s, t, lambda x: distances(x) / distances(x).mean()), "zeros"),
-        (lambda s, t: distance_loss(s, t, n2=len(s) ** 2), r"n\(n-1\), not by n\^2"),
-        (lambda s, t: distance_loss(s, t, n2=1), "this is the sum"),
-        (lambda s, t: (normalised_distances(s) - normalised_distances(t)).square().sum()
-         / len(s) / (len(s) - 1), "squared differences: Huber"),
-        (lambda s, t: distance_loss(s, t, detached_mean), "gradient at the student is not"),
-        (lambda s, t: ql.relation_loss(normalised_distances(s).detach(), normalised_distances(t)),
-         "no gradient reaches the student"),
+        (lambda s, t: distance_loss(s, t, lambda x: mean_distance(x).detach()),
+         "gradient at the student is not"),
         (lambda s, t: huber(normalised_distances(s) - normalised_distances(t)).sum()
          / len(s) / (len(s) - 1), "gradient reaches the teacher"),
     ],
-    "check_angle_loss": [
-        (n3, r"divide by n\(n-1\)\(n-2\), not by n\^3"),
-        (lambda s, t: ql.relation_loss(angles(s).clamp(-1, 1).arccos(),
-                                       angles(t).clamp(-1, 1).arccos()), "leave arccos out"),
-        (lambda s, t: angle_loss(s, t) * len(s) * (len(s) - 1) * (len(s) - 2), "the sum"),
-        (lambda s, t: ql.relation_loss(steep_angles(s), steep_angles(t)), "almost 0"),
-        (lambda s, t: angle_loss(s.detach(), t), "no gradient reaches the student"),
-    ],
     "check_fidelity_kernel": [
-        (lambda u: u @ u.mH, "complex: take their absolute square"),
-        (lambda u: (u @ u.mH).abs(), "amplitude is not squared"),
-        (lambda u: (u @ u.T).abs() ** 2, "conjugate is missing:"),
-        (lambda u: (u @ u.mH).real ** 2, "real part alone"),
-        (lambda u: (u @ u.mH) ** 2, "abs\\(\\) before the square"),
-        (lambda u: u.abs() ** 2 @ (u.abs() ** 2).T, "probabilities"),
         (lambda u: (u @ u.mH).abs() ** 4, "entries are wrong"),
         (lambda u: 2j * fidelity(u), "real numbers, got complex"),
     ],
-    "check_other_basis": [
-        (lambda x: in_other_basis(x, 1, False, False), "before the square"),
-        (lambda x: in_other_basis(x, last=False), "first qubit only"),
-        (lambda x: in_other_basis(x, first=False), "last qubit only"),
-        (lambda x: in_other_basis(x, 2), "after two layers"),
-        (lambda x: in_other_basis(x).sqrt(), "not squared"),
-        (lambda x: torch.kron(*[torch.tensor([[1, 1], [1, -1]]).to(torch.complex128) / 2**0.5] * 2)
-         @ ql.FidelityKernel("iqp", 2, layers=1).states(x[None])[0], "these are amplitudes"),
-        (lambda x: in_other_basis(x)[:2], r"expected 4 probabilities, got the shape \(2,\)"),
-        (lambda x: in_other_basis(x.flip(0)), "not the probabilities of one layer"),
+    "check_centred_kernel": [(lambda K: -hkh(K), "wrong sign")],
+    "check_own_relation": [
+        (lambda x: likeness(x).numpy(), "expected a torch tensor"),
+        (lambda x: x @ x[0], r"wrong shape .*expected \(6, 6\)"),
+        (lambda x: likeness(x) * torch.rand(()), "two calls"),
+        (lambda x: likeness(x).softmax(1), "not symmetric"),
+        (lambda x: likeness(x) * torch.outer(r := torch.arange(len(x)) + 1.0, r), "another order"),
+        (lambda x: torch.ones(len(x), len(x)) * x.sum(), "tells no samples apart"),
+        (lambda x: likeness(x.detach()), "no gradient reaches"),
+        (lambda x: (5 * likeness(x)).round() + 0 * x.sum(), "0 everywhere"),
+        (lambda x: diff(x).square().sum(-1).sqrt(), "not finite at coincident or"),
+        (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
+        (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
+        (lambda x: x.nothing, "AttributeError"),
+        (ql.CosineKernel, "expected a function, got the class CosineKernel"),
+    ],
+    "check_own_kernel": [
+        (Cauchy, "expected a Kernel"),
+        (likeness, "expected a Kernel"),
+        (kernel_of(lambda u, v: (u @ v.T).exp()), "diagonal is not 1"),
+        (kernel_of(lambda u, v: 1 / (1 + squares(u, v) + 0.1 * (v.sum(1) - u.sum(1)[:, None]))),
+         "not symmetric"),
+        (kernel_of(lambda u, v: 1 - squares(u, v) / 5000), "not positive semi-definite"),
+        (kernel_of(lambda u, v: 1 / (1 + squares(u, v))), "bandwidth must be a field"),
+        (kernel_of(lambda u, v: 1 / (1 + squares(u, v) / squares(u, v).mean())), "see the batch"),
+        (kernel_of(lambda u, v: torch.ones(len(u), len(v)) + 0 * u.sum() * v.sum()), "no samples"),
+        (kernel_of(lambda u, v: 1 / (1 + squares(u.detach(), v.detach()))), "no gradient reaches"),
+        (kernel_of(lambda u, v: (-squares(u, v).sqrt()).exp()), "not finite at coincident"),
+        (kernel_of(lambda u, v: u), "wrong shape"),
+        (kernel_of(lambda u, v: u.nothing), "AttributeError"),
     ],
     "check_shift_map": [
         (rotations(qp.RZ), "all samples look alike"),
@@ -586,118 +469,7 @@ TABLE = {
         (lambda x, w: qp.RX(x[..., 0], wires=w[0]), "does not see angle 1"),
         (rotations(qp.RX, lambda x, i: x[i]), r"angles\[..., i\]"),
     ],
-    "check_angle_states": [
-        (lambda x: states(x, 1.0), "half its angle"),
-        (lambda x: states(torch.pi - x), "swapped"),
-        (lambda x: states(x.flip(1)), "reverse order"),
-        (lambda x: states(x) ** 2, "probabilities"),
-        (lambda x: states(x).abs(), "sign is lost"),
-        (lambda x: states(-x), "wrong sign"),
-        (lambda x: torch.stack([(x / 2).cos(), (x / 2).sin()], -1), r"got \(4, 3, 2\)"),
-    ],
-    "check_kernel_loss": [
-        (lambda s, t, k: kernel_loss(s, t, k, n2=len(s) ** 2), r"n\(n-1\), not by n\^2"),
-        (lambda s, t, k: huber(k(s, t) - 1).sum() / len(s) / (len(s) - 1), "off by|wrong value"),
-        (lambda s, t, k: ql.relation_loss(k(s, t), torch.ones(len(s), len(s))), "each one's own"),
-        (lambda s, t, k: torch.linalg.norm(k(s) - k(t)), "whole matrices"),
-        (lambda s, t, k: kernel_loss(s.detach(), t, k), "no gradient reaches the student"),
-    ],
-    "check_bandwidth_rule": [
-        (lambda m, b: (b == rule(m, b)).int().argmax(), "place in the list"),
-        (lambda m, b: b[m.flatten(1).std(1).argmax()], "diagonal is counted"),
-        (lambda m, b: b[m.mean((1, 2)).argmax()], "largest mean"),
-        (lambda m, b: max(k[~torch.eye(len(k)).bool()].std() for k in m), "largest spread"),
-        (lambda m, b: b[torch.stack([(k - k.diagonal().diag()).std() for k in m]).argmax()],
-         "set to 0 but still counted"),
-        (lambda m, b: b[torch.stack([k[~torch.eye(len(k)).bool()].std() for k in m]).argmin()],
-         "smallest spread"),
-    ],
-    "check_paired_difference": [
-        (lambda a, b: paired(b, a), "arm minus reference"),
-        (lambda a, b: sems(a, b, stats.norm.ppf), "1.96"),
-        (lambda a, b: sems(a, b, ddof=0), "ddof=1"),
-        (lambda a, b: sems(a, b, root=0), "spread of one seed"),
-        (lambda a, b: ((a - b).mean(), stats.sem(a - b)), "standard error"),
-        (lambda a, b: ((a - b).mean(), stats.t.ppf(0.975, len(a) - 1)
-                       * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a))), "not paired"),
-        (lambda a, b: (a - b).mean(), r"expected \(2,\), got \(\)"),
-        (lambda a, b: "0.3 +- 0.1", "expected 2 numbers, got '0.3"),
-    ],
-    "check_holm": [
-        (lambda p: np.minimum(1, p * len(p)), "Bonferroni"),
-        (lambda p: np.minimum(1, p * (len(p) - p.argsort())), "places, not ranks"),
-        (lambda p: holm(np.sort(p)), "its own place"),
-        (lambda p: np.minimum(1, p * (len(p) - p.argsort().argsort())), "running maximum"),
-        (lambda p: np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))[
-            p.argsort().argsort()], "at most 1"),
-        (lambda p: p, "not adjusted"),
-    ],
-    "check_power": [
-        (lambda d, s, n: 1 - powered(d, s, n), "chance to miss it"),
-        (lambda d, s, n: powered(d, s, n, root=0), "a root of the number of seeds is missing"),
-        (lambda d, s, n: powered(d, s, n, stats.norm.ppf(0.975)), "1.96"),
-        (lambda d, s, n: powered(d, s, n, stats.t.ppf(0.95, n - 1)), "one side"),
-        (lambda d, s, n: stats.t.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * abs(d) / s),
-         "shifted as a whole"),
-        (lambda d, s, n: stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, n**0.5 * d / s),
-         "take its size"),
-    ],
-    "check_variance_shares": [
-        (lambda y: np.array(shared(y))[[1, 0, 2]], "exchanged"),
-        (lambda y: shared(y.T), "exchanged"),
-        (lambda y: np.array(shared(y)) * ((y - y.mean()) ** 2).sum(), "divide by their total"),
-        (lambda y: 100 * np.array(shared(y)), "give fractions"),
-        (lambda y: shared(y)[:2], r"expected \(3,\), got \(2,\)"),
-    ],
-    "check_angle_variance": [
-        (lambda q: (3 / 8) ** q, "subtract the square"),
-        (lambda q: (3 / 8) ** q - (1 / 2) ** q, "not its square"),
-        (lambda q: 2.0**-q, "this is the mean"),
-        (lambda q: 8.0**-q, "do not multiply"),
-        (lambda q: q / 8, "not a sum"),
-        (lambda q: angle_variance(q) ** 0.5, "standard deviation"),
-        (lambda q: -angle_variance(q), "wrong sign"),
-    ],
-    "check_exponential_base": [
-        (lambda q, v: base(q, v, exp=lambda s: s), "take its exponential"),
-        (lambda q, v: base(torch.arange(len(q)), v), "one qubit"),
-        (lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0])), "first and the last"),
-        (lambda q, v: 1 / base(q, v), "one over the base"),
-        (lambda q, v: base(q, v, np.log10), "another base"),
-    ],
-    "check_circuits_needed": [
-        (lambda n, g, s: circuits(n, g, s, shifted=2), "gates of two samples"),
-        (lambda n, g, s: circuits(n, g, s, pairs=n * (n - 1)), "halve it"),
-        (lambda n, g, s: circuits(n, g, s, pairs=n), "cannot keep"),
-        (lambda n, g, s: circuits(n, g, s, matrices=1), "teacher's matrix is missing"),
-        (lambda n, g, s: circuits(n, g, s, shifted=0), "gradient is missing"),
-        (lambda n, g, s: circuits(n, g, 1), "one step"),
-    ],
-    "check_clip_spectrum": [
-        (lambda k: k, "nothing is changed"),
-        (lambda k: k.clamp(min=0), "entries are clipped"),
-        (lambda k: clip(k, torch.abs), "flip"),
-        (lambda k: k - torch.eye(len(k)) * min(torch.linalg.eigvalsh(k)[0], 0), "displace"),
-        (lambda k: torch.linalg.eigh(k)[1].T @ torch.linalg.eigh(k)[0].clamp(min=0).diag()
-         @ torch.linalg.eigh(k)[1], "columns"),
-        (lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag(), "rotate back"),
-    ],
-    "check_shots_needed": [
-        (lambda k, e: int(k * (1 - k) / e**2), "rounded down"),
-        (lambda k, e: math.ceil(1 / e**2), "k\\(1 - k\\), not 1"),
-        (lambda k, e: math.ceil(k / e**2), "not k"),
-        (lambda k, e: math.ceil(k * (1 - k) / e), "square it"),
-        (lambda k, e: k * (1 - k) / e**2, "not a whole number"),
-        (lambda k, e: math.ceil(0.25 / e**2), "largest variance"),
-    ],
     "check_silent_terms": [
-        (lambda losses, _: {n for n, t in losses.terms.items() if not t.requires_grad}, "fooled"),
-        (lambda losses, _: set(), "Ask each term alone"),
-        (lambda losses, weights: silent(losses, weights[-1:]), "only the last weight"),
-        (lambda losses, weights: {n for w in weights for n in silent(losses, [w])}, "miss .some."),
-        (lambda losses, weights: {n for n, g in term_gradients(losses, weights).items()
-                                  if g.norm() < 1e-3}, "a small gradient is not none"),
-        (lambda losses, weights: set(losses.terms) - silent(losses, weights), "give the others"),
         (lambda losses, weights: {"kernel"}, "in a loss without fault you named kernel"),
         (lambda losses, weights: silent(losses, weights) - {"angle"}, "cut off you missed angle"),
         (lambda losses, weights: {*silent(losses, weights), "x"}, "no term x; the names are task"),
@@ -709,15 +481,6 @@ TABLE = {
         (lambda losses, weights: "kernel", "the word 'kernel'"),
         (lambda losses, weights: 3, "expected a set of names, got 3"),
         (dict, "got the class dict"),
-    ],
-    "check_centred_kernel": [
-        (lambda K: K - K.mean(1, keepdim=True), "that of each column is not"),
-        (lambda K: K - K.mean(0), "that of each row is not"),
-        (lambda K: K - K.mean(), "overall mean alone"),
-        (lambda K: K - K.mean(0) - K.mean(1, keepdim=True), "taken off twice"),
-        (lambda K: K - K.mean(0) - K.mean(1) + K.mean(), "keepdim=True makes it a column"),
-        (lambda K: K - K.sum(0) - K.sum(1, keepdim=True) + K.sum(), "sums instead of means"),
-        (lambda K: -hkh(K), "wrong sign"),
     ],
     "check_near_but_unlike": [
         (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),
@@ -731,15 +494,6 @@ TABLE = {
         (lambda: [torch.eye(12)], "two matrices of one size"),
         (lambda: torch.eye(12), r"expected two matrices \(K, L\), got Tensor"),
         (lambda: 1 / 0, "your function raised ZeroDivisionError"),
-        (dict, "got the class dict"),
-    ],
-    "check_class_blocks": [
-        (lambda K, y: blocks(K, y, diagonal=True), "leave the diagonal"),
-        (lambda K, y: blocks(K, y, pairs=lambda both, y: both.sum()), "still counted"),
-        (lambda K, y: blocks(K, y, pairs=lambda both, y: 1), "divide by the number of pairs"),
-        (lambda K, y: blocks(K, y, lambda both, y: 1, diagonal=True), "sums, with the diagonal"),
-        (lambda K, y: blocks(K, y, order=list), "sort them"),
-        (lambda K, y: blocks(K, y, pairs=lambda both, y: len(y) ** 2), r"divided by n\^2"),
     ],
 }  # fmt: skip
 
@@ -747,7 +501,7 @@ TABLE = {
 @pytest.mark.parametrize(
     ("check", "f", "hint"), [(check, f, hint) for check, rows in TABLE.items() for f, hint in rows]
 )
-def test_each_mistake_gets_its_hint(check, f, hint):
+def test_what_is_wrong_is_said(check, f, hint):
     answer = CHECKS[check](f)
     assert not answer and repr(answer).startswith("Not yet: ")
     assert re.search(hint, repr(answer)), answer

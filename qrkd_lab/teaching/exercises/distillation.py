@@ -25,6 +25,7 @@ from qrkd_lab.teaching.exercises.checker import (
     given,
     mark,
     normal,
+    rbf,
     refuse,
     slope,
 )
@@ -45,6 +46,39 @@ LOSSES: dict[str, dict[str, Any]] = {
 }
 
 
+def _silent(losses: Losses, weights: Sequence[Tensor], below: float = 0.0) -> set[str]:
+    """Names of the terms whose gradient at the weights is not larger than ``below``."""
+    return {n for n, g in term_gradients(losses, weights).items() if g.norm() <= below}
+
+
+SILENT_MISTAKES: dict[str, Callable[[Losses, list[Tensor]], set[str]]] = {
+    "requires_grad alone is fooled: a detached kernel still asks for a gradient, at its adapter. "
+    "Take the gradient at the student's weights.":
+        lambda losses, _: {n for n, term in losses.terms.items() if not term.requires_grad},
+    "a None or 0 is overlooked: in some of these losses a term is silent and you found none. Ask "
+    "each term alone; the total has a gradient whatever happens to one of them.":
+        lambda losses, _: set(),
+    "only the last weight is asked: relations never reach the output layer. A term is silent if "
+    "its gradient is None or 0 at all weights.":
+        lambda losses, weights: _silent(losses, weights[-1:]),
+    "you named terms that miss *some* weights: relations never reach the output layer. Silent is "
+    "None or 0 at *all* weights.":
+        lambda losses, weights: {n for weight in weights for n in _silent(losses, [weight])},
+    "a small gradient is not none: ask whether it is 0, not whether it is below some number.":
+        lambda losses, weights: _silent(losses, weights, below=1e-3),
+    "these are the terms that do have a gradient: give the others.":
+        lambda losses, weights: set(losses.terms) - _silent(losses, weights),
+}  # fmt: skip
+
+TORCH_SAYS = {  # what torch says, and what the reader should know
+    "does not require grad": "a term that is cut off has no graph at all: ask term.requires_grad "
+    "first, such a term is silent.",
+    "not have been used": "a term need not reach every weight (a relation never reaches the "
+    "output layer): allow_unused=True gives None there.",
+    "second time": "the terms share one graph: retain_graph=True keeps it for the next term.",
+}
+
+
 def check_silent_terms(f: Function | None) -> Answer:
     """Check ``f(losses, weights)`` -> names of the terms without gradient at every weight.
 
@@ -52,40 +86,12 @@ def check_silent_terms(f: Function | None) -> Answer:
     ``weights`` the student's parameters as a list.
     """
 
-    def silent(losses: Losses, weights: Sequence[Tensor]) -> set[str]:
-        return {n for n, g in term_gradients(losses, weights).items() if not g.any()}
-
-    mistakes: dict[str, Callable[[Losses, list[Tensor]], set[str]]] = {
-        "requires_grad alone is fooled: a detached kernel still asks for a gradient, at its "
-        "adapter. Take the gradient at the student's weights.": lambda losses, _: {
-            n for n, term in losses.terms.items() if not term.requires_grad
-        },
-        "a None or 0 is overlooked: in some of these losses a term is silent and you found none. "
-        "Ask each term alone; the total has a gradient whatever happens to one of them.": (
-            lambda losses, _: set()
-        ),
-        "only the last weight is asked: relations never reach the output layer. A term is silent "
-        "if its gradient is None or 0 at all weights.": lambda losses, w: silent(losses, w[-1:]),
-        "you named terms that miss *some* weights: relations never reach the output layer. Silent "
-        "is None or 0 at *all* weights.": lambda losses, weights: {
-            name for weight in weights for name in silent(losses, [weight])
-        },
-        "a small gradient is not none: ask whether it is 0, not whether it is below some number.": (
-            lambda losses, weights: {
-                n for n, g in term_gradients(losses, weights).items() if g.norm() < 1e-3
-            }
-        ),
-        "these are the terms that do have a gradient: give the others.": (
-            lambda losses, weights: set(losses.terms) - silent(losses, weights)
-        ),
-    }
-
     def judge(f: Function) -> str:
-        want = {case: silent(*_batch(case)) for case in LOSSES}
+        want = {case: _silent(*_batch(case)) for case in LOSSES}
         found = {case: _names(f, case, want[case]) for case in LOSSES}
         if found == want:
             return "every term is asked alone, at all of the student's weights."
-        for hint, mistake in mistakes.items():
+        for hint, mistake in SILENT_MISTAKES.items():
             if found == {case: mistake(*_batch(case)) for case in LOSSES}:
                 refuse(hint)
         case = next(case for case in LOSSES if found[case] != want[case])
@@ -94,30 +100,22 @@ def check_silent_terms(f: Function | None) -> Answer:
             listed = ", ".join(sorted(map(str, unknown)))
             refuse(f"there is no term {listed}; the names are {', '.join(terms)}.")
         if missed := want[case] - found[case]:
-            listed = ", ".join(sorted(missed))
-            refuse(f"{case} you missed {listed}: it moves no weight of the student.")
-        listed = ", ".join(sorted(found[case] - want[case]))
-        refuse(f"{case} you named {listed}, but its gradient is not 0 at every weight.")
+            refuse(f"{case} you missed {min(missed)}: it moves no weight of the student.")
+        wrong = min(found[case] - want[case])
+        refuse(f"{case} you named {wrong}, but its gradient is not 0 at every weight.")
 
     return answered(f, judge)
 
 
 def _names(f: Function, case: str, want: set[str]) -> set[str]:
     """What the reader's function says of a batch, as a set."""
-    told = {  # what torch says, and what the reader should know
-        "does not require grad": "a term that is cut off has no graph at all: ask "
-        "term.requires_grad first, such a term is silent.",
-        "not have been used": "a term need not reach every weight (a relation never reaches the "
-        "output layer): allow_unused=True gives None there.",
-        "second time": "the terms share one graph: retain_graph=True keeps it for the next term.",
-    }
     losses, weights = _batch(case)
     try:
         found = given(f(losses, weights))
     except NotImplementedError:
         raise
     except RuntimeError as error:
-        hint = next((text for said, text in told.items() if said in str(error)), str(error))
+        hint = next((text for said, text in TORCH_SAYS.items() if said in str(error)), str(error))
         refuse(f"your function raised RuntimeError {case}: {hint}")
     if isinstance(found, str):
         refuse(f"expected a set of names, got the word {found!r}: use {{...}}.")
@@ -137,7 +135,8 @@ def _batch(case: str) -> tuple[Losses, list[Tensor]]:
     """A small student, one batch, and the loss of a case; the same numbers each time."""
     options = {"times": 1.0, "gain": 1.0, "encoder": "adapter", "cut": ()} | LOSSES[case]
     hidden, output = nn.Linear(4, 5).double(), nn.Linear(5, 3).double()
-    for i, p in enumerate([*hidden.parameters(), *output.parameters()]):
+    weights = [*hidden.parameters(), *output.parameters()]
+    for i, p in enumerate(weights):
         p.data = normal(*p.shape, seed=i)
     features = hidden(normal(8, 4)).tanh()
     logits = options["gain"] * output(options.get("outputs_see", lambda x: x)(features))
@@ -151,7 +150,7 @@ def _batch(case: str) -> tuple[Losses, list[Tensor]]:
     blind = loss(Outputs(*(x.detach() for x in student)), teacher, targets).terms
     terms = {name: (blind if name in options["cut"] else whole)[name] for name in whole}
     total = sum(({"task": 1.0} | loss.weights)[name] * term for name, term in terms.items())
-    return Losses(total, terms), [*hidden.parameters(), *output.parameters()]
+    return Losses(total, terms), weights
 
 
 def check_own_relation(f: Function | None) -> Answer:
@@ -180,8 +179,6 @@ def check_own_relation(f: Function | None) -> Answer:
             off = R[~torch.eye(n, dtype=torch.bool)]
             if (off - off[0]).abs().max() < TOLERANCE:
                 refuse("all pairs get the same number: such a relation tells no samples apart.")
-            if relation_loss(f(x.clone()), R).abs() > TOLERANCE:
-                refuse("the loss of a student that equals its teacher is not 0.")
         _learnable(lambda s: relation_loss(f(s), f(normal(6, 4, seed=1))), normal(6, 3))
         x = coincident(6, 3)
         _matrix(f(x.clone()), (6, 6), DEGENERATE)
@@ -217,9 +214,8 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
             if not _close(K.diagonal(), torch.ones(n)):
                 at = K.diagonal()[(K.diagonal() - 1).abs().argmax()]
                 refuse(f"the diagonal is not 1 but e.g. {at:.3g}: divide by sqrt(k(x, x) k(y, y)).")
-            if not _close(
-                kernel(torch.cat([x, y]))[:n, n:], _matrix(kernel(x, y), (n, 5), "for k(x, y)")
-            ):
+            across = _matrix(kernel(x, y), (n, 5), "for k(x, y)")
+            if not _close(kernel(torch.cat([x, y]))[:n, n:], across):
                 refuse("k(x, y) is not the block of k on all samples: does an entry see the batch?")
         K = kernel(normal(40, q, seed=4)).detach()
         smallest = torch.linalg.eigvalsh(K)[0].item()
@@ -259,7 +255,7 @@ def _matrix(value: Any, shape: tuple[int, int], where: str) -> Tensor:  # noqa: 
 def _learnable(of: Callable[[Tensor], Tensor], x: Tensor) -> None:
     gradient = slope(of, x)
     bounded(gradient, DEGENERATE)
-    if not gradient.abs().max() > 0:
+    if not gradient.any():
         refuse("the gradient is 0 everywhere: rounding, ranking or a clamp?")
 
 
@@ -271,32 +267,26 @@ def _close(a: Tensor, b: Tensor) -> bool:
 def check_effective_rank(f: Function | None) -> Answer:
     """Check ``f(K)``: a kernel matrix (n, n) -> e^H, H the entropy of its eigenvalues' shares."""
 
-    def shares(k: Tensor) -> Tensor:
-        values = torch.linalg.eigvalsh(k).clamp(min=0)
-        return values / values.sum()
-
-    def entropy(p: Tensor) -> Tensor:
-        return torch.special.entr(p).sum()
+    def entropy(k: Tensor, share: bool = True) -> Tensor:
+        p = torch.linalg.eigvalsh(k).clamp(min=0)
+        return torch.special.entr(p / p.sum() if share else p).sum()
 
     mistakes = {
-        "this is the entropy H: the effective rank is e^H.": lambda k: entropy(shares(k)),
-        "the eigenvalues are not shares yet: divide them by their sum.": lambda k: entropy(
-            torch.linalg.eigvalsh(k).clamp(min=0)
-        ).exp(),
-        "a sign is missing: H = -sum p log p.": lambda k: (-entropy(shares(k))).exp(),
-        "two bases: H in nats belongs to e^H, not to 2^H.": lambda k: 2 ** entropy(shares(k)),
-        "this is the participation ratio (sum)^2 / sum of squares: a relative, not this one.": (
-            lambda k: 1 / (shares(k) ** 2).sum()
-        ),
-        "this is the rank: it counts every eigenvalue above rounding alike.": (
-            torch.linalg.matrix_rank
-        ),
-    }
-    cases = [Case(f"with {n} samples", (_rbf(n, scale),)) for n, scale in ((5, 1), (8, 0.4))]
+        "this is the entropy H: the effective rank is e^H.": entropy,
+        "the eigenvalues are not shares yet: divide them by their sum.":
+            lambda k: entropy(k, share=False).exp(),
+        "a sign is missing: H = -sum p log p.": lambda k: (-entropy(k)).exp(),
+        "two bases: H in nats belongs to e^H, not to 2^H.": lambda k: 2 ** entropy(k),
+        "this is the participation ratio (sum)^2 / sum of squares: a relative, not this one.":
+            lambda k: k.trace() ** 2 / (k * k).sum(),
+        "this is the rank: it counts every eigenvalue above rounding alike.":
+            torch.linalg.matrix_rank,
+    }  # fmt: skip
+    cases = [Case(f"with {n} samples", (rbf(n, scale, 3),)) for n, scale in ((5, 1), (8, 0.4))]
     ones = torch.ones(4, 4, dtype=torch.float64)
     cases.append(Case("where all samples look alike (0 log 0 counts as 0)", (ones,)))
     right = "e^H of the eigenvalues' shares, from 1 (all alike) to n (the identity)."
-    return mark(f, effective_rank, cases, mistakes, right, numbers=True)
+    return mark(f, effective_rank, cases, mistakes, right)
 
 
 def check_geometric_difference(f: Function | None) -> Answer:
@@ -315,31 +305,21 @@ def check_geometric_difference(f: Function | None) -> Answer:
     mistakes = {
         "the two kernels are swapped: the classical one is inverted.": lambda c, q, r: g(q, c, r),
         "the root is missing: this is g^2.": lambda c, q, r: g(c, q, r) ** 2,
-        "the traces are not scaled: multiply each matrix by n / trace first.": (
-            lambda c, q, r: g(c, q, r, scale=False)
-        ),
-        "not regularised: add lambda to the diagonal of the scaled classical matrix.": (
-            lambda c, q, r: g(c, q, 0.0)
-        ),
-        "one inverse of K_C + lambda: regularised, it is sqrt(K_C) (K_C + lambda)^-2 sqrt(K_C).": (
-            lambda c, q, r: g(c, q, r, power=1)
-        ),
-        "the traces are scaled to 1: scale both to n.": (
-            lambda c, q, r: g(c / c.trace(), q / q.trace(), r, scale=False)
-        ),
-    }
+        "the traces are not scaled: multiply each matrix by n / trace first.":
+            lambda c, q, r: g(c, q, r, scale=False),
+        "not regularised: add lambda to the diagonal of the scaled classical matrix.":
+            lambda c, q, r: g(c, q, 0.0),
+        "one inverse of K_C + lambda: regularised, it is sqrt(K_C) (K_C + lambda)^-2 sqrt(K_C).":
+            lambda c, q, r: g(c, q, r, power=1),
+        "the traces are scaled to 1: scale both to n.":
+            lambda c, q, r: g(c / c.trace(), q / q.trace(), r, scale=False),
+    }  # fmt: skip
     cases = [
-        Case(f"with {n} samples and lambda = {r}", (2 * _rbf(n, 0.6), _rbf(n, 1.3), r))
+        Case(f"with {n} samples and lambda = {r}", (2 * rbf(n, 0.6, 3), rbf(n, 1.3, 3), r))
         for n, r in ((5, 0.1), (8, 0.02))
     ]
     right = "the regularised geometric difference, with both traces scaled to n."
-    rule = lambda c, q, r: geometric_difference(c, q, r).value  # noqa: E731
-    return mark(f, rule, cases, mistakes, right, numbers=True)
-
-
-def _rbf(n: int, scale: float) -> Tensor:
-    """An RBF matrix of normal angles, well conditioned."""
-    return torch.exp(-scale * torch.cdist(x := normal(n, 3), x) ** 2)
+    return mark(f, lambda c, q, r: geometric_difference(c, q, r).value, cases, mistakes, right)
 
 
 def check_perplexity(f: Function | None) -> Answer:
@@ -351,58 +331,46 @@ def check_perplexity(f: Function | None) -> Answer:
     mistakes = {
         "this is the mean of -log p: the perplexity is its exp.": nll,
         "2 to the mean: the logarithms are natural, so exp undoes them.": lambda b: 2 ** nll(b),
-        "the sign is lost: average -log p, so that a perplexity is 1 or more.": (
-            lambda b: torch.exp(-nll(b))
-        ),
-        "a mean over batches: the last one is shorter, so add up over tokens, then divide.": (
-            lambda b: torch.exp(torch.stack([-x.mean() for x in b]).mean())
-        ),
-        "a mean of the batches' perplexities: average -log p over all tokens, then take exp.": (
-            lambda b: torch.stack([torch.exp(-x.mean()) for x in b]).mean()
-        ),
-        "a mean of 1 / p: average the logarithms first, then take exp.": (
-            lambda b: torch.exp(-torch.cat(list(b))).mean()
-        ),
-    }
+        "the sign is lost: average -log p, so that a perplexity is 1 or more.":
+            lambda b: torch.exp(-nll(b)),
+        "a mean over batches: the last one is shorter, so add up over tokens, then divide.":
+            lambda b: torch.stack([-x.mean() for x in b]).mean().exp(),
+        "a mean of the batches' perplexities: average -log p over all tokens, then take exp.":
+            lambda b: torch.stack([torch.exp(-x.mean()) for x in b]).mean(),
+        "a mean of 1 / p: average the logarithms first, then take exp.":
+            lambda b: torch.exp(-torch.cat(list(b))).mean(),
+    }  # fmt: skip
     cases = [
         Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
         for sizes in ((6, 6, 2), (5, 1), (4, 4))
     ]
     right = "every token counts once, whatever batch it came in."
-    return mark(f, lambda b: torch.exp(nll(b)), cases, mistakes, right, numbers=True)
+    return mark(f, lambda b: torch.exp(nll(b)), cases, mistakes, right)
 
 
 def check_word_perplexity(f: Function | None) -> Answer:
     """Check ``f(log_p, text)`` -> perplexity per word; each line has one word more, its end."""
 
-    def per(count: Callable[[str], int]) -> Function:
-        return lambda log_p, text: torch.exp(-log_p.sum() / count(text))
-
     def words(text: str) -> int:
         return len(text.split()) + text.count("\n")
 
     mistakes = {
-        "this is per token: the sum is divided by the number of words.": (
-            lambda log_p, text: torch.exp(-log_p.mean())
-        ),
-        "the ends are missing: each line ends, and that is predicted too.": (
-            per(lambda text: len(text.split()))
-        ),
-        "these are spaces: 'a  b' has two words; use text.split().": (
-            per(lambda text: len(text.split(" ")) + text.count("\n"))
-        ),
-        "per token, times tokens a word: the ratio belongs into the exponent.": (
-            lambda log_p, text: torch.exp(-log_p.mean()) * len(log_p) / words(text)
-        ),
-        "the mean over words of -log p: the perplexity is its exp.": (
-            lambda log_p, text: -log_p.sum() / words(text)
-        ),
-        "one end too many: the last line break ends a line and begins none.": (
-            per(lambda text: len(text.split()) + len(text.split("\n")))
-        ),
-    }
+        "this is per token: the sum is divided by the number of words.":
+            lambda log_p, text: torch.exp(-log_p.mean()),
+        "the ends are missing: each line ends, and that is predicted too.":
+            lambda log_p, text: torch.exp(-log_p.sum() / len(text.split())),
+        "these are spaces: 'a  b' has two words; use text.split().":
+            lambda log_p, text: torch.exp(-log_p.sum() / (text.count(" ") + 1 + text.count("\n"))),
+        "per token, times tokens a word: the ratio belongs into the exponent.":
+            lambda log_p, text: torch.exp(-log_p.mean()) * len(log_p) / words(text),
+        "the mean over words of -log p: the perplexity is its exp.":
+            lambda log_p, text: -log_p.sum() / words(text),
+        "one end too many: the last line break ends a line and begins none.":
+            lambda log_p, text: torch.exp(-log_p.sum() / (words(text) + 1)),
+    }  # fmt: skip
     right = "the same sum as per token, over a number that no tokenizer changes."
-    return mark(f, per(words), _texts(), mistakes, right, numbers=True)
+    rule = lambda log_p, text: torch.exp(-log_p.sum() / words(text))  # noqa: E731
+    return mark(f, rule, _texts(), mistakes, right)
 
 
 def check_bits_per_byte(f: Function | None) -> Answer:
@@ -412,56 +380,45 @@ def check_bits_per_byte(f: Function | None) -> Answer:
         return -log_p.sum() / math.log(2)
 
     mistakes = {
-        "these are nats: a bit is a factor of 2, so divide by log 2.": (
-            lambda log_p, text: -log_p.sum() / len(text.encode())
-        ),
-        "multiplied by log 2: divide.": (
-            lambda log_p, text: -log_p.sum() * math.log(2) / len(text.encode())
-        ),
-        "per character: a letter with an accent takes two bytes; use text.encode().": (
-            lambda log_p, text: bits(log_p) / len(text)
-        ),
+        "these are nats: a bit is a factor of 2, so divide by log 2.":
+            lambda log_p, text: -log_p.sum() / len(text.encode()),
+        "multiplied by log 2: divide.":
+            lambda log_p, text: -log_p.sum() * math.log(2) / len(text.encode()),
+        "per character: a letter with an accent takes two bytes; use text.encode().":
+            lambda log_p, text: bits(log_p) / len(text),
         "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
         "the bits of the whole text: divide by its number of bytes.": lambda p, text: bits(p),
-        "per word: divide by the number of bytes.": (
-            lambda log_p, text: bits(log_p) / len(text.split())
-        ),
-    }
+        "per word: divide by the number of bytes.":
+            lambda log_p, text: bits(log_p) / len(text.split()),
+    }  # fmt: skip
     right = "what an arithmetic coder that trusts the model would write."
     rule = lambda log_p, text: bits(log_p) / len(text.encode())  # noqa: E731
-    return mark(f, rule, _texts(), mistakes, right, numbers=True)
+    return mark(f, rule, _texts(), mistakes, right)
 
 
 def check_mean_tap(f: Function | None) -> Answer:
     """Check ``f(hidden, lengths)``: (n, t, d), (n,) -> (n, d), means over the real tokens."""
 
-    def masked(h: Tensor, lengths: Tensor) -> Tensor:
-        return torch.where((torch.arange(h.shape[1]) < lengths[:, None])[..., None], h, 0)
+    def mean(h: Tensor, lengths: Tensor) -> Tensor:
+        return tap(h, "mean", lengths)
 
     mistakes = {
         "padding counts: leave out positions from each row's length on.": lambda h, n: h.mean(1),
-        "divided by t: each row has its own number of real tokens.": (
-            lambda h, n: masked(h, n).mean(1)
-        ),
-        "these are sums: divide each by its number of real tokens.": lambda h, n: masked(h, n).sum(
-            1
-        ),
-        "padding is summed, although you divide by the real tokens.": (
-            lambda h, n: h.sum(1) / n[:, None]
-        ),
-        "this is the last real token alone (the tap 'last').": (
-            lambda h, n: h[torch.arange(len(h)), n - 1]
-        ),
-        "one token too few: the last real one belongs to the mean.": (
-            lambda h, n: tap(h, "mean", n - 1)
-        ),
-    }
+        "divided by t: each row has its own number of real tokens.":
+            lambda h, n: mean(h, n) * n[:, None] / h.shape[1],
+        "these are sums: divide each by its number of real tokens.":
+            lambda h, n: mean(h, n) * n[:, None],
+        "padding is summed, although you divide by the real tokens.":
+            lambda h, n: h.sum(1) / n[:, None],
+        "this is the last real token alone (the tap 'last').": lambda h, n: tap(h, "last", n),
+        "one token too few: the last real one belongs to the mean.": lambda h, n: mean(h, n - 1),
+    }  # fmt: skip
     cases = [
         Case(f"with lengths {lengths}", (normal(len(lengths), 5, 3), torch.tensor(lengths)))
         for lengths in ([5, 2, 3], [4, 5])
     ]
     right = "real tokens only, each review by its own length; the gradient passes."
-    return mark(f, lambda h, n: tap(h, "mean", n), cases, mistakes, right, learns=[0])
+    return mark(f, mean, cases, mistakes, right, learns=[0])
 
 
 def _log_p(count: int, seed: int = 0) -> Tensor:

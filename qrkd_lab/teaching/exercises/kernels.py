@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pennylane.queuing import AnnotatedQueue
@@ -21,8 +20,8 @@ from qrkd_lab.teaching.exercises.checker import (
     given,
     mark,
     normal,
+    rbf,
     refuse,
-    states,
 )
 
 TOLERANCE = 1e-4
@@ -33,15 +32,18 @@ def check_fidelity_kernel(f: Function | None) -> Answer:
     mistakes = {
         "these are the overlaps, complex: take their absolute square.": lambda u: u @ u.mH,
         "the amplitude is not squared: |<i|j>|^2.": lambda u: (u @ u.mH).abs(),
-        "a conjugate is missing: <i|j> conjugates one side (states.conj() or .mH).": (
-            lambda u: (u @ u.T).abs() ** 2
-        ),
+        "a conjugate is missing: <i|j> conjugates one side (states.conj() or .mH).":
+            lambda u: (u @ u.T).abs() ** 2,
         "the real part alone: |z|^2 = Re(z)^2 + Im(z)^2.": lambda u: (u @ u.mH).real ** 2,
         "z * z instead of z * conj(z): take abs() before the square.": lambda u: (u @ u.mH) ** 2,
-        "overlap of the probabilities |amplitude|^2: multiply amplitudes, then square.": (
-            lambda u: u.abs() ** 2 @ (u.abs() ** 2).T
-        ),
-    }
+        "overlap of the probabilities |amplitude|^2: multiply amplitudes, then square.":
+            lambda u: u.abs() ** 2 @ (u.abs() ** 2).T,
+    }  # fmt: skip
+
+    def states(n: int, q: int) -> Tensor:
+        raw = torch.complex(normal(n, 2**q), normal(n, 2**q, seed=1))
+        return raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True)
+
     right = "fidelities, real, symmetric, with ones on the diagonal."
     cases = [Case(f"with {n} states of {q} qubits", (states(n, q),)) for n, q in ((5, 2), (2, 3))]
     return mark(f, lambda u: (u @ u.mH).abs() ** 2, cases, mistakes, right, learns=[0])
@@ -60,15 +62,13 @@ def check_angle_states(f: Function | None) -> Answer:
     mistakes = {
         "RY(x) turns by half its angle: cos(x/2) and sin(x/2).": lambda x: product(x, 1),
         "cosine and sine are swapped: |0> gets the cosine.": lambda x: product(math.pi - x),
-        "the qubits are in reverse order: wire 0 is the leftmost factor.": (
-            lambda x: product(x.flip(1))
-        ),
-        "these are probabilities: a state holds amplitudes, their signed roots.": (
-            lambda x: product(x) ** 2
-        ),
+        "the qubits are in reverse order: wire 0 is the leftmost factor.":
+            lambda x: product(x.flip(1)),
+        "these are probabilities: a state holds amplitudes, their signed roots.":
+            lambda x: product(x) ** 2,
         "a sign is lost: sin(x/2) is negative for negative angles.": lambda x: product(x).abs(),
         "the sine has the wrong sign: RY(x)|0> = cos(x/2)|0> + sin(x/2)|1>.": lambda x: product(-x),
-    }
+    }  # fmt: skip
     cases = [Case(f"with {n} rows of {q} angles", (normal(n, q),)) for n, q in ((4, 3), (2, 1))]
     cases += [Case("with a row of zeros and coincident rows", (coincident(5, 2),))]
     right = "the states of the kit's angle map, one factor per qubit."
@@ -82,20 +82,20 @@ def check_bandwidth_rule(f: Function | None) -> Answer:
         keep = ~torch.eye(k.shape[1], dtype=torch.bool) | diagonal
         return k[:, keep].std(1)
 
+    def rule(k: Tensor, b: Tensor) -> Tensor:
+        return b[spread(k).argmax()]
+
     mistakes = {
         "this is the place in the list: give the bandwidth there.": lambda k, b: spread(k).argmax(),
-        "the diagonal is counted: it is 1 for every bandwidth, leave it out.": (
-            lambda k, b: b[spread(k, True).argmax()]
-        ),
+        "the diagonal is counted: it is 1 for every bandwidth, leave it out.":
+            lambda k, b: b[spread(k, True).argmax()],
         "this is the largest spread: give the bandwidth where it is.": lambda k, b: spread(k).max(),
-        "the diagonal is set to 0 but still counted: leave it out.": (
-            lambda k, b: b[(k * (1 - torch.eye(k.shape[1]))).flatten(1).std(1).argmax()]
-        ),
+        "the diagonal is set to 0 but still counted: leave it out.":
+            lambda k, b: b[spread(k * (1 - torch.eye(k.shape[1])), True).argmax()],
         "the smallest spread: take the largest.": lambda k, b: b[spread(k).argmin()],
-        "the largest mean: take the largest standard deviation.": (
-            lambda k, b: b[k.mean((1, 2)).argmax()]
-        ),
-    }
+        "the largest mean: take the largest standard deviation.":
+            lambda k, b: b[k.mean((1, 2)).argmax()],
+    }  # fmt: skip
     bandwidths = 2.0 ** torch.arange(-5, 4, dtype=torch.float64)
     cases = []
     for n, seed in ((4, 0), (6, 1), (12, 2)):
@@ -103,31 +103,30 @@ def check_bandwidth_rule(f: Function | None) -> Answer:
         kernels = torch.exp(-d2 * bandwidths[:, None, None] ** 2)
         cases.append(Case(f"with {n} samples", (kernels, bandwidths)))
     right = "the bandwidth at which kernel values of different samples spread most."
-    rule = lambda k, b: b[spread(k).argmax()]  # noqa: E731
-    return mark(f, rule, cases, mistakes, right, numbers=True)
+    return mark(f, rule, cases, mistakes, right)
 
 
 def check_shots_needed(f: Function | None) -> Answer:
     """Check ``f(value, error)`` -> shots for a kernel value to have this standard error."""
+
+    def rule(k: float, e: float) -> int:
+        return math.ceil(k * (1 - k) / e**2)
+
     mistakes = {
-        "rounded down: with this many shots the error is a little too large.": (
-            lambda k, e: math.floor(k * (1 - k) / e**2)
-        ),
+        "rounded down: with this many shots the error is a little too large.":
+            lambda k, e: math.floor(k * (1 - k) / e**2),
         "a share k of the shots has the variance k(1 - k), not 1.": lambda k, e: math.ceil(e**-2),
         "the variance is k(1 - k), not k.": lambda k, e: math.ceil(k / e**2),
-        "the error falls with the root of the shots: square it.": (
-            lambda k, e: math.ceil(k * (1 - k) / e)
-        ),
-        "0.25 is the largest variance a share can have: take this value's own, k(1 - k).": (
-            lambda k, e: math.ceil(0.25 / e**2)
-        ),
+        "the error falls with the root of the shots: square it.":
+            lambda k, e: math.ceil(k * (1 - k) / e),
+        "0.25 is the largest variance a share can have: take this value's own, k(1 - k).":
+            lambda k, e: math.ceil(0.25 / e**2),
         "not a whole number: round up.": lambda k, e: k * (1 - k) / e**2,
-    }
+    }  # fmt: skip
     pairs = ((0.3, 0.011), (0.9, 0.017), (0.02, 0.013))
     cases = [Case(f"for the value {k} and the error {e}", (k, e)) for k, e in pairs]
     right = "the variance of a share, over the squared error, rounded up."
-    rule = lambda k, e: math.ceil(k * (1 - k) / e**2)  # noqa: E731
-    return mark(f, rule, cases, mistakes, right, numbers=True)
+    return mark(f, rule, cases, mistakes, right)
 
 
 def check_other_basis(f: Function | None) -> Answer:
@@ -135,43 +134,27 @@ def check_other_basis(f: Function | None) -> Answer:
 
     Two layers of iqp without further Hadamards have the same probabilities, and count as right.
     """
-    rows = torch.tensor([[0.5, 0.7], [1.5, 0.7], [-0.9, 2.0]], dtype=torch.float64)
     one = torch.eye(2, dtype=torch.complex128)
     H = torch.tensor([[1, 1], [1, -1]], dtype=torch.complex128) / 2**0.5
 
-    def turned(first: Tensor = H, last: Tensor = H, layers: int = 1) -> Tensor:
-        return FidelityKernel("iqp", 2, layers=layers).states(rows) @ torch.kron(first, last).T
+    def turned(x: Tensor, first: Tensor = H, last: Tensor = H, layers: int = 1) -> Tensor:
+        states = FidelityKernel("iqp", 2, layers=layers).states(x[None])[0]
+        return torch.kron(first, last) @ states
 
-    want = turned().abs().square()
     mistakes = {
-        "these are amplitudes: a probability is the absolute square.": turned(),
-        "the absolute values are not squared.": turned().abs(),
-        "nothing changes with the angles: is the Hadamard applied before the square?": (
-            turned(one, one).abs().square()
-        ),
-        "the Hadamard acts on the first qubit only.": turned(H, one).abs().square(),
-        "the Hadamard acts on the last qubit only.": turned(one, H).abs().square(),
-        "Hadamards after two layers: take layers=1 (the default of iqp is 2).": (
-            turned(layers=2).abs().square()
-        ),
-    }
-
-    def numbers(value: Any) -> Tensor:  # noqa: ANN401
-        found = torch.as_tensor(given(value)).detach()
-        if found.numel() != 4:
-            refuse(f"expected 4 probabilities, got the shape {tuple(found.shape)}.")
-        return found.reshape(4).to(torch.complex128)
-
-    def judge(f: Function) -> str:
-        found = torch.stack([numbers(f(row.clone())) for row in rows])
-        if torch.allclose(found, want.to(found.dtype), atol=TOLERANCE):
-            return "another basis shows what the first one hid."
-        for hint, wrong in mistakes.items():
-            if torch.allclose(found, wrong.to(found.dtype), atol=TOLERANCE):
-                refuse(hint)
-        refuse("not the probabilities of one layer of iqp (layers=1) and a Hadamard on each qubit.")
-
-    return answered(f, judge)
+        "these are amplitudes: a probability is the absolute square.": turned,
+        "the absolute values are not squared.": lambda x: turned(x).abs(),
+        "nothing changes with the angles: is the Hadamard applied before the square?":
+            lambda x: turned(x, one, one).abs().square(),
+        "the Hadamard acts on the first qubit only.": lambda x: turned(x, H, one).abs().square(),
+        "the Hadamard acts on the last qubit only.": lambda x: turned(x, one, H).abs().square(),
+        "Hadamards after two layers: take layers=1 (the default of iqp is 2).":
+            lambda x: turned(x, layers=2).abs().square(),
+    }  # fmt: skip
+    rows = ((0.5, 0.7), (1.5, 0.7), (-0.9, 2.0))
+    cases = [Case(f"at {row}", (torch.tensor(row, dtype=torch.float64),)) for row in rows]
+    right = "another basis shows what the first one hid."
+    return mark(f, lambda x: turned(x).abs().square(), cases, mistakes, right)
 
 
 def check_shift_map(f: Function | None) -> Answer:
@@ -192,9 +175,8 @@ def check_shift_map(f: Function | None) -> Answer:
                 "all samples look alike to this map: no gate takes an angle, or it turns phases "
                 "only (RZ on |0>)."
             )
-        for i in range(2):
-            moved = x + 1.3 * torch.eye(2, dtype=x.dtype)[i]
-            if (kernel(moved, y) - found).abs().max() < TOLERANCE:
+        for i, axis in enumerate(torch.eye(2, dtype=x.dtype)):
+            if (kernel(x + 1.3 * axis, y) - found).abs().max() < TOLERANCE:
                 refuse(f"the map does not see angle {i}: both have to matter.")
         if any((kernel(x + s, y + s) - found).abs().max() > TOLERANCE for s in shifts):
             refuse("a shift of both samples by the same amount changed their fidelity.")
@@ -209,14 +191,14 @@ def check_angle_variance(f: Function | None) -> Answer:
         "this is the second moment: subtract the square of the mean.": lambda q: (3 / 8) ** q,
         "the mean is subtracted, not its square.": lambda q: (3 / 8) ** q - 0.5**q,
         "this is the mean.": lambda q: 0.5**q,
-        "the variance of one qubit to the power q: variances of factors do not multiply; "
-        "second moments do.": lambda q: (1 / 8) ** q,
+        "the variance of one qubit to the power q: variances of factors do not multiply; second "
+        "moments do.": lambda q: (1 / 8) ** q,
         "the variance of one qubit times q: the kernel is a product, not a sum.": lambda q: q / 8,
         "the standard deviation: give the variance.": lambda q: ((3 / 8) ** q - 0.25**q) ** 0.5,
     }
     cases = [Case(f"with {q} qubits", (q,)) for q in (2, 1, 3, 5)]
     right = "second moment minus squared mean, each a product over qubits."
-    return mark(f, lambda q: (3 / 8) ** q - 0.25**q, cases, mistakes, right, numbers=True)
+    return mark(f, lambda q: (3 / 8) ** q - 0.25**q, cases, mistakes, right)
 
 
 def check_exponential_base(f: Function | None) -> Answer:
@@ -227,25 +209,19 @@ def check_exponential_base(f: Function | None) -> Answer:
         return (x * y).sum() / (x * x).sum()
 
     mistakes = {
-        "this is the slope, the logarithm of the base: take its exponential.": (
-            lambda q, v: slope(q, v.log())
-        ),
-        "the fit is of the variances themselves: a line fits their logarithms.": (
-            lambda q, v: slope(q, v).exp()
-        ),
-        "the step is taken as one qubit: divide by the qubits' own distances.": (
-            lambda q, v: slope(torch.arange(len(q), dtype=q.dtype), v.log()).exp()
-        ),
-        "only the first and the last point are used: fit all of them.": (
-            lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0]))
-        ),
-        "this is one over the base: mind the sign of the slope.": (
-            lambda q, v: (-slope(q, v.log())).exp()
-        ),
-        "a logarithm to another base than the exponential: use the same for both.": (
-            lambda q, v: slope(q, v.log10()).exp()
-        ),
-    }
+        "this is the slope, the logarithm of the base: take its exponential.":
+            lambda q, v: slope(q, v.log()),
+        "the fit is of the variances themselves: a line fits their logarithms.":
+            lambda q, v: slope(q, v).exp(),
+        "the step is taken as one qubit: divide by the qubits' own distances.":
+            lambda q, v: slope(torch.arange(len(q), dtype=q.dtype), v.log()).exp(),
+        "only the first and the last point are used: fit all of them.":
+            lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0])),
+        "this is one over the base: mind the sign of the slope.":
+            lambda q, v: (-slope(q, v.log())).exp(),
+        "a logarithm to another base than the exponential: use the same for both.":
+            lambda q, v: slope(q, v.log10()).exp(),
+    }  # fmt: skip
     cases = []
     rows = (((2, 4, 6, 8), 0.4), ((1, 2, 5), 0.8), ((3, 6, 9, 10), 0.1))
     for seed, (qubits, base) in enumerate(rows):
@@ -253,47 +229,35 @@ def check_exponential_base(f: Function | None) -> Answer:
         noise = (0.3 * normal(len(q), seed=seed)).exp()
         cases.append(Case(f"with qubits {qubits}", (q, 0.2 * base**q * noise)))
     right = "the exponential of the least-squares slope of log variance on qubits."
-    rule = lambda q, v: slope(q, v.log()).exp()  # noqa: E731
-    return mark(f, rule, cases, mistakes, right, numbers=True)
-
-
-def _rbf(n: int) -> Tensor:
-    """An RBF kernel matrix of seeded samples; its rows have different means."""
-    return torch.exp(-(torch.cdist(x := normal(n, 2), x) ** 2))
+    return mark(f, lambda q, v: slope(q, v.log()).exp(), cases, mistakes, right)
 
 
 def check_centred_kernel(f: Function | None) -> Answer:
     """Check ``f(K)``: kernel matrix (n, n) -> HKH; see ``qrkd_lab.kernels.analysis.centred``."""
     mistakes = {
-        "the mean of each row is taken off, that of each column is not: H stands on both sides.": (
-            lambda k: k - k.mean(1, keepdim=True)
-        ),
-        "the mean of each column is taken off, that of each row is not: H stands on both sides.": (
-            lambda k: k - k.mean(0)
-        ),
-        "the overall mean alone is taken off: rows must sum to 0, each of them.": (
-            lambda k: k - k.mean()
-        ),
-        "K.mean(1) has shape (n,) and is taken off as a row: keepdim=True makes it a column.": (
-            lambda k: k - k.mean(0) - k.mean(1) + k.mean()
-        ),
-        "the overall mean was taken off twice: add it once.": (
-            lambda k: k - k.mean(0) - k.mean(1, keepdim=True)
-        ),
-        "sums instead of means: H = I - (ones)/n.": (
-            lambda k: k - k.sum(0) - k.sum(1, keepdim=True) + k.sum()
-        ),
-    }
-    cases = [Case(f"with {n} samples", (_rbf(n),)) for n in (5, 3, 8)]
+        "the mean of each row is taken off, that of each column is not: H stands on both sides.":
+            lambda k: k - k.mean(1, keepdim=True),
+        "the mean of each column is taken off, that of each row is not: H stands on both sides.":
+            lambda k: k - k.mean(0),
+        "the overall mean alone is taken off: rows must sum to 0, each of them.":
+            lambda k: k - k.mean(),
+        "K.mean(1) has shape (n,) and is taken off as a row: keepdim=True makes it a column.":
+            lambda k: k - k.mean(0) - k.mean(1) + k.mean(),
+        "the overall mean was taken off twice: add it once.":
+            lambda k: k - k.mean(0) - k.mean(1, keepdim=True),
+        "sums instead of means: H = I - (ones)/n.":
+            lambda k: k - k.sum(0) - k.sum(1, keepdim=True) + k.sum(),
+    }  # fmt: skip
+    cases = [Case(f"with {n} samples", (rbf(n),)) for n in (5, 3, 8)]
     return mark(f, centred, cases, mistakes, "HKH: every row and every column sums to 0.")
 
 
 def check_class_blocks(f: Function | None) -> Answer:
     """Check ``f(K, labels)``: (n, n), (n,) -> (c, c), the mean over pairs of different samples."""
 
-    def blocks(k: Tensor, y: Tensor) -> Tensor:
+    def sums(k: Tensor, y: Tensor, diagonal: bool = False) -> Tensor:
         member = (y[:, None] == y.unique()).to(k.dtype)
-        return member.T @ k @ member
+        return member.T @ (k if diagonal else k - torch.diag(k.diagonal())) @ member
 
     def sizes(y: Tensor) -> Tensor:
         counts = y.unique(return_counts=True)[1].double()
@@ -304,25 +268,21 @@ def check_class_blocks(f: Function | None) -> Answer:
         place = torch.searchsorted(y.unique(), seen)
         return class_blocks(k, y)[place][:, place]
 
-    def hollow(k: Tensor) -> Tensor:
-        return k - torch.diag(k.diagonal())
-
     mistakes = {
-        "a sample is compared with itself: leave the diagonal of K out.": (
-            lambda k, y: blocks(k, y) / sizes(y)
-        ),
-        "the diagonal is set to 0 but still counted: divide by the number of pairs that are left, "
-        "m(m-1) within a class of m.": lambda k, y: blocks(hollow(k), y) / sizes(y),
-        "these are sums: divide by the number of pairs.": lambda k, y: blocks(hollow(k), y),
-        "these are sums, with the diagonal: average over different samples.": blocks,
+        "a sample is compared with itself: leave the diagonal of K out.":
+            lambda k, y: sums(k, y, True) / sizes(y),
+        "the diagonal is set to 0 but still counted: divide by the number of pairs that are left.":
+            lambda k, y: sums(k, y) / sizes(y),
+        "these are sums: divide by the number of pairs.": sums,
+        "these are sums, with the diagonal: average over different samples.":
+            lambda k, y: sums(k, y, True),
         "the classes are in the order in which they appear: sort them.": appearance,
-        "divided by n^2: each block has a number of pairs of its own.": (
-            lambda k, y: blocks(hollow(k), y) / len(y) ** 2
-        ),
-    }
+        "divided by n^2: each block has a number of pairs of its own.":
+            lambda k, y: sums(k, y) / len(y) ** 2,
+    }  # fmt: skip
     rows = ([2, 0, 0, 2, 1, 1, 0], [5, 3, 3, 5, 5], [1, 0, 2, 1, 0, 2, 2, 0])
     cases = [
-        Case(f"with {len(y)} samples in {len(set(y))} classes", (_rbf(len(y)), torch.tensor(y)))
+        Case(f"with {len(y)} samples in {len(set(y))} classes", (rbf(len(y)), torch.tensor(y)))
         for y in rows
     ]
     right = "mean values over pairs of different samples, one block per pair of classes."

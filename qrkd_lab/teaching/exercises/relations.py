@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qrkd_lab import losses, relations
+from qrkd_lab import losses
+from qrkd_lab.relations import pairwise_distances, triplet_angles
 from qrkd_lab.teaching.exercises.checker import Answer, Case, Function, coincident, mark, normal
 
 FEATURES = [
@@ -20,54 +23,44 @@ def check_pairwise_distances(f: Function | None, gradient: bool = True) -> Answe
     """Check ``f(x)``: (n, d) -> (n, n); ``gradient=False`` asks for the values only."""
     mistakes = {
         "these are squared distances: take the root.": lambda x: torch.cdist(x, x) ** 2,
-        "these are sums of absolute differences: square, sum, take the root.": (
-            lambda x: torch.cdist(x, x, p=1)
-        ),
-        "averaged over the d features: the sum of squares goes under the root.": (
-            lambda x: torch.cdist(x, x) / x.shape[1] ** 0.5
-        ),
-        "only the triangle above the diagonal is filled: D is symmetric.": (
-            lambda x: torch.cdist(x, x).triu()
-        ),
-        "divided by the mean: that belongs to the loss, the relation keeps its unit.": (
-            losses.normalised_distances
-        ),
+        "these are sums of absolute differences: square, sum, take the root.":
+            lambda x: torch.cdist(x, x, p=1),
+        "averaged over the d features: the sum of squares goes under the root.":
+            lambda x: torch.cdist(x, x) / x.shape[1] ** 0.5,
+        "only the triangle above the diagonal is filled: D is symmetric.":
+            lambda x: torch.cdist(x, x).triu(),
+        "divided by the mean: that belongs to the loss, the relation keeps its unit.":
+            losses.normalised_distances,
         "these are inner products (the Gram matrix), not distances.": lambda x: x @ x.T,
-    }
-    right = "distances, with a zero diagonal" + _and_bounded(gradient)
-    learns = [0] if gradient else []
-    return mark(f, relations.pairwise_distances, FEATURES, mistakes, right, learns)
+    }  # fmt: skip
+    right = "distances, with a zero diagonal, and a gradient that stays finite at coincident rows."
+    return mark(f, pairwise_distances, FEATURES, mistakes, right, [0] * gradient)
 
 
 def check_triplet_angles(f: Function | None, gradient: bool = True) -> Answer:
     """Check ``f(x)``: (n, d) -> (n, n, n), [j, i, k] the cosine at x_j, 0 where undefined."""
-    angles = relations.triplet_angles
-
-    def products(x: Tensor, left: bool = False) -> Tensor:
-        e = x[None, :, :] - x[:, None, :]  # [j, i] = x_i - x_j
-        return torch.einsum("jid,jkd->jik", F.normalize(e, dim=2) if left else e, e)
-
     vertex = "the angle sits at the wrong vertex: [j, i, k] is the angle at x_j, the first index"
     mistakes = {
-        f"{vertex}; yours is at the second.": lambda x: angles(x).permute(1, 0, 2),
-        f"{vertex}; yours is at the last.": lambda x: angles(x).permute(1, 2, 0),
-        "this is the angle itself: give its cosine, without arccos.": (
-            lambda x: angles(x).clamp(-1, 1).arccos()
-        ),
-        "inner products without normalisation: divide by both lengths.": products,
-        "divided by one length only: both differences need length 1.": (
-            lambda x: products(x, left=True)
-        ),
-        "angles seen from the origin: take differences to x_j first.": (
-            lambda x: (F.normalize(x, dim=1) @ F.normalize(x, dim=1).T).expand(len(x), -1, -1)
-        ),
-    }
-    right = "cosines at the first index, 0 where undefined" + _and_bounded(gradient)
-    return mark(f, angles, FEATURES, mistakes, right, [0] if gradient else [])
+        f"{vertex}; yours is at the second.": lambda x: triplet_angles(x).permute(1, 0, 2),
+        f"{vertex}; yours is at the last.": lambda x: triplet_angles(x).permute(1, 2, 0),
+        "this is the angle itself: give its cosine, without arccos.": _arccos,
+        "inner products without normalisation: divide by both lengths.": _products,
+        "divided by one length only: both differences need length 1.":
+            lambda x: _products(x, lambda e: F.normalize(e, dim=2)),
+        "angles seen from the origin: take differences to x_j first.":
+            lambda x: (F.normalize(x, dim=1) @ F.normalize(x, dim=1).T).expand(len(x), -1, -1),
+    }  # fmt: skip
+    right = "cosines at the first index, 0 where undefined."
+    return mark(f, triplet_angles, FEATURES, mistakes, right, [0] * gradient)
 
 
-def _and_bounded(gradient: bool) -> str:
-    return ", and a gradient that stays finite at coincident rows." if gradient else "."
+def _arccos(x: Tensor) -> Tensor:
+    return triplet_angles(x).clamp(-1, 1).arccos()
+
+
+def _products(x: Tensor, change: Function = lambda e: e) -> Tensor:
+    e = x[None] - x[:, None]  # [j, i] = x_i - x_j
+    return torch.einsum("jid,jkd->jik", change(e), e)
 
 
 def check_kd_loss(f: Function | None) -> Answer:
@@ -83,21 +76,17 @@ def check_kd_loss(f: Function | None) -> Answer:
 
     mistakes = {
         "the factor T^2 is missing.": lambda s, t, T: kl(s, t, T, T),
-        "KL the wrong way round: the teacher's probabilities weigh the logarithms.": (
-            lambda s, t, T: T**2 * kl(t, s, T, T)
-        ),
-        "the temperature softens the student only: divide the teacher's logits too.": (
-            lambda s, t, T: T**2 * kl(s, t, T, 1)
-        ),
-        "mean over samples and classes: sum over the classes, average over samples only.": (
-            lambda s, t, T: T**2 * kl(s, t, T, T) / s.shape[1]
-        ),
+        "KL the wrong way round: the teacher's probabilities weigh the logarithms.":
+            lambda s, t, T: T**2 * kl(t, s, T, T),
+        "the temperature softens the student only: divide the teacher's logits too.":
+            lambda s, t, T: T**2 * kl(s, t, T, 1),
+        "mean over samples and classes: sum over the classes, average over samples only.":
+            lambda s, t, T: T**2 * kl(s, t, T, T) / s.shape[1],
         "right until a probability is rounded to 0: 0 * log 0 is nan, and a tiny number added to p "
         "changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
-        "this is the cross-entropy: subtract the teacher's own entropy to get KL, 0 if equal.": (
-            lambda s, t, T: -(T**2) * ((t / T).softmax(1) * F.log_softmax(s / T, 1)).sum(1).mean()
-        ),
-    }
+        "this is the cross-entropy: subtract the teacher's own entropy to get KL, 0 if equal.":
+            lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1)),
+    }  # fmt: skip
     cases = [
         Case(f"at T = {T} with {n} samples", (normal(n, c), normal(n, c, seed=1), T))
         for T, n, c in ((4.0, 5, 3), (1.0, 2, 4), (2.0, 7, 10))
@@ -111,37 +100,33 @@ def check_kd_loss(f: Function | None) -> Answer:
 
 def check_distance_loss(f: Function | None) -> Answer:
     """Check ``f(student, teacher)`` -> scalar; see ``ql.distance_loss``."""
-    distances = relations.pairwise_distances
+    D = pairwise_distances
+
+    def to_mean(x: Tensor, of: Tensor) -> Tensor:
+        return D(x) * len(of) * (len(of) - 1) / D(of).sum()
+
     mistakes = {
-        "the distances are not normalised: divide each side by its own mean distance.": (
-            lambda s, t: losses.relation_loss(distances(s), distances(t))
-        ),
-        "both sides are divided by the teacher's mean: each needs its own.": lambda s, t: (
-            losses.relation_loss(
-                *(distances(x) * len(t) * (len(t) - 1) / distances(t).sum() for x in (s, t))
-            )
-        ),
-        "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.": (
-            lambda s, t: losses.relation_loss(*(distances(x) / distances(x).mean() for x in (s, t)))
-        ),
-    } | _wrong_means(losses.normalised_distances, "n(n-1)", "n^2")
-    return _check_loss(f, losses.distance_loss, mistakes, "distances up to scale")
+        "the distances are not normalised: divide each side by its own mean distance.":
+            lambda s, t: losses.relation_loss(D(s), D(t)),
+        "both sides are divided by the teacher's mean: each needs its own.":
+            lambda s, t: losses.relation_loss(to_mean(s, t), to_mean(t, t)),
+        "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.":
+            lambda s, t: losses.relation_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
+    }  # fmt: skip
+    relation = losses.normalised_distances
+    return _check_loss(f, losses.distance_loss, relation, mistakes, "distances up to scale")
 
 
 def check_angle_loss(f: Function | None) -> Answer:
     """Check ``f(student, teacher)`` -> scalar; see ``ql.angle_loss``."""
-    angles = relations.triplet_angles
     mistakes = {
-        "angles instead of their cosines: leave arccos out.": lambda s, t: losses.relation_loss(
-            *(angles(x).clamp(-1, 1).arccos() for x in (s, t))
-        ),
-        "inner products without normalisation: divide by both lengths.": (
-            lambda s, t: losses.relation_loss(
-                *(torch.einsum("jid,jkd->jik", x - x[:, None], x - x[:, None]) for x in (s, t))
-            )
-        ),
-    } | _wrong_means(angles, "n(n-1)(n-2)", "n^3")
-    return _check_loss(f, losses.angle_loss, mistakes, "the cosines of all triples")
+        "angles instead of their cosines: leave arccos out.":
+            lambda s, t: losses.relation_loss(_arccos(s), _arccos(t)),
+        "inner products without normalisation: divide by both lengths.":
+            lambda s, t: losses.relation_loss(_products(s), _products(t)),
+    }  # fmt: skip
+    about = "the cosines of all triples"
+    return _check_loss(f, losses.angle_loss, triplet_angles, mistakes, about)
 
 
 def check_kernel_loss(f: Function | None) -> Answer:
@@ -150,51 +135,50 @@ def check_kernel_loss(f: Function | None) -> Answer:
     def kernel(x: Tensor, y: Tensor | None = None) -> Tensor:
         return ((x[:, None] - (x if y is None else y)) / 2).cos().square().prod(-1)  # angle map
 
-    means = _wrong_means(kernel, "n(n-1)", "n^2")
     mistakes = {
-        "the kernel between student and teacher: compare each one's own matrix.": (
-            lambda s, t, k: losses.relation_loss(k(s, t), torch.ones(len(s), len(s)).double())
-        ),
-        "this is a distance of whole matrices (a norm): average over pairs.": (
-            lambda s, t, k: torch.linalg.norm(k(s) - k(t))
-        ),
-    } | {hint: lambda s, t, k, wrong=wrong: wrong(s, t) for hint, wrong in means.items()}
+        "the kernel between student and teacher: compare each one's own matrix.":
+            lambda s, t, k: losses.relation_loss(k(s, t), torch.ones(len(s), len(s)).double()),
+        "this is a distance of whole matrices (a norm): average over pairs.":
+            lambda s, t, k: torch.linalg.norm(k(s) - k(t)),
+    }  # fmt: skip
     cases = [
         Case(f"with {n} samples", (normal(n, 3), normal(n, 3, seed=1), kernel)) for n in (5, 2, 7)
     ]
-    right = "kernel matrices compared over different samples; the student feels it."
-    return mark(f, losses.kernel_loss, cases, mistakes, right, learns=[0], fixed=[1])
+    return _check_loss(f, losses.kernel_loss, kernel, mistakes, "kernel values", cases)
 
 
-def _check_loss(f: Function | None, reference: Function, hints: dict, about: str) -> Answer:
-    """A loss of two batches of features, of different width, far apart and coincident."""
-    cases = [
-        Case(f"with {n} samples", (3 * normal(n, 3), normal(n, 4, seed=1) ** 3)) for n in (5, 4, 8)
+def _check_loss(
+    f: Function | None,
+    reference: Function,
+    relation: Function,
+    mistakes: Mapping[str, Function],
+    about: str,
+    cases: list[Case] | None = None,
+) -> Answer:
+    """A relational loss of two batches; without cases, of other widths, far apart, coincident."""
+    cases = cases or [
+        Case("with 5 samples", (3 * normal(5, 3), normal(5, 4, seed=1) ** 3)),
+        Case("with 8 samples", (3 * normal(8, 3), normal(8, 4, seed=1) ** 3)),
+        Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False),
     ]
-    cases.append(Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False))
-    right = f"{about}, averaged over different samples; the student feels it, the teacher not."
-    return mark(f, reference, cases, hints, right, learns=[0], fixed=[1])
 
-
-def _wrong_means(relation: Function, count: str, all_entries: str) -> dict[str, Function]:
-    """What goes wrong after the relation is right: the mean and Huber's h."""
-
-    def off(s: Tensor, t: Tensor) -> Tensor:
-        """The differences over distinct samples alone."""
+    def differences(s: Tensor, t: Tensor) -> Tensor:
+        """Over distinct samples alone."""
         u = relation(s) - relation(t)
         same = torch.eye(len(u), dtype=torch.bool)
-        same = same[:, :, None] | same[:, None, :] | same if u.ndim == 3 else same
-        return u[~same]
+        return u[~(same if u.ndim == 2 else same[:, :, None] | same[:, None, :] | same)]
 
     def huber(u: Tensor) -> Tensor:
         return F.smooth_l1_loss(u, torch.zeros_like(u), reduction="sum")
 
-    power = int(all_entries[-1])
-    return {
-        f"the mean counts entries that compare a sample with itself: divide by {count}, not "
-        f"by {all_entries}.": lambda s, t: huber(off(s, t)) / len(s) ** power,
-        f"this is the sum: divide by {count}.": lambda s, t: huber(off(s, t)),
-        "squared differences: Huber's h is half of them, and straight beyond 1.": (
-            lambda s, t: off(s, t).square().mean()
-        ),
-    }
+    power = 3 if relation is triplet_angles else 2
+    count = "n(n-1)(n-2)" if power == 3 else "n(n-1)"
+    means = {
+        f"the mean counts entries that compare a sample with itself: divide by {count}, not by "
+        f"n^{power}.": lambda s, t, *_: huber(differences(s, t)) / len(s) ** power,
+        f"this is the sum: divide by {count}.": lambda s, t, *_: huber(differences(s, t)),
+        "squared differences: Huber's h is half of them, and straight beyond 1.":
+            lambda s, t, *_: differences(s, t).square().mean(),
+    }  # fmt: skip
+    right = f"{about}, averaged over different samples; the student feels it, the teacher not."
+    return mark(f, reference, cases, {**mistakes, **means}, right, learns=[0], fixed=[1])

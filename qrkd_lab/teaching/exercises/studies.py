@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from qrkd_lab.studies.statistics import holm, power_of, variance_shares
-from qrkd_lab.teaching.exercises.checker import Answer, Case, Function, mark, normal
+from qrkd_lab.studies.statistics import equivalence, holm, power_of, variance_shares
+from qrkd_lab.teaching.exercises.checker import Answer, Case, Function, mark, normal, rbf
 
 Array = np.ndarray
 
@@ -28,22 +27,17 @@ def check_paired_difference(f: Function | None) -> Answer:
 
     mistakes = {
         "the difference has the wrong sign: arm minus reference.": lambda a, b: paired(b, a),
-        "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
-            lambda a, b: paired(a, b, quantile=stats.norm.ppf(0.975))
-        ),
-        "not paired: take the standard deviation of the differences, seed by seed.": (
-            lambda a, b: paired(a, b, spread=np.sqrt(a.var(ddof=1) + b.var(ddof=1)))
-        ),
-        "the standard deviation divides by S - 1 (ddof=1), not by S.": (
-            lambda a, b: paired(a, b, spread=(a - b).std())
-        ),
-        "the spread of one seed: the mean's is smaller by the root of S.": (
-            lambda a, b: paired(a, b, root=1)
-        ),
-        "this is the standard error: times the t-quantile gives the half width.": (
-            lambda a, b: paired(a, b, quantile=1)
-        ),
-    }
+        "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.":
+            lambda a, b: paired(a, b, quantile=stats.norm.ppf(0.975)),
+        "not paired: take the standard deviation of the differences, seed by seed.":
+            lambda a, b: paired(a, b, spread=np.sqrt(a.var(ddof=1) + b.var(ddof=1))),
+        "the standard deviation divides by S - 1 (ddof=1), not by S.":
+            lambda a, b: paired(a, b, spread=(a - b).std()),
+        "the spread of one seed: the mean's is smaller by the root of S.":
+            lambda a, b: paired(a, b, root=1),
+        "this is the standard error: times the t-quantile gives the half width.":
+            lambda a, b: paired(a, b, quantile=1),
+    }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
     for seeds in (5, 3, 12):
@@ -51,69 +45,58 @@ def check_paired_difference(f: Function | None) -> Answer:
         arm = level + source.normal(0.3, 0.2, seeds)
         cases.append(Case(f"with {seeds} seeds", (arm, level)))
     right = "seed by seed, with the t-interval of the mean difference."
-    return mark(f, paired, cases, mistakes, right, numbers=True)
+    return mark(f, paired, cases, mistakes, right)
 
 
 def check_holm(f: Function | None) -> Answer:
     """Check ``f(p)``: p-values, an array (m,) -> adjusted by Holm's method, in the order given."""
-
-    def stepwise(p: Array) -> Array:  # without the running maximum
-        return np.minimum(1, p * (len(p) - p.argsort().argsort()))
 
     def unbounded(p: Array) -> Array:
         order = p.argsort()
         return np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))[order.argsort()]
 
     mistakes = {
-        "this is Bonferroni's: the i-th smallest of m is multiplied by m - i + 1.": (
-            lambda p: np.minimum(1, p * len(p))
-        ),
-        "argsort gives places, not ranks: sort, adjust, and put back by the same order.": (
-            lambda p: np.minimum(1, p * (len(p) - p.argsort()))
-        ),
+        "this is Bonferroni's: the i-th smallest of m is multiplied by m - i + 1.":
+            lambda p: np.minimum(1, p * len(p)),
+        "argsort gives places, not ranks: sort, adjust, and put back by the same order.":
+            lambda p: np.minimum(1, p * (len(p) - p.argsort())),
         "in sorted order: give each p back its own place.": lambda p: holm(np.sort(p)),
-        "an adjusted p must not be below that of a smaller p: take the running maximum.": stepwise,
+        "an adjusted p must not be below that of a smaller p: take the running maximum.":
+            lambda p: np.minimum(1, p * (len(p) - p.argsort().argsort())),
         "a probability is at most 1.": unbounded,
         "not adjusted: these are the p-values that came in.": lambda p: p,
-    }
+    }  # fmt: skip
     values = ([0.01, 0.04, 0.03], [0.2, 0.001, 0.6, 0.02, 0.021], [0.7, 0.03, 0.6])
     cases = [Case(f"with {len(p)} p-values", (np.array(p),)) for p in values]
     right = "step by step, never falling, at most 1, in the order given."
-    return mark(f, holm, cases, mistakes, right, numbers=True)
+    return mark(f, holm, cases, mistakes, right)
 
 
 def check_power(f: Function | None) -> Answer:
     """Check ``f(difference, spread, seeds)`` -> power of the paired t-test at 5 %, two-sided."""
 
     def powered(d: float, s: float, n: int, **change: float) -> float:
-        df = change.get("df", n - 1)
-        critical = change.get("critical", stats.t.ppf(0.975, df))
-        return float(stats.nct.sf(critical, df, change.get("shift", n**0.5 * abs(d) / s)))
+        critical = change.get("critical", stats.t.ppf(0.975, n - 1))
+        return float(stats.nct.sf(critical, n - 1, change.get("shift", n**0.5 * abs(d) / s)))
 
     mistakes = {
-        "this is the chance to miss it: power is the upper tail (sf).": (
-            lambda d, s, n: 1 - power_of(d, s, n)
-        ),
-        "the shift is sqrt(S) * difference / spread: a root of the number of seeds is missing.": (
-            lambda d, s, n: powered(d, s, n, shift=abs(d) / s)
-        ),
-        "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.": (
-            lambda d, s, n: powered(d, s, n, critical=stats.norm.ppf(0.975))
-        ),
-        "this t-quantile leaves out 5 % on one side: the test is two-sided, take t at 0.975.": (
-            lambda d, s, n: powered(d, s, n, critical=stats.t.ppf(0.95, n - 1))
-        ),
-        "this is a t-distribution that is shifted as a whole: take the noncentral t (nct).": (
-            lambda d, s, n: stats.t.sf(stats.t.ppf(0.975, n - 1) - n**0.5 * abs(d) / s, n - 1)
-        ),
-        "a difference below 0 is as easy to see as one above: take its size.": (
-            lambda d, s, n: powered(d, s, n, shift=n**0.5 * d / s)
-        ),
-    }
+        "this is the chance to miss it: power is the upper tail (sf).":
+            lambda d, s, n: 1 - power_of(d, s, n),
+        "the shift is sqrt(S) * difference / spread: a root of the number of seeds is missing.":
+            lambda d, s, n: powered(d, s, n, shift=abs(d) / s),
+        "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.":
+            lambda d, s, n: powered(d, s, n, critical=stats.norm.ppf(0.975)),
+        "this t-quantile leaves out 5 % on one side: the test is two-sided, take t at 0.975.":
+            lambda d, s, n: powered(d, s, n, critical=stats.t.ppf(0.95, n - 1)),
+        "this is a t-distribution that is shifted as a whole: take the noncentral t (nct).":
+            lambda d, s, n: stats.t.sf(stats.t.ppf(0.975, n - 1) - n**0.5 * abs(d) / s, n - 1),
+        "a difference below 0 is as easy to see as one above: take its size.":
+            lambda d, s, n: powered(d, s, n, shift=n**0.5 * d / s),
+    }  # fmt: skip
     values = ((0.004, 0.003, 5), (0.5, 1.0, 12), (-0.3, 0.4, 8))
     cases = [Case(f"for {d} with spread {s} and {n} seeds", (d, s, n)) for d, s, n in values]
     right = "the upper tail of the noncentral t beyond the quantile of the test."
-    return mark(f, power_of, cases, mistakes, right, numbers=True)
+    return mark(f, power_of, cases, mistakes, right)
 
 
 def check_equivalence(f: Function | None) -> Answer:
@@ -125,23 +108,18 @@ def check_equivalence(f: Function | None) -> Answer:
         return law.sf((d.mean() + m) / error), law.sf((m - d.mean()) / error)
 
     mistakes = {
-        "the smaller of the two: both tests must reject, so the larger p counts.": (
-            lambda d, m: min(sides(d, m))
-        ),
-        "the wrong tails: small p where the mean lies far inside the margin.": (
-            lambda d, m: 1 - max(sides(d, m))
-        ),
+        "the smaller of the two: both tests must reject, so the larger p counts.":
+            lambda d, m: min(sides(d, m)),
+        "the wrong tails: small p where the mean lies far inside the margin.":
+            lambda d, m: 1 - max(sides(d, m)),
         "two-sided tests: each of the two is one-sided.": lambda d, m: 2 * max(sides(d, m)),
-        "this is the t-test of 'no difference': its large p proves nothing.": (
-            lambda d, m: stats.ttest_1samp(d, 0).pvalue
-        ),
-        "the normal law is for many seeds: Student's t with S - 1 degrees of freedom.": (
-            lambda d, m: max(sides(d, m, law=stats.norm))
-        ),
-        "the spread of one seed: the mean's is smaller by the root of S.": (
-            lambda d, m: max(sides(d, m, root=1))
-        ),
-    }
+        "this is the t-test of 'no difference': its large p proves nothing.":
+            lambda d, m: stats.ttest_1samp(d, 0).pvalue,
+        "the normal law is for many seeds: Student's t with S - 1 degrees of freedom.":
+            lambda d, m: max(sides(d, m, law=stats.norm)),
+        "the spread of one seed: the mean's is smaller by the root of S.":
+            lambda d, m: max(sides(d, m, root=1)),
+    }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
     for seeds, mean, margin in ((5, 0.1, 0.4), (10, -0.2, 0.5), (4, 0.3, 0.35)):
@@ -149,7 +127,7 @@ def check_equivalence(f: Function | None) -> Answer:
         d += mean - d.mean()
         cases.append(Case(f"with {seeds} seeds and a margin of {margin}", (d, margin)))
     right = "the larger p of two one-sided t-tests."
-    return mark(f, lambda d, m: max(sides(d, m)), cases, mistakes, right, numbers=True)
+    return mark(f, lambda d, m: equivalence(d, m).p, cases, mistakes, right)
 
 
 def check_variance_shares(f: Function | None) -> Answer:
@@ -160,20 +138,18 @@ def check_variance_shares(f: Function | None) -> Answer:
 
     def once(y: Array) -> Array:  # each mean counted once, not once a score
         seed, arm = (y.mean(axis, keepdims=True) - y.mean() for axis in (1, 0))
-        rest = y - y.mean() - seed - arm
-        found = np.array([float((part**2).sum()) for part in (seed, arm, rest)])
+        parts = (seed, arm, y - y.mean() - seed - arm)
+        found = np.array([(part**2).sum() for part in parts])
         return found / found.sum()
 
     mistakes = {
-        "rows are seeds and columns are arms: these two are exchanged.": (
-            lambda y: squares(y)[[1, 0, 2]]
-        ),
+        "rows are seeds and columns are arms: these two are exchanged.":
+            lambda y: squares(y)[[1, 0, 2]],
         "each mean stands for a whole row or column: count its square once per score.": once,
-        "these are the sums of squares: divide by their total.": (
-            lambda y: squares(y) * ((y - y.mean()) ** 2).sum()
-        ),
+        "these are the sums of squares: divide by their total.":
+            lambda y: squares(y) * ((y - y.mean()) ** 2).sum(),
         "in per cent: give fractions.": lambda y: 100 * squares(y),
-    }
+    }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
     for seeds, arms in ((5, 7), (3, 2), (4, 4)):
@@ -181,7 +157,7 @@ def check_variance_shares(f: Function | None) -> Answer:
         y += source.normal(0, 0.3, (seeds, arms))
         cases.append(Case(f"with {seeds} seeds and {arms} arms", (y,)))
     right = "seed, arm and the rest share the sum of squares."
-    return mark(f, squares, cases, mistakes, right, numbers=True)
+    return mark(f, squares, cases, mistakes, right)
 
 
 def check_circuits_needed(f: Function | None) -> Answer:
@@ -192,31 +168,27 @@ def check_circuits_needed(f: Function | None) -> Answer:
         return steps * pairs * (change.get("matrices", 2) + change.get("shifted", 4 * gates))
 
     mistakes = {
-        "a pair's circuit holds the gates of two samples: 2 x 2 x gates shifted circuits.": (
-            lambda n, g, s: count(n, g, s, shifted=2 * g)
-        ),
-        "n(n-1) pairs: i, j and j, i are the same circuit; halve it.": (
-            lambda n, g, s: count(n, g, s, pairs=n * (n - 1))
-        ),
-        "n states: a device cannot keep them; it runs a circuit per pair.": (
-            lambda n, g, s: count(n, g, s, pairs=n)
-        ),
+        "a pair's circuit holds the gates of two samples: 2 x 2 x gates shifted circuits.":
+            lambda n, g, s: count(n, g, s, shifted=2 * g),
+        "n(n-1) pairs: i, j and j, i are the same circuit; halve it.":
+            lambda n, g, s: count(n, g, s, pairs=n * (n - 1)),
+        "n states: a device cannot keep them; it runs a circuit per pair.":
+            lambda n, g, s: count(n, g, s, pairs=n),
         "the teacher's matrix is missing.": lambda n, g, s: count(n, g, s, matrices=1),
-        "the gradient is missing: two shifted circuits for each gate.": (
-            lambda n, g, s: count(n, g, s, shifted=0)
-        ),
+        "the gradient is missing: two shifted circuits for each gate.":
+            lambda n, g, s: count(n, g, s, shifted=0),
         "this is one step: times the steps.": lambda n, g, s: count(n, g, 1),
-    }
+    }  # fmt: skip
     rows = ((64, 42, 540), (8, 5, 3), (17, 12, 10))
     cases = [Case(f"for n = {n}, {g} gates and {s} steps", (n, g, s)) for n, g, s in rows]
     right = "two matrices and the shifted circuits of the student's gates, pair by pair."
-    return mark(f, count, cases, mistakes, right, numbers=True)
+    return mark(f, count, cases, mistakes, right)
 
 
 def check_clip_spectrum(f: Function | None) -> Answer:
     """Check ``f(matrix)``: symmetric (n, n) -> the same with negative eigenvalues set to 0."""
 
-    def rebuilt(k: Tensor, change: Callable[[Tensor], Tensor] = lambda v: v.clamp(min=0)) -> Tensor:
+    def rebuilt(k: Tensor, change: Function = lambda v: v.clamp(min=0)) -> Tensor:
         values, vectors = torch.linalg.eigh(k)
         return (vectors * change(values)) @ vectors.T
 
@@ -227,27 +199,20 @@ def check_clip_spectrum(f: Function | None) -> Answer:
     mistakes = {
         "nothing is changed.": lambda k: k,
         "entries are clipped: clip the eigenvalues.": lambda k: k.clamp(min=0),
-        "the sign is turned (flip): set negative eigenvalues to 0.": (
-            lambda k: rebuilt(k, torch.abs)
-        ),
+        "the sign is turned (flip): set negative eigenvalues to 0.":
+            lambda k: rebuilt(k, torch.abs),
         "the smallest eigenvalue is subtracted from the diagonal (displace): set the negative ones "
-        "to 0, and leave the others.": (
-            lambda k: k - torch.linalg.eigvalsh(k)[0].clamp(max=0) * torch.eye(len(k))
-        ),
-        "the eigenvectors are the columns of what eigh gives: V diag(l) V^T, not V^T diag(l) V.": (
-            columns
-        ),
-        "these are eigenvalues on a diagonal: rotate back, V diag(l) V^T.": (
-            lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag()
-        ),
-    }
-    cases = []
-    for n, seed in ((5, 0), (3, 1)):
-        x = normal(n, 2, seed=seed)
-        noise = 0.4 * normal(n, n, seed=seed + 2)
-        k = torch.exp(-0.5 * torch.cdist(x, x) ** 2) + noise + noise.T
-        k.fill_diagonal_(1.0)
-        cases.append(Case(f"with a matrix of {n} samples", (k,)))
-    cases.append(Case("with a matrix that is right already", (torch.eye(4, dtype=torch.float64),)))
+        "to 0, and leave the others.":
+            lambda k: k - torch.linalg.eigvalsh(k)[0].clamp(max=0) * torch.eye(len(k)),
+        "the eigenvectors are the columns of what eigh gives: V diag(l) V^T, not V^T diag(l) V.":
+            columns,
+        "these are eigenvalues on a diagonal: rotate back, V diag(l) V^T.":
+            lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag(),
+    }  # fmt: skip
+    cases = [Case("with a matrix that is right already", (torch.eye(4, dtype=torch.float64),))]
+    for n in (3, 5):
+        noise = 0.4 * normal(n, n, seed=2)
+        k = (rbf(n, 0.5) + noise + noise.T).fill_diagonal_(1.0)
+        cases.insert(0, Case(f"with a matrix of {n} samples", (k,)))
     right = "no negative eigenvalue, and nothing else changed."
     return mark(f, rebuilt, cases, mistakes, right)
