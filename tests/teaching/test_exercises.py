@@ -145,7 +145,6 @@ def shared(y):
     return seed, arm, 1 - seed - arm
 
 
-
 def rank(k):
     p = torch.linalg.eigvalsh(k).clamp(min=0)
     p = p[p > 0] / p.sum()
