@@ -305,13 +305,12 @@ class TestHome:
             assert list(Path.cwd().iterdir()) == [], name
 
     def test_what_reads(self, home, study):
-        from qrkd_lab.studies.provenance import Shelf
-        from qrkd_lab.studies.records import published_runs
+        from qrkd_lab.studies.records import published_runs, scan_runs
 
         shutil.copytree(study.runs[0].path.parents[2], home / "runs")
         count, run = len(study.runs), study.runs[0]
         assert len(read_runs("~/runs")) == len(published_runs(folder="~/runs")) == count
-        assert len(Shelf().look(["~/runs"]).runs) == count
+        assert len(scan_runs(["~/runs"])[0]) == count
         at = run.path.relative_to(run.path.parents[2])
         assert load_run(f"~/runs/{at}").key == run.key
         again = ql.compare("digits", runs_dir="~/runs", **SMALL)

@@ -1,49 +1,159 @@
-"""A recipe: the call that makes a recorded run again, in Python and at the command line."""
+"""What a record's settings say: what was changed, how to make it again, what it belongs to.
+
+Records that differ in more than arm and seed are never put in one table. They are told apart by
+their changes: what has to be given to :func:`~qrkd_lab.compare` to get their settings.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import pandas as pd
 
-from qrkd_lab.files import RecordError, expanded, write_file
+from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.studies.records import RECORD, WEIGHTS, Run, load_run, record_folders, run_key
+from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.settings import ARMS, TEACHER, Settings, parse_parameters, typed
 from qrkd_lab.studies.summary import order_arms, results
 
 __all__ = [
     "Catalogue",
-    "Contents",
     "DEFAULT",
-    "Frozen",
     "Recipe",
-    "Shelf",
     "Variant",
     "changes_of",
-    "freeze",
-    "has_own_settings",
     "in_words",
-    "one_home_a_seed",
     "one_kind",
     "reproduce",
     "run_table",
     "set_words",
-    "settings_with",
     "taught",
     "variants",
     "write_csv",
 ]
+
+
+# ---- changes
+
+
+Values = tuple[tuple[str, Any], ...]  # settings as pairs, which can be hashed
+_FIELDS = {field.name: str(field.type) for field in fields(Settings)}
+
+
+def changes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be given to :func:`~qrkd_lab.compare` beside names and seed to get these settings.
+
+    Args:
+        settings: of a record, i.e. of :meth:`~qrkd_lab.studies.settings.Settings.effective`.
+
+    Returns:
+        Overrides, none of which can be left out, in the order of the fields of ``Settings``.
+
+    Raises:
+        ValueError: no overrides give them: an arm, scale or setting that this version does not
+            know, or one that it has and the record lacks.
+
+    Example:
+        >>> from qrkd_lab.studies.benchmarks import benchmark_settings
+        >>> changes_of(benchmark_settings("mnist", epochs=3).effective())
+        {'epochs': 3}
+    """
+    if settings["arm"] not in (TEACHER, *ARMS):
+        raise ValueError(f"the arm {settings['arm']!r} is none of this version's")
+    if settings["scale"] not in SCALES:
+        raise ValueError(f"the scale {settings['scale']!r} is none of {', '.join(SCALES)}")
+    if unknown := [name for name in settings if name not in _FIELDS]:
+        raise ValueError(f"this version has no setting {', '.join(unknown)}")
+    try:
+        return dict(_changes(tuple(_typed(settings).items())))
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def in_words(changes: Mapping[str, Any]) -> str:
+    """Changes in one line.
+
+    Example:
+        >>> in_words({"kernel_weight": 3.0, "student_widths": (5, 2, 31)})
+        'kernel_weight=3, student_widths=5-2-31'
+    """
+    return ", ".join(f"{name}={_short(value)}" for name, value in changes.items())
+
+
+def _short(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, (list, tuple)):
+        return "-".join(map(_short, value))
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+@cache
+def _changes(pairs: Values) -> Values:
+    asked = dict(pairs)
+    needed: dict[str, Any] = {}
+    while (here := _made(asked, needed)) != asked:
+        # More than once: another feature map has another number of layers by default.
+        odd = [name for name in {**asked, **here} if asked.get(name) != here.get(name)]
+        more = [n for n in odd if n not in needed and (n in asked or "None" in _FIELDS[n])]
+        if not more:
+            lacks = "".join(f"; it lacks {name}" for name in odd if name not in asked)
+            raise ValueError(f"this version gives another {', '.join(odd)} than the record{lacks}")
+        needed |= {name: asked.get(name) for name in more}
+    for name in list(needed):
+        fewer = {n: v for n, v in needed.items() if n != name}
+        if _is_made(asked, fewer):
+            needed = fewer
+    return tuple((name, needed[name]) for name in _FIELDS if name in needed)
+
+
+def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the seed, each as its field's type, which can be hashed."""
+    return {name: typed(name, value) for name, value in settings.items() if name != "seed"}
+
+
+def _is_made(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Whether these changes give these (typed) settings."""
+    try:
+        return _made(settings, changes) == settings
+    except ValueError:
+        return False
+
+
+def _made(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What changes give on the benchmark, scale and arm of some settings."""
+    benchmark, text = settings["benchmark"], "sequence_length" in settings
+    own = benchmark if benchmark in BENCHMARKS else "ptb" if text else "cifar10"
+    who = {"benchmark": benchmark, "arm": settings["arm"]}
+    return _with_changes(own, settings["scale"], tuple({**changes, **who}.items()))
+
+
+@cache
+def _with_changes(benchmark: str, scale: str, changes: Values) -> dict[str, Any]:
+    settings = replace(benchmark_settings(benchmark, scale), **dict(changes))
+    settings.check()
+    return _typed(settings.effective())
+
+
+def _changes_in_words(run: Run) -> str:
+    """What is not the default in a run; nothing where all is."""
+    try:
+        return in_words(changes_of(run.settings))
+    except ValueError as error:
+        return f"unknown: not by this version, {error}"
+
+
+# ---- the call that makes a run again
 
 
 AGAIN = "runs_again"  # not where the record lies, which would be found and nothing trained
@@ -90,26 +200,44 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
         study = ql.compare("mnist", arms=["qrkd"], seeds=[3], kernel_weight=0.5,
                            runs_dir="runs_again")
     """
-    asked = run.settings
+    asked, data = run.settings, run.data
+    writer = run.versions.get("qrkd_lab") or "of unknown version"
     try:
         changes = changes_of(asked)
-        made = dict(settings_with(asked, asked["arm"], tuple(changes.items())))
-        if run_key(made | {"seed": asked["seed"]}, run.data["sha256"]) != run.key:
+        if run_key(_typed(asked) | {"seed": asked["seed"]}, data["sha256"]) != run.key:
             raise ValueError("this version writes a setting as another kind of number")
     except ValueError as error:
-        return Recipe("", "", (_impossible(run, error),))
+        said = (
+            f"No call of ql.compare makes this run: {error}. It was recorded by qrkd_lab {writer}, "
+            "another version, or by a training loop of somebody's own, whose code is needed then."
+        )
+        return Recipe("", "", (said,))
+    notes, place = [], asked["benchmark"]
+    if place not in BENCHMARKS:
+        if folder is None:
+            notes.append(
+                f"A record knows the name of its folder of data, {place}, not where it is: "
+                "replace path/to."
+            )
+        place = folder or f"path/to/{place}"
     arm, seed, scale = asked["arm"], asked["seed"], asked["scale"]
-    own = asked["benchmark"] not in BENCHMARKS
-    place = (folder or f"path/to/{asked['benchmark']}") if own else asked["benchmark"]
-    arms = ["scratch" if arm == TEACHER else arm]
-    given = {"arms": arms, "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
+    if arm == TEACHER:
+        arm = "scratch"
+        notes.append("A teacher is trained by any comparison; that with scratch is the shortest.")
+    notes.append(
+        f"It has the key {run.key} again if the data are the same "
+        f"({data.get('source', 'unknown')}, sha256 {str(data['sha256'])[:12]}), and the same "
+        f"digits on the same device ({run.device}), torch "
+        f"({run.versions.get('torch') or 'of unknown version'}) and kind of processor."
+    )
+    given = {"arms": [arm], "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
     shell = [
-        f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arms[0]} --seed {seed}",
+        f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arm} --seed {seed}",
         f"--scale {scale}",
         *set_words(changes),
         f"--runs-dir {shlex.quote(runs_dir)}",
     ]
-    return Recipe(_call(place, given), " ".join(shell), tuple(_notes(run, own and not folder)))
+    return Recipe(_call(place, given), " ".join(shell), tuple(notes))
 
 
 def set_words(changes: Mapping[str, Any]) -> list[str]:
@@ -123,38 +251,9 @@ def set_words(changes: Mapping[str, Any]) -> list[str]:
     return ["--set", *words] if words else []
 
 
-def _impossible(run: Run, error: ValueError) -> str:
-    writer = run.versions.get("qrkd_lab") or "of unknown version"
-    return (
-        f"No call of ql.compare makes this run: {error}. It was recorded by qrkd_lab {writer}: "
-        "by another version, or by a training loop of somebody's own, whose code is needed then."
-    )
-
-
-def _notes(run: Run, folder_unknown: bool) -> list[str]:
-    """What the call itself does not say."""
-    asked, notes = run.settings, []
-    if folder_unknown:
-        notes.append(
-            f"A record knows the name of its folder of data, {asked['benchmark']}, not where it "
-            "is: replace path/to."
-        )
-    if asked["arm"] == TEACHER:
-        notes.append("A teacher is trained by any comparison; that with scratch is the shortest.")
-    source, sha256 = run.data.get("source", "unknown"), str(run.data["sha256"])[:12]
-    torch = run.versions.get("torch") or "of unknown version"
-    notes.append(
-        f"It has the key {run.key} again if the data are the same ({source}, sha256 {sha256}), "
-        f"and the same digits on the same device ({run.device}), torch ({torch}) and kind of "
-        "processor."
-    )
-    return notes
-
-
 def _call(place: str, given: Mapping[str, Any]) -> str:
     """Python code, wrapped at 88 characters."""
-    values = {n: list(v) if isinstance(v, tuple) else v for n, v in given.items()}
-    parts = [_literal(place), *(f"{n}={_literal(v)}" for n, v in values.items())]
+    parts = [_literal(place), *(f"{name}={_literal(value)}" for name, value in given.items())]
     start = "study = ql.compare("
     lines = [start]
     for part, end in zip(parts, [", "] * (len(parts) - 1) + [")"], strict=True):
@@ -165,177 +264,31 @@ def _call(place: str, given: Mapping[str, Any]) -> str:
 
 
 def _literal(value: Any) -> str:  # noqa: ANN401
-    """Python for a value, with the double quotes of this project's code."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    """A word, number, None or list of these in Python, and as ``--set`` reads it."""
+    return "None" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _bare(value: Any) -> str:  # noqa: ANN401
-    """A value as ``--set`` reads it: JSON, or a bare word."""
-    if value is None:
-        return "None"
+    """A value as ``--set`` reads it: a bare word where that comes back as it was."""
     try:
         if isinstance(value, str) and parse_parameters([f"text={value}"])["text"] == value:
             return value
     except ValueError:  # it begins like a list, say
         pass
-    return json.dumps(value, ensure_ascii=False)
+    return _literal(value)
 
 
-# ---- changes
-
-
-_FIELDS = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
-Frozen = tuple[tuple[str, Any], ...]  # settings without the seed, sorted, hashable
-
-
-def changes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be given to :func:`~qrkd_lab.compare` beside names and seed to get these settings.
-
-    Args:
-        settings: of a record, i.e. of :meth:`~qrkd_lab.studies.settings.Settings.effective`.
-
-    Returns:
-        Overrides, none of which can be left out, in the order of the fields of ``Settings``.
-
-    Raises:
-        ValueError: no overrides give them, in words: an arm or scale or setting that this version
-            does not know, or one that it has and the record lacks.
-
-    Example:
-        >>> from qrkd_lab.studies.benchmarks import benchmark_settings
-        >>> changes_of(benchmark_settings("mnist", epochs=3).effective())
-        {'epochs': 3}
-    """
-    return dict(_changes(freeze(settings)))
-
-
-def settings_with(settings: Mapping[str, Any], arm: str, changes: Frozen) -> Frozen:
-    """The frozen settings of an arm's run under these changes, on a record's benchmark and scale.
-
-    Empty where that arm cannot be run so.
-    """
-    return _try(_base(settings), arm, changes)
-
-
-def freeze(settings: Mapping[str, Any]) -> Frozen:
-    """Settings without the seed as something that can be compared and hashed."""
-    kept = {name: value for name, value in settings.items() if name != "seed"}
-    return tuple(sorted((name, _hashable(value)) for name, value in kept.items()))
-
-
-def in_words(changes: Mapping[str, Any]) -> str:
-    """Changes in one line.
-
-    Example:
-        >>> in_words({"kernel_weight": 3.0, "student_widths": (5, 2, 31)})
-        'kernel_weight=3, student_widths=5-2-31'
-    """
-    return ", ".join(f"{name}={_short(value)}" for name, value in changes.items())
-
-
-@cache
-def _changes(frozen: Frozen) -> Frozen:
-    """:func:`changes_of`, with settings and changes as tuples."""
-    asked = dict(frozen)
-    _check(asked)
-    base, arm = _base(asked), asked["arm"]
-    needed: dict[str, Any] = {}
-    while (here := dict(_given(base, arm, tuple(needed.items())))) != asked:
-        # More than once: another feature map has another number of layers by default.
-        odd = [name for name in {**asked, **here} if asked.get(name) != here.get(name)]
-        rest = [name for name in odd if name not in needed]
-        more = {n: asked.get(n) for n in rest if n in asked or "None" in _FIELDS[n]}
-        if not more and rest:
-            raise ValueError(f"the record lacks {', '.join(rest)}, which this version needs")
-        if not more:
-            raise ValueError(f"this version gives another {', '.join(odd)} than the record has")
-        needed |= more
-    for name in list(needed):
-        fewer = {n: v for n, v in needed.items() if n != name}
-        if _try(base, arm, tuple(fewer.items())) == frozen:
-            needed = fewer
-    return tuple((name, needed[name]) for name in _FIELDS if name in needed)
-
-
-def _check(asked: Mapping[str, Any]) -> None:
-    if asked["arm"] not in (TEACHER, *ARMS):
-        raise ValueError(f"the arm {asked['arm']!r} is none of this version's")
-    if asked["scale"] not in SCALES:
-        raise ValueError(f"the scale {asked['scale']!r} is none of {', '.join(SCALES)}")
-    if unknown := [name for name in asked if name not in _FIELDS]:
-        raise ValueError(f"this version has no setting {', '.join(unknown)}")
-
-
-def _base(settings: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Benchmark, scale, and whether a folder's settings are those of text."""
-    return settings["benchmark"], settings["scale"], "sequence_length" in settings
-
-
-@cache
-def _defaults(benchmark: str, scale: str, text: bool) -> Settings:
-    """A benchmark's default settings; a folder need not be there."""
-    if benchmark in BENCHMARKS:
-        return benchmark_settings(benchmark, scale)
-    return benchmark_settings("ptb" if text else "cifar10", scale).replace(benchmark=benchmark)
-
-
-@cache
-def _given(base: tuple[str, str, bool], arm: str, changes: Frozen) -> Frozen:
-    """The settings of a run of this arm when ``changes`` are given."""
-    typed = {name: _typed(name, value) for name, value in changes}
-    settings = dataclasses.replace(_defaults(*base), **typed, arm=arm)
-    settings.check()
-    return freeze(settings.effective())
-
-
-@cache
-def _typed(name: str, value: Any) -> Any:  # noqa: ANN401
-    """A value as its field's type. Once: that is most of the time of ``Settings.replace``."""
-    try:
-        return typed(name, value)
-    except TypeError as error:  # of another type than this version's
-        raise ValueError(str(error)) from error
-
-
-def _try(base: tuple[str, str, bool], arm: str, changes: Frozen) -> Frozen:
-    """The same; empty where the changes cannot be."""
-    try:
-        return _given(base, arm, changes)
-    except ValueError:
-        return ()
-
-
-def _hashable(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        return tuple(sorted((name, _hashable(item)) for name, item in value.items()))
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _short(value: Any) -> str:  # noqa: ANN401
-    if isinstance(value, (list, tuple)):
-        return "-".join(map(_short, value))
-    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-
-# ---- kinds
-
-
-def has_own_settings(run: Run) -> bool:
-    """Whether a run has the default settings of its benchmark and scale."""
-    return _said(run) == ""
+# ---- which of several kinds counts
 
 
 def taught(runs: Iterable[Run]) -> list[Run]:
     """Runs without the teachers that have no student among them, as ``tune`` leaves some."""
-    runs = list(runs)
-    learnt = {_lesson(run) for run in runs if run.settings["arm"] != TEACHER}
-    return [run for run in runs if _lesson(run) in learnt]
-
-
-def _lesson(run: Run) -> tuple[str, str, int]:
-    return run.settings["benchmark"], run.settings["scale"], run.settings["seed"]
+    return [
+        run
+        for group in _groups(runs, "benchmark", "scale", "seed")
+        if any(run.settings["arm"] != TEACHER for run in group)
+        for run in group
+    ]
 
 
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
@@ -348,28 +301,24 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     Raises:
         ValueError: of several kinds of an arm none, or of several runs of one arm and seed not just
             one, has its benchmark's own settings.
-
-    Example:
-        >>> kept, others = one_kind(read_runs("runs", "mnist", "laptop"))      # doctest: +SKIP
     """
-    found = _grouped(runs, "benchmark", "scale")
     kept, others = [], []
-    for of_one in found:
-        several = [same for same in _grouped(of_one, "arm", "seed") if len(same) > 1]
-        mixed = [held for held in _grouped(of_one, "arm") if len(set(map(_kind, held))) > 1]
+    for of_one in _groups(runs, "benchmark", "scale"):
+        own = [run for run in of_one if not _changes_in_words(run)]
+        several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
+        mixed = [same for same in _groups(of_one, "arm") if len({_kind(run) for run in same}) > 1]
         for same in several:
-            if sum(map(has_own_settings, same)) != 1:
+            if sum(run in own for run in same) != 1:
                 raise ValueError(_undecided(same, same[0].name))
-        for held in mixed:
-            if not any(map(has_own_settings, held)):
-                raise ValueError(_undecided(held, f"{held[0].settings['arm']} in one setting"))
-        for run in of_one:
-            left = (several or mixed) and not has_own_settings(run)
-            (others if left else kept).append(run)
+        for same in mixed:
+            if not any(run in own for run in same):
+                raise ValueError(_undecided(same, f"{same[0].settings['arm']} in one setting"))
+        kept += own if several or mixed else of_one
+        others += [run for run in of_one if (several or mixed) and run not in own]
     return kept, others
 
 
-def _grouped(runs: Iterable[Run], *names: str) -> list[list[Run]]:
+def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
     """The runs that share these settings, group by group."""
     found: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
@@ -379,27 +328,19 @@ def _grouped(runs: Iterable[Run], *names: str) -> list[list[Run]]:
 
 def _kind(run: Run) -> str:
     """All settings but the seed."""
-    return repr(sorted((dict(run.settings) | {"seed": 0}).items()))
+    return json.dumps({**run.settings, "seed": 0}, sort_keys=True)
 
 
 def _undecided(same: Sequence[Run], what: str) -> str:
-    which = "\n  ".join(f"{run.path or run.key}: {_said(run) or 'defaults'}" for run in same)
+    which = (f"{run.path or run.key}: {_changes_in_words(run) or 'defaults'}" for run in same)
     return (
         f"expected one record of {same[0].settings['benchmark']} {what}, or one with the "
-        f"default settings among several, got {len(same)}:\n  {which}\nMove the folders of all "
-        "kinds but one elsewhere, or name another --runs-dir."
+        f"default settings among several, got {len(same)}:\n  " + "\n  ".join(which) + "\nMove the "
+        "folders of all kinds but one elsewhere, or name another --runs-dir."
     )
 
 
-def _said(run: Run) -> str:
-    """What is not the default; nothing where all is."""
-    try:
-        return in_words(changes_of(run.settings))
-    except ValueError as error:
-        return f"not by this version, {error}"
-
-
-# ---- variants
+# ---- the studies among many runs
 
 
 DEFAULT = "default settings"
@@ -411,7 +352,8 @@ class Variant:
 
     Attributes:
         changes: what differs from the benchmark's defaults.
-        runs: at most one an arm, seed and folder of records.
+        runs: at most one per arm and seed, by arm and seed; those of a seed from one folder.
+        left_out: how many others there are, in another folder than the rest of their seed.
         data: names the data, where runs with the same changes have several; else empty.
         known: False: the runs are not of :func:`~qrkd_lab.compare` as it is now; ``changes`` is
             then what differs among them.
@@ -419,6 +361,7 @@ class Variant:
 
     changes: Mapping[str, Any]
     runs: tuple[Run, ...]
+    left_out: int = 0
     data: str = ""
     known: bool = True
 
@@ -433,74 +376,44 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
     """The variants among the runs of one benchmark and scale: the defaults first, then by name.
 
     A variant all of whose runs are in another one is left out. Runs with settings that
-    :func:`~qrkd_lab.studies.provenance.changes_of` cannot express come last, told apart by whatever
-    differs within an arm.
-
-    Raises:
-        ValueError: several benchmarks or scales.
-
-    Example:
-        >>> [v.label for v in variants(runs)]                         # doctest: +SKIP
-        ['default settings', 'kernel_weight=3.0']
+    :func:`changes_of` cannot express come last, told apart by whatever differs within an arm.
     """
-    runs = list(runs)
-    homes = {(run.settings["benchmark"], run.settings["scale"]) for run in runs}
-    if len(homes) > 1:
-        said = ", ".join(sorted(f"{benchmark} {scale}" for benchmark, scale in homes))
-        raise ValueError(f"expected the runs of one benchmark and scale, got {said}.")
-    found = []
-    for sha256 in dict.fromkeys(run.data["sha256"] for run in runs):
-        same = [run for run in runs if run.data["sha256"] == sha256]
-        found += _of_one_data(same)
-    labels = [variant.label for variant in found]
-    named = [
-        replace(variant, data=_data(variant.runs[0]))
-        if labels.count(variant.label) > 1
-        else variant
-        for variant in found
-    ]
-    return sorted(named, key=_order)
+    by_data: dict[str, list[Run]] = {}
+    for run in runs:
+        by_data.setdefault(run.data["sha256"], []).append(run)
+    found = [_one_home(variant) for same in by_data.values() for variant in _of_one_data(same)]
+    labels = Counter(variant.label for variant in found)
+    for place, variant in enumerate(found):
+        if labels[variant.label] > 1:
+            data = variant.runs[0].data
+            said = f"data {data.get('source', 'of unknown source')} ({data['sha256'][:8]})"
+            found[place] = replace(variant, data=said)
 
+    def order(variant: Variant) -> tuple[Any, ...]:
+        numbers = {
+            n: v if isinstance(v, int | float) else math.inf for n, v in variant.changes.items()
+        }
+        values = [(name, numbers[name], str(value)) for name, value in variant.changes.items()]
+        return not variant.known, len(values), values, variant.data
 
-def one_home_a_seed(variant: Variant) -> Variant:
-    """Each seed's runs from one folder of records, as the arms of a seed learnt from one teacher.
-
-    So a record that was trained here is not compared with one that came with the kit, on another
-    machine. It is the folder with most of the runs that are the variant's own (with its changes,
-    which not every arm uses), then with most arms, then the first.
-    """
-    homes: dict[int, dict[Any, list[Run]]] = {}
-    for run in variant.runs:
-        home = None if run.path is None else run.path.parents[2]
-        homes.setdefault(run.settings["seed"], {}).setdefault(home, []).append(run)
-
-    def size(runs: Sequence[Run]) -> tuple[int, int]:
-        changed = (changes_of(run.settings) == variant.changes for run in runs if variant.known)
-        return sum(changed), len(runs)
-
-    kept = [run for found in homes.values() for run in max(found.values(), key=size)]
-    return replace(variant, runs=tuple(kept))
+    return sorted(found, key=order)
 
 
 def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
     """The variants of runs on the same data, those within others left out."""
-    known: dict[Frozen, list[Run]] = {}
-    kinds: dict[Frozen, Mapping[str, Any]] = {}
-    foreign = []
+    kinds, known, foreign = {}, [], []
     for run in runs:
         try:
             changes = changes_of(run.settings)
         except ValueError:
             foreign.append(run)
         else:
-            kinds[tuple(changes.items())] = run.settings
-            known.setdefault(freeze(run.settings), []).append(run)
-    arms = dict.fromkeys(dict(frozen)["arm"] for frozen in known)
-    found = []
-    for changes, settings in kinds.items():
-        wanted = (settings_with(settings, arm, changes) for arm in arms)
-        members = [run for frozen in wanted for run in known.get(frozen, ())]
-        found.append(Variant(dict(changes), tuple(members)))
+            kinds[tuple(changes.items())] = changes
+            known.append(run)
+    found = [
+        Variant(changes, tuple(run for run in known if _is_made(_typed(run.settings), changes)))
+        for changes in kinds.values()
+    ]
     keys = [{run.key for run in variant.runs} for variant in found]
     kept = [v for v, mine in zip(found, keys, strict=True) if not any(mine < k for k in keys)]
     return kept + _as_recorded(foreign)
@@ -508,45 +421,48 @@ def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
 
 def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
     """Variants by what differs within an arm; an arm without that setting belongs to each."""
-    arms: dict[str, list[dict[str, Any]]] = {}
+    names: dict[str, dict[str, None]] = {}
     for run in runs:
-        arms.setdefault(run.settings["arm"], []).append(dict(freeze(run.settings)))
-    names = {arm: dict.fromkeys(n for settings in seen for n in settings)
-             for arm, seen in arms.items()}  # fmt: skip
-    odd = dict.fromkeys(
-        name for arm, seen in arms.items() for name in names[arm]
-        if len({settings.get(name) for settings in seen}) > 1
-    )  # fmt: skip
-    held = [
-        {name: run.settings.get(name) for name in odd if name in names[run.settings["arm"]]}
-        for run in runs
-    ]
-    kinds = [k for i, k in enumerate(held) if k not in held[:i]]
-    largest = [k for k in kinds if not any(k.items() < other.items() for other in kinds)]
-    return [
-        Variant(
-            kind,
-            tuple(run for run, h in zip(runs, held, strict=True) if h.items() <= kind.items()),
-            known=False,
-        )
-        for kind in largest
-    ]
+        names.setdefault(run.settings["arm"], {}).update(dict.fromkeys(run.settings))
+    odd = {
+        name: None
+        for one, other in combinations([run.settings for run in runs], 2)
+        for name in names[one["arm"]]
+        if one["arm"] == other["arm"] and name != "seed" and one.get(name) != other.get(name)
+    }
+    held = [{n: r.settings.get(n) for n in odd if n in names[r.settings["arm"]]} for r in runs]
+    found = []
+    for kind in held:
+        members = [
+            run
+            for run, own in zip(runs, held, strict=True)
+            if all(name in kind and kind[name] == value for name, value in own.items())
+        ]
+        found.append(Variant(kind, tuple(members), known=False))
+    largest = [v for v in found if not any(set(v.changes) < set(o.changes) for o in found)]
+    return [v for i, v in enumerate(largest) if v.changes not in [o.changes for o in largest[:i]]]
 
 
-def _data(run: Run) -> str:
-    return f"data {run.data.get('source', 'of unknown source')} ({str(run.data['sha256'])[:8]})"
+def _one_home(variant: Variant) -> Variant:
+    """Each seed's runs from one folder of records, as the arms of a seed learnt from one teacher.
 
+    It is the folder with most of the runs that are the variant's own (with its changes, which not
+    every arm uses), then with most arms, then the first.
+    """
 
-def _order(variant: Variant) -> tuple[Any, ...]:
-    sizes = [(n, (0, v, "") if _number(v) else (1, 0, str(v))) for n, v in variant.changes.items()]
-    return not variant.known, len(sizes), sizes, variant.data
+    def size(runs: Sequence[Run]) -> tuple[int, int]:
+        own = (changes_of(run.settings) == variant.changes for run in runs if variant.known)
+        return sum(own), len(runs)
 
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float)
-
-
-# ---- catalogue
+    kept: list[Run] = []
+    for runs in _groups(variant.runs, "seed"):
+        homes: dict[Path | None, list[Run]] = {}
+        for run in runs:
+            homes.setdefault(run.path and run.path.parents[2], []).append(run)
+        kept += max(homes.values(), key=size)
+    arms = order_arms(run.settings["arm"] for run in kept)
+    kept.sort(key=lambda run: (arms.index(run.settings["arm"]), run.settings["seed"]))
+    return replace(variant, runs=tuple(kept), left_out=len(variant.runs) - len(kept))
 
 
 class Catalogue:
@@ -566,41 +482,28 @@ class Catalogue:
             scales = self._runs.setdefault(run.settings["benchmark"], {})
             scales.setdefault(run.settings["scale"], []).append(run)
         self._variants: dict[tuple[str | None, str | None], dict[str, Variant]] = {}
-        self._left_out: dict[tuple[str | None, str | None, str], int] = {}
 
     @property
     def benchmarks(self) -> list[str]:
         """Names: the kit's benchmarks in their order, then the others by name."""
-        known = [name for name in BENCHMARKS if name in self._runs]
-        return known + sorted(self._runs.keys() - set(known))
+        return _ordered(self._runs, BENCHMARKS)
 
     def scales(self, benchmark: str | None) -> list[str]:
         """Scales with runs of a benchmark; none for one that is not there."""
-        there = self._runs.get(benchmark, {})
-        return [s for s in SCALES if s in there] + sorted(there.keys() - set(SCALES))
+        return _ordered(self._runs.get(benchmark, {}), SCALES)
 
-    def variants(self, benchmark: str | None, scale: str | None) -> Mapping[str, Variant]:
-        """Label to variant, each seed's runs from one folder of records."""
+    def variants(self, benchmark: str | None, scale: str | None) -> dict[str, Variant]:
+        """Label to variant; empty where there are no runs."""
         place = (benchmark, scale)
         if place not in self._variants:
-            found = {v.label: v for v in variants(self._runs.get(benchmark, {}).get(scale, []))}
-            kept = {name: one_home_a_seed(variant) for name, variant in found.items()}
-            self._variants[place] = kept
-            for name, variant in found.items():
-                self._left_out[*place, name] = len(variant.runs) - len(kept[name].runs)
+            found = variants(self._runs.get(benchmark, {}).get(scale, []))
+            self._variants[place] = {variant.label: variant for variant in found}
         return self._variants[place]
 
     def runs(self, benchmark: str | None, scale: str | None, label: str | None) -> list[Run]:
         """The runs of one variant by arm and seed; none where there is no such variant."""
         variant = self.variants(benchmark, scale).get(label)
-        found = () if variant is None else variant.runs
-        place = {arm: i for i, arm in enumerate(order_arms(r.settings["arm"] for r in found))}
-        return sorted(found, key=lambda run: (place[run.settings["arm"]], run.settings["seed"]))
-
-    def left_out(self, benchmark: str, scale: str, label: str) -> int:
-        """How many runs of a variant are not in it, as their seed's others are elsewhere."""
-        self.variants(benchmark, scale)
-        return self._left_out.get((benchmark, scale, label), 0)
+        return [] if variant is None else list(variant.runs)
 
     def studies(self, scale: str, arm: str, reference: str) -> dict[str, Study]:
         """The two arms on each benchmark that has both at this scale, by name.
@@ -618,99 +521,16 @@ class Catalogue:
         return found
 
 
-# ---- shelf
+def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Names: those that are known in their order, then the others by name."""
+    return [name for name in known if name in names] + sorted(set(names) - set(known))
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What lies on a shelf.
-
-    Attributes:
-        runs: the whole ones, folder by folder, sorted by benchmark, scale, arm and seed.
-        problems: a sentence for each record or folder that cannot be read; it is tried again the
-            next time.
-        missing: folders that are not there.
-        new: how many records were not there, or not so, the last time.
-        gone: how many are not there any more.
-    """
-
-    runs: tuple[Run, ...] = ()
-    problems: tuple[str, ...] = ()
-    missing: tuple[Path, ...] = ()
-    new: int = 0
-    gone: int = 0
-
-
-class Shelf:
-    """Reads records, and remembers them.
-
-    Example:
-        >>> shelf = Shelf()
-        >>> len(shelf.look(["no such folder"]).runs)
-        0
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[object, Run | str]] = {}  # folder -> its files, what it says
-
-    def look(self, folders: Sequence[str | os.PathLike[str]]) -> Contents:
-        """Everything under these folders now; a weights file may be missing."""
-        problems: list[str] = []
-        seen: dict[Path, tuple[object, Run | str]] = {}
-        new = 0
-        roots = [expanded(folder) for folder in folders]
-        missing = [root for root in roots if not os.path.exists(root)]
-        for root in roots:
-            for path in record_folders(root, problems):
-                stamp = _stamp(path)
-                known = self._known.get(path)
-                changed = known is None or known[0] != stamp
-                new += changed
-                if changed or isinstance(known[1], str):
-                    known = stamp, _read(path)
-                seen[path] = known
-        gone = len(self._known.keys() - seen.keys())
-        self._known = seen
-        said = [what for _, what in seen.values()]
-        runs = [run for run in said if isinstance(run, Run)]
-        problems += [text for text in said if isinstance(text, str)]
-        return Contents(tuple(_sorted(runs, roots)), tuple(problems), tuple(missing), new, gone)
-
-
-def _stamp(path: Path) -> object:
-    """Changes when a file of the record does."""
-    stamp = []
-    for name in (RECORD, WEIGHTS):
-        try:
-            found = (path / name).stat()
-            stamp.append((found.st_mtime_ns, found.st_ctime_ns, found.st_size))
-        except OSError:
-            stamp.append(None)
-    return stamp
-
-
-def _read(path: Path) -> Run | str:
-    try:
-        return load_run(path, weights=False)
-    except RecordError as error:
-        return str(error)
-
-
-def _sorted(runs: Sequence[Run], homes: Sequence[Path]) -> list[Run]:
-    order = ("benchmark", "scale", "arm", "seed")
-    return sorted(
-        runs,
-        key=lambda run: (
-            homes.index(run.path.parents[2]), *(run.settings[name] for name in order), run.key
-        ),
-    )  # fmt: skip
-
-
-# ---- run_table
+# ---- the table of runs
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row a run: ``results`` without the run itself, and where it is from.
+    """A row per run: ``results`` without the run itself, and where it is from.
 
     The last columns say which settings were not the defaults, the data's hash, qrkd_lab's and
     torch's version, and when it was finished.
@@ -720,14 +540,13 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     """
     table = results(runs)
     held = list(table.pop("run"))
-    more = {
-        "changed": [_changed(run) for run in held],
-        "data_sha256": [run.data["sha256"] for run in held],
-        "qrkd_lab": [run.versions.get("qrkd_lab") for run in held],
-        "torch": [run.versions.get("torch") for run in held],
-        "finished": [run.finished for run in held],
-    }
-    return table.assign(**more)
+    return table.assign(
+        changed=list(map(_changes_in_words, held)),
+        data_sha256=[run.data["sha256"] for run in held],
+        qrkd_lab=[run.versions.get("qrkd_lab") for run in held],
+        torch=[run.versions.get("torch") for run in held],
+        finished=[run.finished for run in held],
+    )
 
 
 def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -743,23 +562,9 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
         if place.exists():
             raise ValueError(
                 f"{path} is there already and was left as it is: give another name, e.g. "
-                f"{_free(place)}"
+                f"{place.with_stem(f'{place.stem}-{pd.Timestamp.now():%Y%m%d-%H%M%S}')}"
             )
         write_file(place, table.to_csv(index=False).encode())
     except OSError as error:
         raise ValueError(f"{path} could not be written: {error.strerror or error}") from error
     return place
-
-
-def _changed(run: Run) -> str:
-    try:
-        return in_words(changes_of(run.settings))
-    except ValueError:
-        return "unknown: not of this version's compare"
-
-
-def _free(path: Path) -> Path:
-    number = 2
-    while (free := path.with_stem(f"{path.stem}-{number}")).exists():
-        number += 1
-    return free

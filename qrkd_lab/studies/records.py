@@ -1,4 +1,4 @@
-"""Records of finished runs: one folder a run, either whole or not there.
+"""Records of finished runs: one folder per run, either whole or not there.
 
 A run is one benchmark, scale, arm and seed. Its folder is
 
@@ -6,14 +6,9 @@ A run is one benchmark, scale, arm and seed. Its folder is
         record.json           settings, versions, data, history, metrics, digests (strict JSON)
         weights.safetensors   the student's weights
 
-``key`` is a hash of the settings and of the data's content: change either, and the run is another
-run. That is what makes a study resumable: a run whose folder is there need not be run again.
-
-:mod:`qrkd_lab.files` writes it, so that no interruption leaves half a record; and whatever was
-damaged or edited later is refused with a :class:`RecordError`, not counted. For that,
-``record.json`` holds the SHA-256 of the weights file (``weights_sha256``) and of all its own other
-fields (``record_sha256``); a record without them is refused too. A record that is whole and cannot
-be used (of another format, moved, not readable just now) is named as that, not as damaged.
+``key`` is a hash of the settings and of the data's content. ``record.json`` holds the SHA-256 of
+the weights file (``weights_sha256``) and of its own other fields (``record_sha256``): a record that
+was damaged or edited is refused with a :class:`RecordError`.
 """
 
 from __future__ import annotations
@@ -80,6 +75,7 @@ __all__ = [
     "record_place",
     "run_key",
     "save_run",
+    "scan_runs",
     "versions",
 ]
 
@@ -108,7 +104,7 @@ class Run:
         versions, device, data: what it ran with, on, and from.
         metric: ``{"name": "test_accuracy", "higher_is_better": True}``.
         parameters: number of the model's parameters.
-        history: one dictionary an epoch: ``epoch``, the loss terms, accuracies.
+        history: one dictionary per epoch: ``epoch``, the loss terms, accuracies.
         metrics: final numbers by name.
         seconds: ``{"train": ..., "evaluate": ...}``; the first is needed.
         finished: time in ISO 8601.
@@ -134,10 +130,7 @@ class Run:
         return f"{self.settings['arm']} seed {self.settings['seed']}"
 
     def weights(self) -> dict[str, Tensor]:
-        """The saved weights by name, on the CPU; ready for ``load_state_dict``.
-
-        They are read now, and so is their record again, whose digest they must have.
-        """
+        """The saved weights by name, on the CPU, ready for ``load_state_dict``; checked again."""
         if self.path is None:
             raise RecordError(f"{self.name} is not saved, so it has no weights: save_run it first.")
         if not os.path.lexists(self.path / WEIGHTS):
@@ -178,30 +171,26 @@ def versions() -> dict[str, str | None]:
     """Versions of the libraries a result depends on (None: not installed), without importing.
 
     ``cpu`` is the widest vector instructions that torch uses (``AVX2``, say; None before it is
-    imported): sums in another order are rounded otherwise, and training makes much of little.
+    imported): they decide in which order sums are rounded.
     """
 
-    def version(name: str) -> str | None:
-        try:
-            return _installed(name)
-        except metadata.PackageNotFoundError:
-            module = sys.modules.get(name.replace("-", "_"))  # a checkout that is not installed
-            return getattr(module, "__version__", None)
-
-    libraries = {name: version(name) for name in LIBRARIES}
     torch = sys.modules.get("torch")
-    system = {
+    return {
+        "qrkd_lab": _version("qrkd-lab"),
+        **{name: _version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": torch.backends.cpu.get_cpu_capability() if torch else None,
     }
-    return {"qrkd_lab": version("qrkd-lab")} | libraries | system
 
 
-@cache
-def _installed(name: str) -> str:
-    """The version of a distribution, whose metadata are long to read."""
-    return metadata.version(name)
+@cache  # metadata are slow to read
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        module = sys.modules.get(name.replace("-", "_"))  # a checkout that is not installed
+        return getattr(module, "__version__", None)
 
 
 def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[str]) -> Path:
@@ -239,7 +228,7 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
 
     Args:
         path: the folder.
-        weights: False: a record without its weights is whole too, see ``records``.
+        weights: False: a record without its weights, as some are published, is whole too.
 
     Raises:
         RecordError: there is no such folder; the record is cut, edited, of another format, without
@@ -249,12 +238,12 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     if not isinstance(weights, bool):
         raise TypeError(f"weights: expected True or False, got {weights!r}")
     path = expanded(path)
-    if not _there(path) or not os.path.isdir(path):
+    if not _is_there(path) or not os.path.isdir(path):
         raise RecordError(
             f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
         )
     try:
-        record = checked_record(_content(path / RECORD))
+        record = checked_record(read_file(path / RECORD))
     except Unusable as error:
         raise RecordError(f"{path} cannot be used: {RECORD} {error}") from error
     except ValueError as error:
@@ -315,31 +304,29 @@ def _wrong(record: Mapping[str, Any]) -> str:
         value = record.get(name)
         if not isinstance(value, kind) or isinstance(value, bool):
             return f"{name}: expected {kind.__name__}, got {value!r:.60}"
-    data, metric, sizes = record["data"], record["metric"], ("train", "validation", "test")
+    data, metric, metrics = record["data"], record["metric"], record["metrics"]
     numbers = [
-        *(("metrics", *item) for item in record["metrics"].items()),
-        *(("seconds", *item) for item in record["seconds"].items()),
-        ("seconds", "train", record["seconds"].get("train")),
         ("parameters", "their number", record["parameters"]),
-        *(("data", size, data[size]) for size in sizes if size in data),
+        ("seconds", "train", record["seconds"].get("train")),
+        *(("seconds", *item) for item in record["seconds"].items()),
+        *(("metrics", *item) for item in metrics.items()),
+        *(("data", size, data.get(size, 0)) for size in ("train", "validation", "test")),
     ]
     for epoch in record["history"]:
         if not isinstance(epoch, dict):
-            return f"history: expected one dictionary an epoch, got {epoch!r:.60}"
+            return f"history: expected one dictionary per epoch, got {epoch!r:.60}"
         numbers += [("history", "epoch", epoch.get("epoch"))]
         numbers += [("history", *item) for item in epoch.items() if item[1] is not None]
-    for name, what, number in numbers:
-        if not is_number(number):
-            return f"{name}: {what} is {number!r:.60}, not a number"
-    texts = {name: data[name] for name in ("name", "source", "sha256") if name in data}
+    for part, name, value in numbers:
+        if not is_number(value):
+            return f"{part}: {name} is {value!r:.60}, not a number"
+    texts = {"sha256": data.get("sha256")} | {n: data[n] for n in ("name", "source") if n in data}
     texts |= {name: value for name, value in record["versions"].items() if value is not None}
-    if not all(isinstance(text, str) for text in (data.get("sha256"), *texts.values())):
+    if not all(isinstance(text, str) for text in texts.values()):
         return f"data or versions: expected text, got {texts!r:.200}"
-    if not record["metrics"]:
-        return "metrics: there is none"
-    if taken := COLUMNS & record["metrics"].keys():
+    if taken := COLUMNS & metrics.keys():
         return f"metrics: {min(taken)} is what a table of runs has already"
-    if not isinstance(metric.get("name"), str) or metric["name"] not in record["metrics"]:
+    if not isinstance(metric.get("name"), str) or metric["name"] not in metrics:
         return f"metrics: the metric {metric.get('name')!r:.60} is not among them"
     if not isinstance(metric.get("higher_is_better"), bool):
         return f"metric: higher_is_better is {metric.get('higher_is_better')!r:.60}, no truth value"
@@ -353,19 +340,8 @@ def _wrong(record: Mapping[str, Any]) -> str:
     return ""
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return read_file(path)
-    except ValueError as error:
-        raise ValueError(f"cannot be read (it {error})") from error
-
-
-def _there(path: Path) -> bool:
-    """Whether something is at a path, be it a link to nothing.
-
-    Raises:
-        RecordError: nobody can say, for want of rights, say.
-    """
+def _is_there(path: Path) -> bool:
+    """Whether something is at a path, be it a link to nothing."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -385,7 +361,7 @@ def find_run(
     """
     settings = {"benchmark": benchmark, "scale": scale, "arm": arm, "seed": seed}
     path = Path(expanded(root), *record_place({"settings": settings, "key": key}))
-    return load_run(path) if _there(path) else None
+    return load_run(path) if _is_there(path) else None
 
 
 def read_runs(
@@ -401,18 +377,33 @@ def read_runs(
     no runs: the list is empty. ``weights`` as in :func:`load_run`. What is wrong with those that
     were left out is added to ``damaged``.
     """
-    runs, problems = [], []
-    for path in record_folders(expanded(root), problems, benchmark, scale):
-        try:
-            runs.append(load_run(path, weights))
-        except RecordError as error:
-            problems.append(str(error))
+    runs, problems = scan_runs([root], benchmark, scale, weights)
     for problem in problems:
         warnings.warn(f"left out of the results: {problem}", stacklevel=2)
     if damaged is not None:
         damaged += problems
-    order = ("benchmark", "scale", "arm", "seed")
-    return sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
+    return runs
+
+
+def scan_runs(
+    roots: Iterable[str | os.PathLike[str]],
+    benchmark: str | None = None,
+    scale: str | None = None,
+    weights: bool = False,
+) -> tuple[list[Run], list[str]]:
+    """The whole runs of folders, sorted within each, and in words what is wrong with others."""
+    found: list[Run] = []
+    problems: list[str] = []
+    for root in map(expanded, roots):
+        runs = []
+        for path in record_folders(root, problems, benchmark, scale):
+            try:
+                runs.append(load_run(path, weights))
+            except RecordError as error:
+                problems.append(str(error))
+        order = ("benchmark", "scale", "arm", "seed")
+        found += sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
+    return found, problems
 
 
 def record_folder(settings: Mapping[str, Any], data_sha256: str) -> str:

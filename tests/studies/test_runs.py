@@ -19,8 +19,15 @@ from hypothesis import strategies as st
 
 from qrkd_lab.files import RecordError, sealed
 from qrkd_lab.studies import records as runs
-from qrkd_lab.studies.provenance import Shelf
-from qrkd_lab.studies.records import Run, find_run, load_run, read_runs, run_key, save_run
+from qrkd_lab.studies.records import (
+    Run,
+    find_run,
+    load_run,
+    read_runs,
+    run_key,
+    save_run,
+    scan_runs,
+)
 from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
 
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
@@ -216,7 +223,7 @@ DAMAGE = {
     "cut": (cut_json, "record.json cannot be read"),
     "nan": (nan_json, "is nan"),
     "list": (lambda p: (p / "record.json").write_text("[]"), "no dictionary"),
-    "no record": (lambda p: (p / "record.json").unlink(), "record.json cannot be read"),
+    "no record": (lambda p: (p / "record.json").unlink(), "record.json is missing"),
     "no weights": (lambda p: (p / "weights.safetensors").unlink(), "weights.safetensors is miss"),
     "cut weights": (cut_weights, "weights.safetensors was changed or cut"),
     "lacks": (lambda p: edit(p, settings=None), "no usable settings"),
@@ -305,8 +312,8 @@ def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path: Path, kin
     assert str(path) in str(caught.value) and "elete" not in str(caught.value)
     with pytest.warns(UserWarning, match=path.name):
         assert read_runs(tmp_path) == [good]
-    contents = Shelf().look([tmp_path])
-    assert list(contents.runs) == [good] and path.name in contents.problems[0]
+    found, problems = scan_runs([tmp_path])
+    assert found == [good] and path.name in problems[0]
     if kind != "no settings":  # what cannot be read again cannot be written either
         with pytest.raises(RecordError, match="cannot be recorded"):
             save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
@@ -328,15 +335,15 @@ def test_what_is_no_file_stops_nobody(tmp_path: Path, name: str, kind: str) -> N
 @pytest.mark.parametrize("code", REFUSALS)
 def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path: Path, name: str, code: int) -> None:
     run = make_run()
-    path, shelf = save_run(run, WEIGHTS, tmp_path), Shelf()
+    path = save_run(run, WEIGHTS, tmp_path)
     with refusing(name, code), pytest.warns(UserWarning) as caught:
-        assert read_runs(tmp_path) == [] and not shelf.look([tmp_path]).runs
+        assert read_runs(tmp_path) == []
         with pytest.raises(RecordError, match="keep it"):
             find_run(tmp_path, "digits", "smoke", "qrkd", 0, run.key)
     said = str(caught[0].message)
     assert str(path / name) in said and "keep it" in said
     assert "damaged" not in said and "elete" not in said
-    assert list(shelf.look([tmp_path]).runs) == [run], "it is tried again"
+    assert read_runs(tmp_path) == [run], "it is tried again"
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatch: Any) -> None:  # noqa: ANN401

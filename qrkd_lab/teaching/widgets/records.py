@@ -17,15 +17,13 @@ from qrkd_lab.files import runs_folder
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import (
     Catalogue,
-    Contents,
-    Shelf,
     changes_of,
     in_words,
     reproduce,
     run_table,
     write_csv,
 )
-from qrkd_lab.studies.records import PUBLISHED, Run, has_weights, versions
+from qrkd_lab.studies.records import PUBLISHED, Run, has_weights, scan_runs, versions
 from qrkd_lab.studies.settings import TEACHER
 from qrkd_lab.studies.statistics import p_in_words
 from qrkd_lab.studies.summary import improvement_table, in_own_unit, units
@@ -44,7 +42,6 @@ from qrkd_lab.teaching.widgets.explorer import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from qrkd_lab.studies.provenance import Contents
     from qrkd_lab.studies.summary import Summary
     from qrkd_lab.teaching.plots.style import Chart
 
@@ -116,7 +113,8 @@ class StudyBrowser(Explorer):
         wishes = {"benchmark": benchmark, "scale": scale, "variant": variant,
                   "arms": (arms,) if isinstance(arms, str) else arms,
                   "reference": reference, "arm": arm, "run": run}  # fmt: skip
-        self._shelf, self._contents, self._looked = Shelf(), Contents(), None
+        self._found: dict[Path, Run] = {}
+        self._looked: tuple[str, bool] | None = None
         self._catalogue = Catalogue([])
         self._drawn: dict[tuple[str, ...], Picture] = {}
         self._to_draw: tuple[Any, ...] | None = None
@@ -224,8 +222,8 @@ class StudyBrowser(Explorer):
         run = next((run for run in runs if run.name == state["run"]), None)
         self._tell(table=shown, card="" if run is None else run_card(run))
         place = state["benchmark"], state["scale"]
-        others = len(self._catalogue.variants(*place)) - 1
-        left_out = self._catalogue.left_out(*place, state["variant"])
+        choices = self._catalogue.variants(*place)
+        others, left_out = len(choices) - 1, choices[state["variant"]].left_out
         words = [about_runs(runs, state["variant"], others, left_out), *self._menus.unmet()]
         if state["arm"] in summary.frame.index and state["arm"] != state["reference"]:
             words.append(summary.verdict(state["arm"]))
@@ -260,21 +258,26 @@ class StudyBrowser(Explorer):
             read = asked != self._looked
             words = self._read(*asked) if read else ""
             self._looked = asked
-            self._menus.fit(self._catalogue, self._contents.runs)
+            self._menus.fit(self._catalogue, list(self._found.values()))
             if read:  # last: who reads it may use the menus at once
                 self._tell(source=words)
         finally:
             self._held -= 1
 
     def _read(self, runs_dir: str, published: bool) -> str:
-        """Look at the shelf; what is there, in words."""
+        """Read the folders; what is there, in words."""
         own = runs_folder(runs_dir)
-        kit = [PUBLISHED] if published and own.resolve() != PUBLISHED.resolve() else []
-        again = self._looked is None and bool(self._contents.runs)
-        self._contents = found = self._shelf.look([own, *(k for k in kit if k.exists())])
-        self._catalogue = Catalogue(found.runs)
+        kit = published and PUBLISHED.exists() and own.resolve() != PUBLISHED.resolve()
+        runs, problems = scan_runs([own, PUBLISHED] if kit else [own])
+        before, self._found = self._found, {run.path: run for run in runs}
+        self._catalogue = Catalogue(runs)
         self._drawn.clear()
-        return source_words(found, runs_dir, again)
+        since = ""
+        if before and self._looked is None:
+            new = sum(before.get(path) != run for path, run in self._found.items())
+            gone = len(before.keys() - self._found.keys())
+            since = f" Since the last look: {new} new or changed, {gone} gone."
+        return source_words(runs, problems, runs_dir, own.exists(), since)
 
     def _tell(self, **parts: str) -> None:
         for name, text in parts.items():
@@ -448,22 +451,21 @@ def benchmark_rows(found: pd.DataFrame) -> str:
     return _table(head, rows)
 
 
-def source_words(found: Contents, runs_dir: str, again: bool) -> str:
-    """What was read, and what could not be; ``again``: and what is new."""
-    kit = sum(map(came_with_the_kit, found.runs))
-    said = f"{count(len(found.runs), 'record')}: {len(found.runs) - kit} in {runs_dir}"
+def source_words(
+    runs: Sequence[Run], problems: Sequence[str], runs_dir: str, there: bool, since: str = ""
+) -> str:
+    """What was read, and what could not be; ``since``: what is new, in words."""
+    kit = sum(map(came_with_the_kit, runs))
+    said = f"{count(len(runs), 'record')}: {len(runs) - kit} in {runs_dir}"
     said += f", {kit} that came with the kit." if kit else "."
-    if found.missing:
-        said += f" There is no folder {', '.join(map(str, found.missing))} yet."
-    if again:
-        said += f" Since the last look: {found.new} new or changed, {found.gone} gone."
-    said = f'<p role="status">{html.escape(said)}</p>'
-    if not found.problems:
+    said += "" if there else f" There is no folder {runs_dir} yet."
+    said = f'<p role="status">{html.escape(said + since)}</p>'
+    if not problems:
         return said
-    listed = "".join(f"<li>{html.escape(text)}</li>" for text in found.problems)
+    listed = "".join(f"<li>{html.escape(text)}</li>" for text in problems)
     return (
         f'{said}<details open class="qrkd-wrong" role="alert">'
-        f"<summary>{count(len(found.problems), 'record or folder', 'records or folders')} could "
+        f"<summary>{count(len(problems), 'record or folder', 'records or folders')} could "
         f"not be read; all else is shown</summary><ul>{listed}</ul></details>"
     )
 

@@ -166,7 +166,7 @@ def test_a_menu_does_not_read_the_disk(browser, monkeypatch):
     def refuse(*_):
         raise AssertionError("the disk was read")
 
-    monkeypatch.setattr(browser._shelf, "look", refuse)
+    monkeypatch.setattr(records, "scan_runs", refuse)
     choose(browser, view="scores", variant="kernel_weight=5", benchmark="mnist", arm="qrkd")
     assert "alert" not in browser._words.value
 

@@ -1,0 +1,421 @@
+"""What a record's settings say: changes, the call that makes it again, variants, the table."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import qrkd_lab as ql
+from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.studies.provenance import (
+    Catalogue,
+    changes_of,
+    in_words,
+    one_kind,
+    reproduce,
+    run_table,
+    set_words,
+    taught,
+    variants,
+    write_csv,
+)
+from qrkd_lab.studies.records import read_runs, run_key
+from qrkd_lab.studies.settings import ARMS, TEACHER, parse_parameters
+from tests.studies.records.made_runs import SHA, keep, made_run, own_run
+
+FOREIGN = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
+
+
+# ---- changes
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_defaults_have_no_changes(benchmark, scale):
+    for arm in ("teacher", "scratch", "rkd_only", "qrkd", "cosine"):
+        settings = benchmark_settings(benchmark, scale).replace(arm=arm, seed=4)
+        assert changes_of(settings.effective()) == {}
+
+
+@pytest.mark.parametrize(
+    "benchmark, scale, changes",
+    [
+        ("mnist", "laptop", {"student_widths": (3, 4, 5), "kernel_weight": 0.25}),
+        ("digits", "smoke", {"train_size": None}),
+        ("cifar10", "paper", {"kernel": "rbf", "bandwidth": 0.5}),
+        ("mnist", "laptop", {"feature_map": "angle"}),
+        ("mnist", "laptop", {"batch_size": 32, "feature_map": "angle", "layers": 3}),
+        ("ptb", "laptop", {"tap": "mean"}),
+        ("ptb", "laptop", {"teacher_model": "gpt2"}),
+        ("imdb", "paper", {"precision": "float32", "vocabulary": 512, "teacher_model": None,
+                           "teacher_layers": 2, "teacher_width": 128}),
+    ],
+)  # fmt: skip
+def test_changes_are_found_again(benchmark, scale, changes):
+    settings = benchmark_settings(benchmark, scale, **changes)
+    assert changes_of(settings.effective()) == changes
+
+
+def test_what_an_arm_does_not_use_is_no_change_of_its():
+    settings = benchmark_settings("mnist", kernel_weight=3.0)
+    for arm in (TEACHER, *ARMS):
+        found = changes_of(settings.replace(arm=arm).effective())
+        uses = arm != TEACHER and "kernel" in ARMS[arm].terms
+        assert found == ({"kernel_weight": 3.0} if uses else {})
+
+
+def test_a_folder_need_not_be_there():
+    images = benchmark_settings("cifar10", "smoke", epochs=2).replace(benchmark="pictures")
+    assert changes_of(images.effective()) == {"epochs": 2}
+    text = benchmark_settings("ptb", "laptop").replace(benchmark="stories")
+    assert changes_of(text.effective()) == {}
+
+
+@pytest.mark.parametrize(
+    "edit, said",
+    [
+        ({"batch_size": None}, "lacks batch_size"),
+        ({"colour": "red"}, "no setting colour"),
+        ({"arm": "ladder"}, "the arm 'ladder'"),
+        ({"scale": "huge"}, "the scale 'huge'"),
+        ({"kernel": "wavelet"}, "unknown kernel 'wavelet'"),
+        ({"epochs": "three"}, "epochs: expected a whole number"),
+        ({"arm": "rkd", "kernel_weight": None}, "another"),
+    ],
+)
+def test_what_no_call_gives_is_refused_in_words(edit, said):
+    settings = benchmark_settings("mnist").effective() | edit
+    with pytest.raises(ValueError, match=said):
+        changes_of({name: value for name, value in settings.items() if value is not None})
+
+
+def test_in_words():
+    said = in_words({"kernel_weight": 3.0, "student_widths": (5, 2), "kernel": "rbf", "tap": None})
+    assert said == "kernel_weight=3, student_widths=5-2, kernel=rbf, tap=None"
+
+
+# ---- the call that makes a run again
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return ql.compare(
+        "digits", ["qrkd"], [3], "smoke", runs_dir=tmp_path_factory.mktemp("runs"),
+        kernel_weight=0.5, student_widths=[4, 3, 9], train_size=128, progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["teacher", "qrkd"])
+def test_the_python_gives_the_same_key_and_the_same_digits(study, which, tmp_path):
+    run = study.runs[which]
+    recipe = reproduce(run, runs_dir=str(tmp_path / "again"))
+    assert ("kernel_weight=0.5" in recipe.python) == (run.settings["arm"] == "qrkd")
+    assert "batch_size" not in recipe.python and "temperature" not in recipe.python
+    place = {}
+    exec(recipe.python, place)
+    (again,) = [other for other in place["study"].runs if other.name == run.name]
+    assert again.key == run.key and again.path != run.path
+    assert again.metrics == run.metrics and list(again.history) == list(run.history)
+
+
+def test_the_command_gives_the_same_key_too(study, tmp_path):
+    run = study.runs[1]
+    words = shlex.split(reproduce(run, runs_dir=str(tmp_path / "a b")).shell)
+    assert words[:3] == ["python", "-m", "qrkd_lab"]
+    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=tmp_path)
+    found = {other.name: other for other in read_runs(tmp_path / "a b")}
+    assert found[run.name].key == run.key and found[run.name].metrics == run.metrics
+    assert {other.settings["seed"] for other in found.values()} == {run.settings["seed"]}
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    for i in range(60):
+        place = tmp_path / "shades" / ("test" if i % 3 == 0 else "train") / str(i % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 100 * (i % 2) + i).save(place / f"{i}.png")
+    folder, options = str(tmp_path / "shades"), {"progress": False}
+    run = ql.compare(folder, ["scratch"], 1, "smoke", runs_dir=tmp_path / "a", **options).runs[-1]
+    assert 'ql.compare("path/to/shades"' in reproduce(run).python
+    assert "replace path/to" in reproduce(run).notes[0]
+    recipe = reproduce(run, folder, str(tmp_path / "again"))
+    assert not any("path/to" in note for note in recipe.notes)
+    place = {}
+    exec(recipe.python, place)  # the smoke scale's sizes were lowered to fit, and are written out
+    assert place["study"].runs[-1].key == run.key
+
+
+def test_defaults_are_not_written_out():
+    recipe = reproduce(made_run("qrkd", 2, "mnist", "laptop"))
+    assert recipe.python == (
+        "import qrkd_lab as ql\n\n"
+        'study = ql.compare("mnist", arms=["qrkd"], seeds=[2], scale="laptop",\n'
+        '                   runs_dir="runs_again")\n'
+    )
+    assert recipe.shell == (
+        "python -m qrkd_lab compare mnist --arms qrkd --seed 2 --scale laptop --runs-dir runs_again"
+    )
+
+
+VALUES = [
+    1 / 3, 0.1 + 0.2, 5e-324, 1e22, -0.0, 1.0, True, None, [0.1, 1 / 3], {"rbf": 1 / 3}, [], {},
+    "a b", "it's", "é 😀", "[x", "{y", "'q", '"d', "7", "1e3", "010", "None", "True", "null", "NaN",
+    "", " x ", "a=b", "$HOME `ls`", "a\nb", "#c", "a: b", "*x", "back\\slash", "~",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_every_value_comes_back_from_the_command_line_as_it_was(value):
+    words = shlex.split(" ".join(set_words({"it": value})))
+    assert repr(parse_parameters(words[1:])) == repr({"it": value})
+
+
+TEXT = {"teacher_model": "7", "vocabulary": None, "learning_rate": 1e-3, "tap": "mean"}
+IMAGES = {
+    "kernel_weight": 1 / 3, "kd_weight": 0.1 + 0.2, "learning_rate": 1e-3 / 3, "bandwidth": 0.7,
+    "epochs": 9, "stop_after": 5, "schedule": "cosine", "student_widths": (4, 3, 9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arm", ["teacher", *ARMS])
+@pytest.mark.parametrize("benchmark, changes", [("digits", IMAGES), ("ptb", TEXT)])
+def test_the_call_beside_any_record_gives_its_settings(arm, benchmark, changes, monkeypatch):
+    asked = benchmark_settings(benchmark, "smoke").replace(arm=arm, seed=3, **changes)
+    run = own_run(asked.effective())
+    recipe, made = reproduce(run), []
+
+    def compare(benchmark, arms, seeds, scale, **rest):
+        rest = {name: value for name, value in rest.items() if hasattr(asked, name)}
+        base = benchmark_settings(benchmark, scale)
+        made.extend(base.replace(arm=a, seed=s, **rest) for a in ("teacher", *arms) for s in seeds)
+
+    monkeypatch.setattr(ql, "compare", compare)
+    exec(recipe.python, {})
+    words = shlex.split(recipe.shell)
+    given = [word for word in words[words.index("smoke") + 1 : -2] if word != "--set"]
+    compare(benchmark, [words[words.index("--arms") + 1]], [3], "smoke", **parse_parameters(given))
+    keys = [run_key(one.effective(), run.data["sha256"]) for one in made if one.arm == arm]
+    assert keys == [run.key, run.key]
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "é 😀", "$x (y) & z"])
+def test_a_folder_with_any_name_is_quoted(name):
+    run = own_run({**made_run().settings, "benchmark": name})
+    recipe = reproduce(run, folder=f"/data/{name}", runs_dir=name)
+    place = {"note": lambda benchmark, **options: (benchmark, options["runs_dir"])}
+    exec(recipe.python.replace("ql.compare", "note"), place)
+    words = shlex.split(recipe.shell)
+    assert place["study"] == (words[4], words[-1]) == (f"/data/{name}", name)
+
+
+def test_what_no_call_makes_is_said():
+    recipe = reproduce(own_run(FOREIGN))
+    assert recipe.python == recipe.shell == ""
+    assert "the arm 'ladder'" in recipe.notes[0] and "qrkd_lab 0.1.0" in recipe.notes[0]
+    run = made_run()
+    edited = own_run(dict(run.settings) | {"kernel_weight": 1})  # a whole number: another key
+    assert reproduce(run).python and not reproduce(edited).python
+    assert "another kind of number" in reproduce(edited).notes[0]
+    older = replace(run, settings={n: v for n, v in run.settings.items() if n != "schedule"})
+    assert "lacks schedule" in reproduce(older).notes[0]
+
+
+def test_it_reads_as_one_piece_of_code(study):
+    text = str(reproduce(study.runs[1]))
+    compile(text, "recipe", "exec")
+    assert "# python -m qrkd_lab compare digits" in text and study.runs[1].key in text
+
+
+# ---- which of several kinds counts
+
+
+OWN = [made_run(arm, seed) for arm in ("rkd", "qrkd") for seed in (0, 1)]
+
+
+def test_a_teacher_without_students_is_no_part_of_a_study():
+    lonely = [made_run("teacher", seed) for seed in (1, 7)]
+    kept = taught([*lonely, *OWN, made_run("teacher", 0, "mnist")])
+    assert {run.key for run in kept} == {run.key for run in (lonely[0], *OWN)}
+
+
+def test_of_several_kinds_of_an_arm_the_defaults_are_kept():
+    twice = [made_run("qrkd", 1, epochs=3), made_run("qrkd", 5, epochs=3)]
+    elsewhere = [made_run("qrkd", 0, "mnist", epochs=3)]  # nothing of it is there twice
+    assert one_kind([*twice, *OWN, *elsewhere]) == ([*OWN, *elsewhere], twice)
+    changed = [made_run("qrkd", seed, kernel_weight=100.0) for seed in (2, 3)]
+    assert one_kind([*OWN, *changed]) == (OWN, changed)
+    foreign = own_run(dict(OWN[0].settings) | {"magic": 1})
+    assert one_kind([*OWN, foreign]) == (OWN, [foreign])
+
+
+def test_where_nothing_is_there_twice_all_is_kept():
+    runs = [*OWN, made_run("rbf", 0, kernel_weight=10.0)]
+    assert one_kind(runs) == (runs, [])
+
+
+def test_what_the_defaults_do_not_decide_is_refused_by_the_folders_names(tmp_path):
+    two = keep(tmp_path, made_run("qrkd", 4, epochs=3), made_run("qrkd", 4, epochs=5))
+    with pytest.raises(ValueError, match="one record of digits qrkd seed 4, .* got 2:") as refused:
+        one_kind([*OWN, *two])
+    said = str(refused.value)
+    assert all(f"{run.path}: epochs={run.settings['epochs']}\n" in said for run in two)
+    other_data = made_run("qrkd", 0, sha256="cd" * 32)
+    with pytest.raises(ValueError, match=f"{other_data.key}: defaults"):
+        one_kind([*OWN, other_data])
+    odd = [made_run("qrkd", seed, kernel_weight=float(seed)) for seed in (20, 30)]
+    with pytest.raises(ValueError, match="one record of digits qrkd in one setting, .* got 2:"):
+        one_kind([*OWN[:2], *odd])
+
+
+# ---- the studies among many runs
+
+
+def arms(variant):
+    return sorted(run.settings["arm"] for run in variant.runs)
+
+
+def test_an_arm_without_the_changed_setting_belongs_to_each_variant():
+    runs = [made_run(arm) for arm in ("teacher", "kd", "qrkd")]
+    runs += [made_run("qrkd", kernel_weight=weight) for weight in (10.0, 2.0)]
+    default, *others = variants(runs)
+    assert default.label == "default settings" and arms(default) == ["kd", "qrkd", "teacher"]
+    assert [v.label for v in others] == ["kernel_weight=2", "kernel_weight=10"], "by size"
+    assert all(arms(v) == ["kd", "qrkd", "teacher"] for v in others)
+    assert [v.runs[-1].settings["kernel_weight"] for v in others] == [2.0, 10.0]
+
+
+def test_settings_that_are_none_by_default_are_not_pooled():
+    found = variants([made_run("qrkd"), made_run("qrkd", bandwidth=0.5), made_run("rkd")])
+    assert [v.label for v in found] == ["default settings", "bandwidth=0.5"]
+    assert [arms(v) for v in found] == [["qrkd", "rkd"]] * 2
+
+
+def test_what_is_whole_in_another_is_left_out():
+    runs = [made_run("teacher"), made_run("kd", epochs=3), made_run("rkd", epochs=3)]
+    runs.append(made_run("qrkd", epochs=3, kernel_weight=5.0))
+    (only,) = variants(runs)
+    assert only.label == "epochs=3, kernel_weight=5" and len(only.runs) == 4
+
+
+def test_other_data_are_another_variant_and_named():
+    runs = [made_run("kd"), made_run("kd", sha256="cd" * 32), made_run("kd", epochs=3)]
+    assert [v.label for v in variants(runs)] == [
+        "default settings; data invented (abababab)",
+        "default settings; data invented (cdcdcdcd)",
+        "epochs=3",
+    ]
+
+
+def test_foreign_records_are_told_apart_by_what_differs_within_an_arm():
+    def tumours(arm, seed=0, **more):
+        return own_run(FOREIGN | {"arm": arm, "seed": seed} | more)
+
+    runs = [tumours("kd", s, epochs=25, version=v) for s in (0, 1) for v in (1, [2, 3])]
+    runs += [tumours("kd", epochs=25), tumours("teacher", epochs=9)]
+    found = variants(runs)
+    assert [v.label for v in found] == ["version=1", "version=None", "version=2-3"]
+    assert [len(v.runs) for v in found] == [3, 2, 3] and "teacher" in arms(found[1])
+    assert not any(v.known for v in found)
+    assert variants([tumours("kd"), tumours("teacher", epochs=9)])[0].label == "as recorded"
+
+
+def test_no_run_is_lost():
+    runs = [made_run(arm, seed, **change) for arm in ("teacher", "rkd", "qrkd") for seed in (0, 1)
+            for change in ({}, {"epochs": 2}, {"kernel_weight": 2.0})]  # fmt: skip
+    runs.append(own_run({"benchmark": "digits", "scale": "smoke", "arm": "x", "seed": 0}))
+    keys = {run.key for variant in variants(runs) for run in variant.runs}
+    assert keys == {run.key for run in runs} and variants([]) == []
+
+
+def at(home, *runs):
+    """Runs as if they lay in a folder of records."""
+    return [replace(run, path=home / "digits" / "smoke" / run.key) for run in runs]
+
+
+def test_a_seeds_arms_come_from_one_folder(tmp_path):
+    mine = at(tmp_path / "own", made_run("teacher"), made_run("kd"))
+    kit = [made_run(arm, s) for s in (0, 1) for arm in ("teacher", "kd", "rkd")]
+    kit = at(tmp_path / "kit", *kit)
+    (chosen,) = variants([*mine, *kit])
+    assert {run.path.parents[2].name for run in chosen.runs} == {"kit"} and chosen.left_out == 2
+    (equal,) = variants([*mine, *kit[:2], *kit[3:]])
+    homes = {(run.settings["seed"], run.path.parents[2].name) for run in equal.runs}
+    assert homes == {(0, "own"), (1, "kit")}, "the first where both have as many"
+
+
+def test_the_folder_with_the_changed_arm_comes_first(tmp_path):
+    mine = at(tmp_path / "own", made_run("teacher"), made_run("qrkd", kernel_weight=9.0))
+    kit = at(tmp_path / "kit", *(made_run(arm) for arm in ("teacher", "scratch", "kd", "rkd")))
+    (chosen,) = variants([*kit, *mine])
+    assert chosen.label == "kernel_weight=9" and arms(chosen) == ["qrkd", "teacher"]
+
+
+def test_names_come_in_the_kits_order():
+    runs = [made_run(benchmark=b, scale=s) for b, s in
+            [("ptb", "smoke"), ("mnist", "paper"), ("mnist", "smoke")]]  # fmt: skip
+    runs.append(own_run({"benchmark": "apples", "scale": "mine", "arm": "kd", "seed": 0}))
+    catalogue = Catalogue(runs)
+    assert catalogue.benchmarks == ["mnist", "ptb", "apples"]
+    assert catalogue.scales("mnist") == ["smoke", "paper"]
+    assert catalogue.scales("apples") == ["mine"] and catalogue.scales("pears") == []
+    assert catalogue.variants("pears", None) == {} and catalogue.runs("mnist", "smoke", "x") == []
+
+
+def test_the_runs_of_a_variant_by_arm_and_seed():
+    runs = [made_run(arm, seed) for seed in (1, 0) for arm in ("qrkd", "kd")]
+    catalogue = Catalogue([*runs, made_run("qrkd", epochs=2)])
+    assert list(catalogue.variants("digits", "smoke")) == ["default settings", "epochs=2"]
+    names = [run.name for run in catalogue.runs("digits", "smoke", "default settings")]
+    assert names == ["kd seed 0", "kd seed 1", "qrkd seed 0", "qrkd seed 1"]
+
+
+def test_studies_of_two_arms_over_benchmarks():
+    runs = [made_run(arm, s, b) for arm in ("rkd", "qrkd", "kd") for s in range(3)
+            for b in ("digits", "mnist")]  # fmt: skip
+    runs += [made_run(arm, s, "cifar10", epochs=4) for arm in ("rkd", "qrkd") for s in range(3)]
+    runs += [made_run("qrkd", s, "ptb") for s in range(3)]
+    studies = Catalogue(runs).studies("smoke", "qrkd", "rkd")
+    assert list(studies) == ["digits", "mnist", "cifar10 (epochs=4)"]
+    assert {run.settings["arm"] for run in studies["mnist"].runs} == {"rkd", "qrkd"}
+    assert Catalogue(runs).studies("laptop", "qrkd", "rkd") == {}
+
+
+# ---- the table of runs
+
+
+RUNS = [made_run("kd"), made_run("qrkd", kernel_weight=3.0), made_run("teacher")]
+
+
+def test_a_row_a_run_with_what_was_changed():
+    table = run_table(RUNS)
+    assert list(table["arm"]) == ["teacher", "kd", "qrkd"] and "run" not in table
+    assert list(table["changed"]) == ["", "", "kernel_weight=3"]
+    assert set(table["data_sha256"]) == {SHA} and set(table["torch"]) == {"2.0.0"}
+    assert table["key"].tolist() == [RUNS[2].key, RUNS[0].key, RUNS[1].key]
+    assert run_table([own_run(FOREIGN)])["changed"][0].startswith("unknown")
+
+
+def test_the_file_holds_the_table_and_nothing_is_written_over(tmp_path):
+    path = write_csv(run_table(RUNS), tmp_path / "new folder" / "a.csv")
+    read = pd.read_csv(path, keep_default_na=False, na_values={"teacher_test_accuracy": [""]})
+    assert read["test_accuracy"].tolist() == run_table(RUNS)["test_accuracy"].tolist()
+    assert read["changed"].tolist() == ["", "", "kernel_weight=3"]
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"left as it is: give another name, e.g. .*a-.*\.csv"):
+        write_csv(run_table(RUNS), path)
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="could not be written"):
+        write_csv(run_table(RUNS), tmp_path / "file" / "a.csv")
+    with pytest.raises(ValueError, match="expected a file"):
+        write_csv(run_table(RUNS), " ")
+    with pytest.raises(ValueError, match="at least one run"):
+        run_table([])
