@@ -44,7 +44,7 @@ _HOMES = {
     "studies.records": ["load_run", "published_runs", "read_runs"],
     "studies.settings": ["ARMS"],
     "studies.tune": ["tune"],
-    "teaching.notebooks": ["check_values"],
+    "teaching.parameters": ["check_values"],
 }
 
 __version__ = "0.1.0"

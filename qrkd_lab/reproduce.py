@@ -28,7 +28,8 @@ from qrkd_lab.studies.parallel import ClusterError, alone, check_jobs
 from qrkd_lab.studies.records import PUBLISHED, Run
 from qrkd_lab.studies.settings import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.studies.tune import FILE, Trace, read_trace
-from qrkd_lab.teaching.notebooks import NotebookError, execute, read_parameters
+from qrkd_lab.teaching.notebooks import execute
+from qrkd_lab.teaching.parameters import NotebookError, read_parameters
 
 __all__ = ["NOTEBOOKS", "Reproduced", "SEEDS", "reproduce"]
 

@@ -23,7 +23,7 @@ from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
 from qrkd_lab.studies.parallel import turn
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.studies.tune import FILE
-from qrkd_lab.teaching.notebooks import NotebookError, check_parameters
+from qrkd_lab.teaching.parameters import NotebookError, check_parameters
 from tests.hazards import elsewhere
 from tests.studies.test_orphans import alive, wait_until
 

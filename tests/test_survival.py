@@ -28,7 +28,8 @@ from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import Run, published_runs
 from qrkd_lab.studies.report import Report
 from qrkd_lab.studies.settings import TEACHER
-from qrkd_lab.teaching.notebooks import NotebookError, execute, refresh
+from qrkd_lab.teaching.notebooks import execute, refresh
+from qrkd_lab.teaching.parameters import NotebookError
 from qrkd_lab.teaching.plots.style import Animation, Chart
 from tests.hazards import (
     ARMS,

@@ -1,17 +1,8 @@
-"""Run a notebook without a browser, and keep the committed outputs honest.
+"""Run notebooks without a browser, and tell whether committed outputs belong to their code.
 
-``execute`` is what ``python -m qrkd_lab notebook`` and ``make demo`` call: a thin coat over
-papermill.
-
-1. The parameters are checked against the notebook's ``parameters`` cell *before* anything runs:
-   an unknown name or a value of another type stops with the list of what there is.
-2. The notebook runs in the very interpreter that calls, whatever kernel its metadata name, and
-   in the caller's working directory, as with papermill itself.
-3. A failing cell, a dead kernel or a time-out raises ``NotebookError``, which names the cell and
-   the cause; the copy stays, as far as it came.
-
-``refresh`` runs a notebook and writes the outputs back into the file itself, with a digest of
-its code; ``is_fresh`` tells whether a file's outputs come from exactly its present code cells.
+``execute`` (``python -m qrkd_lab notebook``) is papermill's, with three additions: parameters are
+checked before anything runs, the notebook runs in the calling interpreter, and a failure says in
+which cell and why. ``refresh`` writes the outputs back into the file with a digest of its code.
 
 Example:
     >>> from qrkd_lab.teaching.notebooks import execute
@@ -21,8 +12,6 @@ Example:
 
 from __future__ import annotations
 
-import ast
-import difflib
 import hashlib
 import html
 import json
@@ -32,17 +21,13 @@ import shutil
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import nbformat
-import torch
 import zmq
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
@@ -51,17 +36,10 @@ from nbformat import NotebookNode
 from traitlets import default
 
 from qrkd_lab.data.fetch import DataError
-from qrkd_lab.files import (
-    RecordError,
-    can_be_written,
-    check_writable,
-    expanded,
-    runs_folder,
-    write_file,
-    writing,
-)
+from qrkd_lab.files import RecordError, check_writable, expanded, write_file, writing
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
 from qrkd_lab.studies.progress import duration
+from qrkd_lab.teaching.parameters import NotebookError, check_parameters, code_cells
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.benchmarks import ImageBenchmark
@@ -69,14 +47,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Missing",
     "NotebookError",
-    "Parameter",
-    "check_parameters",
-    "check_values",
     "execute",
     "if_there",
     "images_at_hand",
     "is_fresh",
-    "read_parameters",
     "refresh",
     "run_series",
     "source_digest",
@@ -84,7 +58,7 @@ __all__ = [
 
 
 _INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
-_MARK = "papermill-error-cell-tag"  # papermill's tag for the notes on top of a failed copy
+_MARK = "papermill-error-cell-tag"  # papermill's tag for the notes in a failed copy
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -93,10 +67,7 @@ class ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """The kernel spec of the calling interpreter, as its ipykernel describes itself.
-
-        It logs nothing: a kernel that is ended by Ctrl-C would log tracebacks of its own end.
-        """
+        """The spec of the calling interpreter; quiet, as a kernel logs how Ctrl-C ended it."""
         return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
 
     @default("transport_encryption")  # newer kernels warn without; older managers ignore it
@@ -128,7 +99,8 @@ def execute(
 
     Raises:
         NotebookError: not a readable notebook, a wrong parameter, a cell that failed or took too
-            long, a dead kernel.
+            long, a dead kernel; the copy stays, as far as it came.
+        RecordError: ``out_dir`` cannot be written.
     """
     source, out_dir = expanded(notebook).absolute(), expanded(out_dir)
     output = out_dir.absolute() / source.name
@@ -140,8 +112,22 @@ def execute(
             f"the executed copy of {source.name} would overwrite the notebook itself: choose "
             f"another folder than {out_dir} (refresh() writes outputs back into a notebook)"
         )
-    _check_writable(output.parent, "another out_dir, or $QRKD_RUNS_DIR")
-    _run(source, output, values, timeout, progress, cwd)
+    check_writable(output.parent, "another out_dir, or $QRKD_RUNS_DIR")
+    # papermill writes after every cell; an earlier copy stays whole until this run is over.
+    part = output.with_name(f".{os.getpid()}-{output.name}") if output.exists() else output
+    try:
+        _run(source, part, values, timeout, progress, cwd)
+    except NotebookError as error:
+        raise NotebookError(f"{error}\nThe copy, as far as it came: {output}") from error.__cause__
+    except OSError as error:
+        part.unlink(missing_ok=True)  # it may have been cut off
+        raise NotebookError(
+            f"{source.name} stopped: {error.filename or output} cannot be written: "
+            f"{error.strerror or error}. Make room, or give another folder (out)."
+        ) from error
+    finally:
+        if part != output and part.exists():
+            os.replace(part, output)
     return out_dir / source.name
 
 
@@ -166,12 +152,12 @@ def refresh(
         The path of the notebook.
     """
     path = expanded(notebook)
-    _check_writable(path.parent, "a copy of the notebook elsewhere")
+    check_writable(path.parent, "a copy of the notebook elsewhere")
     folder = tempfile.mkdtemp(prefix="qrkd-lab-")
     done = _read(execute(path, folder, parameters, timeout, progress, cwd=cwd))
     nb = _read(path)
-    ran = [cell for cell in _code_cells(done) if _INJECTED not in cell.metadata.get("tags", [])]
-    for cell, executed in zip(_code_cells(nb), ran, strict=True):
+    ran = [cell for cell in code_cells(done) if _INJECTED not in cell.metadata.get("tags", [])]
+    for cell, executed in zip(code_cells(nb), ran, strict=True):
         cell.outputs = executed.outputs
     _tidy(nb)
     nb.metadata["qrkd_lab"] = {"sources": source_digest(nb)}
@@ -183,29 +169,18 @@ def refresh(
     return path
 
 
-def _check_writable(folder: Path, option: str) -> None:
-    try:
-        check_writable(folder, option)
-    except RecordError as error:
-        raise NotebookError(str(error)) from error
-
-
 def source_digest(nb: NotebookNode) -> str:
     """sha256 over the code cells' sources, in order; prose may change without a new run."""
-    sources = [cell.source for cell in _code_cells(nb)]
+    sources = [cell.source for cell in code_cells(nb)]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def is_fresh(path: str | Path) -> bool:
     """Whether the file's outputs come from one ``refresh`` of exactly its present code cells."""
     nb = _read(expanded(path))
-    counts = [cell.execution_count for cell in _code_cells(nb) if cell.source.strip()]
+    counts = [cell.execution_count for cell in code_cells(nb) if cell.source.strip()]
     in_order = counts == list(range(1, len(counts) + 1))
     return in_order and nb.metadata.get("qrkd_lab", {}).get("sources") == source_digest(nb)
-
-
-def _code_cells(nb: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in nb.cells if cell.cell_type == "code"]
 
 
 def _read(path: Path) -> NotebookNode:
@@ -238,9 +213,7 @@ def _run(
     _mend_output_widget()
     # It takes a name for unknown where it cannot read its type (int | list); ours were checked.
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    # It writes after every cell; the copy of an earlier run stays whole until this one is over.
-    part = output.with_name(f".{os.getpid()}-{output.name}") if output.exists() else output
-    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, part)]
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, output)]
     try:
         papermill.execute_notebook(
             *paths,
@@ -252,58 +225,31 @@ def _run(
             kernel_manager_class=ThisPython,
             cwd=cwd,
         )
-    except PapermillExecutionError as error:
-        cause, index = f"{error.ename}: {error.evalue}", error.cell_index
-        raise NotebookError(_stopped(source, part, output, cause, index)) from error
-    except CellTimeoutError as error:
-        cause = f"not done after {timeout} s"
-        raise NotebookError(_stopped(source, part, output, cause)) from error
-    except DeadKernelError as error:
-        cause = "its Python process died (killed, or out of memory?)"
-        raise NotebookError(_stopped(source, part, output, cause)) from error
-    except RuntimeError as error:  # jupyter_client: the kernel did not start
-        raise NotebookError(_stopped(source, part, output, f"no kernel ({error})")) from error
-    except OSError as error:
-        part.unlink(missing_ok=True)  # it may have been cut off
-        raise NotebookError(
-            f"{source.name} stopped: {error.filename or output} cannot be written: "
-            f"{error.strerror or error}. Make room, or give another folder (out)."
-        ) from error
-    finally:
-        if part != output and part.exists():
-            os.replace(part, output)
+    except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:
+        if isinstance(error, PapermillExecutionError):
+            cause = f"{error.ename}: {error.evalue}"
+        elif isinstance(error, CellTimeoutError):
+            cause = f"not done after {timeout} s"
+        elif isinstance(error, DeadKernelError):
+            cause = "its Python process died (killed, or out of memory?)"
+        else:  # of jupyter_client: the kernel did not start
+            cause = f"no kernel ({error})"
+        raise NotebookError(f"{source.name} stopped {_noted(output, cause)}: {cause}") from error
 
 
-def _stopped(source: Path, part: Path, output: Path, cause: str, index: int | None = None) -> str:
-    """Say where the run stopped and why, and in a ``part`` that was cut off, on top, too.
-
-    papermill marks a failed cell in its copy; one that was cut off looks complete there.
-
-    Args:
-        source: the notebook.
-        part: the copy, as far as it came; it becomes ``output``.
-        output: where the copy will be.
-        cause: why.
-        index: the cell in the copy; None: the last started.
-    """
-    nb = _read(part)
-    cells = [cell for cell in nb.cells if _MARK not in cell.metadata.get("tags", [])]
-    records = [cell.metadata.get("papermill", {}) for cell in cells]
-    started = [i for i, record in enumerate(records) if record.get("start_time")]
-    at = index if index is not None else (started[-1] if started else None)
-    injected = [i for i, cell in enumerate(cells) if _INJECTED in cell.metadata.get("tags", [])]
+def _noted(path: Path, cause: str) -> str:
+    """Where a run stopped; noted on top of the copy, unless papermill did that."""
+    nb = _read(path)
+    own = [cell for cell in nb.cells if not {_MARK, _INJECTED} & {*cell.metadata.get("tags", [])}]
+    started = [i for i, c in enumerate(own) if c.metadata.get("papermill", {}).get("start_time")]
     where = "before its first cell"
-    if at is not None:
-        number = at + 1 - sum(i <= at for i in injected)
-        first = next((line.strip() for line in cells[at].source.splitlines() if line.strip()), "")
-        where = f"in cell {number} of {len(cells) - len(injected)} (`{first}`)"
-    message = f"{source.name} stopped {where}: {cause}"
-    if index is None:
-        note = nbformat.v4.new_markdown_cell(f"**{message}**")
-        note.metadata["tags"] = [_MARK]
-        nb.cells.insert(0, note)
-        write_file(part, f"{nbformat.writes(nb)}\n".encode())
-    return f"{message}\nThe copy, as far as it came: {output}"
+    if started:
+        lines = own[started[-1]].source.strip().splitlines() or [""]
+        where = f"in cell {started[-1] + 1} of {len(own)} (`{lines[0].strip()}`)"
+    if not any(_MARK in cell.metadata.get("tags", []) for cell in nb.cells):
+        nb.cells.insert(0, nbformat.v4.new_markdown_cell(f"**The run stopped {where}: {cause}**"))
+        write_file(path, f"{nbformat.writes(nb)}\n".encode())
+    return where
 
 
 def _tidy(nb: NotebookNode) -> None:
@@ -328,395 +274,22 @@ def _mend_output_widget() -> None:
     """Keep an ``ipywidgets.Output`` from stalling the run (nbclient issue 312).
 
     nbclient's stand-in for the widget sends on the shell socket while another task waits on it,
-    and the waiting task can miss its wake-up. Asking pyzmq to look at the socket once more after
-    each send cures it. Both calls are private: where a release has lost one, nothing is changed.
+    and that task can miss its wake-up; pyzmq is asked to look at the socket again after each send.
+    Both calls are private: where a release has lost one, nothing is changed.
     """
     from nbclient.output_widget import OutputWidget
 
     publish = getattr(OutputWidget, "_publish_msg", None)
-    if publish is None or getattr(publish, "wakes", False):
+    if publish is None or hasattr(publish, "wakes"):
         return
 
     def publish_and_wake(self: OutputWidget, *args: object, **kwargs: object) -> None:
         publish(self, *args, **kwargs)
         socket = getattr(self.kernel_client.shell_channel, "socket", None)
-        wake = getattr(socket, "_schedule_remaining_events", None)
-        if wake is not None:
-            wake()
+        getattr(socket, "_schedule_remaining_events", lambda: None)()
 
     publish_and_wake.wakes = True
     OutputWidget._publish_msg = publish_and_wake
-
-
-# ---- notebook_parameters
-
-
-MOST = 10_000  # seeds and draws: more is a slip of the keyboard
-_ANYWHERE = ("benchmark", "scale", "arms", "device", "settings")  # without a check of its own, too
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "bool": (bool,),
-    "int": (int,),
-    "float": (float, int),
-    "str": (str,),
-    "list": (list,),
-    "tuple": (list,),  # a notebook takes what JSON knows: lists
-    "dict": (dict,),
-    "None": (type(None),),
-}
-
-
-class NotebookError(RuntimeError):
-    """A notebook cannot be run as asked, or its run stopped; the message says where and why."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """``name: kind = default`` of the parameters cell, as source text; kind "" is any type."""
-
-    name: str
-    kind: str
-    default: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.kind or 'any'} = {self.default}"
-
-    def accepts(self, value: object) -> bool:
-        """Whether ``value`` fits the type."""
-        return not self.kind or _fits(ast.parse(self.kind, mode="eval").body, value)
-
-
-def read_parameters(name: str, nb: NotebookNode) -> dict[str, Parameter]:
-    """The parameters that the notebook offers, by name, in order.
-
-    Args:
-        name: what to call the notebook in an error.
-        nb: the notebook.
-
-    Raises:
-        NotebookError: no code cell has the tag ``parameters``, or the cell is not plain Python.
-    """
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
-    if not tagged:
-        raise NotebookError(
-            f"{name} has no parameters cell: give its first code cell the tag 'parameters' "
-            "(JupyterLab: property inspector, top right, 'Cell tags')"
-        )
-    try:
-        body = ast.parse(tagged[0].source).body
-    except SyntaxError as error:
-        message = f"the parameters cell of {name} is not plain Python: {error}"
-        raise NotebookError(message) from error
-    found = {}
-    for node in body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        value = getattr(node, "value", None)
-        if value is None or len(targets) != 1 or not isinstance(targets[0], ast.Name):
-            continue
-        annotation = getattr(node, "annotation", None)
-        kind = ast.unparse(annotation) if annotation is not None else _kind_of(value)
-        found[targets[0].id] = Parameter(targets[0].id, kind, ast.unparse(value))
-    return found
-
-
-def check_parameters(
-    name: str, nb: NotebookNode, values: Mapping[str, object]
-) -> dict[str, object]:
-    """The values, ready for papermill (tuples as lists), once each has a known name and fits.
-
-    Raises:
-        NotebookError: names what is wrong, and every parameter with its type and default.
-    """
-    offered = read_parameters(name, nb)
-    known = "".join(f"\n    {parameter}" for parameter in offered.values()) or " none"
-    ready = {}
-    for key, value in values.items():
-        if key not in offered:
-            near = difflib.get_close_matches(key, offered, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise NotebookError(f"{name} has no parameter {key!r}{hint}. Its parameters:{known}")
-        try:
-            ready[key] = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise NotebookError(
-                f"{name}, parameter {key!r}: expected a finite number, string, boolean, None, or a "
-                f"list or dict of these; got {_shown(value)}"
-            ) from error
-        if not offered[key].accepts(ready[key]):
-            raise NotebookError(
-                f"{name}, parameter {key!r}: expected {offered[key].kind}, got {_shown(value)}. "
-                f"Its parameters:{known}"
-            )
-    _check_early(name, nb, offered, ready)
-    return ready
-
-
-def _check_early(
-    name: str, nb: NotebookNode, offered: Mapping[str, Parameter], values: Mapping[str, object]
-) -> None:
-    """What the notebook's own check would refuse, said before a kernel is started."""
-    known = dict(values)
-    for key in offered.keys() - values.keys():
-        with suppress(ValueError):  # one that is computed is known to the notebook only
-            known[key] = ast.literal_eval(offered[key].default)
-    asked = [key for key in _ANYWHERE if known.get(key)] if values.keys() & set(_ANYWHERE) else []
-    variables, limits = _own_check(nb) or ({key: key for key in asked}, {})
-    chosen = {key: known[variable] for key, variable in variables.items() if variable in known}
-    try:
-        check_values(**limits, **chosen, here=False)
-    except ValueError as error:
-        raise NotebookError(f"{name}: {error}") from error
-
-
-def _own_check(nb: NotebookNode) -> tuple[dict[str, str], dict[str, Any]] | None:
-    """The notebook's call of ``check_values``: a variable for each parameter, and its limits."""
-    for cell in nb.cells:
-        if cell.cell_type != "code" or "check_values(" not in cell.source:
-            continue
-        with suppress(SyntaxError, ValueError):  # then it is not read here, and runs there
-            for node in ast.walk(ast.parse(cell.source)):
-                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("check_values"):
-                    given = {word.arg: word.value for word in node.keywords}
-                    names = {key: v.id for key, v in given.items() if isinstance(v, ast.Name)}
-                    return names, {
-                        key: ast.literal_eval(v) for key, v in given.items() if key not in names
-                    }
-    return None
-
-
-def check_values(
-    *,
-    arms_needed: Sequence[str] = (),
-    benchmark_kind: str = "any",
-    seeds_least: int = 1,
-    seed_most: int = 2**32 - 1,
-    settings_taken: Sequence[str] = (),
-    study: bool = False,
-    here: bool = True,
-    **values: object,
-) -> None:
-    """Stop before anything is computed if a notebook's parameter has a value that cannot be.
-
-    A name means the same in all notebooks, so its range stands here, once. A notebook calls this
-    right after its parameters cell; ``python -m qrkd_lab notebook`` reads the same call before it
-    starts a kernel.
-
-    Args:
-        arms_needed: what ``arms`` must contain.
-        benchmark_kind: of ``benchmark``: ``images``, ``text``, ``records`` (also a name that only
-            records have) or ``any``.
-        seeds_least: how many ``seeds`` at least.
-        seed_most: the largest ``seed``.
-        settings_taken: names that ``settings`` must not contain, as the notebook sets them itself.
-        study: whether it is a notebook of ``reproduce``: ``seeds`` may also be a list that says
-            which, and ``arms`` must contain those that it compares.
-        here: whether relative paths are seen from this folder; False: they are not looked up.
-        values: the parameters by name.
-
-    Raises:
-        ValueError: names the parameter, what was expected, and what came.
-
-    Example:
-        >>> check_values(scale="laptop", seeds=5)
-        >>> check_values(scale="laptop", seeds=0)
-        Traceback (most recent call last):
-        ValueError: parameter 'seeds': expected a whole number from 1 to 10000; got 0 (int)
-    """
-    from qrkd_lab.studies.settings import DEFAULT_ARMS
-
-    needed = DEFAULT_ARMS if study else arms_needed
-    rules = _rules(
-        values, here, needed, benchmark_kind, seeds_least, seed_most, settings_taken, study
-    )
-    for name, value in values.items():
-        if name not in rules:
-            raise ValueError(f"parameter {name!r} has no rule; those that have: {', '.join(rules)}")
-        expected, fits = rules[name]
-        try:
-            problem = "" if fits(value) else f"expected {expected}"
-        except (ValueError, TypeError) as error:
-            problem = f"expected {expected} ({error})"
-        if problem:
-            raise ValueError(f"parameter {name!r}: {problem}; got {_shown(value)}")
-    if not here or "runs_dir" not in values:
-        return
-    if not can_be_written(home := runs_folder(values["runs_dir"])):
-        warnings.warn(
-            f"{home.absolute()} cannot be written: what is on record can be read, but nothing is "
-            "trained. Give a folder of your own, as runs_dir or as $QRKD_RUNS_DIR.",
-            stacklevel=2,
-        )
-
-
-def _shown(value: object) -> str:
-    """A value and its type, for an error."""
-    try:
-        text = repr(value)
-    except ValueError:  # an int of more than 4,300 digits
-        text = "a very large number"
-    return f"{text:.80} ({type(value).__name__})"
-
-
-def _rules(
-    values: Mapping[str, Any],
-    here: bool,
-    arms_needed: Sequence[str],
-    benchmark_kind: str,
-    seeds_least: int,
-    seed_most: int,
-    settings_taken: Sequence[str],
-    study: bool,
-) -> dict[str, tuple[str, Callable[[Any], bool]]]:
-    """For each parameter's name what is expected, in words, and whether a value is that."""
-    from qrkd_lab.devices import pick_device
-    from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings, is_text
-    from qrkd_lab.studies.settings import ARMS
-    from qrkd_lab.teaching.experiments import as_points
-
-    kinds = {
-        "images": [name for name in BENCHMARKS if not is_text(name)],
-        "text": [name for name in BENCHMARKS if is_text(name) and name != "imdb-sentiment"],
-    }
-
-    def whole(value: object, low: int, high: int) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
-
-    def number(value: object, low: float, high: float) -> bool:
-        return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
-
-    def listed(value: object) -> bool:
-        return isinstance(value, list | tuple) and len(value) > 0
-
-    def folder(value: object) -> bool:
-        if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
-            return False
-        place = Path(os.path.expanduser(value))
-        if "\0" in str(place) or max(len(part.encode()) for part in ("", *place.parts)) > 255:
-            return False
-        there = next((up for up in (place, *place.parents) if os.path.lexists(up)), Path())
-        return not (here or place.is_absolute()) or os.path.isdir(there)
-
-    def benchmark(value: object, kind: str = "any") -> bool:
-        if not isinstance(value, str) or not folder(value):
-            return False
-        if value in BENCHMARKS:
-            return value in kinds.get(kind, BENCHMARKS)
-        if kind == "records" and os.path.isdir(runs_folder(values.get("runs_dir")) / value):
-            return True
-        if not os.path.isdir(os.path.expanduser(value)):
-            return not here and ("/" in value or "\\" in value)  # seen from the notebook's folder
-        return kind not in kinds or is_text(value) == (kind == "text")
-
-    def settings(value: object) -> bool:
-        name, scale = values.get("benchmark", "digits"), values.get("scale", "laptop")
-        if not isinstance(value, dict):
-            return False
-        if taken := {"benchmark", "scale", "arm", "seed", *settings_taken} & value.keys():
-            raise ValueError(f"{min(taken)} is set by the notebook itself")
-        if not (name in BENCHMARKS or here):
-            return True  # a folder: it is looked at in the notebook
-        base = benchmark_settings(name, scale, **value)
-        return all(base.replace(arm=arm) for arm in values.get("arms", ()))
-
-    words = ", ".join
-    some = f"a whole number from {seeds_least} to {MOST}"
-    which = f" or at least {seeds_least} different whole numbers >= 0 in a list" * study
-    of = {"any": BENCHMARKS, "records": BENCHMARKS} | kinds
-    path = "the path of a folder, or of one that can be made"
-    return {
-        "scale": (f"a scale; choose from {words(SCALES)}", lambda v: v in SCALES),
-        "benchmark": (
-            f"a benchmark; choose from {words(of[benchmark_kind])}, or give a folder",
-            lambda v: benchmark(v, benchmark_kind),
-        ),
-        "other": (
-            f"a benchmark; choose from {words(kinds['images'])}, or give a folder",
-            lambda v: benchmark(v, "images"),
-        ),
-        "arms": (
-            f"a list of different arms{' with ' * bool(arms_needed)}{words(arms_needed)}; "
-            f"choose from {words(ARMS)}",
-            lambda v: listed(v) and all(arm in list(ARMS) for arm in v)
-            and set(arms_needed) <= set(v) and len(set(v)) == len(v),
-        ),
-        "seeds": (
-            some + which,
-            lambda v: whole(v, seeds_least, MOST) or study and listed(v)
-            and len(v) >= seeds_least and all(whole(seed, 0, 2**32 - 1) for seed in v)
-            and len(set(v)) == len(v),
-        ),
-        "seed": (f"a whole number from 0 to {seed_most}", lambda v: whole(v, 0, seed_most)),
-        "jobs": (
-            "a whole number of processes from 1 to 1000, or -1 for one a core",
-            lambda v: whole(v, 1, 1000) or whole(v, -1, -1),
-        ),
-        "device": ("a device", lambda v: isinstance(v, str) and bool(pick_device(v))),
-        "published": ("True or False", lambda v: isinstance(v, bool)),
-        **dict.fromkeys(
-            ("runs_dir", "out_dir", "data_dir"),
-            (f"{path}, or None", lambda v: v is None or folder(v)),
-        ),
-        "reviews": (
-            "a folder that holds aclImdb, or None",
-            lambda v: v is None or folder(v)
-            and (not here or os.path.isdir(os.path.expanduser(Path(v, "aclImdb")))),
-        ),
-        "notebook": (
-            "the name of a notebook, NAME.ipynb",
-            lambda v: isinstance(v, str) and v.endswith(".ipynb"),
-        ),
-        "settings": ("settings of the study by name, in a dict", settings),
-        "margin": ("a number of per cent from 0.001 to 100", lambda v: number(v, 1e-3, 100)),
-        "draws": (f"a whole number from 30 to {MOST}", lambda v: whole(v, 30, MOST)),
-        "shots_a_second": ("a number from 0.001 to 1e15", lambda v: number(v, 1e-3, 1e15)),
-        "shot_price": ("a number from 0 to 1e9", lambda v: number(v, 0, 1e9)),
-        "circuit_price": ("a number from 0 to 1e9", lambda v: number(v, 0, 1e9)),
-        "points": (
-            "a whole number from 3 to 8, or points [[x, y], ...]",
-            lambda v: whole(v, 3, 8) or listed(v) and len(as_points(v)) > 0,
-        ),
-    }  # fmt: skip
-
-
-def _kind_of(value: ast.expr) -> str:
-    """The type of a default, as text; "" where it says nothing."""
-    try:
-        default = ast.literal_eval(value)
-    except ValueError:
-        return ""
-    if default is None:
-        return ""
-    kind = type(default).__name__
-    inner = (
-        {type(item).__name__ for item in default} if isinstance(default, list | tuple) else set()
-    )
-    return f"{kind}[{inner.pop()}]" if len(inner) == 1 else kind
-
-
-def _fits(kind: ast.expr, value: object) -> bool:
-    """Whether ``value`` fits an annotation; one that is not understood fits everything."""
-    match kind:
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _fits(left, value) or _fits(right, value)
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
-            entries = choices.elts if isinstance(choices, ast.Tuple) else [choices]
-            return value in [ast.literal_eval(entry) for entry in entries]
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return value is None or _fits(inner, value)
-        case ast.Subscript(value=ast.Name(id="list" | "tuple") as base, slice=inner):
-            item = inner.elts[0] if isinstance(inner, ast.Tuple) else inner
-            return _fits(base, value) and all(_fits(item, entry) for entry in value)
-        case ast.Subscript(value=base):
-            return _fits(base, value)
-        case ast.Constant(value=None):
-            return value is None
-        case ast.Name(id=name) if name in _TYPES:
-            return type(value) in _TYPES[name]
-    return True
-
-
-# ---- notebook_series
 
 
 def run_series(
@@ -743,46 +316,39 @@ def run_series(
             are done.
     """
     paths = [expanded(notebook) for notebook in notebooks]
+    done, failures = [], []
     with pool(jobs, len(paths)) as workers:
-        tasks = (
-            joblib.delayed(_one)(index, path, out_dir, parameters, timeout)
-            for index, path in enumerate(paths)
-        )
-        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator_unordered")
+        tasks = (joblib.delayed(_one)(path, out_dir, parameters, timeout) for path in paths)
+        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as="generator")
         with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
             outcomes = parallel(tasks)
-        said = {}
-        for index, executed, seconds, failure in outcomes:
-            paths[index] = executed
-            said |= {index: failure} if failure else {}
+        for executed, seconds, failure in outcomes:
+            done.append(executed)
+            failures += [failure] if failure else []
             outcome = "failed" if failure else duration(seconds)
             print(f"{executed.name}: {outcome}", file=sys.stderr, flush=True)
-    if said:
-        failures = [said[index] for index in sorted(said)]
+    if failures:
         raise NotebookError("\n".join([f"{len(failures)} of {len(paths)} failed.", *failures]))
-    return paths
+    return done
 
 
 def _one(
-    index: int,
     path: Path,
     out_dir: str | Path | None,
     parameters: Mapping[str, object] | None,
     timeout: int | None,
-) -> tuple[int, Path, float, str]:
-    """The place of a notebook, its executed copy, its seconds, and what went wrong or ""."""
-    started, options = time.monotonic(), {"progress": False, "cwd": path.parent}
+) -> tuple[Path, float, str]:
+    """The executed copy of a notebook, its seconds, and what went wrong or ""."""
+    started, failure = time.monotonic(), ""
+    options = {"progress": False, "cwd": path.parent}
     try:
         if out_dir is None:
-            executed = refresh(path, parameters, timeout, **options)
+            refresh(path, parameters, timeout, **options)
         else:
-            executed = execute(path, out_dir, parameters, timeout, **options)
-    except NotebookError as error:
-        return index, path, time.monotonic() - started, str(error)
-    return index, executed, time.monotonic() - started, ""
-
-
-# ---- at_hand
+            path = execute(path, out_dir, parameters, timeout, **options)
+    except (NotebookError, RecordError) as error:
+        failure = str(error)
+    return path, time.monotonic() - started, failure
 
 
 @dataclass(frozen=True)
@@ -802,13 +368,12 @@ def images_at_hand(
     benchmark: str,
     scale: str = "laptop",
     data_dir: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    **overrides: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401
 ) -> ImageBenchmark | Missing:
     """The benchmark if its images are on this machine; nothing is downloaded.
 
     Args:
-        benchmark, scale, data_dir, device, overrides: see
+        benchmark, scale, data_dir, options: see
             :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
 
     Raises:
@@ -825,7 +390,7 @@ def images_at_hand(
         raise ValueError(f"{benchmark} is a benchmark of language: it has no images")
     try:
         load_images(benchmark, data_dir=data_dir, download=False)  # no network from here on
-        return load_benchmark(benchmark, scale, data_dir, device, **overrides)
+        return load_benchmark(benchmark, scale, data_dir, **options)
     except DataError:
         return Missing(
             f"the images of {benchmark} are not on this machine, or not whole. Get them with "

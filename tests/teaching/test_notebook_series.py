@@ -17,13 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from qrkd_lab.studies.settings import ARMS
-from qrkd_lab.teaching.notebooks import (
-    NotebookError,
-    execute,
-    is_fresh,
-    read_parameters,
-    run_series,
-)
+from qrkd_lab.teaching.notebooks import execute, is_fresh, run_series
+from qrkd_lab.teaching.parameters import NotebookError, read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -9,7 +9,16 @@ import nbformat
 import pytest
 
 from qrkd_lab.teaching import notebooks
-from qrkd_lab.teaching.notebooks import NotebookError, execute, is_fresh, refresh, source_digest
+from qrkd_lab.teaching.notebooks import (
+    Missing,
+    execute,
+    if_there,
+    images_at_hand,
+    is_fresh,
+    refresh,
+    source_digest,
+)
+from qrkd_lab.teaching.parameters import NotebookError
 
 v4 = nbformat.v4
 
@@ -62,20 +71,16 @@ def test_twice_in_one_process_and_odd_file_names(write):
     assert printed(run(path, {"seed": 2})) == "2\n"
 
 
-def test_a_failing_cell_is_named_and_the_copy_stays(write):
+@pytest.mark.parametrize("values", [{}, {"seed": 1}], ids=["defaults", "with a cell injected"])
+def test_a_failing_cell_is_named_and_the_copy_stays(write, values):
     path = write("print('so far')", "\n1 / 0  # oh", "print('never')")
     with pytest.raises(NotebookError) as caught:
-        run(path, {"seed": 1})
+        run(path, values)
     message = str(caught.value)
     assert "lesson.ipynb stopped in cell 4 of 5 (`1 / 0  # oh`): ZeroDivisionError" in message
     copy = path.parent / "out" / "lesson.ipynb"
     assert str(copy) in message
     assert printed(copy) == "so far\n"
-
-
-def test_the_cell_number_counts_without_parameters_too(write):
-    with pytest.raises(NotebookError, match=r"in cell 3 of 3 \(`raise KeyError"):
-        run(write("raise KeyError('k')"))
 
 
 def test_a_dead_kernel_is_named_and_noted_in_the_copy(write):
@@ -138,25 +143,18 @@ def test_an_output_widget_does_not_stall_the_run(write):
     run(write(body, body), timeout=60)
 
 
-def test_the_private_calls_of_the_cure_are_still_there():
+def test_the_cure_wakes_the_socket_after_sending():
     """Red here: read _mend_output_widget again; nbclient or pyzmq has changed what it leans on."""
+    from types import SimpleNamespace
+
     from nbclient.output_widget import OutputWidget
     from zmq.asyncio import Socket
 
+    assert callable(Socket._schedule_remaining_events)
     notebooks._mend_output_widget()
     cured = OutputWidget._publish_msg
     notebooks._mend_output_widget()
     assert OutputWidget._publish_msg is cured, "applied once only"
-    assert cured.wakes
-    assert callable(Socket._schedule_remaining_events)
-
-
-def test_the_cure_wakes_the_socket_after_sending():
-    from types import SimpleNamespace
-
-    from nbclient.output_widget import OutputWidget
-
-    notebooks._mend_output_widget()
     calls = []
     socket = SimpleNamespace(_schedule_remaining_events=lambda: calls.append("wake"))
     channel = SimpleNamespace(socket=socket, send=lambda message: calls.append("send"))
@@ -224,3 +222,25 @@ def test_freshness_sees_code_and_reruns_but_not_prose(write):
     assert not fresh(lambda cells: cells.reverse())
     assert not fresh(lambda cells: cells[2].update(execution_count=5)), "run again by hand"
     assert not fresh(lambda cells: cells[2].update(execution_count=None)), "outputs cleared"
+
+
+def test_images_that_are_there_are_given():
+    bench = images_at_hand("digits", "smoke", train_size=64)
+    assert len(bench.train) == 64
+    assert if_there(bench, lambda bench: bench.settings.train_size) == 64
+
+
+def test_absent_images_are_not_downloaded_but_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
+    bench = images_at_hand("mnist", "smoke", tmp_path)
+    assert isinstance(bench, Missing)
+    assert "python -m qrkd_lab data mnist" in repr(bench)
+    assert "python -m qrkd_lab data mnist" in bench._repr_html_()
+    assert if_there(bench, lambda bench: pytest.fail("it was called")) is bench
+
+
+def test_mistakes_are_not_taken_for_missing_images():
+    with pytest.raises(ValueError, match="ptb is a benchmark of language"):
+        images_at_hand("ptb")
+    with pytest.raises(ValueError, match="unknown setting"):
+        images_at_hand("digits", "smoke", epoks=3)

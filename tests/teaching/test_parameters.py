@@ -11,11 +11,7 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.studies.settings import parse_parameters
-from qrkd_lab.teaching.notebooks import (
-    NotebookError,
-    check_parameters,
-    read_parameters,
-)
+from qrkd_lab.teaching.parameters import NotebookError, check_parameters, read_parameters
 
 CELL = """\
 from typing import Literal
@@ -57,45 +53,24 @@ def test_reads_names_types_and_defaults():
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("seed", 3),
-        ("lr", 0.1),
-        ("lr", 1),
-        ("arms", ["qrkd"]),
-        ("arms", []),
-        ("live", False),
-        ("sizes", [1, 2]),
-        ("limit", None),
-        ("limit", 5),
-        ("scale", "laptop"),
-        ("anything", {"a": [1]}),
-        ("computed", "x"),
-    ],
-)
+FITS = [
+    ("seed", 3), ("lr", 0.1), ("lr", 1), ("arms", ["qrkd"]), ("arms", []), ("live", False),
+    ("sizes", [1, 2]), ("limit", None), ("limit", 5), ("scale", "laptop"), ("anything", {"a": [1]}),
+    ("computed", "x"),
+]  # fmt: skip
+WRONG = [
+    ("seed", 3.0), ("seed", True), ("seed", "3"), ("seed", None), ("lr", "fast"), ("arms", "kd"),
+    ("arms", ["kd", 1]), ("live", 1), ("tag", 7), ("sizes", [1, "2"]), ("limit", 0.5),
+    ("scale", "paper"), ("anything", object()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), FITS)
 def test_a_fitting_value_passes(name, value):
     assert check_parameters("n.ipynb", notebook(CELL), {name: value}) == {name: value}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("seed", 3.0),
-        ("seed", True),
-        ("seed", "3"),
-        ("seed", None),
-        ("lr", "fast"),
-        ("arms", "kd"),
-        ("arms", ["kd", 1]),
-        ("live", 1),
-        ("tag", 7),
-        ("sizes", [1, "2"]),
-        ("limit", 0.5),
-        ("scale", "paper"),
-        ("anything", object()),
-    ],
-)
+@pytest.mark.parametrize(("name", "value"), WRONG)
 def test_a_value_of_another_type_stops(name, value):
     with pytest.raises(NotebookError, match=f"parameter '{name}': expected"):
         check_parameters("n.ipynb", notebook(CELL), {name: value})
@@ -125,35 +100,13 @@ def test_a_cell_that_is_not_python_stops():
 
 def test_values_of_the_command_line():
     pairs = [
-        "a=3",
-        "b=1e-3",
-        "c=true",
-        "d=None",
-        "e=[kd, rkd]",
-        "f=[1e-3, 2]",
-        "g={x: 1}",
-        "h=smoke",
-        "i='7'",
-        'j="no"',
-        "k=no",
-        "l=a=b",
-        "m=",
-    ]
+        "a=3", "b=1e-3", "c=true", "d=None", "e=[kd, rkd]", "f=[1e-3, 2]", "g={x: 1}", "h=smoke",
+        "i='7'", 'j="no"', "k=no", "l=a=b", "m=",
+    ]  # fmt: skip
     assert parse_parameters(pairs) == {
-        "a": 3,
-        "b": 0.001,
-        "c": True,
-        "d": None,
-        "e": ["kd", "rkd"],
-        "f": [0.001, 2],
-        "g": {"x": 1},
-        "h": "smoke",
-        "i": "7",
-        "j": "no",
-        "k": "no",
-        "l": "a=b",
-        "m": "",
-    }
+        "a": 3, "b": 0.001, "c": True, "d": None, "e": ["kd", "rkd"], "f": [0.001, 2],
+        "g": {"x": 1}, "h": "smoke", "i": "7", "j": "no", "k": "no", "l": "a=b", "m": "",
+    }  # fmt: skip
 
 
 LOOKALIKES = ["010", "0x10", "0o7", "1_000", "1:30", "+3", "no", "on", "~", "2020-01-01", ".inf"]
