@@ -248,7 +248,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     hidden = _hidden(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with hidden.open("wb") as stream:
+        with hidden.open("w+b") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -150,11 +150,11 @@ class Benchmark(ABC):
         return Outputs(*(torch.cat(column) for column in zip(*found, strict=True)))
 
     @torch.no_grad()
-    def features(self, model: nn.Module, count: int) -> Tensor:
-        """Tapped features ``(n, d)`` of the first samples of the training part, n <= count."""
+    def features(self, model: nn.Module, count: int, part: Any = None) -> Tensor:  # noqa: ANN401
+        """Tapped features ``(n, d)`` of a part's first samples (the training part's), n <= count."""
         model.eval()
         rows: list[Tensor] = []
-        for inputs, _ in self.passes(self.train):
+        for inputs, _ in self.passes(self.train if part is None else part):
             rows.append(self.outputs(model, inputs).features)
             if sum(map(len, rows)) >= count:
                 break
@@ -355,11 +355,6 @@ def load_benchmark(
     """
     settings = benchmark_settings(benchmark, scale, **overrides)
     place = pick_device(device)
-    if settings.validation_size is not None and settings.validation_size < 1:
-        raise ValueError(
-            f"validation_size: expected at least 1, got {settings.validation_size}: every epoch is "
-            "scored on the validation part; leave it out for the default"
-        )
     if is_text(benchmark):
         from qrkd_lab.studies.language import load_language_benchmark
 

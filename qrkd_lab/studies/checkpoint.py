@@ -1,13 +1,11 @@
-"""Checkpoints: where a lockstep is, so that a killed one goes on as if nothing had happened.
+"""Checkpoints: the state of a training, so that a killed one goes on as if nothing had happened.
 
-One file for all learners of a lockstep. It is written beside its place and renamed, so it is whole
-or not there. Its first line is the SHA-256 of the rest, its second names what it is the state of,
-and then comes the state. It is read with ``weights_only``: a file from elsewhere can run no code.
-Every tensor in it is compared with the learners' own, by name, type and shape, before one is used.
+One file holds all learners that train in lockstep. Its first line is the SHA-256 of the rest, its
+second says whose state it is, and then comes the state, which is read with ``weights_only`` (a file
+from elsewhere can run no code) and compared with the learners' own tensors before it is used.
 
 The file's name is a hash of all that changes the numbers: the runs' settings, the data, the
-versions of the libraries that compute, the processor's instructions, the device. Change one, and
-training begins anew; an update of the system or of Python changes nothing.
+versions of the libraries that compute, the processor's instructions, the device.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -44,7 +42,7 @@ def to_stderr(text: str) -> None:
 
 @dataclass
 class Checkpoint(Callback):
-    """The file that holds a lockstep's state; a callback that saves it, and takes it up again.
+    """The file that holds the state of a training; a callback that saves it and goes on from it.
 
     Args:
         path: of the file.
@@ -104,20 +102,24 @@ class Checkpoint(Callback):
         """
         states = [learner.state() for learner in training.learners]
         state = {"epoch": training.done + 1, "step": training.step, "learners": states}
-        about = {"key": self.key, "records": list(self.records)}
         with writing(f"the state of the training in {self.path.parent}"):
             try:
                 with replacing(self.path) as stream:
                     stream.write(_first_line(""))
-                    digested = _Digested(stream)
-                    digested.write(json.dumps(about).encode() + b"\n")
-                    torch.save(state, digested)
+                    stream.write(json.dumps(self._about).encode() + b"\n")
+                    torch.save(state, stream)
+                    stream.seek(len(_first_line("")))
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
                     stream.seek(0)
-                    stream.write(_first_line(digested.sha256.hexdigest()))
+                    stream.write(_first_line(digest))
             except RuntimeError as error:  # torch hides the disk's error behind one of its own
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from error
                 raise
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        return {"key": self.key, "records": list(self.records)}
 
     def resume(self, training: Training) -> bool:
         """Put a training where it was; whether there was a file to use.
@@ -149,8 +151,7 @@ class Checkpoint(Callback):
                 raise ValueError("was cut or changed: its digest does not match")
             stream.seek(start)
             try:
-                about = json.loads(stream.readline())
-                if about != {"key": self.key, "records": list(self.records)}:
+                if json.loads(stream.readline()) != self._about:
                     raise ValueError("is the state of another training")
                 return torch.load(stream, weights_only=True, map_location="cpu")
             except (OSError, MemoryError, ValueError):
@@ -162,10 +163,10 @@ class Checkpoint(Callback):
                 raise ValueError(f"is no state of a training: {said}") from error
 
     def remove(self) -> None:
-        """Delete the file: what it led to is recorded.
+        """Delete the file, as what it led to is recorded, and others of which that is true.
 
-        So are others that led to nothing else: a process killed between two records leaves one, for
-        what is missing then trains under another name.
+        A process that was killed between two records leaves one: what is missing trains under
+        another name then.
         """
         folder = self.path.parent
         with suppress(OSError):  # the records are there, and nobody asks for the file again
@@ -177,17 +178,6 @@ class Checkpoint(Callback):
                     records = json.loads(stream.readline())["records"]
                 if records and all((folder / name).exists() for name in records):
                     path.unlink()
-
-
-class _Digested:
-    """A stream to write to, and the SHA-256 of what was written."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.sha256, self._stream, self.flush = hashlib.sha256(), stream, stream.flush
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return self._stream.write(data)
 
 
 def _first_line(digest: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A job: one seed of a study, its teacher and its arms, found or trained, tested and recorded."""
+"""One seed of a study: its teacher and its arms, found or trained, tested and recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from qrkd_lab.kernels.analysis import (
     effective_rank,
     off_diagonal,
 )
-from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
@@ -78,17 +77,15 @@ def train_group(
             return
         if any(settings.arm == TEACHER for settings in missing):
             yield run
-        teacher = benchmark.model(run)
-        arms = []
+        teacher, learners = benchmark.model(run), []
         for settings in missing:
             if settings.arm == TEACHER:
                 continue
             if (found := find(benchmark, settings, runs_dir)) is not None:
                 yield found
             else:
-                arms.append(settings)
-        if arms:
-            learners = [make_learner(benchmark, settings, teacher) for settings in arms]
+                learners.append(make_learner(benchmark, settings, teacher))
+        if learners:
             yield from _trained(benchmark, learners, teacher, runs_dir, callbacks)
 
 
@@ -295,10 +292,7 @@ def cosine_rate(rate: float, updates: int, done: int) -> float:
 
 def find(benchmark: Benchmark, settings: Settings, runs_dir: str | Path) -> Run | None:
     """The recorded run of exactly these settings and data, or None."""
-    effective = settings.effective()
-    key = run_key(effective, benchmark.data.sha256)
-    place = (effective["benchmark"], effective["scale"], effective["arm"], effective["seed"])
-    return find_run(runs_dir, *place, key)
+    return find_run(runs_dir, settings.effective(), benchmark.data.sha256)
 
 
 def _record(
@@ -308,52 +302,38 @@ def _record(
     before = time.perf_counter()
     done = [learner for learner in learners if learner.failure is None]
     models = [learner.model for learner in done]
-    own = benchmark.metric.removeprefix("test_")
+    own, data = benchmark.metric.removeprefix("test_"), benchmark.data
     asked = models if teacher is None else [*models, teacher]
     tested = benchmark.score(asked, benchmark.test, teacher)
     fitted = benchmark.score(models, benchmark.probe)
     seconds = (time.perf_counter() - before) / max(1, len(models))
     kernels = kernel_numbers(benchmark, done, teacher)
-    numbers = zip(tested[: len(done)], fitted, kernels, strict=True)
-    for learner in learners:
-        if learner.failure is not None:
-            yield learner.failure
-            continue
-        at_test, at_training, at_kernels = next(numbers)
+    yield from (learner.failure for learner in learners if learner.failure is not None)
+    rows = zip(done, tested[: len(done)], fitted, kernels, strict=True)
+    for learner, at_test, at_training, at_kernels in rows:
         metrics = {f"test_{name}": value for name, value in at_test.items()}
         if teacher is not None:
             metrics[f"teacher_{benchmark.metric}"] = tested[-1][own]
         metrics[f"train_{own}"] = at_training[own]
         metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
-        yield _write(benchmark, learner, metrics | at_kernels, seconds, runs_dir)
-
-
-def _write(
-    benchmark: Benchmark,
-    learner: Learner,
-    metrics: dict[str, float],
-    seconds: float,
-    runs_dir: Path,
-) -> Run:
-    """The record of one learner on the disk."""
-    data, settings = benchmark.data, learner.settings.effective()
-    relation = learner.loss.relation
-    if relation is not None and settings["kernel"] != "cosine":
-        metrics["bandwidth"] = relation.kernel.bandwidth  # as set, or as calibrated
-    run = Run(
-        settings=settings,
-        key=run_key(settings, data.sha256),
-        versions=versions(),
-        device=str(benchmark.device),
-        data={"name": data.name, "source": data.source, "sha256": data.sha256, **benchmark.sizes},
-        metric={"name": benchmark.metric, "higher_is_better": benchmark.higher_is_better},
-        parameters=sum(weight.numel() for weight in learner.model.parameters()),
-        history=learner.history,
-        metrics=metrics,
-        seconds={"train": learner.seconds, "evaluate": seconds},
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
+        metrics |= at_kernels
+        settings, relation = learner.settings.effective(), learner.loss.relation
+        if relation is not None and settings["kernel"] != "cosine":
+            metrics["bandwidth"] = relation.kernel.bandwidth  # as set, or as calibrated
+        run = Run(
+            settings=settings,
+            key=run_key(settings, data.sha256),
+            versions=versions(),
+            device=str(benchmark.device),
+            data={n: getattr(data, n) for n in ("name", "source", "sha256")} | benchmark.sizes,
+            metric={"name": benchmark.metric, "higher_is_better": benchmark.higher_is_better},
+            parameters=sum(weight.numel() for weight in learner.model.parameters()),
+            history=learner.history,
+            metrics=metrics,
+            seconds={"train": learner.seconds, "evaluate": seconds},
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        yield replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
 
 
 # ---- kernel_numbers
@@ -364,6 +344,7 @@ FEWEST = 8  # with fewer samples none of the numbers means anything
 RIDGE = 1e-3  # keeps dead and nearly dead features out of the view
 
 
+@torch.no_grad()
 def kernel_numbers(
     benchmark: Benchmark, learners: Sequence[Learner], teacher: nn.Module | None
 ) -> list[dict[str, float]]:
@@ -394,39 +375,47 @@ def kernel_numbers(
     """
     if teacher is None or not learners:
         return [{} for _ in learners]
-    taught, *seen = _features(benchmark, [teacher, *(learner.model for learner in learners)])
+    taught, *seen = (
+        benchmark.features(model, SAMPLES, benchmark.validation).cpu().double()
+        for model in (teacher, *(learner.model for learner in learners))
+    )
     if len(taught) < FEWEST:
         return [{} for _ in learners]
     settings = replace(benchmark.settings, arm="qrkd", seed=learners[0].settings.seed)
-    kernel = build_kernel(settings)
-    angles = None
-    qubits = kernel.features or settings.qubits
-    if qubits <= taught.shape[1] and 2 * qubits < len(taught):
+    kernel, angles, half = build_kernel(settings), None, len(taught) // 2
+    qubits, width = kernel.features or settings.qubits, taught.shape[1]
+    if qubits <= width and 2 * qubits < len(taught):
         # The teacher's side alone is used, so the student's may be as wide as it is.
-        encoder = Encoder(
-            taught.shape[1],
-            taught.shape[1],
-            qubits,
-            settings.encoder,
-            derived_seed(settings.seed, "encoder"),
-        )
-        fitted, half = encoder.fit(taught), len(taught) // 2
-        angles = fitted.teacher(taught[:half]), fitted.teacher(taught[half:])
+        seed = derived_seed(settings.seed, "encoder")
+        encoder = Encoder(width, width, qubits, settings.encoder, seed).fit(taught)
+        angles = encoder.teacher(taught[:half]), encoder.teacher(taught[half:])
         if settings.bandwidth is None:
             kernel = calibrated(kernel, angles[0])
     found = []
     for learner, features in zip(learners, seen, strict=True):
         numbers = {"feature_alignment": _alignment(features @ features.T, taught @ taught.T)}
         if angles is not None:
-            numbers |= _through_view(kernel, features, *angles)
-        found.append(numbers | _own(learner, features, taught))
+            view = least_squares_view(features[:half], angles[0])
+            student = kernel(standardise(features[half:] @ view))
+            target = kernel(angles[1])
+            numbers["kernel_alignment"] = _alignment(student, target)
+            for name, matrix in (("kernel", student), ("teacher_kernel", target)):
+                numbers[f"{name}_spread"] = math.sqrt(off_diagonal(matrix).variance)
+                numbers[f"{name}_rank"] = effective_rank(matrix)
+        if (relation := learner.loss.relation) is not None:
+            device = relation.encoder.teacher_map.device
+            student = relation.student(features[half:].to(device))
+            target = relation.teacher(taught[half:].to(device))
+            numbers["own_kernel_alignment"] = _alignment(student, target)
+        found.append(numbers)
     return found
 
 
 def least_squares_view(features: Tensor, angles: Tensor) -> Tensor:
-    """The linear map ``(d, q)`` that takes centred features ``(n, d)`` nearest to ``(n, q)``.
+    r"""The linear map ``(d, q)`` that takes centred features ``(n, d)`` nearest to ``(n, q)``.
 
-    Ridge regression; the formula is in the module's docstring.
+    Ridge regression: :math:`(X^T X + \lambda \frac{\mathrm{tr}(X^T X)}{d} I)^{-1} X^T A` with
+    the centred features X, the angles A and :math:`\lambda` = :data:`RIDGE`.
     """
     centred = features - features.mean(0)
     gram = centred.T @ centred
@@ -437,56 +426,8 @@ def least_squares_view(features: Tensor, angles: Tensor) -> Tensor:
     return torch.linalg.solve(gram + ridge, centred.T @ angles)
 
 
-@torch.no_grad()
-def _through_view(
-    kernel: Kernel, features: Tensor, fitted: Tensor, held_out: Tensor
-) -> dict[str, float]:
-    """Numbers of student and teacher through one kernel, the student seen by least squares."""
-    half = len(fitted)
-    view = least_squares_view(features[:half], fitted)
-    student, teacher = kernel(standardise(features[half:] @ view)), kernel(held_out)
-    return {
-        "kernel_alignment": _alignment(student, teacher),
-        **_shape(student, "kernel"),
-        **_shape(teacher, "teacher_kernel"),
-    }
-
-
-def _shape(matrix: Tensor, name: str) -> dict[str, float]:
-    return {
-        f"{name}_spread": math.sqrt(off_diagonal(matrix).variance),
-        f"{name}_rank": effective_rank(matrix),
-    }
-
-
-@torch.no_grad()
-def _own(learner: Learner, features: Tensor, taught: Tensor) -> dict[str, float]:
-    """Alignment through the arm's own adapter and kernel, on the second half of the samples."""
-    relation = learner.loss.relation
-    if relation is None:
-        return {}
-    half, device = len(taught) // 2, relation.encoder.teacher_map.device
-    student, teacher = (x[half:].to(device) for x in (features, taught))
-    own = _alignment(relation.student(student), relation.teacher(teacher))
-    return {"own_kernel_alignment": own}
-
-
 def _alignment(matrix: Tensor, target: Tensor) -> float:
     try:
         return centred_alignment(matrix, target)
     except NothingToAlign:
         return 0.0
-
-
-@torch.no_grad()
-def _features(benchmark: Benchmark, models: Sequence[nn.Module]) -> list[Tensor]:
-    """Features ``(n, d)`` of the first validation samples, a model each, in float64 on the CPU."""
-    rows: list[list[Tensor]] = [[] for _ in models]
-    for model in models:
-        model.eval()
-    for inputs, _ in benchmark.passes(benchmark.validation):
-        for model, kept in zip(models, rows, strict=True):
-            kept.append(benchmark.outputs(model, inputs).features.cpu().double())
-        if sum(map(len, rows[0])) >= SAMPLES:
-            break
-    return [torch.cat(kept)[:SAMPLES] for kept in rows]

@@ -352,15 +352,15 @@ def _is_there(path: Path) -> bool:
 
 
 def find_run(
-    root: str | os.PathLike[str], benchmark: str, scale: str, arm: str, seed: int, key: str
+    root: str | os.PathLike[str], settings: Mapping[str, Any], data_sha256: str
 ) -> Run | None:
-    """The run with this key if it is there and whole, None if it is not there.
+    """The run of these settings and data if it is there and whole, None if it is not there.
 
     Raises:
         RecordError: it is there and cannot be used (see :func:`load_run`).
     """
-    settings = {"benchmark": benchmark, "scale": scale, "arm": arm, "seed": seed}
-    path = Path(expanded(root), *record_place({"settings": settings, "key": key}))
+    record = {"settings": settings, "key": run_key(settings, data_sha256)}
+    path = Path(expanded(root), *record_place(record))
     return load_run(path) if _is_there(path) else None
 
 

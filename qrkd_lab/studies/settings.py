@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from functools import cache
 from numbers import Integral, Real
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -46,18 +46,17 @@ __all__ = [
 ]
 
 
-_DISTILLATION = ("kd_weight", "temperature", "distance_weight", "angle_weight")
-_KERNEL = ("kernel_weight", "kernel", "encoder", "bandwidth", "qubits")
-_CIRCUIT = ("feature_map", "layers")
-_TAP = ("tap", "tap_tokens")
-_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
-_AT_LEAST_ONE = (
-    "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
-    "checkpoint_steps", "qubits", "layers", "teacher_layers", "teacher_width", "student_layers",
-    "student_width", "tap_tokens", "sequence_length", "test_size",
-)  # fmt: skip
 # How often a run is saved on the way changes no number; a weight is recorded as the one it was.
 _NOT_IDENTITY = ("checkpoint_steps", "kernel_weights")
+_OF_TERM = {  # what only an arm with this term uses
+    "kd": ("kd_weight", "temperature"),
+    "distance": ("distance_weight",),
+    "angle": ("angle_weight",),
+    "kernel": (
+        "kernel_weight", "kernel", "encoder", "bandwidth", "qubits", "feature_map", "layers",
+    ),
+}  # fmt: skip
+_OF_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
 _WORDS = {
     "kernel": KERNELS,
     "encoder": ENCODERS,
@@ -65,12 +64,31 @@ _WORDS = {
     "precision": ("float32", "bfloat16"),
     "tap": ("mean", "last", "tokens"),
 }
-_WEIGHTS = ("kd_weight", "distance_weight", "angle_weight")
-_OF_TERM = {
-    "kd": ("kd_weight", "temperature"),
-    "distance": ("distance_weight",),
-    "angle": ("angle_weight",),
-}
+# What a value is expected to be, in words, and whether it is.
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        (
+            "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
+            "checkpoint_steps", "qubits", "layers", "teacher_layers", "student_layers",
+            "tap_tokens", "sequence_length", "test_size",
+            "validation_size",  # every epoch is scored on it
+        ),
+        ("at least 1", lambda value: value >= 1),
+    ),
+    **dict.fromkeys(
+        ("teacher_width", "student_width"),
+        (f"a multiple of {HEAD}, the width of a head", lambda v: v >= 1 and v % HEAD == 0),
+    ),
+    **dict.fromkeys(
+        ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"),
+        ("a number > 0", lambda value: 0 < value < math.inf),
+    ),
+    **dict.fromkeys(
+        ("kd_weight", "distance_weight", "angle_weight", "kernel_weight"),
+        ("a finite number >= 0", lambda value: 0 <= value < math.inf),
+    ),
+    "dropout": ("a fraction from 0 to below 1", lambda value: 0 <= value < 1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,16 +175,13 @@ class Settings:
             TypeError: a value of another type than the field's.
         """
         known = {field.name for field in fields(self)}
-        for name in changes:
-            if name not in known:
-                raise ValueError(
-                    f"unknown setting {name!r}; choose from {', '.join(sorted(known))}"
-                )
+        if unknown := changes.keys() - known:
+            raise ValueError(
+                f"unknown setting {min(unknown)!r}; choose from {', '.join(sorted(known))}"
+            )
         if "kernel_weights" in changes:
             changes = {"kernel_weight": None} | changes
-        settings = dataclasses.replace(
-            self, **{name: typed(name, value) for name, value in changes.items()}
-        )
+        settings = dataclasses.replace(self, **{n: typed(n, v) for n, v in changes.items()})
         settings.check()
         return settings
 
@@ -176,33 +191,21 @@ class Settings:
         What only other arms use is checked for its range alone: a student from scratch may have
         any weights, and batches too small for a relation.
         """
-        for name in _AT_LEAST_ONE:
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        for name, (expected, fits) in _RANGES.items():
+            if (value := getattr(self, name)) is not None and not fits(value):
+                raise ValueError(f"{name}: expected {expected}, got {value}")
+        for name, choices in _WORDS.items():
+            if (value := getattr(self, name)) not in (*choices, None):
+                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
         if self.stop_after is not None and self.stop_after > self.epochs:
             raise ValueError(
                 f"stop_after: expected at most epochs = {self.epochs}, got {self.stop_after}"
             )
-        for name in ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"):
-            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}: expected a number > 0, got {value}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: expected a fraction from 0 to below 1, got {self.dropout}")
-        for name in (*_WEIGHTS, "kernel_weight"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < float("inf"):
-                raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
-        for name, choices in _WORDS.items():
-            if (value := getattr(self, name)) not in (*choices, None):
-                raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
-        for name in ("teacher_width", "student_width"):
-            if (value := getattr(self, name)) is not None and value % HEAD:
-                raise ValueError(
-                    f"{name}: expected a multiple of {HEAD}, the width of a head, got {value}"
-                )
         if self.tap == "tokens" and self.tap_tokens is None:
             raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
         # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
-        KERNELS["fidelity"](self.feature_map, self.qubits, self.layers, _or_one(self.bandwidth))
+        bandwidth = 1.0 if self.bandwidth is None else self.bandwidth
+        KERNELS["fidelity"](self.feature_map, self.qubits, self.layers, bandwidth)
         if self.arm == TEACHER:
             return
         arm = get_arm(self.arm)
@@ -210,7 +213,7 @@ class Settings:
         check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else drawn)
         for term in arm.terms:
             weight = self.weight(term)
-            if not 0 < weight < float("inf"):
+            if not 0 < weight < math.inf:
                 raise ValueError(
                     f"{term}_weight is {weight}: arm {self.arm!r} needs it finite and > 0; with 0 "
                     "it would be the arm without that term: leave the arm out instead"
@@ -235,37 +238,42 @@ class Settings:
         What is None is left out, so that a field which a later version adds makes no other run of
         one that does not use it.
         """
-        values = dataclasses.asdict(self)
-        unused = {*_DISTILLATION, *_KERNEL, *_CIRCUIT, *_TAP, *_NOT_IDENTITY}
+        values, unused = dataclasses.asdict(self), set(_NOT_IDENTITY)
+        arm = None if self.arm == TEACHER else get_arm(self.arm)
+        terms = () if arm is None else arm.terms
+        for term in _OF_TERM.keys() - set(terms):
+            unused |= set(_OF_TERM[term])
         if self.teacher_model is not None:
             unused |= {"teacher_layers", "teacher_width", "vocabulary"}
-        if self.stop_after is not None and self.schedule == "constant":
+        if self.schedule == "constant" and self.stop_after is not None:
             values["epochs"] = self.stop_after  # a rate that knows no end: nothing was cut short
         if self.schedule == "constant" or self.stop_after == self.epochs:
             unused.add("stop_after")
-        if self.arm == TEACHER:
-            unused |= set(_STUDENT)
+        if arm is None:
+            unused |= set(_OF_STUDENT)
             if self.teacher_learning_rate is not None:
                 unused.add("learning_rate")
-        else:
-            arm = get_arm(self.arm)
-            for term in arm.terms:
-                unused -= set(_OF_TERM.get(term, _KERNEL))
-            if set(arm.terms) - {"kd"}:
-                unused -= {"tap"} if self.tap != "tokens" else set(_TAP)
-            if "kernel" in arm.terms:
-                values["kernel"] = arm.kernel or self.kernel
-                values["kernel_weight"] = self.weight("kernel")
-                if values["kernel"] in ("fidelity", "projected"):
-                    unused -= set(_CIRCUIT)
-                    values["layers"] = build_kernel(self).depth
-                if values["kernel"] == "cosine":
-                    unused.add("bandwidth")  # a cosine sees no scale
+        if not set(terms) - {"kd"}:
+            unused.add("tap")
+        if "tap" in unused or self.tap != "tokens":
+            unused.add("tap_tokens")
+        if "kernel" in terms:
+            values["kernel"] = arm.kernel or self.kernel
+            values["kernel_weight"] = self.weight("kernel")
+            if values["kernel"] in ("fidelity", "projected"):
+                values["layers"] = build_kernel(self).depth
+            else:
+                unused |= {"feature_map", "layers"}
+            if values["kernel"] == "cosine":
+                unused.add("bandwidth")  # a cosine sees no scale
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
             if name not in unused and value is not None
         }
+
+
+_TYPES = {field.name: str(field.type) for field in fields(Settings)}
 
 
 def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
@@ -274,23 +282,12 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
     Where the settings leave the bandwidth open it is 1, to be calibrated.
     """
     arm = get_arm(settings.arm)
-    bandwidth = _or_one(settings.bandwidth)
     name = arm.kernel or settings.kernel
+    options = {"bandwidth": 1.0 if settings.bandwidth is None else settings.bandwidth}
     if name in ("fidelity", "projected"):
-        return KERNELS[name](
-            feature_map=settings.feature_map,
-            qubits=settings.qubits,
-            layers=settings.layers,
-            bandwidth=bandwidth,
-            entangle=arm.entangle if entangle is None else entangle,
-        )
-    if name == "cosine":
-        return KERNELS[name]()
-    return KERNELS[name](bandwidth=bandwidth)
-
-
-def _or_one(bandwidth: float | None) -> float:
-    return 1.0 if bandwidth is None else bandwidth
+        options |= {name: getattr(settings, name) for name in ("feature_map", "qubits", "layers")}
+        options["entangle"] = arm.entangle if entangle is None else entangle
+    return KERNELS[name]() if name == "cosine" else KERNELS[name](**options)
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401
@@ -304,26 +301,27 @@ def typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """
     if name == "kernel_weights":
         return _weights(value)
-    expected = _types()[name]
-    kinds = get_args(expected) if type(None) in get_args(expected) else (expected,)
+    kinds = _TYPES[name].split(" | ")
     plain = value.tolist() if hasattr(value, "tolist") else value
-    if plain is None and type(None) in kinds:
+    if plain is None and "None" in kinds:
         return None
-    if float in kinds and isinstance(plain, Real) and not isinstance(plain, bool):
+    if "float" in kinds and isinstance(plain, Real) and not isinstance(plain, bool):
         return float(plain)
-    if int in kinds and _is_whole(plain):
+    if "int" in kinds and _is_whole(plain):
         return int(plain)
-    if str in kinds and isinstance(plain, str):
+    if "str" in kinds and isinstance(plain, str):
         return str(plain)
-    lists = any(str(kind).startswith("tuple") for kind in kinds)
-    if lists and isinstance(plain, (list, tuple)) and all(_is_whole(v) and v > 0 for v in plain):
-        return tuple(map(int, plain))
+    if kinds[0].startswith("tuple") and isinstance(plain, (list, tuple)):
+        if all(_is_whole(one) and one > 0 for one in plain):
+            return tuple(map(int, plain))
     if callable(value):
         raise TypeError(
             f"{name}: a function cannot be part of a recorded run; train with "
             "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
         )
-    raise TypeError(f"{name}: expected {_plain(kinds)}, got {value!r}")
+    names = {"int": "a whole number", "float": "a number", "str": "a word", "None": "None"}
+    expected = " or ".join(names.get(kind, "a list of whole numbers > 0") for kind in kinds)
+    raise TypeError(f"{name}: expected {expected}, got {value!r}")
 
 
 def _is_whole(value: Any) -> bool:  # noqa: ANN401
@@ -336,21 +334,11 @@ def _weights(value: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401
         pairs = {arm: typed("kd_weight", weight) for arm, weight in dict(value).items()}
     except (TypeError, ValueError) as error:
         raise TypeError(f"kernel_weights: expected weights by arm, got {value!r}") from error
-    for arm in pairs:
+    for arm, weight in pairs.items():
         get_arm(arm)
-    if bad := [weight for weight in pairs.values() if not 0 < weight < float("inf")]:
-        raise ValueError(f"kernel_weights: expected finite weights > 0, got {bad[0]}")
+        if not 0 < weight < math.inf:
+            raise ValueError(f"kernel_weights: expected finite weights > 0, got {weight}")
     return tuple(sorted(pairs.items()))
-
-
-@cache
-def _types() -> dict[str, Any]:
-    return get_type_hints(Settings)
-
-
-def _plain(kinds: tuple[Any, ...]) -> str:
-    names = {int: "a whole number", float: "a number", str: "a word", type(None): "None"}
-    return " or ".join(names.get(kind, "a list of whole numbers > 0") for kind in kinds)
 
 
 def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:

@@ -170,10 +170,9 @@ def test_find_and_read(tmp_path: Path) -> None:
     assert read_runs(tmp_path, "digits", "smoke") == wanted  # 10 after 2
     assert read_runs(tmp_path) == [other, *wanted]
     assert read_runs(tmp_path, benchmark="mnist") == []
-    key = wanted[0].key
-    assert find_run(tmp_path, "digits", "smoke", "kd", 0, key) == wanted[0]
-    assert find_run(tmp_path, "digits", "smoke", "kd", 1, key) is None
-    assert find_run(tmp_path, "digits", "smoke", "kd", 0, "f" * 16) is None
+    assert find_run(tmp_path, wanted[0].settings, "ab12") == wanted[0]
+    assert find_run(tmp_path, make_run("kd", 1).settings, "ab12") is None
+    assert find_run(tmp_path, wanted[0].settings, "cd") is None
 
 
 def cut_json(path: Path) -> None:
@@ -339,7 +338,7 @@ def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path: Path, name: str,
     with refusing(name, code), pytest.warns(UserWarning) as caught:
         assert read_runs(tmp_path) == []
         with pytest.raises(RecordError, match="keep it"):
-            find_run(tmp_path, "digits", "smoke", "qrkd", 0, run.key)
+            find_run(tmp_path, run.settings, "ab12")
     said = str(caught[0].message)
     assert str(path / name) in said and "keep it" in said
     assert "damaged" not in said and "elete" not in said
@@ -359,7 +358,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "lstat", refuse)
     with pytest.raises(RecordError, match="Permission denied. It may be whole"):
-        find_run(tmp_path, "digits", "smoke", "qrkd", 0, make_run().key)
+        find_run(tmp_path, make_run().settings, "ab12")
 
 
 def test_the_digests_are_those_of_the_files(tmp_path: Path) -> None:
@@ -405,7 +404,7 @@ def test_damage_is_refused_named_and_never_counted(tmp_path: Path, kind: str) ->
     assert str(path) in str(caught.value)
     assert "Delete this folder and run again" in str(caught.value)
     with pytest.raises(RecordError, match=says):
-        find_run(tmp_path, "digits", "smoke", "qrkd", 1, bad.key)
+        find_run(tmp_path, bad.settings, "ab12")
     with pytest.warns(UserWarning, match=path.name):
         assert read_runs(tmp_path) == [good]
 
