@@ -151,7 +151,7 @@ class Benchmark(ABC):
 
     @torch.no_grad()
     def features(self, model: nn.Module, count: int, part: Any = None) -> Tensor:  # noqa: ANN401
-        """Tapped features ``(n, d)`` of a part's first samples (the training part's), n <= count."""
+        """Tapped features ``(n, d)`` of a part's first samples, n <= count; of the training's."""
         model.eval()
         rows: list[Tensor] = []
         for inputs, _ in self.passes(self.train if part is None else part):
@@ -181,9 +181,9 @@ class Benchmark(ABC):
                 tally.add(said, targets, believed)
         return [self.numbers(tally, part) for tally in scores]
 
-    @abstractmethod
     def numbers(self, scores: Scores, part: Any) -> dict[str, float]:  # noqa: ANN401
-        """The numbers of this kind of benchmark, by name; the metric's own is among them."""
+        """The numbers of a part by name, among them the metric's own."""
+        return {"accuracy": scores.accuracy, **scores.beside_teacher}
 
     def in_words(self, epoch: Mapping[str, float]) -> str:
         """The metric of an epoch of a history in a few characters, for progress lines."""
@@ -246,10 +246,6 @@ class ImageBenchmark(Benchmark):
     def outputs(self, model: CNN, inputs: Tensor) -> Outputs:
         """Logits ``(n, c)`` and the tapped features ``(n, d)``: the penultimate layer."""
         return Outputs(*model.logits_and_features(inputs))
-
-    def numbers(self, scores: Scores, part: Images) -> dict[str, float]:
-        """Accuracy, a fraction; agreement and KL."""
-        return {"accuracy": scores.accuracy, **scores.beside_teacher}
 
 
 def load_image_benchmark(

@@ -7,7 +7,6 @@ the relations compare is tapped from the hidden states, see :func:`~qrkd_lab.mod
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -114,13 +113,17 @@ class LanguageBenchmark(Benchmark):
         """Write a trained model and its tokenizer in Hugging Face's format, as safetensors.
 
         ``AutoModelForCausalLM.from_pretrained(folder)`` and
-        ``pipeline("text-generation", folder)`` read it; nothing of this kit is needed there.
+        ``pipeline("text-generation", folder)`` read it, or ``AutoModelForSequenceClassification``
+        a classifier; nothing of this kit is needed there.
         """
         folder = expanded(folder)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise ValueError(f"{folder} exists: give a folder that is new or empty")
         model, tokenizer = self.model(run).cpu(), self.data.tokenizer
         model.config.pad_token_id = tokenizer.eos_token_id  # for batches of others
+        if self.classes:
+            model.config.id2label = dict(enumerate(self.data.classes))
+            model.config.label2id = {name: i for i, name in enumerate(self.data.classes)}
         tokenizer.model_max_length = self.settings.sequence_length
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -199,24 +202,6 @@ class LanguageBenchmark(Benchmark):
             **scores.beside_teacher,
         }
 
-    @staticmethod
-    def size(part: Tokens) -> int:
-        """What the sizes of the settings count: tokens."""
-        return len(part)
-
-    @staticmethod
-    def shorten(part: Tokens, size: int) -> Tokens:
-        """The beginning of a part, of so many tokens at most."""
-        return part.take(size)
-
-    @classmethod
-    def cut(cls, data: TextData, settings: Settings) -> TextData:
-        """The corpus with its parts cut to the sizes of the settings."""
-        sizes = (settings.train_size, settings.validation_size, settings.test_size)
-        parts = zip(("train", "validation", "test"), sizes, strict=True)
-        taken = {name: cls.shorten(getattr(data, name), n) for name, n in parts if n is not None}
-        return replace(data, **taken)
-
     @property
     def probe(self) -> Tokens:
         return self.train.take(len(self.validation))
@@ -240,14 +225,16 @@ def windows(count: int, length: int, stride: int) -> tuple[np.ndarray, np.ndarra
     return ends - length, np.diff(ends, prepend=0)
 
 
-# ---- language_setup
-
-
 def load_language_benchmark(
     settings: Settings, data_dir: str | Path | None, device: torch.device, given: set[str]
 ) -> LanguageBenchmark:
     """The benchmark of a corpus, with its tokenizer and its sizes; ``given``: what the user set."""
-    _check_complete(settings)
+    needed = ["sequence_length", "tap", "student_layers", "student_width"]
+    if settings.teacher_model is None:
+        needed += ["vocabulary", "teacher_layers", "teacher_width", "dropout"]
+    for name in needed:
+        if getattr(settings, name) is None:
+            raise ValueError(f"{name} is None, but {settings.benchmark} needs it: give a value")
     sentiment = settings.benchmark == "imdb-sentiment"
     corpus = "imdb" if sentiment else settings.benchmark
     data, rows = _with_tokenizer(settings, corpus, data_dir)
@@ -256,9 +243,18 @@ def load_language_benchmark(
         settings = replace(settings, precision="bfloat16" if half else "float32")
     if corpus not in CHOICES:  # a folder: its records go by its name, not by its path
         settings = replace(settings, benchmark=data.name)
+    for part in ("train", "validation", "test"):
+        name, tokens = f"{part}_size", getattr(data, part)
+        held = tokens.documents if sentiment else len(tokens)
+        if (wanted := getattr(settings, name)) is None:
+            continue
+        if wanted > held and name in given:
+            raise ValueError(f"{name}: expected at most {held}, got {wanted}")
+        size = min(wanted, held)  # a scale's own size is lowered
+        settings = replace(settings, **{name: size})
+        data = replace(data, **{part: tokens.first(size) if sentiment else tokens.take(size)})
     kind = SentimentBenchmark if sentiment else LanguageBenchmark
-    settings = _fitting(settings, kind, data, given)
-    loaded = kind(settings, kind.cut(data, settings), device, rows)
+    loaded = kind(settings, data, device, rows)
     if loaded.samples < settings.batch_size:
         raise DataError(
             f"{settings.benchmark}: the training part holds {loaded.samples} sequences of "
@@ -283,31 +279,6 @@ def _with_tokenizer(
     return replace(data, sha256=sha256), config.vocab_size
 
 
-def _check_complete(settings: Settings) -> None:
-    """Raise ValueError where a setting that a text needs was set to None."""
-    needed = ["sequence_length", "tap", "student_layers", "student_width"]
-    if settings.teacher_model is None:
-        needed += ["vocabulary", "teacher_layers", "teacher_width", "dropout"]
-    for name in needed:
-        if getattr(settings, name) is None:
-            raise ValueError(f"{name} is None, but {settings.benchmark} needs it: give a value")
-
-
-def _fitting(
-    settings: Settings, kind: type[LanguageBenchmark], data: TextData, given: set[str]
-) -> Settings:
-    """Settings whose sizes the corpus has; a scale's own is lowered, the user's must fit."""
-    lowered = {}
-    for part in ("train", "validation", "test"):
-        name, held = f"{part}_size", kind.size(getattr(data, part))
-        wanted = getattr(settings, name)
-        if wanted is not None and wanted > held:
-            if name in given:
-                raise ValueError(f"{name}: expected at most {held}, got {wanted}")
-            lowered[name] = held
-    return replace(settings, **lowered)
-
-
 # ---- sentiment
 
 
@@ -317,6 +288,7 @@ class SentimentBenchmark(LanguageBenchmark):
 
     metric = "test_accuracy"
     higher_is_better = True
+    numbers = Benchmark.numbers
 
     @property
     def classes(self) -> int:
@@ -358,15 +330,6 @@ class SentimentBenchmark(LanguageBenchmark):
         )
         return batch.to(self.device), torch.from_numpy(part.labels[documents]).to(self.device)
 
-    def export(self, run: Run, folder: str | Path) -> Path:
-        """As a language model's, for ``AutoModelForSequenceClassification``, with class names."""
-        folder = super().export(run, folder)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config["id2label"] = dict(enumerate(self.data.classes))
-        config["label2id"] = {name: i for i, name in enumerate(self.data.classes)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        return folder
-
     def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:
         """Logits ``(n, c)`` from the last real token; features ``(n, d)`` or ``(k, d)``."""
         with self._precision():
@@ -374,31 +337,6 @@ class SentimentBenchmark(LanguageBenchmark):
             logits = model.score(tap(hidden, "last", inputs.lengths))
         features = tap(hidden.float(), self.settings.tap, inputs.lengths, inputs.tapped)
         return Outputs(logits.float(), features)
-
-    def numbers(self, scores: Scores, part: Tokens) -> dict[str, float]:
-        """Accuracy, a fraction; agreement and KL."""
-        return {"accuracy": scores.accuracy, **scores.beside_teacher}
-
-    @staticmethod
-    def size(part: Tokens) -> int:
-        """What the sizes of the settings count: documents."""
-        return part.documents
-
-    @staticmethod
-    def shorten(part: Tokens, size: int) -> Tokens:
-        """The first documents of a part, so many."""
-        return part.first(size)
-
-    @classmethod
-    def cut(cls, data: TextData, settings: Settings) -> TextData:
-        """The corpus with its parts cut to the sizes of the settings.
-
-        Raises:
-            DataError: the corpus has no labels.
-        """
-        if not data.classes:
-            raise DataError(f"{data.name} has no labels: only imdb-sentiment has them")
-        return super().cut(data, settings)
 
     @property
     def probe(self) -> Tokens:

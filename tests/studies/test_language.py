@@ -554,11 +554,6 @@ def test_what_both_kinds_have_may_be_set_for_both(name):
     assert (settings.kd_weight, settings.batch_size, settings.clip_norm) == (0.7, 9, 2.0)
 
 
-def test_only_a_corpus_with_labels_has_a_sentiment():
-    with pytest.raises(DataError, match="only imdb-sentiment"):
-        SentimentBenchmark.cut(corpus(), benchmark_settings("ptb", "smoke"))
-
-
 def test_an_image_run_is_not_exported(tmp_path):
     study = ql.compare("digits", ("scratch",), 1, "smoke", runs_dir=tmp_path, progress=False)
     with pytest.raises(ValueError, match="only language models are exported"):
