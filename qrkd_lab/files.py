@@ -1,10 +1,9 @@
-"""Folders that are either whole or not there, and the strict JSON that lies in them.
+"""Files and folders that are whole or not there, and strict JSON.
 
-A folder is written under a hidden name beside its final place, forced to the disk, and only then
-renamed. So a killed process, a full disk or a second process that writes the same folder never
-leave half of one; and what was damaged later is refused with a :class:`RecordError`. What the
-system does not let us read (no permission, a failing disk, too many open files) is not called
-damaged, and nobody is told to delete it.
+A folder is written under a hidden name beside its final place and then renamed, so a killed
+process, a full disk or a second process never leaves half of one. What was damaged later is a
+:class:`RecordError`; what the system cannot read just now (no permission, a failing disk, too many
+open files) is not called damaged.
 """
 
 from __future__ import annotations
@@ -24,38 +23,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
-    "RecordError",
-    "Unreadable",
-    "can_be_written",
-    "canonical_sha256",
-    "check_writable",
-    "damaged",
-    "expanded",
-    "file_sha256",
-    "is_number",
-    "parsed_json",
-    "plain",
-    "read_file",
-    "read_json",
-    "reading",
-    "replacing",
-    "runs_folder",
-    "sealed",
-    "strict_json",
-    "unreadable",
-    "unsealed",
-    "write_file",
-    "write_folder",
-    "writing",
-]
-
+    "PROJECT", "RecordError", "can_be_written", "canonical_sha256", "check_writable", "damaged",
+    "expanded", "file_sha256", "is_number", "parsed_json", "plain", "read_file", "read_json",
+    "reading", "replacing", "runs_folder", "sealed", "strict_json", "unreadable", "unsealed",
+    "why_no_file", "write_file", "write_folder", "writing",
+]  # fmt: skip
 
 PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
-_FIRST = Path("notebooks", "00_quickstart.ipynb")  # by which the project's folder is known
+_FIRST = Path("notebooks", "00_quickstart.ipynb")  # every folder of the project has it
 _OPTION = "runs_dir, or $QRKD_RUNS_DIR"
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
 LARGEST = 64 << 20  # bytes of a JSON file; a record of a hundred epochs has 50,000
-STALE_SECONDS = 24 * 3600  # no save takes a day: an older temporary folder is a dead process's
+STALE_SECONDS = 24 * 3600  # an older temporary folder was left by a process that was killed
 
 
 class RecordError(RuntimeError):
@@ -75,14 +54,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def runs_folder(given: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of the records: the one that is given, else the one home of all of them.
+    """The folder of the records: the given one, else ``$QRKD_RUNS_DIR``, else ``runs``.
 
-    That is ``$QRKD_RUNS_DIR``, else ``runs`` in the folder of the project, beside its notebooks,
-    whatever the working directory. A relative ``$QRKD_RUNS_DIR`` counts from the project, too.
-    Where there is no project (an installed wheel), it is ``runs`` in the working directory.
+    ``runs``, and a relative ``$QRKD_RUNS_DIR``, lie in the folder of the project, beside its
+    notebooks, whatever the working directory; without a project (an installed wheel), in the
+    working directory.
 
     Args:
-        given: a folder; None or "": the home.
+        given: a folder; None or "": the default.
 
     Example:
         >>> runs_folder("/tmp/mine")
@@ -103,18 +82,28 @@ def damaged(folder: Path, what: str) -> RecordError:
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
-class Unreadable(RecordError):
-    """A file that may be whole, and that the system does not let us read."""
-
-
-def unreadable(path: Path, error: OSError | MemoryError) -> Unreadable:
-    """The error for what the system does not let us read: it may be whole."""
+def unreadable(path: Path, error: OSError | MemoryError) -> RecordError:
+    """The error for a file that the system cannot read, but that may be whole."""
     lack = "there is not enough memory" if isinstance(error, MemoryError) else ""
     why = lack or error.strerror or str(error)
-    return Unreadable(
+    return RecordError(
         f"{path} cannot be read: {why}. It may be whole, so keep it. Mend the cause (rights, disk, "
         "network, open files, memory), and try again."
     )
+
+
+def why_no_file(path: str | os.PathLike[str]) -> str:
+    """Why a path is no file that can be read, in words that follow its name."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if os.path.islink(path):
+            return f"is a link to {os.readlink(path)}, which is missing or cannot be reached"
+        missing = isinstance(error, FileNotFoundError)
+        return "is missing" if missing else f"cannot be reached ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return "cannot be read: its permissions forbid it"
+    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
 
 
 @contextmanager
@@ -131,9 +120,7 @@ def reading(path: Path) -> Iterator[BinaryIO]:
                 raise _no_file(path)
             yield stream
     except (FileNotFoundError, NotADirectoryError) as error:
-        if os.path.islink(path):
-            raise _no_file(path) from error
-        raise ValueError("is missing") from error
+        raise (_no_file(path) if os.path.islink(path) else ValueError("is missing")) from error
     except IsADirectoryError as error:
         raise _no_file(path) from error
     except (OSError, MemoryError) as error:
@@ -141,16 +128,14 @@ def reading(path: Path) -> Iterator[BinaryIO]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe would have us wait for somebody who writes into it."""
+    """Open a file; a pipe would wait for the process that writes into it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _no_file(path: Path) -> RecordError:
-    kind = "a folder" if os.path.isdir(path) else "a pipe or device"
-    what = kind if os.path.exists(path) else f"a link to {os.readlink(path)}, which is not there"
     return RecordError(
-        f"{path} is {what}, where a file is expected: put the file back, or move this elsewhere "
-        "and run again."
+        f"{path} {why_no_file(path)}, where a file is expected: put the file back, or move this "
+        "elsewhere and run again."
     )
 
 
@@ -229,13 +214,17 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
         hidden.mkdir()
         for name, content in files.items():
             (hidden / name).write_bytes(content)
-        for path in (*(hidden / name for name in files), hidden):
-            _sync(path)
-        written = _rename(hidden, folder)
-        _sync(folder.parent)
+            with (hidden / name).open("rb+") as stream:
+                os.fsync(stream.fileno())
+        try:
+            os.rename(hidden, folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            return False
+        return True
     finally:  # gone already when the rename succeeded
         shutil.rmtree(hidden, ignore_errors=True)
-    return written
 
 
 @contextmanager
@@ -269,28 +258,8 @@ def _hidden(place: Path) -> Path:
     return place.with_name(f".{place.name.lstrip('.')}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk (on Windows neither can be opened for that)."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _rename(hidden: Path, folder: Path) -> bool:
-    try:
-        os.rename(hidden, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        return False
-    return True
-
-
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left; an entry may vanish while we look, or be another's."""
+    """Remove what killed processes left; an entry may vanish meanwhile, or be another's."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > STALE_SECONDS:

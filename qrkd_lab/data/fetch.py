@@ -1,17 +1,8 @@
-"""Bring one data file home: find it, or download it, and never trust it unverified.
+"""Find a data file in a folder or download it (with pooch), and check it by its hash.
 
-A ``RemoteFile`` says what a file is called, where copies of it are, and what its hash must be.
-``fetch`` makes sure that it lies in a folder:
-
-1. there, and the hash is right: nothing to do (each file is hashed once a process);
-2. there, but the hash is wrong: an error names the file. It may be yours, so it is never deleted;
-3. absent: the mirrors are tried in turn (by pooch, with a progress bar). A download lies in a
-   hidden scratch folder until its hash is right and is then renamed into place, so a broken
-   connection, a full disk or a second process leaves nothing half-written.
-
-An archive can list its ``members``. Then the members are what has to be there, each with its own
-hash, and the archive itself is only a way to get them: it is used if it already lies in the folder
-and is not kept if it had to be downloaded.
+A file that is there with a wrong hash may be the user's own: an error names it, and it is never
+deleted. A download lies in a hidden folder until its hash is right and is then renamed into place,
+so a broken connection, a full disk or a second process leaves nothing half-written.
 """
 
 from __future__ import annotations
@@ -29,20 +20,19 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
-from qrkd_lab.files import expanded
+from qrkd_lab.files import expanded, why_no_file
 
 __all__ = [
-    "CACHE_DIR_VARIABLE", "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "cache_folder",
-    "check_file", "check_text", "data_dir", "fetch", "file_hash", "open_text", "read_text",
+    "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "check_file", "check_text", "data_dir",
+    "fetch", "file_hash", "open_text", "read_text",
 ]  # fmt: skip
 
-CACHE_DIR_VARIABLE = "QRKD_CACHE_DIR"
 DATA_DIR_VARIABLE = "QRKD_DATA_DIR"
 ENCODINGS = {  # by the byte-order mark that a file begins with; UTF-32's begins with UTF-16's
     codecs.BOM_UTF8: "utf-8-sig",
@@ -77,14 +67,9 @@ class RemoteFile:
 
 
 def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that holds the data sets.
+    """The folder of the data sets: the given one, else ``$QRKD_DATA_DIR``, else the user's cache.
 
-    Args:
-        explicit: A folder, which wins if given.
-
-    Returns:
-        ``explicit``, else ``$QRKD_DATA_DIR``, else the user's cache folder ``qrkd-lab``.
-        It need not exist yet.
+    It need not exist yet.
 
     Raises:
         DataError: The path exists but is not a folder.
@@ -103,17 +88,6 @@ def data_dir(explicit: str | os.PathLike[str] | None = None) -> Path:
     return folder
 
 
-def cache_folder() -> Path:
-    """Where decoded images and encoded text are kept: ``$QRKD_CACHE_DIR``, else the user's cache.
-
-    It need not exist yet, and may be deleted at any time: what it held is made again.
-    """
-    import pooch
-
-    chosen = os.environ.get(CACHE_DIR_VARIABLE)
-    return expanded(chosen).absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
-
-
 def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
     """The status of a file that can be read; a link is followed.
 
@@ -122,32 +96,22 @@ def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
         expected: what belongs there, in words that end the message.
 
     Raises:
-        DataError: The file is missing or cannot be reached, or is a folder, a pipe or a device.
+        DataError: The file is missing or cannot be read, or is a folder, a pipe or a device.
     """
-    try:
+    with suppress(OSError):
         seen = os.stat(path)
-        folder, regular = stat.S_ISDIR(seen.st_mode), stat.S_ISREG(seen.st_mode)
-        state = "is a folder" if folder else "is a pipe or a device, not a file"
-        if regular and os.access(path, os.R_OK):
+        if stat.S_ISREG(seen.st_mode) and os.access(path, os.R_OK):
             return seen
-        if regular:
-            state = "cannot be read: its permissions forbid it"
-    except OSError as error:
-        state = f"cannot be reached ({error.strerror})"
-        if os.path.islink(path):
-            state = f"is a link to {os.readlink(path)}, which is missing or cannot be reached"
-        elif isinstance(error, FileNotFoundError):
-            state = "is missing"
-    raise DataError(f"{os.fspath(path)} {state}: expected {expected}.")
+    raise DataError(f"{os.fspath(path)} {why_no_file(path)}: expected {expected}.")
 
 
 @contextmanager
 def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    r"""A text file, in whatever convention: a line ends with ``"\n"``, and no mark precedes it.
+    r"""An open text file: each line ends with ``"\n"``, and the byte-order mark is left out.
 
-    Files with a byte-order mark are decoded as it says (UTF-8, UTF-16, UTF-32), all others as
-    UTF-8; ``"\r\n"`` and ``"\r"`` are read as ``"\n"``. The file's ``encoding`` and ``newlines``
-    say what it had. Bytes that are not UTF-8 are left for :func:`check_text` to find.
+    A file with a byte-order mark is decoded as it says (UTF-8, UTF-16, UTF-32), any other as
+    UTF-8; ``"\r\n"`` and ``"\r"`` are read as ``"\n"``. The attributes ``encoding`` and
+    ``newlines`` say what the file had. Bytes that are not UTF-8 are left for :func:`check_text`.
 
     Raises:
         DataError: The file cannot be read, or is not what its byte-order mark says.
@@ -172,11 +136,11 @@ def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
 
 
 def check_text(text: str, where: str) -> str:
-    """The same text, as read by :func:`open_text`, unless it is none.
+    """The text that :func:`open_text` read, unchanged.
 
     Args:
         text: what was read.
-        where: in words, for the message: a file, or a line of it.
+        where: a file, or a line of it, for the message.
 
     Raises:
         DataError: Bytes that are not UTF-8, or NUL characters.
@@ -212,20 +176,21 @@ def file_hash(path: str | os.PathLike[str], algorithm: str = "md5") -> str:
         DataError: There is no such file, or it cannot be read.
     """
     seen = check_file(path, "a file")
-    place = Path(path).resolve()
-    return _file_hash(place, seen.st_size, seen.st_mtime_ns, seen.st_ino, algorithm)
+    version = (seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    return _file_hash(Path(path).resolve(), version, algorithm)
 
 
 @lru_cache(maxsize=256)
-def _file_hash(place: Path, size: int, mtime_ns: int, inode: int, algorithm: str) -> str:
-    # size, mtime_ns and inode are not read: they make the memory forget a file that changed
-    with place.open("rb") as stream:
+def _file_hash(path: Path, version: tuple[int, ...], algorithm: str) -> str:
+    with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False))
     return f"{algorithm}:{digest.hexdigest()}"
 
 
 def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = True) -> Path:
     """Make sure that a file, or the wanted members of an archive, lie verified in a folder.
+
+    An archive is used if it lies in the folder; one that had to be downloaded is not kept.
 
     Args:
         file: What is wanted.
@@ -248,17 +213,25 @@ def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = 
     wanted = dict(file.members) or {file.name: file.hash}
     missing = {n: h for n, h in wanted.items() if not _is_there(folder / n, h, file)}
     if missing:
-        archive = folder / file.name
-        if file.members and _is_there(archive, file.hash, file):
-            with _scratch(folder, file) as scratch:
-                _move(_unpack(archive, scratch, missing), folder, missing, file)
-        elif not download:
+        has_archive = bool(file.members) and _is_there(folder / file.name, file.hash, file)
+        if not has_archive and not download:
             raise _absent(file, folder, [*missing], "  downloading was not allowed")
-        else:
-            with _scratch(folder, file) as scratch:
-                got = _download(file, folder, scratch, [*missing])
-                source = _unpack(got, scratch, missing) if file.members else scratch
-                _move(source, folder, missing, file)
+        try:  # beside the target, so that the last step is a rename on one disk
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=folder)
+        except OSError as error:
+            raise DataError(
+                f"Cannot write to {folder}, where {file.name} belongs ({error}). Choose another "
+                f"data_dir or set the environment variable {DATA_DIR_VARIABLE} to a folder of "
+                "yours."
+            ) from error
+        with scratch as name:
+            place = Path(name)
+            if not has_archive:
+                _download(file, folder, place, [*missing])
+            if file.members:
+                place = _unpack((folder if has_archive else place) / file.name, place, missing)
+            _move(place, folder, missing, file)
     return folder if file.members else folder / file.name
 
 
@@ -278,22 +251,7 @@ def _is_there(path: Path, expected: str | None, file: RemoteFile) -> bool:
     return True
 
 
-@contextmanager
-def _scratch(folder: Path, file: RemoteFile) -> Iterator[Path]:
-    """A hidden folder beside the target, so that the last step is a rename on one disk."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=folder)
-    except OSError as error:
-        raise DataError(
-            f"Cannot write to {folder}, where {file.name} belongs ({error}). Choose another "
-            f"data_dir or set the environment variable {DATA_DIR_VARIABLE} to a folder of yours."
-        ) from error
-    with scratch as path:
-        yield Path(path)
-
-
-def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str]) -> Path:
+def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str]) -> None:
     """Try the mirrors in turn; pooch checks the hash and renames within ``scratch``."""
     import pooch
 
@@ -307,7 +265,7 @@ def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str])
             failures.append(f"  {url}\n    {type(error).__name__}: {error}")
         else:
             got.chmod(0o644)  # pooch leaves the mode of a private temporary file
-            return got
+            return
     raise _absent(file, folder, missing, "\n".join(failures) or "  no URL is known")
 
 

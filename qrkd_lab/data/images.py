@@ -1,8 +1,7 @@
-"""Images in memory: uint8 pixels with their labels, in parts, and fair ways to split them.
+"""Image data sets in memory: digits, MNIST, CIFAR-10, or a folder of images.
 
-Pixels stay ``uint8`` until a batch is normalised: MNIST takes 55 MB and CIFAR-10 184 MB, and an
-epoch touches no file and no image library. Shapes: ``n`` samples, ``C`` channels, ``H`` x ``W``
-pixels with values 0..255.
+Pixels stay ``uint8`` until a batch is normalised: MNIST takes 55 MB and CIFAR-10 184 MB. Shapes:
+``n`` samples, ``C`` channels, ``H`` x ``W`` pixels with values 0..255.
 """
 
 from __future__ import annotations
@@ -14,23 +13,17 @@ import os
 import re
 import unicodedata
 import warnings
-from collections import deque
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qrkd_lab.data.fetch import DataError, RemoteFile, cache_folder, check_file, fetch
+from qrkd_lab.data.cache import cache_folder, keep, kept
+from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
-from qrkd_lab.files import write_file
-
-if TYPE_CHECKING:
-    from torchvision.datasets import CIFAR10
 
 __all__ = [
     "Images", "Parts", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "is_folder",
@@ -85,7 +78,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a reader gives: a data set as it is published, before any split of its training part.
+    """A data set as it is published, before any split of its training part.
 
     Args:
         train, test: The published parts.
@@ -145,9 +138,6 @@ def fingerprint(*parts: Images) -> str:
         digest.update(np.ascontiguousarray(part.pixels.numpy()))
         digest.update(np.ascontiguousarray(part.labels.numpy(), dtype="<i8"))
     return digest.hexdigest()
-
-
-# ---- vision
 
 
 CHOICES = ("digits", "mnist", "cifar10")
@@ -245,35 +235,39 @@ def load_images(
         >>> load_images("digits", train_size=100)      # doctest: +ELLIPSIS
         VisionData('digits': 1 x 8 x 8, 10 classes; 100 train, 297 validation, 400 test; ...)
     """
-    name, parts = _read(name_or_path, data_dir, download)
+    if name_or_path in CHOICES:
+        name, parts = str(name_or_path), _read_named(str(name_or_path), data_dir, download)
+    else:
+        folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, accepts "~nobody"
+        if not folder.is_dir():
+            raise ValueError(
+                f"Expected one of {', '.join(CHOICES)} or a folder of images that exists, "
+                f"got {os.fspath(name_or_path)!r}."
+            )
+        name, parts = folder_name(folder), read_folder(folder)
     order = stratified_order(parts.train.labels)
-    held_out, kept = _sizes(name, len(order), train_size, validation_size, parts, at_most)
+    held_out, size = _sizes(name, len(order), train_size, validation_size, parts, at_most)
     validation = parts.train[order[:held_out]]
-    train = parts.train[order[held_out : held_out + kept]]
+    train = parts.train[order[held_out : held_out + size]]
     mean, std = _channel_statistics(train.pixels)
-    sha256 = fingerprint(train, validation, parts.test)
-    held = {"train": train, "validation": validation, "test": parts.test}
-    return VisionData(name, parts.source, sha256, parts.classes, **held, mean=mean, std=std)
+    return VisionData(
+        name=name,
+        source=parts.source,
+        sha256=fingerprint(train, validation, parts.test),
+        classes=parts.classes,
+        train=train,
+        validation=validation,
+        test=parts.test,
+        mean=mean,
+        std=std,
+    )
 
 
-def _read(
-    name_or_path: str | os.PathLike[str],
-    data_dir: str | os.PathLike[str] | None,
-    download: bool,
-) -> tuple[str, Parts]:
-    if name_or_path == "digits":
-        return "digits", read_digits()
-    if name_or_path == "mnist":
-        return "mnist", read_mnist(find_data_dir(data_dir), download=download)
-    if name_or_path == "cifar10":
-        return "cifar10", read_cifar10(find_data_dir(data_dir), download=download)
-    folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, lets "~nobody" be
-    if not folder.is_dir():
-        raise ValueError(
-            f"Expected one of {', '.join(CHOICES)} or a folder of images that exists, "
-            f"got {os.fspath(name_or_path)!r}."
-        )
-    return folder_name(folder), read_folder(folder)
+def _read_named(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> Parts:
+    if name == "digits":
+        return read_digits()
+    read = read_mnist if name == "mnist" else read_cifar10
+    return read(find_data_dir(data_dir), download=download)
 
 
 def _sizes(
@@ -309,11 +303,10 @@ def _sizes(
 def _channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel in units of 0..1, exact until the last step."""
     mean, std = [], []
-    for channel in range(pixels.shape[1]):
-        counts = torch.bincount(pixels[:, channel].flatten(), minlength=256).tolist()
-        n, total, squares = (
-            sum(count * value**power for value, count in enumerate(counts)) for power in range(3)
-        )
+    for channel in pixels.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256)
+        values = torch.arange(256)
+        n, total, squares = (int((counts * values**power).sum()) for power in range(3))
         mean.append(total / n / 255)
         std.append(math.sqrt((n * squares - total**2) / n**2) / 255)
     if min(std) == 0:
@@ -324,8 +317,7 @@ def _channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float,
     return tuple(mean), tuple(std)
 
 
-# ---- standard
-
+# The published data sets
 
 MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -401,9 +393,8 @@ def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     """CIFAR-10 from its official batches, else from a copy as images, else downloaded.
 
     A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` in ``data_dir`` with
-    ``train/<class>/*`` and ``test/<class>/*``. It is taken only if neither the official batches nor
-    their archive are there, and ``source`` says that its pixels are not the official ones.
-    The batches are pickles: torchvision opens them, once their MD5 is right, and no others.
+    ``train/<class>/*`` and ``test/<class>/*``; ``source`` says that its pixels are not the official
+    ones. The batches are pickles: torchvision opens them only if their MD5 is right.
 
     Raises:
         DataError: Files are absent or damaged, or a copy has other classes or sizes.
@@ -419,13 +410,12 @@ def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     members = tuple((f"{CIFAR10.base_folder}/{n}", f"md5:{md5}") for n, md5 in hashes.items())
     archive = RemoteFile(CIFAR10.filename, CIFAR10_MIRRORS, f"md5:{CIFAR10.tgz_md5}", members)
     fetch(archive, data_dir, download=download)
-    train, test = (_of_cifar10(CIFAR10(data_dir, train=train)) for train in (True, False))
-    return Parts(train, test, CIFAR10_CLASSES, "official Python batches", validation_size=5000)
-
-
-def _of_cifar10(part: CIFAR10) -> Images:
-    pixels = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))  # (n, H, W, C) -> (n, C, H, W)
-    return Images(torch.from_numpy(pixels), torch.tensor(part.targets))
+    parts = []
+    for train in (True, False):
+        part = CIFAR10(data_dir, train=train)
+        pixels = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))  # (n, H, W, C) to (n, C, ..)
+        parts.append(Images(torch.from_numpy(pixels), torch.tensor(part.targets)))
+    return Parts(*parts, CIFAR10_CLASSES, "official Python batches", validation_size=5000)
 
 
 def _read_copy(folder: Path) -> Parts:
@@ -442,8 +432,7 @@ def _read_copy(folder: Path) -> Parts:
     return Parts(parts.train, parts.test, parts.classes, source, validation_size)
 
 
-# ---- folder
-
+# A folder of images
 
 BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
 READABLE = (".png", ".jpg", ".jpeg")
@@ -458,25 +447,22 @@ def is_folder(path: Path) -> bool:
     return (path / "train").is_dir() and (path / "test").is_dir()
 
 
-def folder_name(root: Path, taken: Collection[str] = BENCHMARKS) -> str:
+def folder_name(root: Path) -> str:
     """The data set's name: the folder's, if it can name a folder of records.
 
     A name of other characters than letters, digits and ``_ . + -``, or one that starts with a dot
     or sign, is reduced to these, and a short hash of the whole path keeps it apart from others.
-
-    Args:
-        root: the folder; it need not exist.
-        taken: names of other data sets; a folder of such a name is called ``folder-<name>``.
+    A folder named like a benchmark is called ``folder-<name>``.
 
     Example:
-        >>> folder_name(Path("/data/mine")), folder_name(Path("/data/mnist"), ["mnist"])
+        >>> folder_name(Path("/data/mine")), folder_name(Path("/data/mnist"))
         ('mine', 'folder-mnist')
         >>> folder_name(Path("/my images"))
         'my-images-04dfe488'
     """
     root = root.resolve()
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", root.name):
-        return f"folder-{root.name}" if root.name.lower() in taken else root.name
+        return f"folder-{root.name}" if root.name.lower() in BENCHMARKS else root.name
     ascii_name = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", ascii_name).strip(".+-")[:80]
     return f"{slug or 'folder'}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
@@ -502,18 +488,29 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
             f"(also .jpg, .jpeg); 'train' or 'test' is missing."
         )
     classes, listing = _list(root)
-    key = hashlib.sha256(json.dumps([1, classes, listing]).encode()).hexdigest()[:32]
-    cache = _cache_folder() / f"{key}.safetensors"
-    parts = _load(cache)
-    if parts is None:
+    key = hashlib.sha256(json.dumps([2, classes, listing]).encode()).hexdigest()[:32]
+    cache = cache_folder() / "folders" / f"{key}.safetensors"
+    if found := kept(cache):
+        tensors, _ = found
+    else:
         model = root / listing["train"][0][0]  # all others must have its size and colour mode
-        parts = {part: _decode(root, listing[part], classes, model) for part in listing}
-        _save(cache, parts)
+        tensors = {}
+        for part, entries in listing.items():
+            paths = [root / path for path, *_ in entries]
+            tensors[f"{part}.pixels"] = _decode(root.name, paths, model)
+            labels = [classes.index(path.parent.name) for path in paths]
+            tensors[f"{part}.labels"] = torch.tensor(labels)
+        try:
+            keep(cache, tensors, {})
+        except OSError as error:  # a full or read-only disk costs only time
+            warnings.warn(f"The images could not be kept in {cache}: {error}", stacklevel=2)
+    train, test = (
+        Images(tensors[f"{part}.pixels"], tensors[f"{part}.labels"]) for part in ("train", "test")
+    )
     kinds = {Path(path).suffix.lower() for entries in listing.values() for path, *_ in entries}
     source = "PNG folder" if kinds == {".png"} else "JPEG folder"
-    total = len(parts["train"])
-    tenth = min(max(1, total // 10), total - 1)  # at least one, if one is left to train on
-    return Parts(parts["train"], parts["test"], classes, source, validation_size=tenth)
+    tenth = min(max(1, len(train) // 10), len(train) - 1)  # leaves one to train on
+    return Parts(train, test, classes, source, validation_size=tenth)
 
 
 def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
@@ -566,12 +563,11 @@ def _entries(root: Path, place: str) -> Iterator[Entry]:
         yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
 
 
-def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: Path) -> Images:
-    """All images of a part as one tensor; each must be like the image ``model``."""
+def _decode(name: str, paths: list[Path], model: Path) -> Tensor:
+    """All images as one uint8 tensor ``(n, C, H, W)``; each must be like the image ``model``."""
     import psutil
-    from tqdm import tqdm
+    from tqdm.contrib.concurrent import thread_map
 
-    paths = [root / path for path, *_ in entries]
     shape = _pixels(model).shape
     needed, free = 3 * len(paths) * math.prod(shape), psutil.virtual_memory().available
     if needed > free:  # decoded, split, and fingerprinted
@@ -579,18 +575,14 @@ def _decode(root: Path, entries: list[Entry], classes: tuple[str, ...], model: P
             f"The {len(paths):,} images like {model}, {_shape(shape)}, need {needed / 1e9:.1f} GB "
             f"of memory, but {free / 1e9:.1f} GB are free. Make them smaller, or fewer."
         )
-    out = np.empty((len(paths), *shape), dtype=np.uint8)  # (n, C, H, W)
+    out = np.empty((len(paths), *shape), dtype=np.uint8)
 
-    def decode(start: int) -> None:  # 256 images, as a task for each would cost more than decoding
-        for index in range(start, min(start + 256, len(paths))):
-            out[index] = _pixels(paths[index], model, shape)
+    def decode(index: int) -> None:
+        out[index] = _pixels(paths[index], model, shape)
 
-    starts = range(0, len(paths), 256)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        work, few = pool.map(decode, starts), len(paths) < 2000
-        deque(tqdm(work, f"decoding {root.name}", len(starts), unit=" x 256", disable=few), 0)
-    labels = torch.tensor([classes.index(path.parent.name) for path in paths])
-    return Images(torch.from_numpy(out), labels)
+    few = len(paths) < 2000
+    thread_map(decode, range(len(paths)), desc=f"decoding {name}", unit=" images", disable=few)
+    return torch.from_numpy(out)
 
 
 def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -> np.ndarray:
@@ -639,40 +631,3 @@ def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -
 def _shape(shape: tuple[int, ...]) -> str:
     channels, height, width = shape
     return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
-
-
-def _cache_folder() -> Path:
-    return cache_folder() / "folders"
-
-
-def _load(cache: Path) -> dict[str, Images] | None:
-    """What a cache file holds, or nothing if it is absent or does not match its fingerprint."""
-    from safetensors import SafetensorError, safe_open
-
-    if not cache.exists():
-        return None
-    try:
-        with safe_open(cache, "pt") as file:
-            parts = {
-                part: Images(file.get_tensor(f"{part}.pixels"), file.get_tensor(f"{part}.labels"))
-                for part in ("train", "test")
-            }
-            if (file.metadata() or {}).get("sha256") == fingerprint(*parts.values()):
-                return parts
-        reason = "its fingerprint is wrong"
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        reason = str(error)
-    warnings.warn(f"{cache} is damaged ({reason}); decoding the images again.", stacklevel=3)
-    return None
-
-
-def _save(cache: Path, parts: dict[str, Images]) -> None:
-    """Write the cache, whole or not at all."""
-    from safetensors.torch import save
-
-    tensors = {f"{part}.pixels": images.pixels for part, images in parts.items()}
-    tensors |= {f"{part}.labels": images.labels for part, images in parts.items()}
-    try:
-        write_file(cache, save(tensors, {"sha256": fingerprint(*parts.values())}))
-    except OSError as error:  # the images are read: a full or read-only disk costs only time
-        warnings.warn(f"The decoded images could not be kept in {cache}: {error}", stacklevel=3)

@@ -1,22 +1,8 @@
-"""Text corpora, encoded once and read from the disk.
+"""Text corpora as tokens: WikiText-2, Penn Treebank, IMDB, or a folder of text.
 
-``load_text`` takes a name or a folder and gives a ``TextData``:
-
-======================  ================================================================
-``"wikitext2"``         WikiText-2 at word level, found in ``wikitext-2`` or downloaded
-``"ptb"``               Penn Treebank in Mikolov's preparation, found in ``ptb`` or downloaded
-``"imdb"``              50,000 film reviews with labels, found in ``aclImdb`` or downloaded
-a path                  your own: ``root/train.txt``, ``valid.txt``, ``test.txt``, UTF-8
-======================  ================================================================
-
-A *document* is a line of WikiText-2, of Penn Treebank or of your own text, with its newline, and a
-review of IMDB, which is followed by the end-of-text token. Other line ends and encodings of the
-same text give the same tokens (:mod:`~qrkd_lab.data.text`), and ``source`` says so. The tokens
-of each part are one flat array, memory-mapped: a second load reads next to nothing, and all
-processes share one copy.
-
-Perplexities of language models are published per *word*, however the text was cut into tokens.
-So each document carries its number of words: those between white space, and one for its end.
+A *document* is a line with its newline, or a review of IMDB, which is followed by the end-of-text
+token. Perplexities are published per *word*, however the text was cut into tokens, so each document
+carries its number of words: those between white space, and one for its end.
 """
 
 from __future__ import annotations
@@ -27,25 +13,21 @@ import itertools
 import json
 import os
 import re
-import shutil
-import uuid
-import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import torch
 
+from qrkd_lab.data.cache import CACHE_DIR_VARIABLE, cache_folder, keep, kept
 from qrkd_lab.data.fetch import (
-    CACHE_DIR_VARIABLE,
     DATA_DIR_VARIABLE,
     DataError,
     RemoteFile,
-    cache_folder,
     check_file,
     check_text,
     fetch,
@@ -55,50 +37,21 @@ from qrkd_lab.data.fetch import (
 )
 from qrkd_lab.data.fetch import data_dir as find_data_dir
 from qrkd_lab.data.images import folder_name, stratified_order
-from qrkd_lab.files import (
-    RecordError,
-    Unreadable,
-    canonical_sha256,
-    file_sha256,
-    read_json,
-    write_folder,
-)
+from qrkd_lab.files import canonical_sha256
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
 __all__ = [
-    "Corpus",
-    "END",
-    "IMDB_ARCHIVE",
-    "Lines",
-    "PARTS",
-    "PTB_FILES",
-    "Reviews",
-    "TextData",
-    "Tokens",
-    "WIKITEXT2_ARCHIVE",
-    "check_vocabulary",
-    "encode",
-    "load_text",
-    "load_tokenizer",
-    "open_tokens",
-    "pieces",
-    "read_corpus",
-    "read_imdb",
-    "read_ptb",
-    "read_text_folder",
-    "read_wikitext2",
-    "tokenizer_digest",
-    "train_tokenizer",
-    "write_tokens",
-]
-
+    "CHOICES", "Corpus", "Documents", "END", "IMDB", "PARTS", "TextData", "Tokens",
+    "check_vocabulary", "encode", "load_text", "load_tokenizer", "pieces", "read_imdb",
+    "read_lines", "read_text_folder", "tokenizer_digest", "train_tokenizer",
+]  # fmt: skip
 
 CHOICES = ("wikitext2", "ptb", "imdb")
-FORMAT = 2  # to be raised when the encoding or the order of documents changes
-NORMALISED = "normalised.txt"  # in the cache: what was changed on reading, in words
+PARTS = ("train", "validation", "test")
+FORMAT = 3  # to be raised when the encoding or the order of documents changes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,7 +98,9 @@ def load_text(
     """Load a corpus as tokens; the first time it is read and encoded, which takes a while.
 
     Args:
-        name: ``"wikitext2"``, ``"ptb"``, ``"imdb"``, or a folder of text.
+        name: ``"wikitext2"`` (word level), ``"ptb"`` (Penn Treebank in Mikolov's preparation),
+            ``"imdb"`` (50,000 film reviews with labels), or a folder of text: ``train.txt``,
+            ``valid.txt`` and ``test.txt``.
         data_dir: Where the data lie; else ``$QRKD_DATA_DIR``, else the user's cache folder.
         vocabulary: Size of the tokenizer that is trained on the training part
             (:func:`~qrkd_lab.data.text.train_tokenizer`); not used if one is given.
@@ -166,81 +121,95 @@ def load_text(
         TextData('ptb': vocabulary 2,048; 1,456,770 train, ... tokens; the official files; ...)
     """
     check_vocabulary(vocabulary)
-    name, corpus = _read(name, data_dir, download)
-    encoder = (
-        ["trained", vocabulary] if tokenizer is None else ["given", tokenizer_digest(tokenizer)]
-    )
-    key = canonical_sha256([FORMAT, encoder, corpus.files])[:32]
-    folder = cache_folder() / "text" / key
-    kept = open_tokens(folder)
-    if kept is None:
-        _encode(name, corpus, vocabulary, tokenizer, folder)
-        kept = open_tokens(folder)
-    if kept is None:
-        raise DataError(f"{folder} was damaged as soon as it was written: is the disk at fault?")
-    parts, sha256 = kept
-    tokenizer = load_tokenizer(folder) if tokenizer is None else tokenizer
-    changed = (folder / NORMALISED).read_text(encoding="utf-8")
-    source = corpus.source + (f"; normalised on reading: {changed}" if changed else "")
-    return TextData(name, source, sha256, tokenizer, **parts, classes=corpus.classes)
-
-
-def _read(
-    name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, download: bool
-) -> tuple[str, Corpus]:
     if name in CHOICES:
-        return str(name), read_corpus(str(name), find_data_dir(data_dir), download=download)
-    folder = Path(os.path.expanduser(name))
-    if not folder.is_dir():
-        raise ValueError(
-            f"Expected one of {', '.join(CHOICES)} or a folder with train.txt, valid.txt and "
-            f"test.txt, got {os.fspath(name)!r}."
-        )
-    return folder_name(folder), read_text_folder(folder)
+        read = read_imdb if name == "imdb" else partial(read_lines, name)
+        corpus = read(find_data_dir(data_dir), download=download)
+    else:
+        folder = Path(os.path.expanduser(name))
+        if not folder.is_dir():
+            raise ValueError(
+                f"Expected one of {', '.join(CHOICES)} or a folder with train.txt, valid.txt and "
+                f"test.txt, got {os.fspath(name)!r}."
+            )
+        name, corpus = folder_name(folder), read_text_folder(folder)
+    given = None if tokenizer is None else tokenizer_digest(tokenizer)
+    key = canonical_sha256([FORMAT, given or vocabulary, corpus.files])[:32]
+    file = cache_folder() / "text" / f"{key}.safetensors"
+    if not (found := kept(file)):
+        found = _encoded(name, corpus, vocabulary, tokenizer)
+        try:
+            keep(file, *found)
+        except OSError as error:
+            raise DataError(
+                f"The encoded text cannot be kept in {file} ({error}). Make room there, or set the "
+                f"environment variable {CACHE_DIR_VARIABLE} to a folder of yours."
+            ) from error
+    tensors, notes = found
+    parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
+    for place, tensor in tensors.items():
+        part, kind = place.split(".")
+        parts[part][kind] = tensor.numpy()
+    if tokenizer is None:
+        tokenizer = _from_json(notes["tokenizer"])
+    changes = notes["changes"]
+    return TextData(
+        str(name),
+        corpus.source + (f"; normalised on reading: {changes}" if changes else ""),
+        notes["sha256"],
+        tokenizer,
+        *(Tokens(**arrays) for arrays in parts.values()),
+        corpus.classes,
+    )
 
 
-def _encode(
-    name: str,
-    corpus: Corpus,
-    vocabulary: int,
-    tokenizer: PreTrainedTokenizerFast | None,
-    folder: Path,
-) -> None:
-    """Encode a corpus into a new cache folder, with the tokenizer if it was trained here."""
+def _encoded(
+    name: str, corpus: Corpus, vocabulary: int, tokenizer: PreTrainedTokenizerFast | None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A corpus as tensors and notes for the cache, with the tokenizer if it is trained here."""
     from tqdm import tqdm
 
     def shown(part: str, verb: str) -> Iterable[str]:  # a bar only where it takes seconds
         documents = corpus.documents[part]
-        return tqdm(documents, f"{verb} {name}, {part}", unit=" documents", delay=2, leave=False)
+        total = None if documents.by_line else len(documents.files)
+        return tqdm(
+            documents, f"{verb} {name}, {part}", total, unit=" documents", delay=2, leave=False
+        )
 
     if corpus.marks_ends and tokenizer is not None and tokenizer.eos_token_id is None:
         raise ValueError(
             f"{name} needs a tokenizer with an end-of-text token (eos_token) to put after each "
             "document, but the given one has none."
         )
-    files = {}
+    notes = {}
     if tokenizer is None:
         tokenizer = train_tokenizer(shown("train", "learning tokens of"), vocabulary)
-        files["tokenizer.json"] = tokenizer.backend_tokenizer.to_str().encode()
+        notes["tokenizer"] = tokenizer.backend_tokenizer.to_str()
     end = tokenizer.eos_token_id if corpus.marks_ends else None
-    parts = {
-        part: encode(shown(part, "encoding"), tokenizer, end, corpus.labels.get(part))
-        for part in PARTS
-    }
+    arrays = {}
+    for part in PARTS:
+        tokens = encode(shown(part, "encoding"), tokenizer, end, corpus.labels.get(part))
+        arrays |= {f"{part}.{kind}": a for kind, a in vars(tokens).items() if a is not None}
     changes = {part: ", ".join(sorted(found.changes)) for part, found in corpus.documents.items()}
-    words = "; ".join(f"{part} ({found})" for part, found in changes.items() if found)
-    write_tokens(folder, parts, files | {NORMALISED: words.encode()})
+    notes["changes"] = "; ".join(f"{part} ({words})" for part, words in changes.items() if words)
+    notes["sha256"] = _fingerprint(arrays)
+    return {place: torch.from_numpy(array) for place, array in arrays.items()}, notes
 
 
-# ---- corpora
+def _fingerprint(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the SHA-256 of each array as a ``.npy`` file, by name."""
+    digests = {}
+    for name, array in arrays.items():
+        np.save(buffer := io.BytesIO(), array)
+        digests[f"{name}.npy"] = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return canonical_sha256(digests)
 
 
-PARTS = ("train", "validation", "test")
+# What a corpus consists of
+
 Entry = tuple[str, int, int]  # path, bytes, time of change in ns
-
-WIKITEXT2_ARCHIVE = RemoteFile(
+WIKITEXT2 = RemoteFile(
     "wikitext-2-v1.zip",
-    (  # the original place, Salesforce's s3.amazonaws.com/research.metamind.io, is closed
+    (  # Salesforce's own place is closed
         "https://wikitext.smerity.com/wikitext-2-v1.zip",  # the first author's own copy
         "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/wikitext-2/"
         "wikitext-2-v1.zip",
@@ -252,7 +221,7 @@ WIKITEXT2_ARCHIVE = RemoteFile(
         ("wikitext-2/wiki.test.tokens", "sha1:c7b8ce0aa086fb34dab808c5c49224211eb2b172"),
     ),
 )
-PTB_FILES = tuple(
+PTB = tuple(
     RemoteFile(
         name,
         tuple(
@@ -267,7 +236,8 @@ PTB_FILES = tuple(
         ("ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721"),
     )
 )
-IMDB_ARCHIVE = RemoteFile(
+LINES = {"wikitext2": ("", [WIKITEXT2]), "ptb": ("ptb", PTB)}  # folder of the data folder, files
+IMDB = RemoteFile(
     "aclImdb_v1.tar.gz",
     (
         "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
@@ -284,73 +254,43 @@ LONGEST = 1 << 27  # characters of a document: what is held in memory at a time
 
 
 @dataclass(frozen=True)
-class Lines:
-    """The documents of a text file, one a line, each with its newline; can be read many times.
+class Documents:
+    """Documents that are lines of files, each with its newline, or whole files; in order.
 
-    ``changes`` says in words what was normalised, once the file was read.
+    They can be read many times. ``changes`` says in words what was normalised, once they were.
 
     Raises:
-        DataError: A line is not UTF-8, or too long (when it is reached).
+        DataError: A document is not UTF-8 or too long, or a whole file is blank (when it is
+            reached).
     """
 
-    path: Path
+    files: tuple[str, ...] = field(repr=False)
+    by_line: bool = True
     changes: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[str]:
-        with open_text(self.path) as file:
-            for number in itertools.count(1):
-                if not (line := file.readline(LONGEST)):
-                    break
-                yield _checked(line.removesuffix("\n"), f"{self.path}, line {number:,}") + "\n"
-                if not line.endswith("\n"):
-                    self.changes.add("no newline at the end")
-            self.changes.update(_conventions(file))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-@dataclass(frozen=True)
-class Reviews:
-    """Documents that are files, in a given order; can be read many times.
-
-    ``changes`` says in words what was normalised, once the files were read.
-
-    Raises:
-        DataError: A file is not UTF-8, blank or too long (when it is reached).
-    """
-
-    folder: Path
-    names: tuple[str, ...] = field(repr=False)  # relative to the folder
-    changes: set[str] = field(default_factory=set, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __iter__(self) -> Iterator[str]:
-        base = os.fspath(self.folder)  # plain strings: pathlib would take longer than the reading
-        for name in self.names:
-            with open_text(f"{base}/{name}") as file:
-                text = file.read(LONGEST)
+        end = "\n" if self.by_line else ""
+        for path in self.files:
+            with open_text(path) as file:
+                lines = iter(partial(file.readline, LONGEST), "")
+                for number, text in enumerate(lines if self.by_line else [file.read(LONGEST)], 1):
+                    if not self.by_line and not text.strip():
+                        raise DataError(f"{path} is blank: expected a review. Remove the file.")
+                    where = f"{path}, line {number:,}" if self.by_line else path
+                    yield _checked(text.removesuffix("\n"), where) + end
+                    if text.endswith("\n") != self.by_line:
+                        self.changes.add(f"{'no ' * self.by_line}newline at the end")
                 self.changes.update(_conventions(file))
-            if text.endswith("\n"):
-                self.changes.add("newline at the end")
-            if not text.strip():
-                raise DataError(f"{base}/{name} is blank: expected a review. Remove the file.")
-            yield _checked(text.removesuffix("\n"), f"{base}/{name}")
-
-    def __str__(self) -> str:
-        return str(self.folder)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Text as a reader found it, before any encoding.
+    """Text as it was found, before any encoding.
 
     Args:
         source: Where the text comes from, in words.
         files: Path, size and time of change of every file: what the content is known by.
-        documents: By part (``"train"``, ``"validation"``, ``"test"``), what gives the documents.
+        documents: By part (``"train"``, ``"validation"``, ``"test"``).
         labels: By part, int64 ``(documents,)``; empty if the corpus has none.
         classes: Names, in the order of the labels.
         marks_ends: Whether an end-of-text token must follow each document; a line needs none,
@@ -359,42 +299,36 @@ class Corpus:
 
     source: str
     files: tuple[Entry, ...]
-    documents: dict[str, Lines | Reviews]
+    documents: dict[str, Documents]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     marks_ends: bool = False
 
 
-def read_corpus(name: str, data_dir: Path, *, download: bool = True) -> Corpus:
-    """The reader's choice by name: ``"wikitext2"``, ``"ptb"`` or ``"imdb"``."""
-    readers = {"wikitext2": read_wikitext2, "ptb": read_ptb, "imdb": read_imdb}
-    return readers[name](data_dir, download=download)
-
-
-def read_wikitext2(data_dir: Path, *, download: bool = True) -> Corpus:
-    """WikiText-2 at word level, from ``<data_dir>/wikitext-2``; absent files are downloaded.
+def read_lines(name: str, data_dir: Path, *, download: bool = True) -> Corpus:
+    """``"wikitext2"`` or ``"ptb"``, from their files in ``data_dir``; absent ones are downloaded.
 
     Raises:
         DataError: A file is absent and could not be had, or is empty.
     """
-    absent = tuple((n, h) for n, h in WIKITEXT2_ARCHIVE.members if not (data_dir / n).exists())
-    if absent:
-        fetch(replace(WIKITEXT2_ARCHIVE, members=absent), data_dir, download=download)
-    names, hashes = zip(*WIKITEXT2_ARCHIVE.members, strict=True)
-    return _lines([data_dir / name for name in names], list(hashes))
-
-
-def read_ptb(data_dir: Path, *, download: bool = True) -> Corpus:
-    """Penn Treebank in Mikolov's preparation, from ``<data_dir>/ptb``; absent ones are downloaded.
-
-    Raises:
-        DataError: A file is absent and could not be had, or is empty.
-    """
-    for file in PTB_FILES:
-        if not (data_dir / "ptb" / file.name).exists():
-            fetch(file, data_dir / "ptb", download=download)
-    paths = [data_dir / "ptb" / file.name for file in PTB_FILES]
-    return _lines(paths, [file.hash for file in PTB_FILES])
+    place, remotes = LINES[name]
+    folder, official = data_dir / place, {}
+    for remote in remotes:
+        parts = remote.members or ((remote.name, remote.hash),)
+        absent = tuple((part, digest) for part, digest in parts if not (folder / part).exists())
+        if absent:
+            members = absent if remote.members else ()
+            fetch(replace(remote, members=members), folder, download=download)
+        official |= {folder / part: digest for part, digest in parts}
+    corpus = _of_lines([*official])
+    other = [
+        path.name for path, digest in official.items()
+        if file_hash(path, digest.partition(":")[0]) != digest
+    ]  # fmt: skip
+    one = len(other) == 1
+    differ = f"{' and '.join(other)} {'differs' if one else 'differ'} from the official one"
+    own = f"files of your own: {differ}{'' if one else 's'}"
+    return replace(corpus, source=own if other else "the official files")
 
 
 def read_text_folder(root: str | os.PathLike[str]) -> Corpus:
@@ -403,68 +337,58 @@ def read_text_folder(root: str | os.PathLike[str]) -> Corpus:
     Raises:
         DataError: A file is absent or blank.
     """
-    return _lines([Path(root) / f"{part}.txt" for part in ("train", "valid", "test")], None)
+    return _of_lines([Path(root).absolute() / f"{part}.txt" for part in ("train", "valid", "test")])
 
 
-def _lines(paths: list[Path], official: list[str] | None) -> Corpus:
-    """A corpus of three files of lines; ``official`` are the hashes of the published ones."""
+def _of_lines(paths: list[Path]) -> Corpus:
+    """A corpus of three files of lines, for training, validation and test."""
     names = ", ".join(path.name for path in paths)
+    files = []
     for path in paths:
         expected = f"{names} in {path.parent}, UTF-8 text with one document a line"
-        check_file(path, expected)
+        files.append(_entry(os.fspath(path), check_file(path, expected)))
         with open_text(path) as file:
-            if not any(part.strip() for part in iter(lambda: file.read(1 << 16), "")):
+            if not any(part.strip() for part in iter(partial(file.read, 1 << 16), "")):
                 raise DataError(f"{path} is blank: expected {expected}.")
-    if official is None:
-        source = "text folder"
-    else:
-        pairs = zip(paths, official, strict=True)
-        other = [p.name for p, digest in pairs if file_hash(p, digest.partition(":")[0]) != digest]
-        many = len(other) > 1
-        differ = f"{' and '.join(other)} {'differ' if many else 'differs'} from the official one"
-        source = f"files of your own: {differ}{'s' * many}" if other else "the official files"
-    files = tuple(_entry(os.fspath(path.absolute()), path.stat()) for path in paths)
-    return Corpus(source, files, dict(zip(PARTS, map(Lines, paths), strict=True)))
+    documents = {part: Documents((os.fspath(p),)) for part, p in zip(PARTS, paths, strict=True)}
+    return Corpus("text folder", tuple(files), documents)
 
 
-def read_imdb(
-    data_dir: Path, *, validation_size: int | None = None, download: bool = True
-) -> Corpus:
+def read_imdb(data_dir: Path, *, download: bool = True) -> Corpus:
     """IMDB's labelled reviews, from ``<data_dir>/aclImdb``, downloaded if absent; ``neg`` is 0.
 
     Both published parts are put into a fixed stratified order, so that each prefix has as many
-    good as bad reviews; the first ``validation_size`` of the training part are for validation,
-    by default 2,500, or a tenth of a copy that has fewer. No hashes are published to check the
-    reviews by, so ``source`` tells their number only.
+    good as bad reviews; the first 2,500 of the training part (a tenth of a copy that has fewer) are
+    for validation. No hashes of the reviews are published, so ``source`` tells their number only.
 
     Raises:
-        ValueError: A validation part that is empty or leaves nothing to train on.
         DataError: A folder is absent and could not be had, or holds no reviews.
     """
-    fetch(IMDB_ARCHIVE, data_dir, download=download)
+    fetch(IMDB, data_dir, download=download)
     root = data_dir / "aclImdb"
     files: list[Entry] = []
     documents, labels = {}, {}
     for part in ("train", "test"):
         entries = {kind: _reviews(root, f"{part}/{kind}") for kind in ("neg", "pos")}
-        files += entries["neg"] + entries["pos"]
-        names = [name for name, *_ in entries["neg"] + entries["pos"]]
+        both = entries["neg"] + entries["pos"]
+        files += both
         label = torch.arange(2).repeat_interleave(torch.tensor([len(e) for e in entries.values()]))
         order = stratified_order(label).numpy()
-        documents[part], labels[part] = [names[i] for i in order], label.numpy()[order]
-    total = len(documents["train"])
-    held_out = min(IMDB_VALIDATION, total // 10) if validation_size is None else validation_size
-    if not 1 <= held_out < total:
-        raise ValueError(f"validation_size must be from 1 to {total - 1:,}, got {held_out:,}.")
-    parts = {"validation": ("train", 0, held_out), "train": ("train", held_out, None)}
-    parts["test"] = ("test", 0, None)
+        documents[part] = tuple(f"{os.fspath(root)}/{both[i][0]}" for i in order)
+        labels[part] = label.numpy()[order]
     sizes = {part: len(names) for part, names in documents.items()}
+    held_out = min(IMDB_VALIDATION, sizes["train"] // 10)
+    cuts = {
+        "validation": ("train", slice(held_out)),
+        "train": ("train", slice(held_out, None)),
+        "test": ("test", slice(None)),
+    }
     counts = f"{sizes['train']:,} + {sizes['test']:,} reviews of aclImdb"
     return Corpus(
         counts if sizes == IMDB_SIZES else f"files of your own: {counts} instead of 25,000 each",
         tuple(files),
-        {part: Reviews(root, tuple(documents[of][a:b])) for part, (of, a, b) in parts.items()},
-        {part: labels[of][a:b] for part, (of, a, b) in parts.items()},
+        {part: Documents(documents[of][cut], by_line=False) for part, (of, cut) in cuts.items()},
+        {part: labels[of][cut] for part, (of, cut) in cuts.items()},
         classes=("neg", "pos"),
         marks_ends=True,
     )
@@ -473,14 +397,13 @@ def read_imdb(
 def _reviews(root: Path, place: str) -> list[Entry]:
     """The reviews of a folder in the order of their names, which are relative to ``root``."""
     try:
-        with os.scandir(root / place) as found:
-            names = [file.name for file in found if file.name[0] != "."]
+        names = sorted(name for name in os.listdir(root / place) if name[0] != ".")
     except OSError as error:
         raise DataError(
             f"Expected a folder of reviews, but {root / place} cannot be read: {error.strerror}. "
             "Repair it."
         ) from error
-    names = sorted(f"{place}/{name}" for name in names if name.endswith(".txt"))
+    names = [f"{place}/{name}" for name in names if name.endswith(".txt")]
     if len(names) < 10:
         raise DataError(
             f"Expected reviews (*.txt, at least ten) in {root / place}, got {len(names)}. Delete "
@@ -509,17 +432,15 @@ def _checked(text: str, where: str) -> str:
     if len(text) >= LONGEST - 1:
         raise DataError(f"{where} has {LONGEST:,} characters or more: break it into lines.")
     try:
-        deque(pieces(text), 0)  # which is to say, to its end
+        deque(pieces(text), 0)  # goes through all of them
     except ValueError as error:
         raise DataError(f"{where} cannot be encoded: {error}.") from error
     return text
 
 
-# ---- tokens
+# Tokens
 
-
-CHUNK, CHARACTERS = 1000, 1 << 19  # encoded at a time: never a whole corpus as Python lists
-DIGESTS = "tokens.json"
+CHARACTERS = 1 << 18  # encoded at a time: never a whole corpus as Python lists
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -527,7 +448,7 @@ class Tokens:
     """One part of a corpus: a flat stream of tokens, cut into documents.
 
     Args:
-        ids: ``(tokens,)``, uint16, or uint32 for a vocabulary above 65,536; read-only.
+        ids: ``(tokens,)``, uint16, or uint32 for a vocabulary above 65,536.
         ends: int64 ``(documents,)``; document ``i`` is ``ids[ends[i - 1] : ends[i]]``.
         words: int32 ``(documents,)``, words between white space plus one for the end.
         labels: int64 ``(documents,)``, only where the corpus has labels.
@@ -598,118 +519,39 @@ def encode(
         labels: int64 ``(documents,)``, if there are any.
     """
     dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
-    ids, lengths, words = [], [0], [1]  # of the documents so far and the one that follows
-    tail = [] if end is None else [end]
+    ids, owners, lengths, words = [], [], [], []  # the last three of each piece
     for chunk in _chunks(documents):
+        numbers, texts = zip(*chunk, strict=True)
         found = tokenizer(
-            [piece for piece, _ in chunk],
-            add_special_tokens=False, return_attention_mask=False, verbose=False,
-        )  # fmt: skip
-        rows = [
-            row + tail if last else row
-            for row, (_, last) in zip(found["input_ids"], chunk, strict=True)
-        ]
-        for row, (piece, last) in zip(rows, chunk, strict=True):
-            lengths[-1] += len(row)
-            words[-1] += len(piece.split())
-            if last:
-                lengths.append(0)
-                words.append(1)
-        ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype, sum(map(len, rows))))
-    return Tokens(
-        np.concatenate(ids),
-        np.cumsum(lengths[:-1], dtype="<i8"),
-        np.array(words[:-1], dtype="<i4"),
-        None if labels is None else labels.astype("<i8"),
-    )
+            [*texts], add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        rows = found["input_ids"]
+        ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype))
+        owners += numbers
+        lengths += map(len, rows)
+        words += (len(text.split()) for text in texts)
+    tokens, ends = np.concatenate(ids), np.bincount(owners, lengths).astype("<i8").cumsum()
+    if end is not None:
+        tokens, ends = np.insert(tokens, ends, end), ends + np.arange(1, len(ends) + 1)
+    counts = np.bincount(owners, words).astype("<i4") + np.int32(1)
+    return Tokens(tokens, ends, counts, None if labels is None else labels.astype("<i8"))
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
-    """Some pieces of documents at a time, each with whether its document ends there."""
+def _chunks(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+    """Some pieces of documents at a time, each with the number of its document."""
     chunk, held = [], 0
-    for document in documents:
-        *begun, last = pieces(document)
-        for piece in [*((piece, False) for piece in begun), (last, True)]:
-            chunk.append(piece)
-            held += len(piece[0])
-            if len(chunk) == CHUNK or held >= CHARACTERS:
+    for number, document in enumerate(documents):
+        for piece in pieces(document):
+            chunk.append((number, piece))
+            held += len(piece)
+            if held >= CHARACTERS:
                 yield chunk
                 chunk, held = [], 0
     if chunk:
         yield chunk
 
 
-def write_tokens(folder: Path, parts: Mapping[str, Tokens], extra: Mapping[str, bytes]) -> None:
-    """Write parts by name, and ``extra`` files, into a folder; one that is there is left alone.
-
-    Raises:
-        DataError: The folder cannot be written.
-    """
-    files = dict(extra)
-    for part, tokens in parts.items():
-        for name, array in vars(tokens).items():
-            if array is not None:
-                buffer = io.BytesIO()
-                np.save(buffer, array)
-                files[f"{part}.{name}.npy"] = buffer.getvalue()
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    files[DIGESTS] = json.dumps(digests, indent=1).encode()
-    try:
-        write_folder(folder, files)
-    except OSError as error:
-        raise DataError(
-            f"The encoded text cannot be kept in {folder} ({error}). Make room there, or set the "
-            f"environment variable {CACHE_DIR_VARIABLE} to a folder of yours."
-        ) from error
-
-
-def open_tokens(folder: Path) -> tuple[dict[str, Tokens], str] | None:
-    """The parts in a folder, memory-mapped, and their fingerprint.
-
-    Returns:
-        Parts by name and the SHA-256 (hex) of all arrays together; None if the folder is absent
-        or was damaged, in which case it is moved out of the way.
-
-    Raises:
-        DataError: A damaged folder cannot be moved, or the folder cannot be read just now.
-    """
-    if not folder.is_dir():
-        return None
-    try:
-        digests = read_json(folder / DIGESTS)
-        for name, digest in digests.items():
-            if file_sha256(folder / name) != digest:
-                raise ValueError(f"{name} was cut or changed")
-        arrays = {name: d for name, d in digests.items() if name.endswith(".npy")}
-        parts: dict[str, dict[str, np.ndarray]] = {}
-        for file in arrays:
-            part, name, _ = file.split(".")
-            parts.setdefault(part, {})[name] = np.load(folder / file, mmap_mode="r")
-        opened = {part: Tokens(**found) for part, found in parts.items()}
-    except Unreadable as error:
-        raise DataError(str(error)) from error
-    except (RecordError, OSError, TypeError, ValueError):
-        warnings.warn(f"{folder} is damaged; encoding the text again.", stacklevel=3)
-        _remove(folder)
-        return None
-    return opened, canonical_sha256(arrays)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a damaged folder; renamed first, so that nobody sees it half gone."""
-    hidden = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with suppress(FileNotFoundError):  # another process was faster
-            os.rename(folder, hidden)
-    except OSError as error:
-        raise DataError(
-            f"{folder} is damaged and cannot be removed ({error}); delete it."
-        ) from error
-    shutil.rmtree(hidden, ignore_errors=True)
-
-
-# ---- tokenizer
-
+# The tokenizer
 
 END = "<|endoftext|>"
 SMALLEST = 257  # the bytes and the special token
@@ -754,11 +596,9 @@ def pieces(text: str) -> Iterator[str]:
     Raises:
         ValueError: A stretch without such a blank is too long.
     """
-    blank, start = r"(?<=\S)(?= \S)", 0
-    near = re.compile(rf"(?s).{{1,{PIECE}}}{blank}")
-    far = re.compile(rf"(?s).{{{PIECE},{STRETCH}}}?({blank}|\Z)")
+    start, piece = 0, re.compile(rf"(?s).{{{PIECE},{STRETCH}}}?((?<=\S)(?= \S)|\Z)")
     while len(text) - start > PIECE:
-        cut = near.match(text, start) or far.match(text, start)
+        cut = piece.match(text, start)
         if cut is None:
             raise ValueError(
                 f"more than {STRETCH:,} characters follow each other without a single blank "
@@ -796,40 +636,13 @@ def load_tokenizer(
         >>> len(load_tokenizer("gpt2"))                                   # doctest: +SKIP
         50257
     """
-    name = os.fspath(folder_or_name)
-    places = [Path(os.path.expanduser(name)), find_data_dir(data_dir) / name]
-    for folder in places:
-        if folder.is_dir():
-            return _from_folder(folder)
-    return _from_hub(name, places[1])
-
-
-def _from_folder(folder: Path) -> PreTrainedTokenizerFast:
-    from tokenizers import Tokenizer, models
-
-    whole, vocab, merges = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
-    expected = (
-        f"tokenizer.json, or vocab.json and merges.txt, in {folder}; they are published with the "
-        "model, e.g. https://huggingface.co/openai-community/gpt2"
-    )
-    files = [whole] if os.path.lexists(whole) else [vocab, merges]
-    for file in files:
-        check_file(file, expected)
-    try:
-        if files == [whole]:
-            return _wrapped(Tokenizer.from_str(read_text(whole)))
-        lines = read_text(merges).rstrip("\n").split("\n")
-        pairs = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
-        return _wrapped(_byte_level(models.BPE(json.loads(read_text(vocab)), pairs)))
-    except DataError:
-        raise
-    except Exception as error:  # the library raises plain Exceptions
-        raise DataError(f"The tokenizer in {folder} cannot be read: {error}") from error
-
-
-def _from_hub(name: str, place: Path) -> PreTrainedTokenizerFast:
     from transformers.utils import cached_file
 
+    name = os.fspath(folder_or_name)
+    place = find_data_dir(data_dir) / name
+    for folder in (Path(os.path.expanduser(name)), place):
+        if folder.is_dir():
+            return _from_folder(folder)
     try:
         try:  # what was downloaded once needs no network
             file = cached_file(name, "tokenizer.json", local_files_only=True)
@@ -845,6 +658,35 @@ def _from_hub(name: str, place: Path) -> PreTrainedTokenizerFast:
             "trains a small tokenizer and a small model."
         ) from error
     return _from_folder(Path(file).parent)
+
+
+def _from_folder(folder: Path) -> PreTrainedTokenizerFast:
+    from tokenizers import models
+
+    whole, vocab, merges = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
+    expected = (
+        f"tokenizer.json, or vocab.json and merges.txt, in {folder}; they are published with the "
+        "model, e.g. https://huggingface.co/openai-community/gpt2"
+    )
+    files = [whole] if os.path.lexists(whole) else [vocab, merges]
+    for file in files:
+        check_file(file, expected)
+    try:
+        if files == [whole]:
+            return _from_json(read_text(whole))
+        lines = read_text(merges).rstrip("\n").split("\n")
+        pairs = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
+        return _wrapped(_byte_level(models.BPE(json.loads(read_text(vocab)), pairs)))
+    except DataError:
+        raise
+    except Exception as error:  # the library raises plain Exceptions
+        raise DataError(f"The tokenizer in {folder} cannot be read: {error}") from error
+
+
+def _from_json(text: str) -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer
+
+    return _wrapped(Tokenizer.from_str(text))
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -881,8 +723,5 @@ def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     if tokenizer.token_to_id(END) is None:
         raise DataError(f"Expected a tokenizer of GPT-2's kind, but this one has no token {END}.")
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END,
-        eos_token=END,
-        pad_token=END,
+        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END
     )

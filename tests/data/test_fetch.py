@@ -71,6 +71,12 @@ def left_over(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
+def remote(server: Server, name: str, content: bytes, *members: tuple) -> RemoteFile:
+    """A file that the server has, with its right hash."""
+    server.pages["/x"] = content
+    return RemoteFile(name, (server.url("/x"),), md5(content), members)
+
+
 def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,9 +93,13 @@ def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(
         data_dir(tmp_path / "file")
 
 
-def test_a_file_that_is_there_is_not_downloaded(tmp_path: Path, server: Server) -> None:
+def test_a_file_that_is_there_is_not_downloaded_nor_without_permission(
+    tmp_path: Path, server: Server
+) -> None:
+    file = remote(server, "a.bin", CONTENT)
+    with pytest.raises(DataError, match="downloading was not allowed"):
+        fetch(file, tmp_path, download=False)
     (tmp_path / "a.bin").write_bytes(CONTENT)
-    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
     assert fetch(file, tmp_path) == tmp_path / "a.bin"
     assert server.asked == []
 
@@ -144,29 +154,17 @@ def test_an_interrupted_download_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_permission_to_download_the_network_is_left_alone(
-    tmp_path: Path, server: Server
-) -> None:
-    server.pages["/a.bin"] = CONTENT
-    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
-    with pytest.raises(DataError, match="downloading was not allowed"):
-        fetch(file, tmp_path, download=False)
-    assert server.asked == []
-
-
 def test_a_damaged_file_of_the_user_is_named_and_never_touched(
     tmp_path: Path, server: Server
 ) -> None:
-    server.pages["/a.bin"] = CONTENT
+    file = remote(server, "a.bin", CONTENT)
     mine = tmp_path / "a.bin"
     mine.write_bytes(b"mine")
-    file = RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT))
     with pytest.raises(DataError) as caught:
         fetch(file, tmp_path)
-    for needed in (str(mine), "damaged", "Delete it", server.url("/a.bin"), md5(b"mine")):
+    for needed in (str(mine), "damaged", "Delete it", file.urls[0], md5(b"mine")):
         assert needed in str(caught.value)
-    assert mine.read_bytes() == b"mine"
-    assert server.asked == []
+    assert mine.read_bytes() == b"mine" and server.asked == []
 
 
 def test_hashes_are_remembered_until_the_file_changes(
@@ -215,21 +213,17 @@ def zip_of(members: dict[str, bytes]) -> bytes:
 def test_only_the_wanted_members_of_an_archive_arrive(
     tmp_path: Path, server: Server, name: str, pack: Callable[[dict[str, bytes]], bytes]
 ) -> None:
-    archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O"})
-    server.pages["/x"] = archive
-    members = (("d/a", md5(b"A")), ("d/sub", None))
-    file = RemoteFile(name, (server.url("/x"),), md5(archive), members)
-    assert fetch(file, tmp_path) == tmp_path
-    assert left_over(tmp_path) == ["d/a", "d/sub/b"]
-    fetch(file, tmp_path)
+    archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O", "../outside": b"O"})
+    file = remote(server, name, archive, ("d/a", md5(b"A")), ("d/sub", None))
+    assert fetch(file, tmp_path / "data") == tmp_path / "data"
+    assert left_over(tmp_path) == ["data/d/a", "data/d/sub/b"]
+    fetch(file, tmp_path / "data")
     assert len(server.asked) == 1
 
 
 def test_missing_members_are_added_and_those_there_stay(tmp_path: Path, server: Server) -> None:
-    archive = tar_of({"d/a": b"A", "d/b": b"B"})
-    server.pages["/x"] = archive
     members = (("d/a", md5(b"A")), ("d/b", md5(b"B")))
-    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), members)
+    file = remote(server, "d.tar.gz", tar_of({"d/a": b"A", "d/b": b"B"}), *members)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a").write_bytes(b"A")
     before = (tmp_path / "d" / "a").stat().st_ino
@@ -241,18 +235,14 @@ def test_missing_members_are_added_and_those_there_stay(tmp_path: Path, server: 
 def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path: Path, server: Server) -> None:
     packed = gzip.compress(CONTENT)
     (tmp_path / "a.idx.gz").write_bytes(packed)
-    members = (("a.idx", md5(CONTENT)),)
-    file = RemoteFile("a.idx.gz", (server.url("/x"),), md5(packed), members)
-    fetch(file, tmp_path, download=False)
+    fetch(remote(server, "a.idx.gz", packed, ("a.idx", md5(CONTENT))), tmp_path, download=False)
     assert (tmp_path / "a.idx").read_bytes() == CONTENT
-    assert left_over(tmp_path) == ["a.idx", "a.idx.gz"]
-    assert server.asked == []
+    assert left_over(tmp_path) == ["a.idx", "a.idx.gz"] and server.asked == []
 
 
 def test_a_damaged_member_or_archive_is_named(tmp_path: Path, server: Server) -> None:
     archive = tar_of({"d/a": b"A"})
-    server.pages["/x"] = archive
-    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (("d/a", md5(b"A")),))
+    file = remote(server, "d.tar.gz", archive, ("d/a", md5(b"A")))
     (tmp_path / "d.tar.gz").write_bytes(archive[:-5])
     with pytest.raises(DataError, match=r"d\.tar\.gz is damaged"):
         fetch(file, tmp_path)
@@ -264,44 +254,36 @@ def test_a_damaged_member_or_archive_is_named(tmp_path: Path, server: Server) ->
     assert server.asked == []
 
 
-def test_a_member_that_is_wrong_inside_a_right_archive_is_not_installed(
-    tmp_path: Path, server: Server
-) -> None:
-    archive = tar_of({"d/a": b"A"})
-    server.pages["/x"] = archive
-    for member, words in ((("d/a", md5(b"B")), "damaged"), (("d/c", None), "holds no d/c")):
-        file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (member,))
-        with pytest.raises(DataError, match=words):
-            fetch(file, tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_an_archive_cannot_reach_outside_its_folder(tmp_path: Path, server: Server) -> None:
-    (tmp_path / "secret").write_text("x")
+def link_outside() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         link = tarfile.TarInfo("d/a")
-        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
-    server.pages["/x"] = buffer.getvalue()
-    file = RemoteFile("d.tgz", (server.url("/x"),), md5(buffer.getvalue()), (("d/a", None),))
-    with pytest.raises(DataError, match="could not be unpacked"):
-        fetch(file, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    return buffer.getvalue()
 
 
-def test_members_that_nobody_wants_are_not_unpacked(tmp_path: Path, server: Server) -> None:
-    archive = tar_of({"../outside": b"O", "d/a": b"A"})  # the first would be refused
-    server.pages["/x"] = archive
-    file = RemoteFile("d.tgz", (server.url("/x"),), md5(archive), (("d/a", md5(b"A")),))
-    fetch(file, tmp_path / "data")
-    assert left_over(tmp_path) == ["data/d/a"]
+@pytest.mark.parametrize(
+    ("archive", "member", "said"),
+    [
+        (tar_of({"d/a": b"A"}), ("d/a", md5(b"B")), "damaged"),
+        (tar_of({"d/a": b"A"}), ("d/c", None), "holds no d/c"),
+        (link_outside(), ("d/a", None), "could not be unpacked"),
+        (tar_of({"d/a": CONTENT})[:-30], ("d/a", None), "could not be unpacked"),
+        (b"no archive", ("d/a", None), "could not be unpacked"),
+    ],
+)
+def test_what_is_wrong_inside_an_archive_is_not_installed(
+    tmp_path: Path, server: Server, archive: bytes, member: tuple, said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        fetch(remote(server, "d.tgz", archive, member), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_fetches_at_once_both_succeed(tmp_path: Path, server: Server) -> None:
-    server.pages["/x"] = archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
-    members = (("d/a", md5(CONTENT)), ("d/sub", None))
-    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), members)
+    archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
+    file = remote(server, "d.tar.gz", archive, ("d/a", md5(CONTENT)), ("d/sub", None))
     errors = []
 
     def work() -> None:
@@ -322,8 +304,7 @@ def test_two_fetches_at_once_both_succeed(tmp_path: Path, server: Server) -> Non
 def test_a_folder_that_another_process_installed_meanwhile_is_kept(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.pages["/x"] = archive = tar_of({"d/b": b"B"})
-    file = RemoteFile("d.tar.gz", (server.url("/x"),), md5(archive), (("d", None),))
+    file = remote(server, "d.tar.gz", tar_of({"d/b": b"B"}), ("d", None))
     unpack = fetch_module._unpack
 
     def slow(*arguments: object) -> Path:
@@ -350,7 +331,3 @@ def test_importing_the_data_package_is_light() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
-
-
-def test_the_module_is_not_hidden_by_its_function() -> None:
-    assert fetch_module.fetch is fetch

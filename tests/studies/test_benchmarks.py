@@ -109,7 +109,7 @@ def make_folder(root, train=20):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A home directory, with the cache of decoded folders beside it."""
-    monkeypatch.setattr("qrkd_lab.data.images._cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 

@@ -161,7 +161,7 @@ def test_workers_that_cannot_do_it_are_named_and_get_nothing(
     cluster, tmp_path, monkeypatch, capsys, impatient
 ):
     cluster.have(0)
-    monkeypatch.setattr("qrkd_lab.data.images._cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     home, other = images(tmp_path / "home", 50), images(tmp_path / "other", 90)
     monkeypatch.setenv("HOME", home)
     cluster.start({"torch": "2.9.1", "python": "3.9.1"}, HOME=home)

@@ -165,7 +165,7 @@ def test_numpy_numbers_and_lists_are_taken_as_meant(undisturbed, tmp_path):
 
 
 def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
-    monkeypatch.setattr("qrkd_lab.data.images._cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     options = {
         "runs_dir": tmp_path / "runs", "scale": "smoke", "validation_size": 4, "train_size": 12,
         "progress": False,

@@ -1,0 +1,67 @@
+"""Decoded images and encoded text, kept in files so that a second load takes no time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from qrkd_lab.files import expanded, write_file
+
+__all__ = ["CACHE_DIR_VARIABLE", "cache_folder", "keep", "kept"]
+
+CACHE_DIR_VARIABLE = "QRKD_CACHE_DIR"
+
+
+def cache_folder() -> Path:
+    """The folder of the cache: ``$QRKD_CACHE_DIR``, else the user's.
+
+    It need not exist yet, and may be deleted at any time: what it held is made again.
+    """
+    import pooch
+
+    chosen = os.environ.get(CACHE_DIR_VARIABLE)
+    return expanded(chosen).absolute() if chosen else Path(pooch.os_cache("qrkd-lab"))
+
+
+def kept(file: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors (memory-mapped) and notes in a file of the cache; None if absent or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as held:
+            tensors = {name: held.get_tensor(name) for name in held.keys()}
+            notes = held.metadata() or {}
+        if notes.pop("digest", None) == _digest(tensors, notes):
+            return tensors, notes
+        reason = "its digest is wrong"
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        reason = str(error)
+    warnings.warn(f"{file} is damaged ({reason}): reading the data again.", stacklevel=4)
+    return None
+
+
+def keep(file: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+    """Write a file of the cache, whole or not at all.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    from safetensors.torch import save
+
+    write_file(file, save(tensors, notes | {"digest": _digest(tensors, notes)}))
+
+
+def _digest(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
+    kinds = {name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items()}
+    digest = hashlib.sha256(json.dumps([notes, kinds], sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(np.ascontiguousarray(tensors[name].numpy()))
+    return digest.hexdigest()
