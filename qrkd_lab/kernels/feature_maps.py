@@ -19,6 +19,7 @@ from itertools import combinations
 
 import numpy as np
 import pennylane as qp
+import torch
 from torch import Tensor
 
 from qrkd_lab.kernels.classical import unit_rows
@@ -49,13 +50,7 @@ def zz(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = T
     equal to the published circuit of CNOTs and phase gates up to a global phase, which no kernel
     sees. Source: Havlicek et al., Nature 567, 209 (2019).
     """
-    rest = math.pi - angles
-    for _ in range(layers):
-        for i, wire in enumerate(wires):
-            qp.Hadamard(wires=wire)
-            qp.RZ(2 * angles[..., i], wires=wire)
-        for i, j in combinations(range(len(wires)), 2) if entangle else ():
-            qp.IsingZZ(2 * (rest[..., i] * rest[..., j]), wires=[wires[i], wires[j]])
+    _phases(2 * angles, 2 * _products(math.pi - angles), wires, layers, entangle)
 
 
 def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:
@@ -67,12 +62,28 @@ def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = 
     The same circuit as PennyLane's ``IQPEmbedding``. Source: Havlicek et al., Nature 567, 209
     (2019); Bremner et al., PRL 117, 080501 (2016).
     """
+    _phases(angles, _products(angles), wires, layers, entangle)
+
+
+def _products(angles: Tensor) -> Tensor:
+    """x_i x_j of all pairs i < j: ``(..., q) -> (..., q (q - 1) / 2)``."""
+    i, j = np.triu_indices(angles.shape[-1], 1)
+    if not isinstance(angles, Tensor):
+        return angles[..., i] * angles[..., j]
+    i, j = (torch.as_tensor(k, device=angles.device) for k in (i, j))
+    return angles.index_select(-1, i) * angles.index_select(-1, j)
+
+
+def _phases(
+    single: Tensor, pairs: Tensor, wires: Sequence[int], layers: int, entangle: bool
+) -> None:
+    """Layers of Hadamards, RZ rotations, and ZZ rotations of all pairs."""
     for _ in range(layers):
         for i, wire in enumerate(wires):
             qp.Hadamard(wires=wire)
-            qp.RZ(angles[..., i], wires=wire)
-        for i, j in combinations(range(len(wires)), 2) if entangle else ():
-            qp.IsingZZ(angles[..., i] * angles[..., j], wires=[wires[i], wires[j]])
+            qp.RZ(single[..., i], wires=wire)
+        for k, pair in enumerate(combinations(wires, 2)) if entangle else ():
+            qp.IsingZZ(pairs[..., k], wires=pair)
 
 
 def reuploading(

@@ -167,7 +167,7 @@ class QuantumKernel(Kernel):
         Raises:
             CircuitError: the feature map queues no gates, measures, or takes batches only.
         """
-        from qrkd_lab.kernels.statevector import CircuitError, one_at_a_time, operations
+        from qrkd_lab.kernels.circuits import CircuitError, one_at_a_time, operations
 
         with one_at_a_time():
             try:
@@ -190,7 +190,7 @@ class QuantumKernel(Kernel):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        from qrkd_lab.kernels.statevector import one_at_a_time
+        from qrkd_lab.kernels.circuits import one_at_a_time
 
         features = features or self.features or self.qubits
         example = torch.arange(1.0, features + 1) / (features + 1)

@@ -1,6 +1,9 @@
-"""A user's own feature maps, as PennyLane users write them, against PennyLane's device."""
+"""Own feature maps, as PennyLane users write them, against PennyLane's device; and threads."""
 
 from __future__ import annotations
+
+import sys
+import threading
 
 import numpy as np
 import pennylane as qp
@@ -8,7 +11,8 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, ProjectedKernel
-from qrkd_lab.kernels.statevector import CircuitError, StateVector
+from qrkd_lab.kernels.circuits import CircuitError, one_at_a_time
+from qrkd_lab.kernels.statevector import StateVector
 
 WEIGHTS = np.array([0.3, -0.7, 1.1])
 TENSOR = torch.tensor(WEIGHTS)
@@ -107,6 +111,19 @@ TEMPLATES = {
     "in place": lambda a, w: qp.AngleEmbedding(a.mul_(2), w),
     "sorted": lambda a, w: qp.IQPEmbedding(a.sort(-1).values, w),
     "unit": lambda a, w: qp.IQPEmbedding(a / a.norm(dim=-1, keepdim=True), w),
+    "prepared": lambda a, w: (
+        qp.BasisState(np.array([1, 0, 1]), w),
+        qp.AngleEmbedding(a, w),
+        qp.StronglyEntanglingLayers(np.full((1, 3, 3), 0.3), w),
+        qp.Barrier(w),
+        qp.QFT(w),
+    ),
+    "factors": lambda a, w: (
+        qp.RX(0 * a[..., 0], 0),
+        qp.RY(-3 * (2 * a[..., 0]), 0),
+        qp.IsingXX(-0.5 * a[..., 1], [0, 1]),
+        qp.IsingXX(1 - a[..., -1] ** 2, [1, 2]),
+    ),
     "where": lambda a, w: qp.RX(torch.where(a[..., 0] > 0, a[..., 0], a[..., 1]), 0),
 }
 MAPS = {name: turned(gate) for name, gate in GATES.items()} | TEMPLATES
@@ -289,10 +306,65 @@ def test_a_qnode_with_transforms_is_refused():
         (lambda a, w: qp.QubitUnitary(hermitian(a[..., 0], a[..., 1]), 0), "squared length"),
         (lambda a, w: qp.RX(a, 0), "3 parameters where it takes one"),
         (lambda a, w: (qp.RX(a[..., 0], 0), qp.measure(0)), "must not measure"),
+        (lambda a, w: qp.expval(qp.Z(0)), "must not measure"),
         (lambda a, w: qp.AmplitudeDamping(a[..., 0], 0), "AmplitudeDamping has neither"),
+        (lambda a, w: qp.RX(a[..., 0], wires=5), "wire 5"),
+        (lambda a, w: (qp.X(0), qp.BasisState(np.array([1]), [0])), "must come first"),
+        (lambda a, w: qp.RY(a.tolist()[0], 0), "values"),
     ],
 )
 def test_what_has_no_right_value_is_refused_in_words(feature_map, says):
     for x in (batch(), batch().requires_grad_()):
         with pytest.raises(CircuitError, match=says):
             FidelityKernel(feature_map, qubits=3)(x)
+
+
+@pytest.fixture
+def hurried():
+    """Threads take turns a hundred times as often."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 100)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_threads_that_read_draw_and_run_circuits_do_not_stop_each_other(hurried):
+    failures, x = [], batch(2)
+
+    def read():
+        for layers in range(11, 19):
+            matrix = FidelityKernel("iqp", 3, layers=layers)(x)
+            torch.testing.assert_close(matrix.diagonal(), torch.ones(2, dtype=x.dtype))
+
+    def draw():
+        for _ in range(5):
+            assert "3 Hadamard" in FidelityKernel("zz", 3, layers=1).draw().alt
+
+    def run():
+        kernel = FidelityKernel("angle", 3)
+        for _ in range(10):
+            torch.testing.assert_close(kernel.on()(x), kernel(x))
+
+    def kept(work):
+        try:
+            work()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=kept, args=(w,), daemon=True) for w in (read, draw, run)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+    assert not failures and not any(thread.is_alive() for thread in threads)
+
+
+def test_gates_made_inside_belong_to_no_recording_outside():
+    with qp.queuing.AnnotatedQueue() as outside:
+        qp.Hadamard(0)
+        with one_at_a_time(), one_at_a_time():
+            qp.PauliX(0)
+            FidelityKernel("iqp", 3, layers=31)(batch())
+        qp.Hadamard(1)
+    gates = qp.tape.QuantumScript.from_queue(outside).operations
+    assert [gate.name for gate in gates] == ["Hadamard", "Hadamard"]
