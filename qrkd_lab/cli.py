@@ -297,8 +297,8 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
 def _publish(arguments: argparse.Namespace) -> None:
     from qrkd_lab.files import runs_folder
     from qrkd_lab.studies.provenance import one_kind, taught
-    from qrkd_lab.studies.records import publish, publish_trace, read_runs
-    from qrkd_lab.studies.tune import FILE, read_trace
+    from qrkd_lab.studies.records import publish, read_runs
+    from qrkd_lab.studies.tune import FILE, read_tuning
 
     folder = runs_folder(arguments.runs_dir)
     runs = taught(read_runs(folder, arguments.benchmark, arguments.scale))
@@ -307,7 +307,7 @@ def _publish(arguments: argparse.Namespace) -> None:
     runs, left_out = one_kind(runs)
     path = Path(folder, arguments.benchmark, arguments.scale, FILE)
     if path.exists():
-        print(f"the trace of the tuning: {publish_trace(read_trace(path), arguments.out)}")
+        print(f"the tuning history: {read_tuning(path).save(arguments.out)}")
     new = publish(runs, arguments.out)
     there = f", {len(runs) - new} are there already" if new < len(runs) else ""
     print(f"{new} of {len(runs)} records copied to {arguments.out}{there}")

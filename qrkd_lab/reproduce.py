@@ -23,11 +23,12 @@ from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import PROJECT, RecordError, check_writable, expanded, runs_folder
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import benchmark_settings, load_benchmark
+from qrkd_lab.studies.cluster import ClusterError
 from qrkd_lab.studies.compare import StudyError, compare
-from qrkd_lab.studies.parallel import ClusterError, alone, check_jobs
+from qrkd_lab.studies.parallel import alone, check_jobs
 from qrkd_lab.studies.records import PUBLISHED, Run
 from qrkd_lab.studies.settings import DEFAULT_ARMS, TEACHER, get_arm
-from qrkd_lab.studies.tune import FILE, Trace, read_trace
+from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 from qrkd_lab.teaching.notebooks import execute
 from qrkd_lab.teaching.parameters import NotebookError, read_parameters
 
@@ -216,14 +217,14 @@ def _lacking(parts: Iterable[_Part], runs: Iterable[Run]) -> list[str]:
     return said
 
 
-def _tunings(runs: Sequence[Run], failures: list[str]) -> list[Trace]:
+def _tunings(runs: Sequence[Run], failures: list[str]) -> list[TuningHistory]:
     """The searches that chose the kernel's weights: the kit's own, else those made here."""
     traces = []
     own = {run.path.parent: (run.settings["benchmark"], run.settings["scale"]) for run in runs}
     for place, kind in own.items():
         found = [path for path in (PUBLISHED.joinpath(*kind), place) if (path / FILE).exists()]
         try:
-            traces += [read_trace(path) for path in found[:1]]
+            traces += [read_tuning(path) for path in found[:1]]
         except RecordError as error:
             failures.append(f"The report is without a search of weights: {error}")
     return traces

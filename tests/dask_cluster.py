@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,11 @@ from typing import Any
 from distributed import Client
 
 import qrkd_lab as ql
-from tests.hazards import FORKS
+from tests.hazards import FORKS, wait_for
 
 SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
 }  # fmt: skip
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:  # noqa: ANN401
-    """What a condition gives as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 class Cluster:
@@ -48,9 +38,8 @@ class Cluster:
             sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port",
             "0", "--no-dashboard", "--scheduler-file", str(file),
         ]  # fmt: skip
-        allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
         log = (folder / "scheduler.log").open("wb")
-        self.scheduler = subprocess.Popen(command, env=os.environ | allowed, stderr=log, stdout=log)
+        self.scheduler = subprocess.Popen(command, stderr=log, stdout=log)
         wait_for(file.exists)
         self.address = wait_for(lambda: read_address(file))
 
@@ -115,12 +104,11 @@ def read_address(file: Path) -> str:
 def work(address: str, folder: str, fake: dict[str, str], environment: dict[str, str]) -> None:
     """A worker's process."""
     os.environ.update(environment)
-    from qrkd_lab.studies import compare as errand
-    from qrkd_lab.studies import parallel as at_worker
+    from qrkd_lab.studies import cluster, compare
 
-    true = at_worker.versions()
-    at_worker.versions = lambda: true | fake
-    errand.train_group = obedient(errand.train_group, Path(folder, "orders"))
+    true = cluster.versions()
+    cluster.versions = lambda: true | fake
+    compare.train_group = obedient(compare.train_group, Path(folder, "orders"))
     from distributed.cli.dask_worker import main
 
     log = os.open(Path(folder, f"worker-{os.getpid()}.log"), os.O_CREAT | os.O_WRONLY)

@@ -13,6 +13,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,6 +38,21 @@ FORKS.set_forkserver_preload(
     [__name__, "qrkd_lab.studies.compare", "qrkd_lab.kernels", "qrkd_lab.models.cnn", "pennylane",
      "safetensors.torch", "sklearn.datasets", "torch._dynamo"]
 )  # fmt: skip
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:  # noqa: ANN401
+    """What a condition gives as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits to be fetched does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 def study(folder: Path, seeds: int = 6, **more: Any) -> ql.Study:

@@ -20,12 +20,11 @@ from qrkd_lab.cli import main
 from qrkd_lab.data import DataError
 from qrkd_lab.files import RecordError
 from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
-from qrkd_lab.studies.parallel import turn
+from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.studies.tune import FILE
 from qrkd_lab.teaching.parameters import NotebookError, check_parameters
-from tests.hazards import elsewhere
-from tests.studies.test_orphans import alive, wait_until
+from tests.hazards import alive, elsewhere, wait_for
 
 ARMS = ["scratch", "kd", "rkd", "qrkd"]
 STUDY = {"scale": "smoke", "arms": ARMS, "progress": False}
@@ -101,7 +100,7 @@ def test_it_ends_in_a_report_on_this_study_and_no_other_run(executed, reports):
 def test_the_report_gets_the_search_that_chose_the_weights(
     executed, reports, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(module, "read_trace", lambda place: place)
+    monkeypatch.setattr(module, "read_tuning", lambda place: place)
     monkeypatch.setattr(module, "PUBLISHED", tmp_path / "results")
     for root in ("runs", "results"):
         place = tmp_path / root / "digits" / "smoke"
@@ -212,7 +211,7 @@ def test_what_cannot_be_stops_before_anything_is_made(tmp_path, monkeypatch, wro
 
 def test_two_at_once_in_one_folder_are_told_apart(executed, reports, tmp_path, capsys):
     (tmp_path / "runs" / "reproduce").mkdir(parents=True)
-    with elsewhere(turn, tmp_path / "runs" / "reproduce", "reproduce"):
+    with elsewhere(lock, tmp_path / "runs" / "reproduce", "reproduce"):
         assert main(["reproduce", "digits", "--scale", "smoke"]) == 1
     assert "another process reproduces into" in capsys.readouterr().err
     assert not executed
@@ -260,12 +259,12 @@ def test_killed_in_the_midst_the_same_command_goes_on(tmp_path, monkeypatch, rep
     source = "import os, time\nopen('kernel', 'w').write(str(os.getpid()))\ntime.sleep(3600)"
     monkeypatch.setitem(module.NOTEBOOKS, "digits", lesson(tmp_path, source=source))
     process = subprocess.Popen([sys.executable, "-c", SCRIPT], start_new_session=True)
-    wait_until(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
+    wait_for(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
     kernel = int((tmp_path / "kernel").read_text())
     time.sleep(random.Random(0).uniform(0, 0.5))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not alive(kernel))
+    wait_for(lambda: not alive(kernel))
     lesson(tmp_path)
     assert reproduce(["digits"], 1, "smoke", 1).failures == ()
     undisturbed = ql.compare("digits", seeds=1, runs_dir="other", **STUDY).runs

@@ -1,62 +1,105 @@
-"""Jobs on a Dask cluster, through joblib's own Dask backend, with a look at who does them.
-
-Before its first job a worker is examined (``examine``): one that passes
-gets a resource, a mark of this study, which every job asks for; so Dask sends jobs to such workers
-only, whenever they join. No more jobs are given to Dask than there are such workers: one that
-waited behind another on a worker that dies would be blamed for the death as well.
-"""
+"""Jobs on a Dask cluster: every worker that can do them gets one at a time."""
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 import re
+import threading
 import time
-import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
-from joblib._dask import DaskDistributedBackend
-
-from qrkd_lab.studies.parallel import ClusterError, Outcome, call, examine, failure
+from qrkd_lab.studies.parallel import Job, Outcome, attempt
 from qrkd_lab.studies.records import versions
+from qrkd_lab.train import Callback, Training
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
-__all__ = [
-    "cluster_outcomes",
-]
-
+__all__ = ["CalledOff", "ClusterError", "differences", "each_on_cluster", "own_folder"]
 
 CONNECT = 10.0  # seconds for a scheduler to answer
 PATIENCE = 30.0  # seconds without any worker that can do the jobs: a nanny starts one in less
 LOOK = 0.2  # seconds between two looks at the workers
+FETCH = 600.0  # seconds for the records of one seed to come
+DEATHS = 2  # workers that may die of one job
+CALLED_OFF = 1.0  # seconds between a worker's looks at whether its job is still wanted
+_ONE = threading.Lock()  # jobs side by side in one process would not give the same bits
 
 
-def cluster_outcomes(
-    function: Callable[..., Outcome],
+class ClusterError(RuntimeError):
+    """A Dask cluster is not there, or has no worker that can do the jobs; says what to do."""
+
+
+def each_on_cluster(
+    function: Job,
     tasks: Mapping[int, tuple[Any, ...]],
     scheduler: str,
-    check: Callable[[], None] | None,
+    check: Callable[[], None],
     say: Callable[[str], None],
 ) -> Iterator[Outcome]:
-    """What :func:`~qrkd_lab.studies.parallel.each` does where there is a scheduler."""
+    """:func:`~qrkd_lab.studies.parallel.each` on the workers of a Dask cluster, whenever they come.
+
+    Every worker has at most one job; the job of one that dies goes to another. Close the iterator
+    to call the jobs off.
+
+    Args:
+        function, tasks: as for ``each``; what a job needs and makes travels with it.
+        scheduler: address of the scheduler.
+        check: called on a worker before a job; what it raises is why that worker gets none.
+        say: told of workers that get no job.
+
+    Raises:
+        ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
+            done has been yielded.
+    """
+    if not tasks:
+        return
+    todo, deaths = dict(tasks), Counter()
+    running: dict[str, tuple[int, Future]] = {}  # by worker
+    refused: dict[str, str] = {}  # why a worker gets no job
     with _connected(scheduler) as client:
-        backend = _Backend(client, scheduler, check, say)
-        jobs = (joblib.delayed(call)((seed, function, of)) for seed, of in tasks.items())
-        with joblib.parallel_config(backend):
-            parallel = joblib.Parallel(
-                n_jobs=-1, batch_size=1, pre_dispatch="all", return_as="generator_unordered"
-            )
-            yield from (outcome for outcome in parallel(jobs) if outcome is not None)
-        if backend.given_up is not None:
-            raise backend.given_up
+        hopeful = time.monotonic()
+        while todo or running:
+            time.sleep(LOOK)
+            if client.status == "closed":
+                raise ClusterError(_gone(scheduler))
+            try:
+                there = client.sync(client.scheduler.identity)["workers"]
+            except OSError:  # the client goes on trying to reach its scheduler for a while
+                continue
+            for worker, (seed, future) in list(running.items()):
+                died = worker not in there or future.cancelled()
+                if not died and not future.done():
+                    continue
+                del running[worker]
+                result = None if died else _result(future)
+                if isinstance(result, tuple):
+                    yield result
+                elif died and deaths[seed] + 1 == DEATHS:
+                    said = f"{DEATHS} workers died while they trained it, the last was {worker}"
+                    advice = "Was there too little memory? Their logs may say more."
+                    yield seed, [], [f"seed {seed}: {said}. {advice}"]
+                else:
+                    todo[seed] = tasks[seed]
+                if died:
+                    deaths[seed] += 1
+                elif isinstance(result, str):
+                    refused[worker] = result
+                    say(f"worker {worker} gets no job: {result}")
+            refused = {worker: why for worker, why in refused.items() if worker in there}
+            free = sorted(there.keys() - running.keys() - refused.keys())
+            for worker, seed in zip(free, list(todo), strict=False):
+                task = pickle.dumps((check, function, todo.pop(seed)))
+                future = client.submit(_work, versions(), seed, task, workers=[worker], pure=False)
+                running[worker] = seed, future
+            if running:
+                hopeful = time.monotonic()
+            elif time.monotonic() - hopeful > PATIENCE:
+                raise ClusterError(_nobody(scheduler, refused))
 
 
 @contextmanager
@@ -81,160 +124,88 @@ def _connected(address: str) -> Iterator[Client]:
         yield client
 
 
-@dataclass(eq=False)
-class _Job:
-    """A job between joblib and Dask."""
-
-    batch: Any  # joblib's, of one call
-    callback: Callable[[Any], None]
-    out: bool = False  # Dask has it
-
-    @property
-    def seed(self) -> int:
-        return self.batch.items[0][1][0][0]
+def _result(future: Future) -> Any:  # noqa: ANN401
+    """What a task returned; its error as text."""
+    try:
+        return future.result(FETCH)
+    except Exception as error:  # there is no qrkd_lab on that worker, say
+        return f"{type(error).__name__}: {error}"
 
 
-class _Backend(DaskDistributedBackend):
-    """joblib's Dask backend, with an eye on the workers, and no job that is waited for in vain.
+def _gone(address: str) -> str:
+    return (
+        f"the scheduler at {address} does not answer any more. Was it stopped? Start it and its "
+        "workers again, and run the study again: what is recorded is reused."
+    )
 
-    joblib hears of a job only when it has a result. Here one that Dask has given up for good ends
-    in a sentence, and so do all when there is no worker left.
+
+def _nobody(address: str, refused: Mapping[str, str]) -> str:
+    if not refused:
+        start = f"dask worker {address} --nthreads 1"
+        return f"there is no worker at {address}. Start some (`{start}`), and try again."
+    told = "".join(f"\n  worker {name}: {why}" for name, why in sorted(refused.items()))
+    return f"no worker at {address} can do these jobs:{told}"
+
+
+# ---- on a worker
+
+
+def _work(here: Mapping[str, str | None], seed: int, task: bytes) -> Outcome | str:
+    """The outcome of a job; or, as text, why this worker cannot do it."""
+    if different := differences(here, versions()):
+        return f"{different}; install the same there"
+    check, function, arguments = pickle.loads(task)  # safe to read where the versions agree
+    with _ONE:
+        try:
+            check()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return attempt(seed, function, arguments)
+
+
+def differences(here: Mapping[str, str | None], there: Mapping[str, str | None]) -> str:
+    """Which versions differ, in words; the machine, a build and a patch of Python do not count.
+
+    Example:
+        >>> differences({"torch": "2.14.1+cpu", "python": "3.11.9"},
+        ...             {"torch": "2.9.1", "python": "3.11.2"})
+        'torch 2.9.1, here 2.14.1'
     """
 
-    def __init__(
-        self,
-        client: Client,
-        address: str,
-        check: Callable[[], None] | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self.mark = f"qrkd-{uuid.uuid4().hex[:12]}"
-        super().__init__(client=client, resources={self.mark: 1})
-        self.address, self.say = address, say
-        self.check = None if check is None else pickle.dumps(check)
-        self.jobs: list[_Job] = []  # neither done nor given up
-        self.fit: set[str] = set()  # workers that get jobs
-        self.refused: dict[str, str] = {}  # workers that get none, and why
-        self.examined: dict[str, asyncio.Task[None]] = {}  # workers that are just being examined
-        self.given_up: ClusterError | None = None
-        self._attending = False
+    def counts(name: str, version: str | None) -> str:
+        if version is None:
+            return "not installed"
+        public = version.partition("+")[0]
+        return ".".join(public.split(".")[:2]) if name == "python" else public
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """Never 1, with which joblib would do the jobs here, whatever the workers are just now."""
-        return 2
-
-    def start_call(self) -> None:
-        super().start_call()
-        self._attending = True
-        self.client.loop.add_callback(self._attend)
-
-    def stop_call(self) -> None:
-        self._attending = False
-        super().stop_call()
-
-    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> _Job:  # noqa: ANN401
-        """Take a job from joblib; it goes to Dask when a worker is free."""
-        self.jobs.append(_Job(func, callback or (lambda _: None)))
-        return self.jobs[-1]
-
-    async def _attend(self) -> None:
-        """Look after workers and jobs until joblib has all results."""
-        hopeful = time.monotonic()
-        try:
-            while self._attending:
-                if self.client.status == "closed":
-                    self._give_up(ClusterError(self._gone()))
-                    return
-                await self._look()
-                self._release()
-                if self.fit or self.examined or not self.jobs:
-                    hopeful = time.monotonic()
-                elif time.monotonic() - hopeful > PATIENCE:
-                    self._give_up(ClusterError(self._nobody()))
-                await asyncio.sleep(LOOK)
-        except Exception as error:  # nobody else would notice, and joblib would wait for ever
-            self._give_up(ClusterError(f"{self.address}: {type(error).__name__}: {error}"))
-
-    async def _look(self) -> None:
-        """Who is there; who is new is examined."""
-        try:
-            there = (await self.client.scheduler.identity())["workers"]
-        except OSError:  # the client goes on trying to reach its scheduler for a while
-            there = {}
-        self.fit = {name for name, about in there.items() if about["resources"].get(self.mark)}
-        self.refused = {name: why for name, why in self.refused.items() if name in there}
-        for name in self.examined.keys() - there.keys():
-            self.examined.pop(name).cancel()
-        for name in there.keys() - self.fit - self.refused.keys() - self.examined.keys():
-            self.examined[name] = asyncio.create_task(self._examine(name))
-
-    async def _examine(self, worker: str) -> None:
-        future = self.client.submit(
-            examine, versions(), self.check, self.mark, workers=[worker], pure=False, priority=1
-        )
-        try:
-            why = await future
-        except Exception as error:  # there is no qrkd_lab there, say
-            why = f"{type(error).__name__}: {error}"
-        self.examined.pop(worker, None)
-        if why:
-            self.refused[worker] = why
-            self.say(f"worker {worker} gets no job: {why}")
-
-    def _release(self) -> None:
-        """Give Dask as many jobs as there are workers for them."""
-        waiting = [job for job in self.jobs if not job.out]
-        for job in waiting[: max(0, len(self.fit) - (len(self.jobs) - len(waiting)))]:
-            job.out = True
-            future = super().submit(job.batch, partial(self._done, job))
-            future.add_done_callback(partial(self._failed, job))
-
-    def _failed(self, job: _Job, future: Future[Any]) -> None:
-        """Where joblib leaves it at that: an error of the job's future."""
-        if (error := future.exception()) is not None:
-            self._done(job, error)
-
-    def _done(self, job: _Job, result: Any) -> None:  # noqa: ANN401
-        """Tell joblib, once."""
-        if job in self.jobs:
-            if isinstance(result, BaseException) and self.client.status != "running":
-                self._give_up(ClusterError(self._gone()))  # with the connection goes every job
-                return
-            self.jobs.remove(job)
-            if isinstance(result, BaseException):
-                result = [(job.seed, [], [_sentence(job.seed, result)])]
-            job.callback(result)
-            self._release()
-
-    def _give_up(self, why: ClusterError) -> None:
-        self.given_up, self.fit = why, set()
-        for job in list(self.jobs):
-            self._done(job, [None])
-
-    def _gone(self) -> str:
-        return (
-            f"the scheduler at {self.address} does not answer any more. Was it stopped? Start it "
-            "and its workers again, and run the study again: what is recorded is reused."
-        )
-
-    def _nobody(self) -> str:
-        """Why no job gets done, and what to do."""
-        if self.client.status != "running":
-            return self._gone()
-        if not self.refused:
-            start = f"dask worker {self.address} --nthreads 1"
-            return f"there is no worker at {self.address}. Start some (`{start}`), and try again."
-        told = "".join(f"\n  worker {name}: {why}" for name, why in sorted(self.refused.items()))
-        return f"no worker at {self.address} can do these jobs:{told}"
+    pairs = {name: (counts(name, there.get(name)), counts(name, here[name])) for name in here}
+    return "; ".join(
+        f"{name} {theirs}, here {ours}"
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours and name not in ("platform", "cpu")
+    )
 
 
-def _sentence(seed: int, error: BaseException) -> str:
-    from distributed import KilledWorker
+def own_folder(name: str) -> Path:
+    """A folder on this worker's machine that a later worker there finds again."""
+    from distributed import get_worker
 
-    if isinstance(error, KilledWorker):
-        return (
-            f"seed {seed}: {error.allowed_failures + 1} workers died while they trained it, the "
-            f"last was {error.last_worker.address}. Was there too little memory? Their logs may "
-            "say more."
-        )
-    return failure(seed, error)
+    return Path(get_worker().local_directory).parent / "qrkd_lab" / name
+
+
+class CalledOff(Callback):
+    """Ends a training whose result nobody waits for any more, on Ctrl-C at the caller, say."""
+
+    def __init__(self) -> None:
+        from distributed import get_worker
+
+        self._worker = get_worker()
+        self._key, self._looked = self._worker.get_current_task(), time.monotonic()
+
+    def step(self, training: Training) -> None:
+        if time.monotonic() - self._looked < CALLED_OFF:
+            return
+        self._looked = time.monotonic()
+        task = self._worker.state.tasks.get(self._key)
+        if task is None or task.state == "cancelled":
+            raise InterruptedError("the job was called off")

@@ -1,9 +1,8 @@
 """Comparisons: several arms on several seeds, each run once, recorded, and reused.
 
-A study is a set of runs. Those whose records are there already (for exactly these settings and
-data) are reused, the others are trained: a seed is one job, jobs run through joblib, on this
-machine's cores or on a Dask cluster. Killing a study loses at most the seeds in progress; starting
-it again goes on.
+Runs that are recorded for exactly these settings and data are reused; the others are trained, one
+job per seed, on this machine's cores or on a Dask cluster. The same call continues a study that was
+interrupted.
 """
 
 from __future__ import annotations
@@ -39,16 +38,9 @@ from qrkd_lab.files import (
 from qrkd_lab.relations import flag
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import BENCHMARKS, Benchmark, benchmark_settings, load_benchmark
+from qrkd_lab.studies.cluster import CalledOff, ClusterError, each_on_cluster, own_folder
 from qrkd_lab.studies.group import find, make_learner, train_group
-from qrkd_lab.studies.parallel import (
-    CalledOff,
-    ClusterError,
-    check_jobs,
-    each,
-    failure,
-    own_folder,
-    processes,
-)
+from qrkd_lab.studies.parallel import check_jobs, each, processes
 from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import (
     PUBLISHED,
@@ -70,18 +62,14 @@ if TYPE_CHECKING:
     from qrkd_lab.studies.summary import Summary
 
 __all__ = [
-    "Parcel",
     "Recipe",
     "Study",
     "StudyError",
-    "away",
     "compare",
     "keep",
     "loaded",
+    "no_arm_or_seed",
     "pack",
-    "receive",
-    "train_away",
-    "train_here",
     "unpack",
 ]
 
@@ -133,20 +121,18 @@ def compare(
         >>> list(study.summary().frame.index)
         ['teacher', 'scratch', 'kd', 'rkd', 'qrkd']
     """
-    for name in ("benchmark", "scale", "arm", "seed"):
-        if name in overrides:
-            raise ValueError(
-                f"{name} is not set as a setting; use the arguments benchmark, scale, arms, seeds"
-            )
+    no_arm_or_seed(overrides)
     wanted, names = which_seeds(seeds), _arms(arms)
     check_jobs(jobs)
     progress, published = flag("progress", progress), flag("published", published)
-    place = torch.device(device) if scheduler and device != "auto" else device
-    place = place if scheduler else pick_device(device)
+    if not scheduler:
+        device = pick_device(device)
+    elif device != "auto":  # each worker picks
+        device = torch.device(device)
     folder = runs_folder(runs_dir)
-    ready: dict[int, list[Run]] = {}
     asked = benchmark_settings(benchmark, scale, **overrides)
     planned = [asked.replace(arm=arm) for arm in (TEACHER, *names)]
+    ready: dict[int, list[Run]] = {}
     if published and benchmark in BENCHMARKS:
         ready = published_seeds(planned, wanted)
     runs = [run for found in ready.values() for run in found]
@@ -159,20 +145,36 @@ def compare(
                 f"{benchmark}: {len(rest)} of {len(wanted)} seeds did not come with the kit, with "
                 f"these arms and settings{absent}; they are trained, or taken from your own records"
             )
-        recipe = Recipe(str(benchmark), scale, data_dir, place, overrides)
-        own, failures, note = _own_runs(
-            recipe, names, rest, folder, jobs, scheduler or None, progress
-        )
+        recipe = Recipe(str(benchmark), scale, data_dir, device, overrides)
+        own, failures, note = _own_runs(recipe, names, rest, folder, jobs, scheduler, progress)
         runs += own
         notes.append(f"{note}; records in {folder}")
     order = {arm: place for place, arm in enumerate((TEACHER, *names))}
-    ordered = sorted(runs, key=lambda r: (order[r.settings["arm"]], r.settings["seed"]))
-    study = Study(tuple(ordered), notes=("; ".join(notes) + ".",))
+    runs.sort(key=lambda run: (order[run.settings["arm"]], run.settings["seed"]))
+    study = Study(tuple(runs), notes=("; ".join(notes) + ".",))
     if progress:
-        print(study.notes[0], file=sys.stderr)
+        _say(study.notes[0])
     if failures:
         raise StudyError(failures, study)
     return study
+
+
+def no_arm_or_seed(overrides: Mapping[str, Any]) -> None:
+    """Raise ValueError if the arm or the seed is among settings for all runs of a study."""
+    for name in ("arm", "seed"):
+        if name in overrides:
+            raise ValueError(f"{name} is not set as a setting; use the arguments arms and seeds")
+
+
+def _arms(arms: Sequence[str]) -> list[str]:
+    if not isinstance(arms, Iterable):
+        raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
+    chosen = [arms] if isinstance(arms, str) else list(arms)
+    if not chosen:
+        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}")
+    for name in chosen:
+        get_arm(name)
+    return list(dict.fromkeys(chosen))
 
 
 def _own_runs(
@@ -185,69 +187,64 @@ def _own_runs(
     progress: bool,
 ) -> tuple[list[Run], list[str], str]:
     """The runs of these seeds, found or trained; what failed; and how many were which, in words."""
-    loaded = (replace(recipe, device="cpu") if scheduler else recipe).load()
-    recipe = recipe.settled(loaded)
-    chosen = [loaded.settings.replace(arm=arm) for arm in (TEACHER, *arms)]
+    benchmark = (replace(recipe, device="cpu") if scheduler else recipe).load()
+    recipe = recipe.settled(benchmark)
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
     for seed in seeds:
-        for settings in (one.replace(seed=seed) for one in chosen):
-            found = find(loaded, settings, runs_dir)
-            if found is None:
+        for arm in (TEACHER, *arms):
+            settings = benchmark.settings.replace(arm=arm, seed=seed)
+            if (found := find(benchmark, settings, runs_dir)) is None:
                 missing.setdefault(seed, []).append(settings)
             else:
                 runs.append(found)
-    _try(loaded, {one.arm: one for todo in missing.values() for one in todo})
-    if missing:
-        check_writable(runs_dir)
-    started = time.monotonic()
-    keep(recipe, loaded)
-    made, failures = _train_all(recipe, missing, runs, runs_dir, jobs, scheduler, progress)
-    note = f"{len(runs)} runs reused, {len(made)} trained"
-    if made:
-        note += f" in {duration(time.monotonic() - started)}"
-    return runs + made, failures, note
-
-
-def _try(benchmark: Benchmark, arms: Mapping[str, Settings]) -> None:
-    """Build each arm once beside an untrained teacher: what cannot be built says so now."""
+    note = f"{len(runs)} runs reused, "
+    if not missing:
+        return runs, [], note + "0 trained"
+    # Build each arm once beside an untrained teacher: what cannot be built says so now.
     teacher = benchmark.teacher(0).eval()
-    for name, settings in arms.items():
-        if name != TEACHER:
+    for settings in {one.arm: one for todo in missing.values() for one in todo}.values():
+        if settings.arm != TEACHER:
             make_learner(benchmark, settings, teacher)
-
-
-def _train_all(
-    recipe: Recipe,
-    missing: Mapping[int, list[Settings]],
-    runs: Sequence[Run],
-    runs_dir: Path,
-    jobs: int,
-    scheduler: str | None,
-    progress: bool,
-) -> tuple[list[Run], list[str]]:
-    """Train the missing runs, a job a seed; one seed's failure does not take the others down."""
-    if not scheduler:
-        workers = processes(jobs, len(missing))
+    check_writable(runs_dir)
+    started = time.monotonic()
+    if scheduler:
+        tasks = _away(recipe, missing, runs, runs_dir)
+        say = _say if progress else lambda _: None
+        outcomes = each_on_cluster(_train_away, tasks, scheduler, recipe.check, say)
+    else:
+        keep(recipe, benchmark)
+        lines = processes(jobs, len(missing))
         tasks = {
-            seed: (recipe, settings, runs_dir, progress, index % workers)
+            seed: (recipe, settings, runs_dir, progress, index % lines)
             for index, (seed, settings) in enumerate(missing.items())
         }
-        outcomes = each(train_here, tasks, jobs)
-    else:
-        tasks = away(recipe, missing, runs, runs_dir)
-        say = _say if progress else None
-        outcomes = each(train_away, tasks, scheduler=scheduler, check=recipe.check, say=say)
+        outcomes = each(_train_here, tasks, jobs)
+    count = f" of {len(missing)}" if progress and len(missing) > 1 else ""
+    made, failures = _received(outcomes, runs_dir, recipe.benchmark, count)
+    if made:
+        note += f"{len(made)} trained in {duration(time.monotonic() - started)}"
+    return runs + made, failures, note if made else note + "0 trained"
+
+
+def _received(
+    outcomes: Iterator[tuple[int, list[Any], list[str]]], runs_dir: Path, name: str, count: str
+) -> tuple[list[Run], list[str]]:
+    """All runs that were made, and all failures; where there is a count, a line per seed."""
     made: list[Run] = []
     failures: list[str] = []
     try:
         with closing(outcomes):
-            for count, (seed, results, failed) in enumerate(outcomes, 1):
-                received, lost = receive(seed, results, runs_dir)
-                made += received
-                failures += failed + lost
-                if progress and len(missing) > 1:
-                    _say(f"{recipe.benchmark}: seed {seed} done, {count} of {len(missing)}")
+            for done, (seed, results, failed) in enumerate(outcomes, 1):
+                failures += failed
+                for result in results:
+                    try:
+                        run = result if isinstance(result, Run) else unpack(result, runs_dir, seed)
+                        made.append(run)
+                    except RecordError as error:
+                        failures.append(f"seed {seed}: {error}")
+                if count:
+                    _say(f"{name}: seed {seed} done, {done}{count}")
     except ClusterError as error:
         if not made and not failures:
             raise
@@ -257,17 +254,6 @@ def _train_all(
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _arms(arms: Sequence[str]) -> list[str]:
-    if not isinstance(arms, Iterable):
-        raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
-    chosen = [arms] if isinstance(arms, str) else list(arms)
-    if not chosen:
-        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}")
-    for name in chosen:
-        get_arm(name)
-    return list(dict.fromkeys(chosen))
 
 
 # ---- study
@@ -405,10 +391,6 @@ class Recipe:
     sha256: str = ""
     settings: Settings | None = None
 
-    @property
-    def key(self) -> str:
-        return repr(self)
-
     def load(self) -> Benchmark:
         """The benchmark, read anew."""
         return load_benchmark(
@@ -455,164 +437,89 @@ _LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loade
 def keep(recipe: Recipe, benchmark: Benchmark) -> None:
     """Let :func:`loaded` give this benchmark for the recipe, and forget any other."""
     _LOADED.clear()
-    _LOADED[recipe.key] = benchmark
+    _LOADED[repr(recipe)] = benchmark
 
 
 def loaded(recipe: Recipe) -> Benchmark:
-    """The benchmark of a recipe, read once a process for all jobs that follow."""
-    if recipe.key not in _LOADED:
+    """The benchmark of a recipe, read once per process for all jobs that follow."""
+    if repr(recipe) not in _LOADED:
         _LOADED.clear()  # before the next is read: two may be more than there is memory for
         keep(recipe, recipe.load())
-    return _LOADED[recipe.key]
+    return _LOADED[repr(recipe)]
 
 
-# ---- errand
+# ---- jobs
 
 
-@dataclass(frozen=True)
-class Parcel:
-    """A record as bytes, for machines that share no disk.
-
-    Args:
-        place: its folder, from the folder of all records on.
-        files: content by file name.
-    """
-
-    place: str
-    files: dict[str, bytes]
-
-
-def pack(run: Run) -> Parcel:
-    """The record of a run, as it lies on the disk."""
-    files = {name: read_file(run.path / name, None) for name in (RECORD, WEIGHTS)}
-    return Parcel("/".join(run.path.parts[-3:]), files)
-
-
-def unpack(parcel: Parcel, runs_dir: Path) -> Run:
-    """Write a record, unless it is there already, and read it.
-
-    Names, digests and all that the record says are checked first, so that nothing is written
-    outside ``runs_dir``, and nothing that would have to be deleted again.
-
-    Raises:
-        RecordError: it was damaged on its way, or is no record; or it cannot be written.
-    """
-    try:
-        files = dict(parcel.files)
-        if files.keys() != {RECORD, WEIGHTS}:
-            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
-        record = checked_record(files[RECORD])
-        if parcel.place != (place := "/".join(record_place(record))):
-            raise ValueError(f"it says that it belongs to {parcel.place!r:.200}, not to {place}")
-        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
-            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
-            "again, and it is trained again."
-        ) from error
-    target = runs_dir / place
-    with writing(f"a record that was trained elsewhere, in {target},"):
-        write_folder(target, files)
-    return load_run(target)
-
-
-def train_here(
+def _train_here(
     recipe: Recipe, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
-) -> tuple[int, list[Run], list[str]]:
-    """Train what is missing of one seed; returns the seed, its runs, and what failed in words.
-
-    Args:
-        recipe: of the benchmark.
-        missing: settings of the runs, all of one seed.
-        runs_dir: folder of the records.
-        show, position: as for :func:`~qrkd_lab.studies.group.train_group`.
-    """
-
-    def results() -> Iterator[Run | Diverged]:
-        benchmark = loaded(recipe)
-        name, words = benchmark.settings.benchmark, benchmark.in_words
-        callbacks = [Progress(name, words, position=position)] if show else []
-        yield from train_group(benchmark, missing, runs_dir, callbacks)
-
-    return _sorted(missing[0].seed, results())
+) -> Iterator[Run | Diverged]:
+    """Train what is missing of one seed, with a progress bar at a position."""
+    benchmark = loaded(recipe)
+    name, words = benchmark.settings.benchmark, benchmark.in_words
+    callbacks = [Progress(name, words, position=position)] if show else []
+    yield from train_group(benchmark, missing, runs_dir, callbacks)
 
 
-def away(
+def _away(
     recipe: Recipe, missing: Mapping[int, list[Settings]], runs: Sequence[Run], runs_dir: Path
 ) -> dict[int, tuple[Any, ...]]:
-    """The arguments of :func:`train_away` by seed; a teacher that is here already goes along.
-
-    Args:
-        recipe, missing: by seed, as for :func:`train_here`.
-        runs: those of the study that are here already.
-        runs_dir: folder of the records at the caller.
-    """
+    """The arguments of :func:`_train_away` by seed; a teacher that is here already goes along."""
     if recipe.data_dir is not None:
         recipe = replace(recipe, data_dir=expanded(recipe.data_dir).absolute())
     teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
     held = {seed: [pack(run)] for seed, run in teachers.items() if seed in missing}
-    caller = f"{platform.node()}:{runs_dir.resolve()}"
+    caller = f"{platform.node()}:{runs_dir.resolve()}"  # two callers do not share a folder
     return {
         seed: (recipe, settings, held.get(seed, []), caller) for seed, settings in missing.items()
     }
 
 
-def train_away(
-    recipe: Recipe, missing: Sequence[Settings], held: Sequence[Parcel], caller: str
-) -> tuple[int, list[Parcel], list[str]]:
-    """The same in a worker of a cluster, in a folder of its own that is emptied at the end.
+def _train_away(
+    recipe: Recipe, missing: Sequence[Settings], held: Sequence[Mapping[str, bytes]], caller: str
+) -> Iterator[Mapping[str, bytes] | Diverged]:
+    """The same in a worker of a cluster, in a folder of its own that is removed at the end.
 
-    The folder is found again, with the checkpoint in it, by a worker that does the job anew on the
-    same machine.
-
-    Args:
-        recipe, missing: as for :func:`train_here`.
-        held: records of this seed that the caller has.
-        caller: its machine and folder; two callers do not share a folder.
+    A worker that does the job anew on the same machine finds the folder, with the checkpoint in it.
     """
     about = [caller, recipe.sha256, [settings.effective() for settings in missing]]
     folder = own_folder(canonical_sha256(about)[:16])
-
-    def results() -> Iterator[Parcel | Diverged]:
-        for parcel in held:
-            unpack(parcel, folder)
-        benchmark = loaded(recipe.elsewhere())
-        for result in train_group(benchmark, missing, folder, [CalledOff()]):
-            yield pack(result) if isinstance(result, Run) else result
-        shutil.rmtree(folder, ignore_errors=True)
-
-    return _sorted(missing[0].seed, results())
+    for files in held:
+        unpack(files, folder, missing[0].seed)
+    for result in train_group(loaded(recipe.elsewhere()), missing, folder, [CalledOff()]):
+        yield pack(result) if isinstance(result, Run) else result
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sorted(seed: int, results: Iterator[Any]) -> tuple[int, list[Any], list[str]]:
-    """What was made, and what failed; an error becomes a sentence, so that other seeds go on."""
-    made, failures = [], []
-    try:
-        for result in results:
-            if isinstance(result, Diverged):
-                failures.append(str(result))
-            else:
-                made.append(result)
-    except Exception as error:
-        failures.append(failure(seed, error))
-    return seed, made, failures
+def pack(run: Run) -> dict[str, bytes]:
+    """The files of a record, for machines that share no disk."""
+    return {name: read_file(run.path / name, None) for name in (RECORD, WEIGHTS)}
 
 
-def receive(
-    seed: int, results: Sequence[Run | Parcel], runs_dir: Path
-) -> tuple[list[Run], list[str]]:
-    """The runs of an outcome, those from elsewhere written down; what could not be, in words.
+def unpack(files: Mapping[str, bytes], runs_dir: Path, seed: int) -> Run:
+    """Write a record of this seed, unless it is there already, and read it.
 
-    A record of another seed is none of this outcome.
+    Names, digests and all that the record says are checked first, so that nothing is written
+    outside ``runs_dir``, and nothing that would have to be deleted again.
+
+    Raises:
+        RecordError: it was damaged on its way, or is no such record; or it cannot be written.
     """
-    runs, lost = [], []
-    for result in results:
-        try:
-            run = result if isinstance(result, Run) else unpack(result, runs_dir)
-            if run.settings["seed"] != seed:
-                raise RecordError(f"got the record of {run.name}, which nobody asked for")
-            runs.append(run)
-        except RecordError as error:
-            lost.append(f"seed {seed}: {error}")
-    return runs, lost
+    try:
+        files = dict(files)
+        if files.keys() != {RECORD, WEIGHTS}:
+            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
+        record = checked_record(files[RECORD])
+        place = runs_dir.joinpath(*record_place(record))
+        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
+            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
+        if record["settings"]["seed"] != seed:
+            raise ValueError(f"it is of seed {record['settings']['seed']}, expected {seed}")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
+            "again, and it is trained again."
+        ) from error
+    with writing(f"a record that was trained elsewhere, in {place},"):
+        write_folder(place, files)
+    return load_run(place)

@@ -28,7 +28,7 @@ from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.checkpoint import Checkpoint
-from qrkd_lab.studies.parallel import turn
+from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
 from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel, get_arm
 from qrkd_lab.train import Callback, Diverged, Learner, Stopped, Training, train
@@ -116,7 +116,7 @@ def _trained(
 
     checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, tell)
     settings = learners[0].settings
-    with turn(runs_dir, checkpoint.path.name) as first:
+    with lock(runs_dir, checkpoint.path.name) as first:
         if not first and callbacks:  # neither waits, as the other may be paused
             tell(
                 f"{settings.benchmark}, seed {settings.seed}: another process is training the same "

@@ -1,93 +1,122 @@
-"""Jobs side by side: on this machine's cores, or on a Dask cluster, through joblib either way."""
+"""Jobs side by side on this machine's cores, and locks between processes."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import resource_tracker
 from numbers import Integral
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import joblib
 from filelock import FileLock, Timeout
 
-from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Callback, Training
+from qrkd_lab.train import Diverged
 
 __all__ = [
-    "CalledOff",
-    "ClusterError",
+    "NO_WORKERS",
     "alone",
-    "call",
+    "attempt",
+    "can_start_workers",
     "check_jobs",
     "deaf_to_ctrl_c",
-    "differences",
     "each",
-    "examine",
-    "failure",
-    "outcomes",
-    "own_folder",
+    "lock",
     "pool",
     "processes",
-    "turn",
-    "watched",
 ]
 
+Outcome = tuple[int, list[Any], list[str]]  # seed, what was made, failures in words
+Job = Callable[..., Iterable[Any]]
+NO_WORKERS = (
+    "this system can start no worker processes (usually /dev/shm is absent or read-only): "
+    "jobs run one after another in this process. The results are the same."
+)
+LOOK = 0.5  # seconds between two looks at whether the parent process is alive
 
-class ClusterError(RuntimeError):
-    """A Dask cluster is not there, or has no worker that can do the jobs; says what to do."""
 
-
-def each(
-    function: Callable[..., Outcome],
-    tasks: Mapping[int, tuple[Any, ...]],
-    jobs: int = 1,
-    scheduler: str | None = None,
-    check: Callable[[], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Iterator[Outcome]:
-    """Call a function on the arguments of every seed, and yield what it returns, in any order.
-
-    Close the iterator (``contextlib.closing``) where it may be left early: on a cluster, that
-    calls the jobs off.
+def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> Iterator[Outcome]:
+    """Call a function on the arguments of every seed, in this process or in several.
 
     Args:
-        function: returns its seed, what was made, and failures in words. On a cluster it runs on
-            another machine, so that what it needs and what it makes travels with it.
+        function: gives what it makes, one thing after the other; a ``Diverged`` among them, and an
+            error, become failures in words.
         tasks: the arguments by seed.
-        jobs: processes on this machine; -1 is one a core. Not read with a scheduler.
-        scheduler: address of a Dask scheduler; None: this machine.
-        check: called once on every worker of a cluster before it gets a job; what it raises is why
-            the worker gets none.
-        say: told of workers that get no job.
+        jobs: processes; -1: one per core.
 
-    Raises:
-        ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
-            done has been yielded.
+    Yields:
+        The outcome of every seed as soon as it is there, in any order. A seed whose process was
+        killed is tried again, at last alone; then it has a failure in words.
     """
-    if not tasks:  # nobody is asked for
+    if not tasks:
         return
-    if scheduler is None:
-        delayed = {seed: joblib.delayed(function)(*of) for seed, of in tasks.items()}
-        with pool(jobs, len(tasks)) as workers:
-            yield from outcomes(delayed, workers)
-        return
-    from qrkd_lab.studies.cluster import (
-        cluster_outcomes,  # it imports distributed, where that is installed
-    )
+    todo, left = dict(tasks), len(tasks) + 1
+    with pool(jobs, len(tasks)) as workers:
+        while 0 < len(todo) < left:  # as long as some are done
+            left = len(todo)
+            with suppress(BrokenProcessPool):
+                for outcome in _parallel(function, todo, workers):
+                    del todo[outcome[0]]
+                    yield outcome
+        for seed, arguments in todo.items():
+            try:  # with two workers joblib does not run it in this process
+                yield from _parallel(function, {seed: arguments}, 2)
+            except BrokenProcessPool:
+                said = (
+                    f"seed {seed}: the process that trained it was killed, and again when it was "
+                    "tried alone. Was there too little memory? Make the batches or the models "
+                    "smaller."
+                )
+                yield seed, [], [said]
 
-    yield from cluster_outcomes(function, tasks, scheduler, check, say or (lambda _: None))
+
+def _parallel(function: Job, tasks: Mapping[int, tuple], workers: int) -> Iterator[Outcome]:
+    calls = [joblib.delayed(_work)(os.getpid(), seed, function, of) for seed, of in tasks.items()]
+    with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
+        return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+
+
+def _work(parent: int, seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
+    if os.getppid() == parent:  # in a worker
+        _end_with(parent)
+    return attempt(seed, function, arguments)
+
+
+def attempt(seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
+    """The outcome of one seed; an error becomes a sentence, so that other seeds go on."""
+    made, failures = [], []
+    try:
+        for result in function(*arguments):
+            if isinstance(result, Diverged):
+                failures.append(str(result))
+            else:
+                made.append(result)
+    except Exception as error:
+        failures.append(f"seed {seed}: {type(error).__name__}: {error}")
+    return seed, made, failures
+
+
+@cache  # one thread per process
+def _end_with(parent: int) -> None:
+    """End this worker, also in the middle of a job, when the process that started it ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os._exit(1)  # sys.exit would end this thread alone
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# ---- processes
 
 
 def check_jobs(jobs: int) -> None:
@@ -96,12 +125,17 @@ def check_jobs(jobs: int) -> None:
         raise ValueError(f"jobs: expected a whole number >= 1, or -1 for one a core, got {jobs!r}")
 
 
+def processes(jobs: int, count: int) -> int:
+    """How many processes of this machine so many tasks get."""
+    return min(joblib.effective_n_jobs(jobs), count) or 1
+
+
 @contextmanager
 def pool(jobs: int, count: int) -> Iterator[int]:
-    """Inside, joblib starts so many worker processes, each with one thread; one: none is started.
+    """Inside, joblib starts so many workers, each with one thread; with one it starts none.
 
-    Where the system can start none (no shared memory, in some containers), it is one, and that is
-    said: whatever is asked for is computed here, one after another.
+    Where the system can start none (no shared memory, in some containers), it is one, with a
+    warning.
     """
     workers = processes(jobs, count)
     if jobs != 1 and not can_start_workers():
@@ -111,91 +145,10 @@ def pool(jobs: int, count: int) -> Iterator[int]:
         yield workers
 
 
-NO_WORKERS = (
-    "this system can start no worker processes (usually /dev/shm is absent or read-only): "
-    "jobs run one after another in this process. The results are the same."
-)
-
-
 def can_start_workers() -> bool:
     """Whether joblib can start processes; it needs semaphores, which need shared memory."""
     with joblib.parallel_config("loky"):
         return joblib.effective_n_jobs(2) > 1
-
-
-def processes(jobs: int, count: int) -> int:
-    """How many processes of this machine so many tasks get."""
-    return min(joblib.effective_n_jobs(jobs), count) or 1
-
-
-# ---- workers
-
-
-Outcome = tuple[int, list[Any], list[str]]  # seed, runs, failures
-Job = tuple[Callable[..., Outcome], tuple[Any, ...], dict[str, Any]]
-
-
-def outcomes(jobs: Mapping[int, Job], workers: int) -> Iterator[Outcome]:
-    """What the jobs return, each as soon as it is done, in any order.
-
-    Args:
-        jobs: by seed, from ``joblib.delayed``; each returns its seed, runs and failures.
-        workers: processes; with one, the jobs run here.
-
-    Yields:
-        The outcome of every job; of one whose process died when nothing ran beside it, no runs and
-        a failure in words.
-    """
-    todo = dict(jobs)
-    left = len(todo) + 1
-    while 0 < len(todo) < left:
-        left = len(todo)
-        try:
-            for outcome in _parallel(workers, list(todo.values())):
-                del todo[outcome[0]]
-                yield outcome
-        except BrokenProcessPool:
-            continue
-    for seed, job in todo.items():
-        try:
-            yield from _parallel(2, [job])  # two, or joblib would run it in this process
-        except BrokenProcessPool:
-            said = (
-                f"seed {seed}: the process that trained it was killed, and again when it was tried "
-                "alone. Was there too little memory? Make the batches or the models smaller."
-            )
-            yield seed, [], [said]
-
-
-def failure(seed: int, error: BaseException) -> str:
-    """An error as an outcome's failure in words."""
-    return f"seed {seed}: {type(error).__name__}: {error}"
-
-
-def _parallel(workers: int, jobs: list[Job]) -> Iterator[Outcome]:
-    here = os.getpid()
-    tasks = [joblib.delayed(watched)(here, call, *args, **more) for call, args, more in jobs]
-    with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
-        return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(tasks)
-
-
-# ---- orphans
-
-
-LOOK = 0.5  # seconds
-
-
-def watched(parent: int, call: Callable[..., Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401
-    """``call(*args, **options)``; a worker of joblib's ends in its midst if ``parent`` ends.
-
-    Args:
-        parent: process id of the one that hands out the work. In that process itself, and in those
-            that joblib did not start on this machine, nothing is watched.
-        call: the work, with its arguments.
-    """
-    if multiprocessing.current_process().name.startswith("Loky") and os.getpid() != parent:
-        _watch(parent)
-    return call(*args, **options)
 
 
 @contextmanager
@@ -212,168 +165,42 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@cache  # one thread a process, however many jobs it gets
-def _watch(parent: int) -> None:
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK)
-        os._exit(1)  # sys.exit would end this thread alone
-
-    Thread(target=watch, daemon=True).start()
-
-
-# ---- turns
+# ---- locks
 
 
 @contextmanager
-def turn(folder: Path, name: str) -> Iterator[bool]:
-    """Whether no other process holds the lock of this name; then this one does, through the block.
+def lock(folder: Path, name: str) -> Iterator[bool]:
+    """Whether this process got the lock of this name, which it then holds through the block.
 
-    The system frees the lock when its process ends, however it does. Its empty file is removed at
-    the end of the block; that of a killed process stays and does no harm. Nobody waits. Where there
-    are no locks (a file system without them, a folder that cannot be written) everybody is the
-    first, and so are all who ask in one process.
+    Nobody waits. The system frees the lock when its process ends, however it does. Where there are
+    no locks (a file system without them, a folder that cannot be written) everybody gets it, and so
+    do all who ask in one process.
 
     Args:
         folder: made if missing.
-        name: of the lock; a file ``.<name>.lock`` in the folder.
+        name: of the lock; its file is ``.<name>.lock`` in the folder, removed at the end.
     """
-    lock = FileLock(folder / f".{name}.lock", timeout=0, thread_local=False, is_singleton=True)
-    first = True
+    file = FileLock(folder / f".{name}.lock", timeout=0, thread_local=False, is_singleton=True)
+    got = True
     with suppress(OSError, NotImplementedError):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire()
+            file.acquire()
         except Timeout:
-            first = False
+            got = False
     try:
-        yield first
+        yield got
     finally:
-        if lock.lock_counter == 1:  # else a block around this one holds it too
+        if file.lock_counter == 1:  # else a block around this one holds it too
             with suppress(OSError):
-                Path(lock.lock_file).unlink()
-        lock.release()
+                Path(file.lock_file).unlink()
+        file.release()
 
 
 @contextmanager
 def alone(folder: Path, name: str, does: str) -> Iterator[None]:
-    """Inside the block no other process holds the lock of this name in this folder.
-
-    Args:
-        folder, name: as for :func:`turn`.
-        does: what the other does and what to do about it, for the message: it begins with a verb.
-
-    Raises:
-        RuntimeError: another has it.
-    """
-    with turn(folder, name) as first:
-        if not first:
+    """Hold a lock through the block, or raise RuntimeError: "another process {does}"."""
+    with lock(folder, name) as got:
+        if not got:
             raise RuntimeError(f"another process {does}")
         yield
-
-
-# ---- at_worker
-
-
-LOOK_AT_WORKER = 1.0  # seconds between two looks at whether the job is still wanted
-_TURN = threading.Lock()  # jobs side by side in one process would not give the same bits
-
-
-def examine(here: Mapping[str, str | None], check: bytes | None, mark: str) -> str:
-    """Why this worker cannot do the jobs of a study; or "", and the scheduler sends it some.
-
-    Args:
-        here: versions at the caller, as :func:`~qrkd_lab.studies.records.versions` gives them.
-        check: a pickled function without arguments, which may load data; what it raises is the
-            reason. It is unpickled when the versions are known to agree.
-        mark: the resource that jobs of this study ask for, and that the worker gets.
-    """
-    if different := differences(here, versions()):
-        return f"{different}; install the same there"
-    try:
-        if check is not None:
-            with _TURN:
-                pickle.loads(check)()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    _get(mark)
-    return ""
-
-
-def differences(here: Mapping[str, str | None], there: Mapping[str, str | None]) -> str:
-    """Which versions differ, in words; the machine, a build and a patch of Python do not count.
-
-    Example:
-        >>> differences({"torch": "2.14.1+cpu", "python": "3.11.9"},
-        ...             {"torch": "2.9.1", "python": "3.11.2"})
-        'torch 2.9.1, here 2.14.1'
-    """
-
-    def counts(name: str, version: str | None) -> str:
-        if version is None:
-            return "not installed"
-        public = version.partition("+")[0]
-        return ".".join(public.split(".")[:2]) if name == "python" else public
-
-    told = []
-    for name in (name for name in here if name not in ("platform", "cpu")):
-        ours, theirs = counts(name, here[name]), counts(name, there.get(name))
-        if ours != theirs:
-            told.append(f"{name} {theirs}, here {ours}")
-    return "; ".join(told)
-
-
-def _get(mark: str) -> None:
-    """Give this worker a resource, and let the scheduler look again at jobs that wait for it."""
-    from distributed import Status, get_worker
-    from distributed.utils import sync
-
-    worker = get_worker()
-
-    async def get() -> None:
-        await worker.set_resources(**{mark: 1})
-        if worker.status == Status.running:
-            # A scheduler looks for jobs that no worker could do when a worker comes or wakes up.
-            worker.status = Status.paused
-            worker.status = Status.running
-
-    sync(worker.loop, get)
-
-
-def call(task: tuple[int, Callable[..., Outcome], tuple[Any, ...]]) -> Outcome:
-    """One job: the seed, and a function with its arguments; an error becomes a sentence.
-
-    They come as one tuple, for what joblib can reference weakly, it may scatter: such arguments die
-    with the worker that holds them, and the job could not be done again.
-    """
-    seed, function, arguments = task
-    with _TURN:
-        try:
-            return function(*arguments)
-        except Exception as error:
-            return seed, [], [failure(seed, error)]
-
-
-def own_folder(name: str) -> Path:
-    """A folder on this worker's machine that a later worker there finds again."""
-    from distributed import get_worker
-
-    return Path(get_worker().local_directory).parent / "qrkd_lab" / name
-
-
-class CalledOff(Callback):
-    """Ends a training whose result nobody waits for any more, on Ctrl-C at the caller, say."""
-
-    def __init__(self) -> None:
-        from distributed import get_worker
-
-        self._worker = get_worker()
-        self._key, self._looked = self._worker.get_current_task(), time.monotonic()
-
-    def step(self, training: Training) -> None:
-        if time.monotonic() - self._looked < LOOK_AT_WORKER:
-            return
-        self._looked = time.monotonic()
-        task = self._worker.state.tasks.get(self._key)
-        if task is None or task.state == "cancelled":
-            raise InterruptedError("the job was called off")

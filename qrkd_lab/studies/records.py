@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qrkd_lab.studies.settings import Settings
-    from qrkd_lab.studies.tune import Trace
 
 __all__ = [
     "FORMAT",
@@ -65,7 +64,6 @@ __all__ = [
     "load_run",
     "pack_weights",
     "publish",
-    "publish_trace",
     "published_runs",
     "published_seeds",
     "read_runs",
@@ -537,25 +535,6 @@ def published_seeds(
 def has_weights(run: Run) -> bool:
     """Whether ``run.weights()`` has something to read."""
     return run.path is not None and os.path.exists(run.path / WEIGHTS)
-
-
-def publish_trace(trace: Trace, folder: str | Path = PUBLISHED) -> Path:
-    """Copy the trace of a tuning into a folder of records; returns the file.
-
-    Raises:
-        ValueError: another one is there, and this one has not all that it has.
-        RecordError: the one that is there is damaged, or the disk is full or read-only.
-    """
-    from qrkd_lab.studies.tune import read_trace
-
-    path, seeds = trace.path(folder), {trial.seed for trial in trace.trials}
-    if path.exists() and (lost := read_trace(path).lost_by(trace, trace.chosen, seeds)):
-        raise ValueError(
-            f"{path} is the trace of another tuning, and would be replaced. It has "
-            f"{'; '.join(lost)}: this one does not. If the records beside it go too, delete that "
-            "file first."
-        )
-    return trace.save(folder)
 
 
 def publish(

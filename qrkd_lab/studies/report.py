@@ -27,7 +27,7 @@ from qrkd_lab.studies.provenance import changes_of, one_kind, set_words, taught
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.settings import ARMS, TEACHER, TUNED
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
-from qrkd_lab.studies.tune import FILE, Trace, exact, read_trace
+from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
 
 __all__ = ["MARGIN", "Report", "compose", "report_on", "sort_runs", "verdict", "write_report"]
 
@@ -89,7 +89,7 @@ def _png(figure: Figure) -> bytes:
 def compose(
     runs: Iterable[Run],
     command: str,
-    tunings: Sequence[Trace] = (),
+    tunings: Sequence[TuningHistory] = (),
     left_out: Sequence[Run] = (),
     missing: Sequence[str] = (),
 ) -> Report:
@@ -121,7 +121,7 @@ def write_report(
     runs: Iterable[Run],
     folder: str | os.PathLike[str],
     command: str,
-    tunings: Sequence[Trace] = (),
+    tunings: Sequence[TuningHistory] = (),
     missing: Sequence[str] = (),
 ) -> Path:
     """:func:`compose` a report and write it, see :meth:`Report.save`."""
@@ -155,7 +155,7 @@ def report_on(
     for place in (Path(root, name, scale) for name in found):
         if os.path.lexists(place / FILE):
             try:
-                tunings.append(read_trace(place))
+                tunings.append(read_tuning(place))
             except RecordError as error:
                 warnings.warn(f"left out of the report: {error}", stacklevel=2)
                 damaged.append(str(error))
@@ -276,7 +276,7 @@ def _all_arms(name: str, study: Study) -> str:
     return f"<details><summary>All arms on {name}</summary>\n\n{said}\n</details>"
 
 
-def _weights(studies: Studies, traces: Mapping[str, Trace]) -> dict[str, str]:
+def _weights(studies: Studies, traces: Mapping[str, TuningHistory]) -> dict[str, str]:
     """The weights in the records, the score of every candidate, and what that cannot say."""
     used: dict[str, dict[str, str]] = {}
     for name, study in studies.items():

@@ -2,16 +2,13 @@ r"""Tuning: the weight of each arm's own term, chosen on validation data, with o
 
 An arm has one weight of its own: ``kd`` that of the outputs' term, ``rkd`` that of the distances
 (the angles' is twice as large, as in Park et al. 2019), ``qrkd`` and every control that of the
-kernel. They are chosen in three stages, each on top of what the one before chose, so that two
-neighbouring arms still differ in one term only:
+kernel. They are chosen in three stages, each with what the one before chose:
 
 .. math:: w_\text{kd} \to (w_d, w_a = 2 w_d) \to w_k \text{ of each arm with a kernel}.
 
-Every arm has the same candidates, the same seeds and the same number of epochs: none wins by being
-tuned harder. The seeds are others than a study's. The candidates of a stage and seed train in
-lockstep, like the arms of a study; their score is the validation metric after the last epoch, and
-no candidate is scored on the test part (the teacher is, like every run of the kit). The whole trace
-is recorded (:class:`~qrkd_lab.studies.tune.Trace`).
+Every arm has the same candidates, seeds and number of epochs. The seeds are others than a study's.
+The score of a candidate is the validation metric after the last epoch; no candidate is scored on
+the test part.
 """
 
 from __future__ import annotations
@@ -36,11 +33,11 @@ from qrkd_lab.files import (
     is_number,
     plain,
     read_json,
-    replacing,
     runs_folder,
     sealed,
     strict_json,
     unsealed,
+    write_file,
     write_folder,
     writing,
 )
@@ -48,25 +45,26 @@ from qrkd_lab.relations import flag, positive, whole
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
-from qrkd_lab.studies.compare import Recipe, keep, loaded
+from qrkd_lab.studies.compare import Recipe, keep, loaded, no_arm_or_seed
 from qrkd_lab.studies.group import lockstep, make_learner, teacher_run
-from qrkd_lab.studies.parallel import alone, check_jobs, each, failure
+from qrkd_lab.studies.parallel import alone, check_jobs, each
 from qrkd_lab.studies.progress import Progress
+from qrkd_lab.studies.provenance import set_words
 from qrkd_lab.studies.records import versions
 from qrkd_lab.studies.settings import CANDIDATES, TEACHER, TUNED, Settings
-from qrkd_lab.train import Diverged
+from qrkd_lab.train import Diverged, Learner
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "FILE",
-    "Trace",
     "Trial",
     "TuningError",
+    "TuningHistory",
     "best_weights",
     "exact",
-    "read_trace",
+    "read_tuning",
     "tune",
     "weight_settings",
 ]
@@ -105,11 +103,11 @@ def tune(
     device: str = "auto",
     progress: bool = True,
     **overrides: Any,  # noqa: ANN401
-) -> Trace:
+) -> TuningHistory:
     """Choose the weights of ``kd``, ``rkd`` and the arms with a kernel on the validation part.
 
-    What was interrupted goes on; a stage and seed that is on the disk is not trained again, if the
-    same versions trained it on the same device. The trace is written to
+    The same call continues what was interrupted: a stage and seed that the same versions trained
+    on the same device is not trained again. The history is written to
     ``<runs_dir>/<benchmark>/<scale>/tuning.json``; one that is there already is replaced only by
     one that has all that it has.
 
@@ -117,28 +115,26 @@ def tune(
         benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
             :func:`~qrkd_lab.compare`.
         arms: with a kernel term; ``kd`` and ``rkd`` are always tuned, as the others build on them.
-        seeds: how many, or which; a weight's score is its mean over them. A number counts from
-            :data:`FIRST_SEED` on, so that no seed of a study has chosen its own weights.
+        seeds: how many, from :data:`FIRST_SEED` on, or which; a weight's score is the mean over
+            them.
         weights: the candidates of every arm.
         epochs: of a candidate's training; None: a quarter of the scale's, rounded up.
         overrides: any field of ``Settings`` that is not chosen here.
 
     Returns:
-        The trace: every trial, and what was chosen. ``ql.compare(..., **trace.settings)`` trains
-        the study with it.
+        Every trial, and what was chosen; ``ql.compare(..., **history.settings)`` trains with it.
 
     Raises:
-        ValueError: an arm that has no kernel to weigh, no candidates, a weight out of range, or a
-            weight given as a setting; or
-            the trace that is there has other settings, or more arms, weights or seeds.
+        ValueError: an arm that has no kernel to weigh, no candidates, a weight out of range or
+            given as a setting; or a history that is there would be lost.
         DataError, RecordError: as :func:`~qrkd_lab.compare`.
         TuningError: a stage failed on some seeds; says which, and why.
         RuntimeError: another process tunes the same benchmark in the same folder.
 
     Example:
-        >>> trace = tune("digits", ["qrkd", "rbf"], scale="smoke", progress=False)  # doctest: +SKIP
-        >>> trace.chosen                                                            # doctest: +SKIP
-        {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1, 'rbf': 3.0}
+        >>> history = tune("digits", ["qrkd"], scale="smoke", progress=False)       # doctest: +SKIP
+        >>> history.chosen                                                          # doctest: +SKIP
+        {'kd': 0.3, 'rkd': 1.0, 'qrkd': 0.1}
     """
     check_jobs(jobs)
     progress = flag("progress", progress)
@@ -147,8 +143,7 @@ def tune(
         raise ValueError(
             f"{given[0]} is what tune chooses: give candidates as weights=, and no setting of it"
         )
-    if given := [name for name in ("arm", "seed") if name in overrides]:
-        raise ValueError(f"{given[0]} is not set as a setting; use the arguments arms and seeds")
+    no_arm_or_seed(overrides)
     own = benchmark_settings(benchmark, scale)
     short = math.ceil(QUARTER * own.epochs) if epochs is None else whole("epochs", epochs, 1)
     for arm in ("kd", "rkd", *wanted):
@@ -158,54 +153,61 @@ def tune(
     check_writable(folder := runs_folder(runs_dir))
     asked = {name: getattr(there.settings, name) for name in overrides}
     changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
-    empty = _trace(there, own.epochs, grid, plain(changed, "overrides"))
-    _check_replaceable(folder, empty, wanted, drawn)
+    data = there.data
+    empty = TuningHistory(
+        benchmark=there.settings.benchmark,
+        scale=scale,
+        metric=_metric(there),
+        higher_is_better=there.higher_is_better,
+        weights=grid,
+        epochs=short,
+        full_epochs=own.epochs,
+        trials=(),
+        data={"name": data.name, "source": data.source, "sha256": data.sha256},
+        versions=versions(),
+        device=str(there.device),
+        overrides=plain(changed, "overrides"),
+    )
+    empty.check_replaces(folder, ("kd", "rkd", *wanted), drawn)
     does = (
         f"tunes {benchmark} in {folder} at this moment: wait for it, and what it has done is found "
         "here; or give another runs_dir."
     )
     with alone(_home(folder, there.settings), "tune", does):
-        trials = _all_trials(recipe, there, wanted, drawn, grid, folder, jobs, progress)
-        (trace := replace(empty, trials=tuple(trials))).save(folder)
-    return trace
+        trials: list[Trial] = []
+        for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", wanted)):
+            # each arm is checked on its own
+            settled = there.settings.replace(
+                arm=TEACHER, **weight_settings(best_weights(trials, there.higher_is_better))
+            )
+            candidates = _candidates(settled, stage, of_stage, grid)
+            tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
+            trials += _stage(stage, tasks, jobs, progress)
+        (history := replace(empty, trials=tuple(trials))).save(folder)
+    return history
 
 
-def _all_trials(
-    recipe: Recipe,
-    there: Benchmark,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    grid: Sequence[float],
-    folder: Path,
-    jobs: int,
-    progress: bool,
+def _stage(
+    stage: str, tasks: Mapping[int, tuple[Any, ...]], jobs: int, progress: bool
 ) -> list[Trial]:
-    """Stage by stage, each on what the ones before chose."""
-    benchmark, higher = there.settings.benchmark, there.higher_is_better
-    trials: list[Trial] = []
+    """The trials of a stage on all seeds, in the order of the seeds."""
+    made: dict[int, list[Trial]] = {}
     failures: list[str] = []
-    for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", arms)):
-        chosen = weight_settings(best_weights(trials, higher))
-        settled = there.settings.replace(arm=TEACHER, **chosen)  # each arm is checked on its own
-        candidates = _candidates(settled, stage, of_stage, grid)
-        tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in seeds}
-        ended: dict[int, list[Trial]] = {}
-        for done, (seed, found, failed) in enumerate(each(_job, tasks, jobs), 1):
-            ended[seed] = found
-            failures += failed
-            if progress:
-                said = f"tuning {', '.join(of_stage)}: seed {seed} done, {done} of {len(seeds)}"
-                print(f"{benchmark}: {said}", file=sys.stderr)
-        if failures:
-            raise TuningError(stage, failures)
-        trials += [trial for seed in seeds for trial in ended[seed]]
-    return trials
+    for seed, found, failed in each(_trials, tasks, jobs):
+        made[seed] = found
+        failures += failed
+        if progress:
+            said = f"tuning, stage {stage}: seed {seed} done, {len(made)} of {len(tasks)}"
+            print(said, file=sys.stderr)
+    if failures:
+        raise TuningError(stage, failures)
+    return [trial for seed in tasks for trial in made[seed]]
 
 
 def _candidates(
     settled: Settings, stage: str, arms: Sequence[str], grid: Sequence[float]
 ) -> list[Candidate]:
-    """A candidate an arm and weight; beside those of kernels ``rkd``, on which they build."""
+    """One per arm and weight; beside those of kernels ``rkd``, on which they build."""
     found = [
         (arm, weight, settled.replace(arm=arm, **weight_settings({arm: weight})))
         for arm in arms
@@ -216,23 +218,8 @@ def _candidates(
     return found
 
 
-def _job(
-    recipe: Recipe,
-    stage: str,
-    candidates: Sequence[Candidate],
-    runs_dir: Path,
-    show: bool,
-    seed: int,
-) -> tuple[int, list[Trial], list[str]]:
-    """A stage on one seed; an error becomes a sentence, so that other seeds are finished."""
-    try:
-        return seed, _trials(loaded(recipe), stage, candidates, runs_dir, show, seed), []
-    except Exception as error:
-        return seed, [], [failure(seed, error)]
-
-
 def _trials(
-    benchmark: Benchmark,
+    recipe: Recipe,
     stage: str,
     candidates: Sequence[Candidate],
     runs_dir: Path,
@@ -240,23 +227,22 @@ def _trials(
     seed: int,
 ) -> list[Trial]:
     """All candidates of a stage on one seed, found on the disk or trained in lockstep."""
-    seeded = [settings.replace(seed=seed) for _, _, settings in candidates]
-    # The trace names versions and device once for all trials. An update of the system alone, whose
-    # number is part of the platform's name, is no reason to train again.
+    benchmark = loaded(recipe)
+    candidates = [(arm, weight, one.replace(seed=seed)) for arm, weight, one in candidates]
+    # A new version of the system alone is no reason to train again.
     by = {name: number for name, number in versions().items() if name != "platform"}
-    trained = {"runs": [one.effective() for one in seeded], "data": benchmark.data.sha256}
+    trained = {"runs": [one.effective() for *_, one in candidates], "data": benchmark.data.sha256}
     trained |= {"versions": by, "device": str(benchmark.device), "format": 2}  # 2: with a digest
     name = f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
     place = _home(runs_dir, benchmark.settings) / name
     if not place.exists():
-        scores = _scores(benchmark, seeded, runs_dir, show)
+        learners = _trained(benchmark, [settings for *_, settings in candidates], runs_dir, show)
         trials = [
-            {"stage": stage, "arm": arm, "weight": weight, "seed": seed}
-            | {"score": score, "seconds": seconds}
-            for (arm, weight, _), (score, seconds) in zip(candidates, scores, strict=True)
+            Trial(stage, arm, weight, seed, _score(benchmark, learner), learner.seconds)
+            for (arm, weight, _), learner in zip(candidates, learners, strict=True)
         ]
-        made = sealed(plain({"of": name, "trials": trials}, "trials"), DIGEST)
-        write_folder(place, {TRIALS: json.dumps(made).encode()})
+        content = plain({"of": name, "trials": [asdict(trial) for trial in trials]}, "trials")
+        write_folder(place, {TRIALS: json.dumps(sealed(content, DIGEST)).encode()})
     try:
         held = unsealed(read_json(place / TRIALS), DIGEST)
         if held.get("of") != name:
@@ -271,10 +257,10 @@ def _home(runs_dir: Path, settings: Settings) -> Path:
     return runs_dir / settings.benchmark / settings.scale / "tuning"
 
 
-def _scores(
+def _trained(
     benchmark: Benchmark, candidates: Sequence[Settings], runs_dir: Path, show: bool
-) -> list[tuple[float | None, float]]:
-    """Train candidates of one seed in lockstep; validation score (None: diverged) and seconds."""
+) -> list[Learner]:
+    """The candidates of one seed, trained in lockstep."""
     with one_thread(benchmark.device):
         shown = [Progress(benchmark.settings.benchmark, benchmark.in_words)] if show else []
         run = teacher_run(benchmark, candidates[0].seed, runs_dir, shown)
@@ -286,45 +272,15 @@ def _scores(
         for _ in lockstep(benchmark, learners, teacher, [checkpoint, *shown]):
             pass
     checkpoint.remove()
-    name = f"validation_{benchmark.metric.removeprefix('test_')}"
-    return [
-        (None if one.failure is not None else one.history[-1][name], one.seconds)
-        for one in learners
-    ]
+    return learners
 
 
-def _trace(
-    benchmark: Benchmark, full: int, grid: Sequence[float], overrides: Mapping[str, Any]
-) -> Trace:
-    """The trace, without any trial yet."""
-    data, settings = benchmark.data, benchmark.settings
-    return Trace(
-        benchmark=settings.benchmark,
-        scale=settings.scale,
-        metric=f"validation_{benchmark.metric.removeprefix('test_')}",
-        higher_is_better=benchmark.higher_is_better,
-        weights=tuple(grid),
-        epochs=settings.epochs,
-        full_epochs=full,
-        trials=(),
-        data={"name": data.name, "source": data.source, "sha256": data.sha256},
-        versions=versions(),
-        device=str(benchmark.device),
-        overrides=overrides,
-    )
+def _score(benchmark: Benchmark, learner: Learner) -> float | None:
+    return None if learner.failure is not None else learner.history[-1][_metric(benchmark)]
 
 
-def _check_replaceable(
-    folder: Path, planned: Trace, arms: Sequence[str], seeds: Sequence[int]
-) -> None:
-    """Refuse to begin what would end in the loss of another trace."""
-    path = planned.path(folder)
-    if path.exists() and (odd := read_trace(path).lost_by(planned, ("kd", "rkd", *arms), seeds)):
-        raise ValueError(
-            f"{path} is the trace of another tuning, and would be replaced. It has "
-            f"{'; '.join(odd)}: this one does not. Ask for the same and more, give another "
-            "runs_dir, or delete that file first."
-        )
+def _metric(benchmark: Benchmark) -> str:
+    return f"validation_{benchmark.metric.removeprefix('test_')}"
 
 
 def _arms(arms: Sequence[str]) -> tuple[str, ...]:
@@ -346,11 +302,15 @@ def _grid(weights: Sequence[float]) -> tuple[float, ...]:
     return grid
 
 
-# ---- trace
-
+# ---- history
 
 FILE, DIGEST = "tuning.json", "trace_sha256"
 _AGAIN = " this file, and tune again; the records beside it stay as they are."
+_TRIAL = {"stage": str, "arm": str, "weight": float, "seed": float, "seconds": float}
+_HISTORY = {
+    "benchmark": str, "scale": str, "metric": str, "higher_is_better": bool, "weights": list,
+    "epochs": float, "full_epochs": float, "trials": list, "data": dict, "versions": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -379,7 +339,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Trace:
+class TuningHistory:
     """What was tried, on what, and what was chosen.
 
     Attributes:
@@ -389,8 +349,7 @@ class Trace:
         epochs: of a candidate's training; ``full_epochs``: of a study's.
         trials: all of them.
         data, versions, device: as in a record.
-        overrides: settings of all candidates that are not their benchmark's own. A trace of an
-            earlier version does not say, and has none.
+        overrides: settings of all candidates that are not their benchmark's own.
     """
 
     benchmark: str
@@ -413,19 +372,16 @@ class Trace:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The choice, and what it was tuned with that is not its benchmark's own, as settings, for
-        ``ql.compare(..., **trace.settings)``."""
+        """The choice, and the overrides, for ``ql.compare(..., **history.settings)``."""
         return {**self.overrides, **weight_settings(self.chosen)}
 
     def as_options(self) -> str:
         """The same as arguments of ``python -m qrkd_lab compare ... --set``.
 
         Example:
-            >>> trace.as_options()                                    # doctest: +SKIP
+            >>> history.as_options()                                    # doctest: +SKIP
             'kd_weight=0.3 distance_weight=1.0 angle_weight=2.0 \'kernel_weights={"qrkd": 1.0}\''
         """
-        from qrkd_lab.studies.provenance import set_words
-
         return " ".join(set_words(self.settings)[1:])
 
     @property
@@ -436,15 +392,14 @@ class Trace:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row a candidate: ``stage``, ``arm``, ``weight``, mean ``score``, ``low`` and ``high``
+        """A row per candidate: ``stage``, ``arm``, ``weight``, mean ``score``, ``low`` and ``high``
         over ``seeds`` seeds, mean ``seconds``, ``diverged`` (how many did), ``counts`` (see
         :class:`Trial`), ``chosen``."""
         import pandas as pd
 
         rows = pd.DataFrame([asdict(trial) | {"counts": trial.counts} for trial in self.trials])
         rows["score"] = rows["score"].astype(float)
-        grouped = rows.groupby(["stage", "arm", "weight"], sort=False)
-        table = grouped.agg(
+        table = rows.groupby(["stage", "arm", "weight"], sort=False, as_index=False).agg(
             score=("score", lambda scores: scores.mean(skipna=False)),
             low=("score", "min"),
             high=("score", "max"),
@@ -452,49 +407,63 @@ class Trace:
             seconds=("seconds", "mean"),
             diverged=("score", lambda scores: int(scores.isna().sum())),
             counts=("counts", "first"),
-        ).reset_index()
+        )
         table["chosen"] = table["counts"] & (table["weight"] == table["arm"].map(self.chosen))
         return table
 
-    def lost_by(self, other: Trace, arms: Iterable[str], seeds: Iterable[int]) -> list[str]:
-        """What this trace has, in words, and another with these arms and seeds has not."""
-        from qrkd_lab.studies.provenance import set_words  # it needs torch, and a trace does not
-
-        lost = []
-        if self.data["sha256"] != other.data["sha256"]:
-            lost.append(f"the data {self.data['name']}, sha256 {self.data['sha256'][:12]}")
-        if self.epochs != other.epochs:
-            lost.append(f"--epochs {self.epochs}")
-        if self.overrides != other.overrides:
-            lost.append(" ".join(set_words(self.overrides)) or "no --set")
-        tried = sorted({trial.seed for trial in self.trials})
-        for what, own, others in (
-            ("arms", self.chosen, arms),
-            ("weights", map(exact, self.weights), map(exact, other.weights)),
-            ("seeds", map(str, tried), map(str, seeds)),
-        ):
-            held = set(others)
-            lacks = [each for each in own if each not in held]
-            lost += [f"the {what} {', '.join(lacks)}"] if lacks else []
-        return lost
-
     def path(self, root: str | os.PathLike[str]) -> Path:
-        """The file that holds the trace under a folder of records."""
+        """The file that holds the history under a folder of records."""
         return Path(expanded(root), self.benchmark, self.scale, FILE)
 
-    def save(self, root: str | os.PathLike[str]) -> Path:
-        """Write the trace under a folder of records; returns the file.
+    def check_replaces(
+        self, root: str | os.PathLike[str], arms: Iterable[str], seeds: Iterable[int]
+    ) -> None:
+        """Raise ValueError if a file under ``root`` has what this history will not have.
 
-        Raises:
-            RecordError: the disk is full or read-only.
+        Args:
+            root: the folder of records.
+            arms, seeds: those that this history will have in the end.
         """
         path = self.path(root)
-        trace = plain({"format": 1} | asdict(self), "trace")
-        if not self.overrides:  # as in every trace before there were any, byte for byte
-            del trace["overrides"]
-        trace = sealed(trace, DIGEST)
-        with writing(f"the trace in {path.parent}"), replacing(path) as stream:
-            stream.write((json.dumps(trace, indent=1, allow_nan=False) + "\n").encode())
+        if not path.exists():
+            return
+        old = read_tuning(path)
+        lost = []
+        if old.data["sha256"] != self.data["sha256"]:
+            lost.append(f"the data {old.data['name']}, sha256 {old.data['sha256'][:12]}")
+        if old.epochs != self.epochs:
+            lost.append(f"--epochs {old.epochs}")
+        if old.overrides != self.overrides:
+            lost.append(" ".join(set_words(old.overrides)) or "no --set")
+        for what, held, others in (
+            ("arms", old.chosen, set(arms)),
+            ("weights", map(exact, old.weights), set(map(exact, self.weights))),
+            ("seeds", sorted({trial.seed for trial in old.trials}), set(seeds)),
+        ):
+            if lacks := [str(each) for each in held if each not in others]:
+                lost.append(f"the {what} {', '.join(lacks)}")
+        if lost:
+            raise ValueError(
+                f"{path} is the history of another tuning, and would be replaced. It has "
+                f"{'; '.join(lost)}: this one does not. Ask for the same and more, give another "
+                "folder, or delete that file first."
+            )
+
+    def save(self, root: str | os.PathLike[str]) -> Path:
+        """Write the history under a folder of records; returns the file.
+
+        Raises:
+            ValueError: the file that is there has what this history has not.
+            RecordError: that file is damaged; or the disk is full or read-only.
+        """
+        self.check_replaces(root, self.chosen, {trial.seed for trial in self.trials})
+        path = self.path(root)
+        held = plain({"format": 1} | asdict(self), "tuning")
+        if not self.overrides:  # as in every history before there were any, byte for byte
+            del held["overrides"]
+        text = json.dumps(sealed(held, DIGEST), indent=1, allow_nan=False) + "\n"
+        with writing(f"the tuning history in {path.parent}"):
+            write_file(path, text.encode())
         return path
 
     def __str__(self) -> str:
@@ -505,12 +474,10 @@ class Trace:
         shown = table.drop(columns=["seconds", "counts"]).to_string(
             index=False, float_format="{:.5g}".format
         )
-        edge = (
-            f"\nAt the edge of the candidates: {', '.join(self.at_edge)}." if self.at_edge else ""
-        )
+        edge = self.at_edge and f"\nAt the edge of the candidates: {', '.join(self.at_edge)}."
         return (
             f"{self.benchmark} {self.scale}: {self.metric} after {self.epochs} of "
-            f"{self.full_epochs} epochs\n{shown}{edge}"
+            f"{self.full_epochs} epochs\n{shown}{edge or ''}"
         )
 
     __repr__ = __str__
@@ -526,8 +493,8 @@ def exact(number: float) -> str:
     return repr(number).removesuffix(".0")
 
 
-def read_trace(path: str | os.PathLike[str]) -> Trace:
-    """The trace in a file, or in the folder ``<root>/<benchmark>/<scale>`` that holds it.
+def read_tuning(path: str | os.PathLike[str]) -> TuningHistory:
+    """The history in a file, or in the folder ``<root>/<benchmark>/<scale>`` that holds it.
 
     Raises:
         RecordError: it is missing, cut, edited or of another version; or it cannot be read.
@@ -541,25 +508,26 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     try:
         if (number := held.pop("format", None)) != 1:
             raise ValueError(f"is of format {number!r:.60}, and this version reads format 1")
-        trials = tuple(Trial(**trial) for trial in held.pop("trials"))
-        trace = Trace(**held | {"weights": tuple(held["weights"]), "trials": trials})
-        scores = [trial.score for trial in trials if trial.score is not None]
-        sizes = [(trial.weight, trial.seconds, trial.seed) for trial in trials]
-        counts = [*trace.weights, trace.epochs, trace.full_epochs, *scores, *sum(sizes, ())]
-        if not all(map(is_number, counts)) or not isinstance(trace.data["sha256"], str):
-            raise ValueError("is no trace: numbers and the data's sha256 are expected")
-        if not trials or not isinstance(trace.higher_is_better, bool):
-            raise ValueError("is no trace: trials are expected, and which way the metric goes")
-        texts = [trace.benchmark, trace.scale, trace.metric, trace.data.get("name")]
-        texts += [text for trial in trials for text in (trial.arm, trial.stage)]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("is no trace: names are expected to be text")
-        dict(trace.overrides), dict(trace.versions)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is no trace ({error!r}). Move{_AGAIN}") from error
-    except ValueError as error:
-        raise RecordError(f"{path} {error}. Move{_AGAIN}") from error
-    return trace
+        _check_kinds({"overrides": {}} | held, _HISTORY | {"overrides": dict})
+        _check_kinds(held["data"], {"name": str, "sha256": str})
+        for weight in held["weights"]:
+            _check_kinds({"weights": weight}, {"weights": float})
+        for trial in held["trials"] or [{}]:
+            _check_kinds(trial, _TRIAL)
+            if trial["score"] is not None:
+                _check_kinds(trial, {"score": float})
+        trials = tuple(Trial(**trial) for trial in held["trials"])
+        return TuningHistory(**held | {"weights": tuple(held["weights"]), "trials": trials})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = f"is no tuning history ({error!r})" if type(error) is not ValueError else error
+        raise RecordError(f"{path} {said}. Move{_AGAIN}") from error
+
+
+def _check_kinds(held: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Raise TypeError or KeyError unless each value is of its kind; ``float``: any number."""
+    for name, kind in kinds.items():
+        if not (is_number(held[name]) if kind is float else isinstance(held[name], kind)):
+            raise TypeError(f"{name} is {held[name]!r:.60}")
 
 
 def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:
@@ -569,19 +537,18 @@ def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, f
         if trial.counts:
             value = math.nan if trial.score is None else trial.score
             scores.setdefault(trial.arm, {}).setdefault(trial.weight, []).append(value)
-    return {arm: _best(tried, higher_is_better, arm) for arm, tried in scores.items()}
-
-
-def _best(tried: Mapping[float, Sequence[float]], higher_is_better: bool, arm: str) -> float:
-    sign = -1.0 if higher_is_better else 1.0
-    means = {weight: sign * sum(found) / len(found) for weight, found in tried.items()}
-    finite = {weight: mean for weight, mean in means.items() if math.isfinite(mean)}
-    if not finite:
-        raise ValueError(
-            f"{arm} diverged with every weight of {sorted(tried)}: lower learning_rate, or give "
-            "smaller weights"
-        )
-    return min(finite, key=lambda weight: (finite[weight], weight))
+    best = {}
+    for arm, tried in scores.items():
+        sign = -1.0 if higher_is_better else 1.0
+        ranks = [(sign * sum(found) / len(found), weight) for weight, found in tried.items()]
+        finite = [rank for rank in ranks if math.isfinite(rank[0])]
+        if not finite:
+            raise ValueError(
+                f"{arm} diverged with every weight of {sorted(tried)}: lower learning_rate, or "
+                "give smaller weights"
+            )
+        best[arm] = min(finite)[1]
+    return best
 
 
 def weight_settings(chosen: Mapping[str, float]) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from distributed import Client
 from PIL import Image
 
 import qrkd_lab as ql
+from qrkd_lab.studies.cluster import ClusterError, differences
 from qrkd_lab.studies.compare import StudyError
-from qrkd_lab.studies.parallel import ClusterError
 from qrkd_lab.studies.records import read_runs, versions
-from tests.dask_cluster import SMALL, Cluster, wait_for
-from tests.hazards import FORKS, table
+from tests.dask_cluster import SMALL, Cluster
+from tests.hazards import FORKS, table, wait_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and fork")
 
@@ -33,8 +33,6 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_study_waits_for_ever():
-    """joblib waits without end for a job that Dask has given up, if nobody tells it."""
-
     def end(*_):
         raise TimeoutError("the study is waiting in vain")
 
@@ -239,3 +237,21 @@ def test_a_scheduler_that_is_lost_is_named_once(workers, tmp_path, beside, monke
 def test_an_address_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected an address like tcp://host:8786, got 'host'"):
         ql.compare("digits", seeds=1, runs_dir=tmp_path, scheduler="host", **SMALL)
+
+
+HERE = {"qrkd_lab": "0.1.0", "torch": "2.14.1+cpu", "python": "3.11.9", "cpu": "AVX2"}
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({}, ""),
+        ({"torch": "2.14.1+cu128", "python": "3.11.2", "cpu": None}, ""),
+        ({"torch": "2.9.1"}, "torch 2.9.1, here 2.14.1"),
+        ({"python": "3.12.9"}, "python 3.12, here 3.11"),
+        ({"torch": None}, "torch not installed, here 2.14.1"),
+        ({"qrkd_lab": "0.2", "torch": "3.0"}, "qrkd_lab 0.2, here 0.1.0; torch 3.0, here 2.14.1"),
+    ],
+)
+def test_versions_that_matter_are_compared(other, says):
+    assert differences(HERE, HERE | other) == says

@@ -1,25 +1,41 @@
-"""Where jobs run, as it was asked for; on a cluster: test_cluster.py, dying: test_workers.py."""
+"""Jobs in processes that may die, and locks: nobody's work is lost, nobody is kept waiting."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
-from qrkd_lab.studies import parallel
-from qrkd_lab.studies.parallel import check_jobs, each, processes
+import qrkd_lab as ql
+from qrkd_lab.studies.group import train_group
+from qrkd_lab.studies.parallel import NO_WORKERS, alone, check_jobs, each, lock, processes
+from qrkd_lab.train import Callback, Diverged
+from tests.hazards import FORKS, SMALL, alive, elsewhere, wait_for
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, fork and the locks of POSIX")
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_every_task_gets_its_arguments(jobs):
-    found = each(lambda seed, word: (seed, [word], []), {3: (3, "a"), 4: (4, "b")}, jobs)
-    assert sorted(found) == [(3, ["a"], []), (4, ["b"], [])]
+def test_every_task_gets_its_arguments_and_an_error_becomes_a_sentence(jobs):
+    def job(word):
+        yield word.upper()
+        yield Diverged("it diverged")
+        yield 1 / 0
+
+    found = sorted(each(job, {3: ("a",), 4: ("b",)}, jobs))
+    failures = ["it diverged", "seed {}: ZeroDivisionError: division by zero"]
+    for (seed, made, said), expected in zip(found, ((3, ["A"]), (4, ["B"]))):
+        assert (seed, made) == expected and said == [text.format(seed) for text in failures]
+    assert list(each(None, {}, jobs)) == []
 
 
-@pytest.mark.parametrize("scheduler", [None, "tcp://127.0.0.1:9"])
-def test_nothing_to_do_needs_nobody(scheduler):
-    assert list(each(None, {}, scheduler=scheduler)) == []
+def test_one_worker_is_this_process():
+    assert list(each(lambda: [os.getpid()], {0: ()})) == [(0, [os.getpid()], [])]
 
 
 @pytest.mark.parametrize("jobs", [0, -2, 1.5, True, "2", None])
@@ -27,6 +43,10 @@ def test_what_is_no_number_of_processes_is_refused(jobs):
     check_jobs(1), check_jobs(-1), check_jobs(200)
     with pytest.raises(ValueError, match="jobs: expected a whole number >= 1, or -1 for"):
         check_jobs(jobs)
+
+
+def test_no_more_processes_than_tasks():
+    assert (processes(4, 2), processes(2, 4), processes(1, 0)) == (2, 2, 1)
 
 
 # What joblib finds where there is no shared memory: no semaphore, so no processes.
@@ -38,22 +58,149 @@ class SemLock(_multiprocessing.SemLock):
 _multiprocessing.SemLock = SemLock
 from qrkd_lab.studies.parallel import can_start_workers, each
 assert not can_start_workers()
-with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
-    found = list(each(lambda seed: (seed, [os.getpid()], []), {3: (3,), 4: (4,)}, {jobs}))
-assert found == [(3, [os.getpid()], []), (4, [os.getpid()], [])], found
-print(*{str(warning.message) for warning in said})
+for jobs in (1, 2, -1):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = list(each(lambda: [os.getpid()], {3: (), 4: ()}, jobs))
+    assert found == [(3, [os.getpid()], []), (4, [os.getpid()], [])], found
+    print(*{str(warning.message) for warning in said})
 """
 
 
-@pytest.mark.parametrize("jobs", [1, 2, -1])
-def test_where_no_process_can_be_started_the_jobs_are_done_here(jobs):
-    code = NO_SEMAPHORES.replace("{jobs}", str(jobs))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_where_no_process_can_be_started_the_jobs_are_done_here():
+    command = [sys.executable, "-c", NO_SEMAPHORES]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = "" if jobs == 1 else f"jobs={jobs}, but {parallel.NO_WORKERS}"
-    assert done.stdout.strip() == said
+    said = [f"jobs={jobs}, but {NO_WORKERS}" for jobs in (2, -1)]
+    assert done.stdout.splitlines() == ["", *said]
 
 
-def test_no_more_processes_than_tasks():
-    assert (processes(4, 2), processes(2, 4), processes(1, 0)) == (2, 2, 1)
+@posix
+@pytest.mark.parametrize("deaths", [1, 99])
+def test_a_job_whose_process_is_killed_is_done_again_or_named(tmp_path, deaths):
+    def job(seed):
+        before = len(list(tmp_path.glob(f"{seed}-*")))
+        (tmp_path / f"{seed}-{before}").touch()
+        if seed == 2 and before < deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [seed]
+
+    found = {seed: (made, said) for seed, made, said in each(job, {s: (s,) for s in range(4)}, 2)}
+    assert [found[seed] for seed in (0, 1, 3)] == [([0], []), ([1], []), ([3], [])]
+    made, said = found[2]
+    if deaths == 1:
+        assert made == [2] and not said
+    else:
+        assert not made and "seed 2: the process that trained it was killed" in said[0]
+
+
+@posix
+def test_workers_do_not_hear_ctrl_c_and_the_caller_does():
+    def job():
+        return [signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+
+    get_reusable_executor().shutdown(wait=True)  # workers of other tests were started elsewhere
+    assert [heard for _, heard, _ in each(job, {0: (), 1: ()}, 2)] == [[True], [True]]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+ORPHANS = """
+import os, sys, time
+from qrkd_lab.studies.parallel import each
+
+def work(folder):
+    open(os.path.join(folder, str(os.getpid())), "w").close()
+    time.sleep(120)
+
+list(each(work, {0: (sys.argv[1],), 1: (sys.argv[1],)}, 2))
+"""
+
+
+@posix
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)])
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert all(map(alive, workers)) and parent.pid not in workers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for(lambda: not any(map(alive, workers)))
+
+
+# ---- locks
+
+
+def got(folder, name):
+    with lock(folder, name) as mine:
+        return mine
+
+
+@posix
+def test_one_process_has_the_lock_until_it_ends(tmp_path):
+    with elsewhere(lock, tmp_path, "a") as process:
+        assert not got(tmp_path, "a")
+        assert got(tmp_path, "b") and got(tmp_path / "elsewhere", "a")
+        with pytest.raises(RuntimeError, match="another process sings here"):
+            with alone(tmp_path, "a", "sings here"):
+                pass
+        process.kill()
+        process.join()
+        with alone(tmp_path, "a", "sings here"):
+            pass
+
+
+def test_the_file_of_a_lock_goes_with_the_outermost_block(tmp_path):
+    with lock(tmp_path, "a"):
+        assert got(tmp_path, "a") and list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_there_are_no_locks_everybody_gets_it(tmp_path):
+    (tmp_path / "file").touch()
+    assert got(tmp_path / "file", "a")
+    with pytest.raises(KeyError) as error, lock(tmp_path / "file", "a"):
+        raise KeyError
+    assert error.value.__context__ is None
+
+
+class Still(Callback):
+    """Stands in the first step, like a training that is paused."""
+
+    def __init__(self, there):
+        self.there = there
+
+    def step(self, training):
+        self.there.set()
+        time.sleep(3600)
+
+
+class Notes(Callback):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+        return True
+
+
+def train(folder, callback, seed=0):
+    benchmark = ql.load_benchmark("digits", **SMALL)
+    arms = ("teacher", "scratch", "rkd")
+    missing = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
+    return list(train_group(benchmark, missing, folder, [callback]))
+
+
+@posix
+def test_who_trains_what_another_process_trains_is_told_and_need_not_wait(tmp_path):
+    there = FORKS.Event()
+    process = FORKS.Process(target=train, args=(tmp_path, Still(there)), daemon=True)
+    process.start()
+    assert there.wait(60)
+    told, other_seed = Notes(), Notes()
+    runs = train(tmp_path, told)
+    train(tmp_path, other_seed, seed=1)
+    process.kill()
+    process.join()
+    assert [run.settings["arm"] for run in runs] == ["teacher", "scratch", "rkd"]
+    assert len(told.notes) == 1 and other_seed.notes == [], "the teacher was in the works, no more"
+    assert f"seed 0: another process is training the same into {tmp_path}" in told.notes[0]

@@ -16,7 +16,7 @@ from qrkd_lab.studies.records import PUBLISHED
 from qrkd_lab.studies.report import MARGIN, compose, report_on, sort_runs, write_report
 from qrkd_lab.studies.settings import ARMS
 from qrkd_lab.studies.statistics import equivalence
-from qrkd_lab.studies.tune import Trace, Trial
+from qrkd_lab.studies.tune import Trial, TuningHistory
 from tests.hazards import disk_that_ends
 from tests.studies.records.made_runs import keep, made_run
 
@@ -53,7 +53,7 @@ def made_trace(scores=None, benchmark="mnist"):
     trials += [Trial("kernel", "rkd", 1.0, seed, 0.65, 1.0) for seed in (0, 1)]  # without a kernel
     data = {"name": benchmark, "source": "here", "sha256": "ab"}
     asked = (benchmark, "smoke", "validation_accuracy", True, GRID, 1, 4)
-    return Trace(*asked, tuple(trials), data, {"torch": "2"}, "cpu")
+    return TuningHistory(*asked, tuple(trials), data, {"torch": "2"}, "cpu")
 
 
 def text_of(*runs, **options):

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.cli import main
+from qrkd_lab.files import RecordError, sealed, unsealed
 from qrkd_lab.studies import tune as tuning
 from qrkd_lab.studies.benchmarks import BENCHMARKS, ImageBenchmark, benchmark_settings
-from qrkd_lab.studies.parallel import turn
-from qrkd_lab.studies.records import PUBLISHED, publish_trace, read_runs
-from qrkd_lab.studies.settings import TEACHER, TUNED, parse_parameters
-from qrkd_lab.studies.tune import read_trace, tune
-from tests.hazards import elsewhere
+from qrkd_lab.studies.parallel import lock
+from qrkd_lab.studies.records import PUBLISHED, read_runs
+from qrkd_lab.studies.settings import TEACHER, TUNED, Settings, parse_parameters
+from qrkd_lab.studies.tune import (
+    DIGEST,
+    Trial,
+    TuningHistory,
+    best_weights,
+    read_tuning,
+    tune,
+    weight_settings,
+)
+from tests.hazards import elsewhere, flipped
 from tests.studies.records.made_runs import keep, made_run
 
 SMALL = {  # and long enough for the candidates to differ
@@ -103,7 +114,7 @@ def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
     lockstep = tuning.lockstep
     monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
     assert tuned(root) == trace and not asked
-    assert read_trace(root / "digits" / "smoke") == trace
+    assert read_tuning(root / "digits" / "smoke") == trace
     (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
     tuned(root, arms=("qrkd",))
     assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
@@ -111,7 +122,7 @@ def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
 
 
 def test_two_at_once_in_one_folder_are_told_apart(root, trace):
-    with elsewhere(turn, root / "digits" / "smoke" / "tuning", "tune"):
+    with elsewhere(lock, root / "digits" / "smoke" / "tuning", "tune"):
         with pytest.raises(RuntimeError, match=f"another process tunes digits in {root}"):
             tuned(root)
     assert tuned(root) == trace
@@ -152,13 +163,13 @@ def test_a_trace_that_would_be_lost_is_kept(changes, said, trace, root, monkeypa
     monkeypatch.setattr(tuning, "each", refuse)
     with pytest.raises(ValueError, match=said):
         tuned(root, **changes)
-    assert read_trace(root / "digits" / "smoke") == trace
+    assert read_tuning(root / "digits" / "smoke") == trace
 
 
 def test_a_trace_is_replaced_by_a_fuller_one(tmp_path):
     tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,))
     full = tuned(tmp_path, seeds=1, arms=ARMS, weights=WEIGHTS + (1.0,))
-    assert read_trace(tmp_path / "digits" / "smoke") == full
+    assert read_tuning(tmp_path / "digits" / "smoke") == full
 
 
 def test_two_jobs_find_the_same(trace, tmp_path):
@@ -220,24 +231,194 @@ def test_tune_on_the_command_line(root, trace, capsys):
     assert trace.settings.items() >= {("validation_size", 100), ("qubits", 2)}
 
 
-def test_a_trace_is_published_with_the_records_beside_it(trace, tmp_path):
+def test_a_history_is_published_and_replaced_only_by_one_that_has_all_that_it_has(trace, tmp_path):
     keep(tmp_path / "runs", made_run("rkd"))
     trace.save(tmp_path / "runs")
     publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
     assert main([*publish, "--out", str(tmp_path / "out")]) == 0
-    assert read_trace(tmp_path / "out" / "digits" / "smoke") == trace
-
-
-def test_a_published_trace_is_replaced_only_by_one_that_has_all_that_it_has(trace, tmp_path):
-    publish_trace(trace, tmp_path)
     fewer = replace(trace, trials=tuple(t for t in trace.trials if t.seed == 1000))
     with pytest.raises(ValueError, match="It has the seeds 1001: this one does not"):
-        publish_trace(fewer, tmp_path)
-    assert read_trace(tmp_path / "digits" / "smoke") == trace
+        fewer.save(tmp_path / "out")
+    assert read_tuning(tmp_path / "out" / "digits" / "smoke") == trace
 
 
 def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
     for path in PUBLISHED.glob("*/*/tuning.json"):
-        kept = read_trace(path)
+        kept = read_tuning(path)
         asked = benchmark_settings(kept.benchmark, kept.scale)
         assert asked == asked.replace(**kept.settings), path
+
+
+# ---- history
+
+
+def trial(arm, weight, seed, score, stage="kernel"):
+    return Trial(stage, arm, weight, seed, score, 1.0)
+
+
+TRIALS = (
+    trial("kd", 0.1, 0, 0.90, "kd"), trial("kd", 1.0, 0, 0.80, "kd"),
+    trial("kd", 0.1, 1, 0.70, "kd"), trial("kd", 1.0, 1, 0.85, "kd"),
+    trial("rkd", 0.1, 0, 0.5, "rkd"), trial("rkd", 1.0, 0, 0.5, "rkd"),
+    trial("qrkd", 0.1, 0, None), trial("qrkd", 1.0, 0, 0.2),
+    trial("rkd", 0.1, 0, 0.99),
+)  # fmt: skip
+
+
+@pytest.fixture
+def made():
+    data = {"name": "digits", "source": "here", "sha256": "ab"}
+    asked = ("digits", "smoke", "validation_accuracy", True, (0.1, 0.3, 1.0), 1, 4)
+    return TuningHistory(*asked, TRIALS, data, {"torch": "2"}, "cpu")
+
+
+def test_the_best_mean_is_chosen_of_equals_the_smallest_and_none_that_diverged():
+    assert best_weights(TRIALS, True) == {"kd": 1.0, "rkd": 0.1, "qrkd": 1.0}
+    assert best_weights(TRIALS, False) == {"kd": 0.1, "rkd": 0.1, "qrkd": 1.0}
+
+
+def test_a_choice_as_settings(made):
+    assert made.settings == {
+        "kd_weight": 1.0, "distance_weight": 0.1, "angle_weight": 0.2,
+        "kernel_weights": {"qrkd": 1.0},
+    }  # fmt: skip
+    assert weight_settings({}) == {}
+    assert parse_parameters(shlex.split(made.as_options())) == made.settings
+
+
+AWKWARD = (1 / 3, 0.1 + 0.2, 1e-7, 123456.789, 1e22, 5e-324)
+
+
+@pytest.mark.parametrize("weight", AWKWARD)
+def test_a_choice_is_printed_as_the_very_number_that_was_chosen(weight, made, tmp_path):
+    scored = {"kd": 0.1, "rkd": 0.1, "qrkd": 0.1, "rbf": 0.1}
+    trials = [trial(arm, weight, 0, 0.5, arm if arm in ("kd", "rkd") else "kernel")
+              for arm in scored]  # fmt: skip
+    overrides = {"learning_rate": weight, "bandwidth": None, "student_widths": [5, 2, 31]}
+    found = replace(
+        made, weights=(weight,), trials=tuple(trials), overrides=overrides
+    )  # fmt: skip
+    assert parse_parameters(shlex.split(found.as_options())) == found.settings
+    said = repr(weight).removesuffix(".0")
+    assert said in str(found)
+    if weight > 1e-300:
+        found.save(tmp_path)
+        other = replace(found, weights=(weight * (1 + 2e-16),))
+        with pytest.raises(ValueError, match="the weights " + re.escape(said)):
+            other.check_replaces(tmp_path, (), ())
+
+
+def test_the_command_that_tune_prints_makes_the_study_that_it_chose(made, monkeypatch, capsys):
+    trials = tuple(replace(t, weight=t.weight / 3) for t in made.trials)
+    found = replace(made, trials=trials, overrides={"qubits": 2})
+    monkeypatch.setattr("qrkd_lab.studies.tune.tune", lambda *args, **options: found)
+    place = ["--runs-dir", "a (b) $c", "--data-dir", "it's here"]
+    assert main(["tune", "digits", "--scale", "smoke", *place]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].removeprefix("A study with it: ")
+    asked = {}
+
+    def compare(benchmark, arms, seeds, scale, jobs, runs_dir, data_dir, *args, **options):
+        asked.update(benchmark=benchmark, arms=arms, scale=scale, places=[runs_dir, data_dir])
+        asked["settings"] = {n: v for n, v in options.items() if n in dir(Settings)}
+        raise ValueError("asked")
+
+    monkeypatch.setattr("qrkd_lab.studies.compare.compare", compare)
+    main(shlex.split(command)[3:])
+    assert asked.pop("settings") == found.settings
+    assert asked == {
+        "benchmark": "digits", "scale": "smoke", "arms": ["kd", "rkd", "qrkd"],
+        "places": [place[1], place[3]],
+    }  # fmt: skip
+
+
+def test_a_choice_at_the_edge_is_said(made):
+    assert made.at_edge == ("kd", "rkd", "qrkd")
+    inside = replace(made, weights=(0.01, 0.1, 1.0, 10.0))
+    assert inside.at_edge == () and "edge" not in str(inside) and "edge" in str(made)
+
+
+def test_the_table_has_a_row_a_candidate(made):
+    table = made.table.set_index(["stage", "arm", "weight"])
+    assert table.loc[("kd", "kd", 0.1), "score"] == pytest.approx(0.8)
+    assert tuple(table.loc[("kd", "kd", 0.1), ["low", "high", "seeds"]]) == (0.7, 0.9, 2)
+    assert table.loc[("kernel", "qrkd", 0.1), "diverged"] == 1
+    assert list(table.index[table["chosen"]]) == [
+        ("kd", "kd", 1.0), ("rkd", "rkd", 0.1), ("kernel", "qrkd", 1.0),
+    ]  # fmt: skip
+
+
+def test_what_was_saved_is_read_again(made, tmp_path):
+    path = made.save(tmp_path)
+    assert path == tmp_path / "digits" / "smoke" / "tuning.json"
+    assert read_tuning(path) == read_tuning(path.parent) == made
+
+
+def test_settings_of_all_candidates_are_kept(made, tmp_path):
+    changed = replace(made, overrides={"qubits": 2, "student_widths": [5, 2, 31]})
+    assert read_tuning(changed.save(tmp_path)) == changed != made
+
+
+def test_the_kits_own_histories_are_saved_as_they_were_byte_for_byte(tmp_path):
+    """They are of a time when settings of all candidates were not kept; they had none."""
+    for path in PUBLISHED.glob("*/*/tuning.json"):
+        kept = read_tuning(path)
+        assert kept.overrides == {} and kept.save(tmp_path).read_bytes() == path.read_bytes()
+
+
+def test_what_was_edited_or_cut_is_refused(made, tmp_path):
+    path = made.save(tmp_path)
+    held = json.loads(path.read_text())
+    held["trials"][0]["score"] = 1.0
+    path.write_text(json.dumps(held))
+    with pytest.raises(RecordError, match="was edited"):
+        read_tuning(path)
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(RecordError, match=f"^{path} cannot be read .*Delete this file, and tune"):
+        read_tuning(path.parent)
+    with pytest.raises(RecordError, match="cannot be read"):
+        read_tuning(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_said(made, tmp_path):
+    (tmp_path / "digits").write_text("a file")
+    with pytest.raises(RecordError, match="cannot be written"):
+        made.save(tmp_path)
+
+
+def test_a_turned_bit_changes_no_number(made, tmp_path):
+    path = made.save(tmp_path)
+    whole, kept = path.read_bytes(), 0
+    for content in flipped(whole, 150):
+        path.write_bytes(content)
+        try:
+            assert read_tuning(path) == made
+            kept += 1
+        except RecordError:
+            pass
+    assert kept < 75, "only white space says nothing"
+
+
+ODD = {
+    "no trials": {"trials": []},
+    "trials as text": {"trials": "x"},
+    "odd trial": {"trials": [{"arm": "kd"}]},
+    "score as text": {"trials": [asdict(trial("kd", 0.1, 0, "x", "kd"))]},
+    "arm as number": {"trials": [asdict(trial(3, 0.1, 0, 0.5, "kd"))]},
+    "weights as text": {"weights": ["x"]},
+    "one weight": {"weights": 1.0},
+    "epochs as text": {"epochs": "1"},
+    "no data": {"data": {}},
+    "direction": {"higher_is_better": "yes"},
+    "unknown": {"more": 1},
+    "another format": {"format": 2},
+    "overrides": {"overrides": 3},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_was_forged_is_no_history(made, tmp_path, kind):
+    path = made.save(tmp_path)
+    held = unsealed(json.loads(path.read_text()), DIGEST)
+    path.write_text(json.dumps(sealed(held | ODD[kind], DIGEST)))
+    with pytest.raises(RecordError, match="tuning.json is .*Move this file"):
+        read_tuning(path)

@@ -1,12 +1,15 @@
-"""Studies: reused, resumed, independent of the number of jobs, honest about failures."""
+"""Studies: reused, resumed, saved, honest about failures; records that travel; recipes."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,19 +20,21 @@ from PIL import Image
 
 import qrkd_lab as ql
 from qrkd_lab.cli import main
-from qrkd_lab.studies.compare import StudyError
+from qrkd_lab.data import DataError
+from qrkd_lab.files import RecordError, sealed
+from qrkd_lab.studies import compare as comparing
+from qrkd_lab.studies.compare import Recipe, StudyError, keep, loaded, pack, unpack
 from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.provenance import reproduce
 from qrkd_lab.studies.records import read_runs
+from qrkd_lab.teaching.plots import scores
+from tests.hazards import flipped, table
+from tests.studies.records.made_runs import keep as store
+from tests.studies.records.made_runs import made_run
 
 SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
 }  # fmt: skip
-
-
-def table(study) -> dict:
-    """What must not depend on how a study came about: every run's metrics and history."""
-    return {run.name: (dict(run.metrics), list(run.history)) for run in study.runs}
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +187,6 @@ def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
     assert seen[0] != seen[1]
 
 
-def test_compare_stays_a_function_whatever_was_imported():
-    import qrkd_lab.studies.compare  # noqa: F401
-
-    assert callable(ql.compare)
-
-
 def test_a_record_holds_all_that_a_sceptic_asks_for(undisturbed):
     run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
     assert run.settings["feature_map"] == "zz" and run.settings["qubits"] == 2
@@ -207,15 +206,26 @@ def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
     assert measured == run.metrics["test_accuracy"]
 
 
-def test_saving_writes_table_and_figures(undisturbed, tmp_path):
-    folder = undisturbed.save(tmp_path / "out")
-    names = {path.name for path in folder.iterdir()}
-    assert names == {
-        "results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png",
-    }  # fmt: skip
+@pytest.mark.parametrize(("reference", "used"), [(None, "rkd"), ("kd", "kd")])
+def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch, reference, used):
+    seen, draw = [], scores.paired_differences
+    monkeypatch.setattr(
+        scores, "paired_differences", lambda found: seen.append(found.reference) or draw(found)
+    )
+    folder = undisturbed.save(tmp_path / "out", reference)
+    names = {"results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png"}
+    assert {path.name for path in folder.iterdir()} == names and seen == [used]
+    written = (folder / "summary.md").read_text(encoding="utf-8")
+    assert written == undisturbed.summary(used).to_markdown() + "\n"
     saved = pd.read_csv(folder / "results.csv")
     assert len(saved) == len(undisturbed.runs)
     assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
+
+
+def test_an_unknown_reference_is_refused_before_anything_is_written(undisturbed, tmp_path):
+    with pytest.raises(ValueError, match="kd, rkd"):
+        undisturbed.save(tmp_path / "out", "rbf")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -273,3 +283,115 @@ def test_real_images_train_above_chance(name, tmp_path):
     )  # fmt: skip
     assert (study.results["test_accuracy"] > 0.12).all()
     assert study.runs[0].data["sha256"]
+
+
+# ---- records that travel
+
+
+@pytest.fixture
+def run(tmp_path):
+    return store(tmp_path / "there", made_run("teacher", 3))[0]
+
+
+def test_a_record_is_the_same_after_its_way(run, tmp_path):
+    (run.path / ".DS_Store").write_text("x")  # what else lies there stays behind
+    assert pack(run).keys() == {"record.json", "weights.safetensors"}
+    arrived = unpack(pack(run), tmp_path / "here", 3)
+    assert arrived == run
+    assert arrived.path == tmp_path / "here" / run.path.relative_to(tmp_path / "there")
+    assert arrived.weights().keys() == run.weights().keys()
+
+
+def forged(run, **changes):
+    """The record that says something else, with the digest of that."""
+    record = json.loads((run.path / "record.json").read_text()) | changes
+    del record["record_sha256"]
+    return {"record.json": json.dumps(sealed(record, "record_sha256")).encode()}
+
+
+BAD = {
+    "up": lambda files, run: files | forged(run, settings={**run.settings, "scale": "../../out"}),
+    "absolute": lambda files, run: files | forged(run, settings={**run.settings, "arm": "/out"}),
+    "no files": lambda files, run: None,
+    "a path": lambda files, run: files | {"../../out": b"x"},
+    "no weights": lambda files, run: {"record.json": files["record.json"]},
+    "text for bytes": lambda files, run: dict.fromkeys(files, "x"),
+    "empty": lambda files, run: dict.fromkeys(files, b""),
+    "cut": lambda files, run: {name: content[:-1] for name, content in files.items()},
+    "other weights": lambda files, run: files | {"weights.safetensors": b"x"},
+    "other seed": lambda files, run: files | forged(run, settings={**run.settings, "seed": 9}),
+    "no metric": lambda files, run: files | forged(run, metric={}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_nothing_is_written_before_all_is_checked(run, tmp_path, kind):
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RecordError, match="came damaged .*Nothing was written") as caught:
+        unpack(BAD[kind](pack(run), run), tmp_path / "here", 3)
+    assert "elete" not in str(caught.value) and sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_record_of_another_seed_is_not_taken(run, tmp_path):
+    with pytest.raises(RecordError, match="of seed 3, expected 4"):
+        unpack(pack(run), tmp_path / "here", 4)
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+def test_a_turned_bit_changes_no_number(run, tmp_path, name):
+    files, home = pack(run), tmp_path / "here"
+    for content in flipped(files[name], 60):
+        try:
+            assert unpack(files | {name: content}, home, 3) == run
+        except RecordError:
+            assert not home.exists()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_folder_that_cannot_be_written_takes_no_other_seed_down(run, tmp_path):
+    (tmp_path / "here").write_text("a file")
+    outcomes = (outcome for outcome in [(3, [run, pack(run)], ["another"])])
+    runs, failures = comparing._received(outcomes, tmp_path / "here", "digits", "")
+    assert runs == [run] and failures[0] == "another"
+    assert failures[1].startswith("seed 3: a record that was trained elsewhere")
+
+
+def test_a_teacher_that_is_here_goes_along_with_its_seed_only(run, tmp_path):
+    recipe = Recipe("digits", "smoke", "data", "auto", {})
+    tasks = comparing._away(recipe, {3: ["settings"], 4: ["others"]}, [run], tmp_path)
+    assert {seed: held for seed, (_, _, held, _) in tasks.items()} == {3: [pack(run)], 4: []}
+    shutil.rmtree(run.path)
+    comparing._away(recipe, {4: ["others"]}, [run], tmp_path)  # what no seed needs is not read
+    assert all(sent.data_dir.is_absolute() for sent, *_ in tasks.values())
+
+
+# ---- recipes
+
+@pytest.fixture
+def recipe():
+    options = {"train_size": 128, "validation_size": 100}
+    recipe = Recipe("digits", "smoke", None, "cpu", options)
+    return recipe.settled(recipe.load())
+
+
+def test_what_a_process_has_loaded_is_kept_until_the_next(recipe):
+    first = loaded(recipe)
+    assert loaded(recipe) is first
+    other = replace(recipe, scale="laptop")
+    keep(other, first)
+    assert loaded(other) is first
+    assert loaded(recipe) is not first
+
+
+def test_the_same_benchmark_passes_and_another_is_named(recipe):
+    recipe.check()
+    with pytest.raises(DataError, match="other data of digits: sha256 .*, expected 0000"):
+        replace(recipe, sha256="0" * 64).check()
+    with pytest.raises(ValueError, match="epochs is 9 there, 1 here"):
+        replace(recipe, overrides={**recipe.overrides, "epochs": 9}).check()
+
+
+def test_a_folder_of_data_that_is_not_there_is_looked_for_elsewhere(recipe, tmp_path):
+    assert replace(recipe, data_dir=tmp_path).elsewhere().data_dir == tmp_path
+    assert replace(recipe, data_dir=tmp_path / "none").elsewhere().data_dir is None
