@@ -84,7 +84,7 @@ def each_on_cluster(
                     advice = "Was there too little memory? Their logs may say more."
                     yield seed, [], [f"seed {seed}: {said}. {advice}"]
                 else:
-                    todo[seed] = tasks[seed]
+                    todo = {seed: tasks[seed]} | todo  # first: its checkpoint may be there
                 if died:
                     deaths[seed] += 1
                 elif isinstance(result, str):
