@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ __all__ = [
     "holm",
     "interval",
     "null_report",
+    "p_equals",
     "p_in_words",
     "power_of",
     "seeds_needed",
@@ -53,10 +55,21 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def p_in_words(p: float) -> str:
-    """A p-value as it is printed: three digits, "< 0.001", or nothing where there is none (NaN)."""
+    """A p-value in a table: three digits, "< 0.001", or nothing where there is none (NaN)."""
     if math.isnan(p):
         return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """A p-value in a sentence: "p = 0.026", "p < 0.001", "p unknown"."""
+    said = p_in_words(p) or "unknown"
+    return f"p = {said}" if said[0].isdigit() else f"p {said}"
+
+
+def _has_spread(d: np.ndarray) -> bool:
+    """Whether differences are more than one number with rounding errors."""
+    return bool(np.ptp(d) > 1e-12 * np.abs(d).max())
 
 
 def power_of(difference: float, spread: float, seeds: int, confidence: float = 0.95) -> float:
@@ -87,13 +100,12 @@ def win_probability(differences: np.ndarray) -> float:
     With :math:`S` differences of mean :math:`\bar d` and standard deviation :math:`s`, taken as
     normal, the next one is predicted by a t with :math:`S - 1` degrees of freedom,
 
-    .. math:: P(d_\text{new} > 0) = T_{S-1} \left( \frac{\bar d}{s \sqrt{1 + 1 / S}} \right),
+    .. math:: P(d_\text{new} > 0) = T_{S-1} \left( \frac{\bar d}{s \sqrt{1 + 1 / S}} \right).
 
-    which is nearer to one half than the share of the seeds that were won: few seeds know s badly.
     Bouthillier et al. (MLSys 2021) call a method meaningfully better from P = 0.75 on.
 
     Args:
-        differences: one a seed, better is positive, ``(S,)``.
+        differences: one per seed, better is positive, ``(S,)``.
 
     Returns:
         NaN with fewer than :data:`FEWEST` seeds or without spread.
@@ -102,16 +114,11 @@ def win_probability(differences: np.ndarray) -> float:
         >>> round(win_probability(np.array([0.1, 0.3, -0.1])), 2)
         0.65
     """
-    t = _t_of(differences)
-    return float(stats.t.cdf(t / math.sqrt(len(differences) + 1), len(differences) - 1))
-
-
-def _t_of(differences: np.ndarray) -> float:
-    """The paired t; NaN with too few seeds or without spread."""
     d = np.asarray(differences, dtype=float)
-    if len(d) < FEWEST or not np.ptp(d) > 1e-12 * np.abs(d).max():
+    if len(d) < FEWEST or not _has_spread(d):
         return math.nan
-    return float(d.mean() / stats.sem(d))
+    t = d.mean() / (d.std(ddof=1) * math.sqrt(1 + 1 / len(d)))
+    return float(stats.t.cdf(t, len(d) - 1))
 
 
 def variance_shares(table: pd.DataFrame) -> pd.Series:
@@ -123,7 +130,7 @@ def variance_shares(table: pd.DataFrame) -> pd.Series:
               + \sum (y_{sa} - y_{s.} - y_{.a} + y_{..})^2.
 
     Args:
-        table: a row a seed and a column an arm, without gaps.
+        table: a row per seed and a column per arm, without gaps.
 
     Returns:
         ``seed``, ``arm`` and ``rest`` (what arm and seed do together, and noise): they add up to 1.
@@ -148,13 +155,11 @@ def variance_shares(table: pd.DataFrame) -> pd.Series:
 def seeds_needed(
     difference: float, spread: float, confidence: float = 0.95, power: float = 0.8
 ) -> int | None:
-    """Seeds that a paired t-test needs to see a true difference: an estimate.
-
-    For planning: the difference is one that was fixed before, the smallest that would matter. With
-    the difference that was observed the answer is a function of p, and says nothing beyond it.
+    """Seeds that a paired t-test needs to see a true difference: an estimate, for planning.
 
     Args:
-        difference: the true difference to be seen.
+        difference: the smallest that would matter, fixed before: with the one that was observed,
+            the answer says nothing beyond p.
         spread: standard deviation of the paired differences (ddof = 1).
         confidence: 1 minus the level of the test.
         power: the chance to see it.
@@ -170,15 +175,12 @@ def seeds_needed(
     def enough(seeds: int) -> bool:
         return power_of(difference, spread, seeds, confidence) >= power
 
-    low, high = 1, 2
+    low, high = 1, 2  # too few, perhaps enough
     while not enough(high):
         low, high = high, 2 * high
         if high > 2_000_000:
             return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return low + 1 + bisect_left(range(low + 1, high), True, key=enough)
 
 
 def detectable_difference(
@@ -286,11 +288,10 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
         )
     outer, inner = interval(d, confidence), interval(d, 2 * confidence - 1)
     p = different = math.nan  # of the same difference in every seed: no spread to test with
-    if np.ptp(d) > 1e-12 * np.abs(d).max():
-        t = stats.t(len(d) - 1)
-        error = stats.sem(d)
-        p = float(t.sf((margin - abs(d.mean())) / error))
-        different = float(2 * t.sf(abs(d.mean()) / error))
+    if _has_spread(d):
+        error, free = stats.sem(d), len(d) - 1
+        p = float(stats.t.sf((margin - abs(d.mean())) / error, free))
+        different = float(2 * stats.t.sf(abs(d.mean()) / error, free))
     return Equivalence(
         len(d), d.mean(), d.std(ddof=1), float(margin), *outer, *inner, p, different, confidence
     )
@@ -383,29 +384,26 @@ def null_report(
     """
     e = found or equivalence(differences, margin, confidence)
     beside = f", corrected for {e.family} tests (Holm)" if e.family > 1 else ""
-    level, inner = f"{confidence:.0%}", f"{2 * confidence - 1:.0%}"
-    level, inner = level.replace("%", " %"), inner.replace("%", " %")
-    said = [
-        f"Over {e.seeds} paired seeds, {arm} minus {reference} in {what} was {e.mean:+.2f} {unit} "
-        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, p {_p(e.p_different)}"
-        f"{beside}).",
-        f"The smallest difference of interest was fixed at {margin:g} {unit}; the {inner} interval "
-        f"is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, p {_p(e.p)}{beside}).",
-        _MEANING[e.verdict].format(arm=arm, reference=reference, margin=f"{margin:g} {unit}"),
-    ]
+    level, inner = f"{100 * confidence:.0f} %", f"{100 * (2 * confidence - 1):.0f} %"
+    wins = ""
     if np.any(np.asarray(differences)):
         a = ahead(differences, confidence)
-        said.append(
-            f"{arm} had the larger value in {a.wins} of {a.seeds} seeds that differ ({level} "
+        wins = (
+            f" {arm} had the larger value in {a.wins} of {a.seeds} seeds that differ ({level} "
             f"interval of the share {a.low:.2f} to {a.high:.2f})."
         )
     seeds = seeds_needed(margin, e.spread, 1 - (1 - confidence) / e.family)
     enough = f"about {max(seeds, FEWEST)} seeds" if seeds else "more than a million seeds"
-    said.append(
-        f"With differences that spread by {e.spread:.2f} {unit} from seed to seed, {enough} see a "
-        f"true difference of {margin:g} {unit} with 80 % power{beside}."
+    meaning = _MEANING[e.verdict].format(arm=arm, reference=reference, margin=f"{margin:g} {unit}")
+    return (
+        f"Over {e.seeds} paired seeds, {arm} minus {reference} in {what} was {e.mean:+.2f} {unit} "
+        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, {p_equals(e.p_different)}"
+        f"{beside}). The smallest difference of interest was fixed at {margin:g} {unit}; the "
+        f"{inner} interval is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, "
+        f"{p_equals(e.p)}{beside}). {meaning}{wins} With differences that spread by "
+        f"{e.spread:.2f} {unit} from seed to seed, {enough} see a true difference of {margin:g} "
+        f"{unit} with 80 % power{beside}."
     )
-    return " ".join(said)
 
 
 _MEANING = {
@@ -417,8 +415,3 @@ _MEANING = {
     "undecided": "So these seeds show no difference between {arm} and {reference}, and do not "
     "exclude one of {margin} either: the study is too small to decide.",
 }
-
-
-def _p(p: float) -> str:
-    said = p_in_words(p) or "unknown"
-    return f"= {said}" if said[0].isdigit() else said
