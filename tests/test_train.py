@@ -8,7 +8,7 @@ import torch
 from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import IGNORED, Outputs
 from qrkd_lab.studies.benchmarks import load_benchmark
-from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
+from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.settings import ARMS, TEACHER
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}
@@ -21,7 +21,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def teacher(benchmark):
-    learner = teacher_learner(benchmark, benchmark.settings.replace(arm=TEACHER))
+    learner = make_learner(benchmark, benchmark.settings.replace(arm=TEACHER))
     list(lockstep(benchmark, [learner], epochs=3))
     return learner.model.eval()
 

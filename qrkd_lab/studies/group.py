@@ -40,7 +40,6 @@ __all__ = [
     "least_squares_view",
     "lockstep",
     "make_learner",
-    "teacher_learner",
     "teacher_run",
     "train_group",
 ]
@@ -54,15 +53,15 @@ def train_group(
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
-    What another process has recorded in the meantime is taken, not trained again.
+    What another process has recorded in the meantime is taken, not trained again. When a callback
+    stops the arms, each gets the record of its last whole epoch (``stop_after``), and the same
+    settings go on from the very step the next time.
 
     Args:
         benchmark: of the study.
         missing: settings of the runs, all of one seed.
         runs_dir: folder of the records.
-        callbacks: of the teacher's training and of the arms'. When one stops the arms, each gets
-            the record of its last whole epoch (``stop_after``), and the same settings go on from
-            the very step the next time.
+        callbacks: of the teacher's training and of the arms'.
 
     Yields:
         Each run as soon as it is recorded; the failure of an arm that diverged.
@@ -96,8 +95,8 @@ def teacher_run(
     settings = benchmark.settings.replace(arm=TEACHER, seed=seed)
     if (found := find(benchmark, settings, runs_dir)) is not None:
         return found
-    learner = teacher_learner(benchmark, settings)
-    (run,) = _trained(benchmark, [learner], None, runs_dir, callbacks)
+    learners = [make_learner(benchmark, settings)]
+    (run,) = _trained(benchmark, learners, None, runs_dir, callbacks)
     return run
 
 
@@ -196,35 +195,46 @@ class _Validation(Callback):
 FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
 
 
-def teacher_learner(benchmark: Benchmark, settings: Settings) -> Learner:
-    """The teacher of a seed, ready to be trained on the task alone."""
-    model = benchmark.teacher(settings.seed)
-    return _learner(benchmark, settings, model, DistillationLoss(), settings.teacher_epochs)
-
-
-def make_learner(benchmark: Benchmark, settings: Settings, teacher: nn.Module) -> Learner:
-    """The student of an arm, with the loss that its settings describe.
+def make_learner(
+    benchmark: Benchmark, settings: Settings, teacher: nn.Module | None = None
+) -> Learner:
+    """The student of an arm, with the loss that its settings describe; or the untrained teacher.
 
     Args:
-        benchmark: gives the student, and the features that a ``pca`` encoder is fitted on.
-        settings: of the run.
-        teacher: the trained teacher.
+        benchmark: gives the model, and the features that a ``pca`` encoder is fitted on.
+        settings: of the run; the arm ``teacher`` learns the task alone.
+        teacher: the trained teacher, for a student.
     """
-    arm = get_arm(settings.arm)
-    if settings.tap != "tokens":
-        drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
-        check_batch(arm.terms, min(settings.batch_size, drawn))
-    weights = {term: settings.weight(term) for term in arm.terms if term != "kernel"}
-    student = benchmark.student(settings.seed)
-    relation = None
-    if "kernel" in arm.terms:
-        relation = _kernel_relation(benchmark, settings, teacher, student)
-    loss = DistillationLoss(
-        **weights,
-        kernel=None if relation is None else (relation, settings.weight("kernel")),
-        temperature=settings.temperature,
+    rate, epochs = settings.learning_rate, settings.epochs
+    if settings.arm == TEACHER:
+        rate, epochs = settings.teacher_learning_rate or rate, settings.teacher_epochs
+        model, loss = benchmark.teacher(settings.seed), DistillationLoss()
+    else:
+        terms = get_arm(settings.arm).terms
+        if settings.tap != "tokens":
+            drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
+            check_batch(terms, min(settings.batch_size, drawn))
+        model, weights = benchmark.student(settings.seed), {t: settings.weight(t) for t in terms}
+        if "kernel" in weights:
+            relation = _kernel_relation(benchmark, settings, teacher, model)
+            weights["kernel"] = relation, weights["kernel"]
+        loss = DistillationLoss(**weights, temperature=settings.temperature)
+    updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
+    constant = settings.schedule == "constant"
+    return Learner(
+        settings.arm,
+        model,
+        loss,
+        # One fused kernel for all parameters: for models so small, launching kernels dominates.
+        torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=rate, fused=True),
+        benchmark.outputs,
+        settings.seed,
+        None if constant else partial(cosine_rate, rate, updates),
+        settings.accumulation,
+        settings.clip_norm,
+        bool(settings.dropout),
+        settings,
     )
-    return _learner(benchmark, settings, student, loss, settings.epochs)
 
 
 def _kernel_relation(
@@ -250,39 +260,11 @@ def _kernel_relation(
     return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
 
 
-def _learner(
-    benchmark: Benchmark, settings: Settings, model: nn.Module, loss: DistillationLoss, epochs: int
-) -> Learner:
-    rate = settings.learning_rate
-    if settings.arm == TEACHER and settings.teacher_learning_rate is not None:
-        rate = settings.teacher_learning_rate
-    updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
-    # One fused kernel for all parameters: the models are so small that launching dominates.
-    optimizer = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=rate, fused=True)
-    return Learner(
-        settings.arm,
-        model,
-        loss,
-        optimizer,
-        benchmark.outputs,
-        settings.seed,
-        None if settings.schedule == "constant" else partial(cosine_rate, rate, updates),
-        settings.accumulation,
-        settings.clip_norm,
-        bool(settings.dropout),
-        settings,
-    )
-
-
 def cosine_rate(rate: float, updates: int, done: int) -> float:
     r"""The learning rate :math:`\frac{\eta}{2} (1 + \cos \pi u)` after a warm-up.
 
     u goes from 0 to 1 over the steps that follow the warm-up, a linear rise over 3 % of all.
-
-    Args:
-        rate: :math:`\eta`.
-        updates: optimiser steps of the whole training.
-        done: of them.
+    ``done`` counts the optimiser steps, of ``updates`` of the whole training.
     """
     warm = max(1, round(0.03 * updates))
     if done < warm:

@@ -21,7 +21,7 @@ from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
 from qrkd_lab.studies.benchmarks import benchmark_settings
-from qrkd_lab.studies.group import lockstep, make_learner, teacher_learner
+from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
 from qrkd_lab.studies.settings import ARMS, TEACHER
 from qrkd_lab.studies.summary import Scores
@@ -83,7 +83,7 @@ def reviews():
 
 @pytest.fixture(scope="module")
 def teacher(text):
-    learner = teacher_learner(text, text.settings.replace(arm=TEACHER))
+    learner = make_learner(text, text.settings.replace(arm=TEACHER))
     with one_thread(CPU):
         list(lockstep(text, [learner], epochs=2))
     return learner.model.eval()
