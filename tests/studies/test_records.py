@@ -1,0 +1,557 @@
+"""Records: what goes in comes back, and what was damaged is never counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+import qrkd_lab as ql
+from qrkd_lab.cli import main
+from qrkd_lab.files import RecordError, canonical_sha256, file_sha256, sealed
+from qrkd_lab.studies import records
+from qrkd_lab.studies.benchmarks import BENCHMARKS, benchmark_settings
+from qrkd_lab.studies.records import (
+    PUBLISHED,
+    Run,
+    find_run,
+    has_weights,
+    load_run,
+    pack_weights,
+    publish,
+    published_runs,
+    published_seeds,
+    read_runs,
+    read_weights,
+    run_key,
+    save_run,
+    scan_runs,
+)
+from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
+from tests.studies.records.made_runs import keep, made_run
+
+RECORD, FILE = "record.json", "weights.safetensors"
+WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
+
+
+def make_run(arm="qrkd", seed=0, **more):
+    settings = {"benchmark": "digits", "scale": "smoke", "arm": arm, "seed": seed} | more
+    return Run(
+        settings=settings,
+        key=run_key(settings, "ab12"),
+        versions={"qrkd_lab": "0.1", "torch": "2.14"},
+        device="cpu",
+        data={"name": "digits", "source": "scikit-learn", "sha256": "ab12"},
+        metric={"name": "test_accuracy", "higher_is_better": True},
+        parameters=8,
+        history=[{"epoch": 1, "task": 2.3, "total": 2.3, "validation_accuracy": 0.1}],
+        metrics={"test_accuracy": 0.1},
+        seconds={"train": 1.5, "evaluate": 0.5},
+        finished="2026-11-23T06:30:00+00:00",
+    )
+
+
+def held_in(path):
+    return json.loads((path / RECORD).read_text())
+
+
+def edit(path, **changes):
+    (path / RECORD).write_text(json.dumps(held_in(path) | changes))
+
+
+def drop(path, *names):
+    kept = {name: value for name, value in held_in(path).items() if name not in names}
+    (path / RECORD).write_text(json.dumps(kept))
+
+
+# The key
+
+
+def test_key_is_the_documented_hash():
+    text = '{"data":"ab","settings":{"arm":"kd","weight":0.1}}'
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert run_key({"weight": 0.1, "arm": "kd"}, "ab") == expected
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+values = st.none() | st.booleans() | st.integers() | finite
+flat = st.dictionaries(st.text(max_size=5), values | st.text(max_size=5), max_size=5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(flat)
+def test_key_ignores_order_and_survives_json(chosen):
+    turned = dict(reversed(chosen.items()))
+    again = json.loads(json.dumps(chosen))
+    assert run_key(chosen, "x") == run_key(turned, "x") == run_key(again, "x")
+
+
+def test_key_follows_every_setting_and_the_data():
+    keys = {
+        run_key({"seed": 0, "lr": 0.1}, "a"),
+        run_key({"seed": 1, "lr": 0.1}, "a"),
+        run_key({"seed": 0, "lr": math.nextafter(0.1, 1)}, "a"),
+        run_key({"seed": 0, "lr": 0.1}, "b"),
+        run_key({"seed": 0, "lr": None}, "a"),
+    }
+    assert len(keys) == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.nan, "settings.x is nan"),
+        (-math.inf, "settings.x is -inf"),
+        (np.float32(1), "settings.x is a float32"),
+        (Path("a"), "settings.x is a "),
+        ([1, {"y": math.inf}], r"settings.x\[1\].y is inf"),
+        ({1: 2}, "settings.x is a dict"),
+    ],
+)
+def test_key_refuses_what_json_cannot_hold(value, says):
+    with pytest.raises(RecordError, match=says):
+        run_key({"x": value}, "ab")
+
+
+# Round trip
+
+
+def test_round_trip(tmp_path):
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    assert path == tmp_path / "digits" / "smoke" / f"qrkd-seed0-{run.key}"
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name]
+    found = load_run(path)
+    assert found == run and found.path == path
+    assert found.name == "qrkd seed 0"
+    assert repr(found) == (
+        f"Run(qrkd seed 0, digits smoke, test_accuracy 0.1, 1 epochs, key {run.key})"
+    )
+    weights = found.weights()
+    assert weights.keys() == WEIGHTS.keys()
+    assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
+
+
+REFUSED = {
+    "nan": ({"history": [{"epoch": 1, "kernel": math.nan}]}, r"run.history\[0\].kernel is nan"),
+    "foreign key": ({"key": "0" * 16}, "has key 0000"),
+    **{
+        f"folder {name!r}": (
+            {"settings": {"benchmark": name, "scale": "smoke", "arm": "kd", "seed": 0}},
+            "cannot name a folder|must hold",
+        )
+        for name in ("../up", "a/b", "", ".hidden", None, 3)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_record_is_not_saved(tmp_path, kind):
+    changes, says = REFUSED[kind]
+    with pytest.raises(RecordError, match=says):
+        save_run(replace(make_run(), **changes), WEIGHTS, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# Finding and reading
+
+
+def test_find_and_read(tmp_path):
+    assert read_runs(tmp_path / "nowhere") == []
+    wanted = [make_run(a, s) for a in ("kd", "qrkd") for s in (0, 2, 10)]
+    for run in reversed(wanted):
+        save_run(run, WEIGHTS, tmp_path)
+    other = make_run(scale="laptop")
+    save_run(other, WEIGHTS, tmp_path)
+    assert read_runs(tmp_path, "digits", "smoke") == wanted  # 10 after 2
+    assert read_runs(tmp_path) == [other, *wanted]
+    assert read_runs(tmp_path, benchmark="mnist") == []
+    assert find_run(tmp_path, wanted[0].settings, "ab12") == wanted[0]
+    assert find_run(tmp_path, make_run("kd", 1).settings, "ab12") is None
+    assert find_run(tmp_path, wanted[0].settings, "cd") is None
+
+
+def content(name, change):
+    """Replaces a file's content by a function of it."""
+    return lambda path: (path / name).write_bytes(change((path / name).read_bytes()))
+
+
+def settings_of(**changes):
+    return dict(make_run(**changes).settings)
+
+
+DAMAGE = {
+    "other metric": (lambda p: edit(p, metrics={"test_accuracy": 0.9}), "edited"),
+    "other history": (lambda p: edit(p, history=[]), "edited"),
+    "other settings": (lambda p: edit(p, settings=settings_of(seed=9)), "edited"),
+    "other key": (lambda p: edit(p, key="0" * 16), "edited"),
+    "other data": (lambda p: edit(p, data={"sha256": "other"}), "edited"),
+    "one digest": (lambda p: drop(p, "record_sha256"), "edited"),
+    "odd digest": (lambda p: edit(p, weights_sha256=None), "edited"),
+    "nan": (lambda p: edit(p, metrics={"test_accuracy": math.nan}), "is nan"),
+    "cut": (content(RECORD, lambda held: held[: len(held) // 2]), "record.json cannot be read"),
+    "list": (content(RECORD, lambda _: b"[]"), "no dictionary"),
+    "no record": (lambda p: (p / RECORD).unlink(), "record.json is missing"),
+    "no weights": (lambda p: (p / FILE).unlink(), "weights.safetensors is miss"),
+    "cut weights": (content(FILE, lambda held: held[:-4]), "weights.safetensors was changed"),
+    "flipped weights": (
+        content(FILE, lambda held: held[:-1] + bytes([held[-1] ^ 16])), "safetensors was changed",
+    ),
+}  # fmt: skip
+ODD = {
+    "no metrics": {"metrics": {}},
+    "no metric": {"metric": {}},
+    "metric as list": {"metric": []},
+    "metric without direction": {"metric": {"name": "test_accuracy"}},
+    "direction as text": {"metric": {"name": "test_accuracy", "higher_is_better": "yes"}},
+    "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
+    "name as list": {"metric": {"name": [1], "higher_is_better": True}},
+    "huge metric": {"metrics": {"test_accuracy": 10**400}},
+    "truth as metric": {"metrics": {"test_accuracy": True}},
+    "word as metric": {"metrics": {"test_accuracy": "x"}},
+    "metric by a column's name": {"metrics": {"test_accuracy": 0.1, "arm": 0.2}},
+    "no seconds": {"seconds": {}},
+    "seconds as text": {"seconds": {"train": "1"}},
+    "data without hash": {"data": {"name": "digits"}},
+    "hash as number": {"data": {"sha256": 3}},
+    "source as list": {"data": {"sha256": "ab12", "source": ["x"]}},
+    "sizes as text": {"data": {"sha256": "ab12", "train": "many"}},
+    "no history": {"history": None},
+    "history as text": {"history": ["x"]},
+    "history without epoch": {"history": [{"task": 2.3}]},
+    "text in history": {"history": [{"epoch": 1, "task": "x"}, {"epoch": 1, "task": 1.0}]},
+    "huge epoch": {"history": [{"epoch": 10**30}]},
+    "versions as numbers": {"versions": {"torch": 2.1}},
+    "huge parameters": {"parameters": 10**30},
+    "parameters as text": {"parameters": "8"},
+    "no device": {"device": None},
+    "no key": {"key": None},
+    "finished as number": {"finished": 3},
+    "no settings": {"settings": {}},
+    "benchmark as number": {"settings": settings_of(benchmark=3)},
+    "seed as text": {"settings": settings_of(seed="1")},
+}
+
+
+def test_an_edited_record_without_its_digests_is_refused(tmp_path):
+    """It may be one of an early version, and whole: nobody is told to delete it."""
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    edit(path, metrics={"test_accuracy": 0.99})
+    drop(path, "weights_sha256", "record_sha256")
+    with pytest.warns(UserWarning, match="has no digests") as caught:
+        assert read_runs(tmp_path) == []
+    assert "damaged" not in str(caught[0].message) and "elete" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize("name", [RECORD, FILE])
+def test_a_turned_bit_changes_no_number(tmp_path, name):
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    whole, kept = (path / name).read_bytes(), 0
+    for content in (*flipped(whole, 150), whole[:-1], b"", whole + b"x", whole * 2):
+        (path / name).write_bytes(content)
+        try:
+            found = load_run(path)
+        except RecordError:
+            continue
+        kept += 1
+        assert found == run and torch.equal(found.weights()["layer.bias"], WEIGHTS["layer.bias"])
+    assert kept < 10, "only white space says nothing"
+
+
+def test_weights_that_changed_after_their_record_was_read_are_noticed(tmp_path):
+    run = load_run(save_run(make_run(), WEIGHTS, tmp_path))
+    DAMAGE["flipped weights"][0](run.path)
+    with pytest.raises(RecordError, match="weights.safetensors was changed"):
+        run.weights()
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path, kind):
+    good = make_run(seed=0)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
+    edit(path, **ODD[kind])
+    with pytest.raises(RecordError, match="damaged: record.json has no usable .* Delete this"):
+        load_run(path)
+    drop(path, "record_sha256")  # and with the digest of what it says now
+    (path / RECORD).write_text(json.dumps(sealed(held_in(path), "record_sha256")))
+    with pytest.raises(RecordError, match="cannot be used: record.json has no usable") as caught:
+        load_run(path)
+    assert str(path) in str(caught.value) and "elete" not in str(caught.value)
+    with pytest.warns(UserWarning, match=path.name):
+        assert read_runs(tmp_path) == [good]
+    found, problems = scan_runs([tmp_path])
+    assert found == [good] and path.name in problems[0]
+    with pytest.raises(RecordError, match="cannot be recorded|must hold"):
+        save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
+
+
+@pytest.mark.parametrize("name", [RECORD, FILE])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_stops_nobody(tmp_path, name, kind):
+    good = make_run(seed=0)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
+    (path / name).unlink()
+    NO_FILES[kind](path / name)
+    with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
+        assert read_runs(tmp_path) == [good]
+
+
+@pytest.mark.parametrize("name", [RECORD, FILE])
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path, name, code):
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    with refusing(name, code), pytest.warns(UserWarning) as caught:
+        assert read_runs(tmp_path) == []
+        with pytest.raises(RecordError, match="keep it"):
+            find_run(tmp_path, run.settings, "ab12")
+    said = str(caught[0].message)
+    assert str(path / name) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert read_runs(tmp_path) == [run], "it is tried again"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
+    save_run(make_run(), WEIGHTS, tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert len(read_runs(tmp_path)) == 1
+    real = os.lstat
+
+    def refuse(path, **named):
+        if "qrkd-seed0" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **named)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(RecordError, match="Permission denied. It may be whole"):
+        find_run(tmp_path, make_run().settings, "ab12")
+
+
+def test_a_record_is_strict_json_of_format_1_with_the_digests_of_its_files(tmp_path):
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    record = json.loads((path / RECORD).read_text(), parse_constant=pytest.fail)
+    assert record["format"] == 1
+    assert set(record) == {"format", "key", "settings", "versions", "device", "data", "metric",
+                           "parameters", "history", "metrics", "seconds", "finished",
+                           "weights_sha256", "record_sha256"}  # fmt: skip
+    content = (path / FILE).read_bytes()
+    assert record["weights_sha256"] == hashlib.sha256(content).hexdigest()
+    digest = record.pop("record_sha256")
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    assert digest == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_refused_named_and_never_counted(tmp_path, kind):
+    good, bad = make_run(seed=0), make_run(seed=1)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(bad, WEIGHTS, tmp_path)
+    damage, says = DAMAGE[kind]
+    damage(path)
+    with pytest.raises(RecordError, match=says) as caught:
+        load_run(path)
+    assert str(path) in str(caught.value)
+    assert "Delete this folder and run again" in str(caught.value)
+    with pytest.raises(RecordError, match=says):
+        find_run(tmp_path, bad.settings, "ab12")
+    with pytest.warns(UserWarning, match=path.name):
+        assert read_runs(tmp_path) == [good]
+
+
+def test_a_renamed_folder_is_refused(tmp_path):
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    moved = path.rename(path.with_name("kd-seed0-0123456789abcdef"))
+    with pytest.raises(RecordError, match="edited or moved"):
+        load_run(moved)
+
+
+@pytest.mark.parametrize("versions", [{"qrkd_lab": "9.9"}, [], "x", None])
+def test_another_format_names_its_writer(tmp_path, versions):
+    path = save_run(make_run(), WEIGHTS, tmp_path)
+    edit(path, format=2, versions=versions)
+    writer = "9.9" if versions and "qrkd_lab" in versions else "of unknown version"
+    with pytest.raises(RecordError, match=f"{writer} in format 2; this version reads format 1"):
+        load_run(path)
+
+
+def test_versions_import_nothing_heavy():
+    code = (
+        "import sys, qrkd_lab; before = set(sys.modules); "
+        "from qrkd_lab.studies.records import versions; print(versions()['torch']); "
+        "heavy = {'torch', 'pandas', 'pennylane', 'safetensors'} & (set(sys.modules) - before); "
+        "assert not heavy, heavy"
+    )
+    root = str(Path(records.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().split("+")[0] == str(torch.__version__).split("+")[0]
+    names = {"qrkd_lab", "python", "platform", "cpu", *records.LIBRARIES}
+    assert set(records.versions()) == names and "transformers" in names
+
+
+def test_folders_that_are_no_records_are_passed_over(tmp_path, recwarn):
+    (tmp_path / "own" / "pictures" / "train").mkdir(parents=True)
+    assert read_runs(tmp_path) == [] and not recwarn.list
+    (tmp_path / "own" / "pictures" / ("kd-seed0-" + 16 * "a")).mkdir()
+    with pytest.warns(UserWarning, match="left out of the results"):
+        assert read_runs(tmp_path) == []
+
+
+# Weights
+
+
+def test_awkward_weights_come_back_equal(tmp_path):
+    base = torch.arange(12.0).reshape(3, 4)
+    tied = {"wte": base, "head": base, "turned": base.T, "row": base[1], "none": torch.zeros(0)}
+    tied["half"] = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(pack_weights(tied))
+    weights = read_weights(path)
+    assert weights.keys() == tied.keys()
+    assert all(torch.equal(weights[n], t) and weights[n].dtype == t.dtype for n, t in tied.items())
+    stored = 12 + 12 + 4  # wte, turned and row; head is not stored a second time
+    assert path.stat().st_size < stored * 4 + 4 + 12 * 4 + 512
+    with safe_open(path, "pt") as file:
+        assert ("wte" in file.keys()) != ("head" in file.keys())
+
+
+def test_a_file_that_was_cut_is_damage(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(pack_weights({"w": torch.ones(9)})[:-1])
+    with pytest.raises(RecordError, match="missing or cut .* Delete this folder and run again"):
+        read_weights(path)
+
+
+# Published records
+
+
+SMALL = {"scale": "smoke", "train_size": 128, "validation_size": 100, "progress": False}
+ARMS = ("scratch", "rkd")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return ql.compare("digits", ARMS, seeds=2, runs_dir=tmp_path_factory.mktemp("runs"), **SMALL)
+
+
+@pytest.fixture
+def kit(study, tmp_path, monkeypatch):
+    """The study's records as if they had come with the kit."""
+    assert publish(study.runs, tmp_path) == len(study.runs) == 6
+    assert publish(study.runs, tmp_path) == 0, "what is there is kept"
+    monkeypatch.setattr(published_seeds, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+def test_a_published_study_needs_no_data_and_says_where_it_is_from(study, kit, monkeypatch):
+    monkeypatch.setattr("qrkd_lab.studies.compare.load_benchmark", pytest.fail)
+    read = ql.compare("digits", ARMS, seeds=2, published=True, **SMALL)
+    assert [run.metrics for run in read.runs] == [run.metrics for run in study.runs]
+    assert read.notes[0] == "6 runs came with the kit, trained elsewhere."
+
+
+def test_a_seed_is_taken_whole_or_not_at_all(kit, tmp_path, capsys):
+    def noted(arms=ARMS, seeds=1, published=True):
+        options = SMALL | {"runs_dir": tmp_path / "own", "published": published}
+        return ql.compare("digits", arms, seeds, **options).notes[0]
+
+    # no seed has kd: its students learn from one teacher with it
+    assert noted((*ARMS, "kd")).startswith("0 runs reused, 4 trained")
+    assert noted(seeds=3).startswith("6 runs came with the kit, trained elsewhere; 0 runs reused")
+    assert "digits: 1 of 3 seeds did not come with the kit" in capsys.readouterr().err
+    assert "came with the kit" not in noted(published=False)
+    noted(seeds=2)
+    assert "did not come" not in capsys.readouterr().err
+
+
+def test_an_installation_without_published_records_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("qrkd_lab.studies.compare.PUBLISHED", tmp_path / "results")
+    ql.compare("digits", ["scratch"], seeds=[7], published=True, runs_dir=tmp_path, **SMALL)
+    assert f"there is no {tmp_path / 'results'}" in capsys.readouterr().err
+
+
+def test_other_settings_are_other_runs(kit):
+    asked = benchmark_settings("digits", "smoke", train_size=128, validation_size=100)
+    assert set(published_seeds([asked.replace(arm="rkd")], [0, 7])) == {0}
+    assert published_seeds([asked.replace(arm="rkd", distance_weight=9.0)], [0]) == {}
+
+
+def test_large_weights_stay_behind_and_the_record_says_so(study, tmp_path, capsys):
+    publish(study.runs[:1], tmp_path, largest=10)
+    (run,) = published_runs(folder=tmp_path)
+    assert run.metrics == study.runs[0].metrics and not has_weights(run)
+    with pytest.raises(RecordError, match="published without its weights: train it"):
+        run.weights()
+    with pytest.raises(RecordError, match="missing"):
+        load_run(run.path)  # in a folder of one's own runs that is damage
+    assert main(["export", str(run.path), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "was published without its weights" in said and "damaged" not in said
+    edit(run.path, metrics={"test_accuracy": 1.0})
+    with pytest.warns(UserWarning, match="was edited"):
+        assert published_runs(folder=tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_advice(study, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="cannot be written: .* give a folder that can be"):
+        publish(study.runs, tmp_path / "file")
+    asked = ["compare", "digits", "--arms", "rkd", "--scale", "smoke"]
+    assert main([*asked, "--out", str(tmp_path / "file")]) == 1, "before anything is trained"
+    assert "give a folder that can be written (out)" in capsys.readouterr().err
+
+
+def test_what_is_published_from_a_folder_of_two_kinds_has_the_default_settings(tmp_path, capsys):
+    own = [made_run(arm, seed) for arm in ("rkd", "qrkd") for seed in (0, 1)]
+    keep(tmp_path / "runs", *own, made_run("qrkd", 0, kernel_weight=10.0))
+    asked = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    assert "4 of 4 records copied" in (said := capsys.readouterr().out)
+    assert "1 of other than the default settings left out" in said
+    assert {run.key for run in published_runs(folder=tmp_path / "out")} == {r.key for r in own}
+
+
+KEPT = {  # by benchmark: how many records, and a digest of their places and files
+    "cifar10": (65, "95d97f23b2a5ebbe"),
+    "imdb": (24, "fc622b36127a6949"),
+    "mnist": (65, "bf8438a731ba399d"),
+    "ptb": (24, "d92ff4555915befe"),
+    "wikitext2": (24, "99f8fe50d5800389"),
+}
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="it is not a checkout")
+def test_no_published_record_was_changed():
+    """Keys are in the names of the folders: they follow from settings and data, now as then."""
+    found = {}
+    for folder in sorted(PUBLISHED.glob("*/laptop")):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        held = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        count = sum(path.name == RECORD for path in files)
+        found[folder.parent.name] = count, canonical_sha256(held)[:16]
+    assert found == KEPT
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="it is not a checkout")
+def test_the_records_of_the_kit_are_whole_and_of_its_own_default_settings():
+    runs = published_runs()
+    assert len(runs) == sum(count for count, _ in KEPT.values())
+    for run in runs:
+        name, scale, arm, seed = (run.settings[n] for n in ("benchmark", "scale", "arm", "seed"))
+        own = benchmark_settings(name, scale).replace(arm=arm, seed=seed).effective()
+        assert name in BENCHMARKS and dict(run.settings) == own, run.path
