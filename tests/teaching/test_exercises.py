@@ -20,6 +20,7 @@ from qrkd_lab.losses import normalised_distances
 from qrkd_lab.studies.statistics import equivalence, holm
 from qrkd_lab.teaching import exercises
 from qrkd_lab.teaching.exercises.distillation import SILENT_MISTAKES
+from qrkd_lab.teaching.exercises.training import right_step
 
 pytestmark = pytest.mark.filterwarnings("error")
 CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}
@@ -305,6 +306,7 @@ RIGHT = {
     "check_clip_spectrum": [clip],
     "check_power": [powered],
     "check_variance_shares": [shared, lambda y: np.array(shared(y))],
+    "check_training_step": [right_step],
 }  # fmt: skip
 
 
@@ -336,7 +338,8 @@ def test_values_alone_may_be_asked_for():
     assert exercises.check_triplet_angles(lambda x: angles(x).detach(), gradient=False)
 
 
-OWN_JUDGE = {"shift_map", "silent_terms", "near_but_unlike", "own_relation", "own_kernel"}
+OWN_JUDGE = {"shift_map", "silent_terms", "near_but_unlike", "own_relation", "own_kernel",
+             "training_step"}  # fmt: skip
 
 
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - {f"check_{name}" for name in OWN_JUDGE}))

@@ -52,3 +52,4 @@ from qrkd_lab.teaching.exercises.studies import (
     check_power,
     check_variance_shares,
 )
+from qrkd_lab.teaching.exercises.training import check_training_step
