@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Diagnosis",
-    "FAMILIES",
     "Fit",
     "FourierSurrogate",
-    "NEARLY",
     "best_fit",
     "concentration_table",
     "diagnose",
@@ -48,7 +47,7 @@ __all__ = [
     "random_feature_surrogate",
 ]
 
-
+NEARLY = 0.95  # effective rank over n from which a matrix counts as nearly the identity
 GOOD_FIT = 0.9  # R^2 from which the words say "fitted by"
 
 
@@ -147,23 +146,28 @@ def diagnose(kernel: Tensor, labels: Tensor | None = None, x: Tensor | None = No
 
     Raises:
         TypeError, ValueError: see :func:`~qrkd_lab.kernels.analysis.off_diagonal`,
-            :func:`~qrkd_lab.kernels.analysis.kernel_target_alignment` and
-            :func:`~qrkd_lab.kernels.diagnosis.best_fit`.
+            :func:`~qrkd_lab.kernels.analysis.kernel_target_alignment` and :func:`best_fit`.
 
     Example:
         >>> diagnose(torch.eye(4)).verdict
         'nearly the identity: each sample only resembles itself'
     """
-    pairs = off_diagonal(kernel)
-    aligned = None if labels is None else kernel_target_alignment(kernel, labels)
     return Diagnosis(
         len(kernel),
-        pairs,
+        off_diagonal(kernel),
         effective_rank(kernel),
-        aligned,
-        None if labels is None else _with_classes(kernel, labels),
+        None if labels is None else kernel_target_alignment(kernel, labels),
+        None if labels is None else _alignment(kernel, class_matrix(labels)),
         None if x is None else best_fit(kernel, x),
     )
+
+
+def _alignment(kernel: Tensor, other: Tensor) -> float:
+    """CKA; NaN where one is constant."""
+    try:
+        return centred_alignment(kernel, other)
+    except NothingToAlign:
+        return math.nan
 
 
 def concentration_table(
@@ -214,27 +218,15 @@ def concentration_table(
     return DataFrame(rows, columns=columns)
 
 
-def _with_classes(kernel: Tensor, labels: Tensor) -> float:
-    """CKA with the classes; NaN where the matrix or the classes are constant."""
-    try:
-        return centred_alignment(kernel, class_matrix(labels))
-    except NothingToAlign:
-        return math.nan
-
-
 # ---- fits
 
 
-FAMILIES: dict[str, tuple[Callable[[float], Kernel], ...]] = {
-    "rbf": (RBFKernel,),
-    "laplacian": (LaplacianKernel,),
-    "polynomial": tuple(
-        lambda bandwidth, degree=degree: PolynomialKernel(degree, bandwidth)
-        for degree in range(1, 7)
-    ),
-    "cosine": (lambda bandwidth: CosineKernel(),),
+FAMILIES: dict[str, list[Callable[[float], Kernel]]] = {  # kernels of a bandwidth
+    "rbf": [RBFKernel],
+    "laplacian": [LaplacianKernel],
+    "polynomial": [partial(PolynomialKernel, degree) for degree in range(1, 7)],
+    "cosine": [],
 }
-NEARLY = 0.95  # effective rank over n from which a matrix counts as nearly the identity
 
 
 @dataclass(frozen=True)
@@ -306,22 +298,30 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     """
     if family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}; choose one of {', '.join(FAMILIES)}")
-    wanted, x = check_matrix(kernel), _angles(x, len(kernel), at_least=3)
+    wanted = check_matrix(kernel)
+    check_features(x, "x")
+    if len(x) != len(wanted) or len(x) < 3:
+        raise ValueError(
+            "expected a matrix (n, n) and angles (n, q) of the same n >= 3 samples, got "
+            f"n = {len(wanted)} and {len(x)}"
+        )
+    x = x.detach().cpu().double()
     if family != "laplacian" and x.shape[1] > len(x):
-        x = _turned(x)
-    if family == "cosine":
-        best: Kernel = CosineKernel()
-    else:
-        fits = [_fit_bandwidth(make, wanted, x) for make in FAMILIES[family]]
-        best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
+        # The same n points in n coordinates: a rotation keeps all distances and inner products.
+        left, size, _ = torch.linalg.svd(x, full_matrices=False)
+        x = left * size
+    fits = [_fit_bandwidth(make, wanted, x) for make in FAMILIES[family]] or [CosineKernel()]
+    best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
     matrix = best(x)
     residual = _mismatch(best, wanted, x) ** 0.5
     variance = off_diagonal_values(kernel).var(correction=0).item()
     ranks = (effective_rank(kernel), effective_rank(matrix))
+    powers = {"rbf": (0.5, 2), "laplacian": (1.0, 1), "polynomial": (1.0, 2)}
+    factor, power = powers.get(family, (math.nan, 1))
     return Fit(
         family,
         best,
-        _gamma(best),
+        factor * best.bandwidth**power,
         residual,
         1 - residual**2 / variance if variance > 1e-20 else math.nan,
         _alignment(kernel, matrix),
@@ -358,35 +358,6 @@ def _mismatch(kernel: Kernel, wanted: Tensor, x: Tensor) -> float:
     matrix = kernel.compare(embedded, embedded)
     # Twice the sum over pairs, as both are symmetric; the diagonals are made equal.
     return (matrix - wanted).fill_diagonal_(0).square().sum().item() / (n * (n - 1))
-
-
-def _alignment(kernel: Tensor, matrix: Tensor) -> float:
-    try:
-        return centred_alignment(kernel, matrix)
-    except NothingToAlign:
-        return math.nan
-
-
-def _turned(x: Tensor) -> Tensor:
-    """The same n points in n coordinates: a rotation keeps all distances and inner products."""
-    left, size, _ = torch.linalg.svd(x, full_matrices=False)
-    return left * size
-
-
-def _gamma(kernel: Kernel) -> float:
-    powers = {RBFKernel: (0.5, 2), LaplacianKernel: (1.0, 1), PolynomialKernel: (1.0, 2)}
-    factor, power = powers.get(type(kernel), (math.nan, 1))
-    return factor * kernel.bandwidth**power
-
-
-def _angles(x: Tensor, samples: int, at_least: int) -> Tensor:
-    check_features(x, "x")
-    if len(x) != samples or samples < at_least:
-        raise ValueError(
-            f"expected a matrix (n, n) and angles (n, q) of the same n >= {at_least} samples, got "
-            f"n = {samples} and {len(x)}"
-        )
-    return x.detach().cpu().double()
 
 
 # ---- surrogates
@@ -463,7 +434,15 @@ def random_feature_surrogate(
     with torch.no_grad():
         matrix = check_matrix(kernel(x))
         generator = torch.Generator().manual_seed(whole("seed", seed, 0))
-        frequencies, source = _draw(kernel, x, matrix, features, generator)
+        spectrum, source = frequency_distribution(kernel, x), "spectrum"  # (q, 64)
+        if spectrum is None:
+            size, source = (features, x.shape[1]), "rbf"
+            bandwidth = best_fit(matrix, x).kernel.bandwidth
+            frequencies = bandwidth * torch.randn(size, dtype=x.dtype, generator=generator)
+        else:
+            index = torch.multinomial(spectrum, features, replacement=True, generator=generator)
+            numbers = torch.fft.fftfreq(GRID, 1 / GRID, dtype=x.dtype)
+            frequencies = kernel.bandwidth * numbers[index].T  # (D, q)
         z = _waves(x, frequencies)  # (n, 2 D + 1)
         values, vectors = torch.linalg.eigh(matrix)
         root = vectors * values.clamp(min=0).sqrt()  # (n, n): K = root root^T
@@ -495,34 +474,16 @@ def frequency_distribution(kernel: Kernel, x: Tensor) -> Tensor | None:
             moved[:, j] += period
             if not torch.allclose(kernel(some, moved).diagonal(), kernel(some).diagonal()):
                 return None
-        return torch.stack([_line_spectrum(kernel, some, j, period) for j in range(x.shape[1])])
-
-
-def _line_spectrum(kernel: Kernel, x: Tensor, angle: int, period: float) -> Tensor:
-    """The spectrum ``(64,)`` along one angle, averaged over samples."""
-    points = torch.arange(GRID, dtype=x.dtype) * (period / GRID)
-    total = torch.zeros(GRID, dtype=x.dtype)
-    for row in x:
-        line = row.repeat(GRID, 1)  # (64, q)
-        line[:, angle] = points
-        matrix = kernel(line).to(torch.complex128)
-        total += torch.fft.fft(torch.fft.ifft(matrix, dim=1), dim=0).diagonal().real / GRID
-    total = total.clamp(min=0)
-    return total / total.sum()
-
-
-def _draw(
-    kernel: Kernel, x: Tensor, matrix: Tensor, features: int, generator: torch.Generator
-) -> tuple[Tensor, str]:
-    """Frequencies ``(D, q)`` and where they come from."""
-    spectrum = frequency_distribution(kernel, x)
-    if spectrum is None:
-        bandwidth = best_fit(matrix, x).kernel.bandwidth
-        size = (features, x.shape[1])
-        return bandwidth * torch.randn(size, dtype=x.dtype, generator=generator), "rbf"
-    index = torch.multinomial(spectrum, features, replacement=True, generator=generator)  # (q, D)
-    whole_numbers = torch.fft.fftfreq(GRID, 1 / GRID, dtype=x.dtype)
-    return kernel.bandwidth * whole_numbers[index].T, "spectrum"
+        points = torch.arange(GRID, dtype=x.dtype) * (period / GRID)
+        found = torch.zeros(x.shape[1], GRID, dtype=x.dtype)
+        for j in range(x.shape[1]):
+            for row in some:
+                line = row.repeat(GRID, 1)  # (64, q)
+                line[:, j] = points
+                matrix = kernel(line).to(torch.complex128)
+                found[j] += torch.fft.fft(torch.fft.ifft(matrix, dim=1), dim=0).diagonal().real
+        found = found.clamp(min=0)
+        return found / found.sum(1, keepdim=True)
 
 
 def _waves(x: Tensor, frequencies: Tensor) -> Tensor:

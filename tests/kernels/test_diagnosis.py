@@ -1,16 +1,30 @@
-"""All at once and in words; the tables behind the figures."""
+"""The diagnosis in words and tables, the best classical kernel, and random Fourier surrogates."""
 
 from __future__ import annotations
 
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics.pairwise import laplacian_kernel, polynomial_kernel, rbf_kernel
 
-from qrkd_lab.kernels import FidelityKernel, RBFKernel
-from qrkd_lab.kernels.analysis import centred_alignment, class_matrix, effective_rank, off_diagonal
-from qrkd_lab.kernels.diagnosis import concentration_table, diagnose
+from qrkd_lab.kernels import CosineKernel, FidelityKernel, RBFKernel
+from qrkd_lab.kernels.analysis import (
+    centred_alignment,
+    class_matrix,
+    effective_rank,
+    off_diagonal,
+    r_squared,
+)
+from qrkd_lab.kernels.diagnosis import (
+    best_fit,
+    concentration_table,
+    diagnose,
+    frequency_distribution,
+    random_feature_surrogate,
+)
 
 X = torch.randn(24, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = (X[:, 0] > 0).long()
@@ -65,6 +79,126 @@ def test_the_angle_map_concentrates_by_a_known_factor():
     assert table["variance"].to_numpy() == pytest.approx(wanted, rel=0.1)
 
 
+# Fits
+
+
+@pytest.mark.parametrize("gamma", [0.02, 0.5, 3.0])
+def test_an_rbf_or_laplacian_of_sklearn_is_found_again(gamma):
+    for family, make in (("rbf", rbf_kernel), ("laplacian", laplacian_kernel)):
+        fit = best_fit(torch.from_numpy(make(X.numpy(), gamma=gamma)), X, family)
+        assert fit.gamma == pytest.approx(gamma, rel=1e-4)
+        assert fit.r_squared == pytest.approx(1) and fit.alignment == pytest.approx(1)
+        assert fit.residual < 1e-6
+
+
+@pytest.mark.parametrize("degree", [1, 3, 4])
+def test_a_polynomial_is_found_again_with_its_degree(degree):
+    k = polynomial_kernel(X.numpy(), degree=degree, gamma=0.7, coef0=1)
+    k /= np.sqrt(np.outer(k.diagonal(), k.diagonal()))
+    fit = best_fit(torch.from_numpy(k), X, "polynomial")
+    assert fit.kernel.degree == degree and fit.gamma == pytest.approx(0.7, rel=1e-4)
+
+
+def test_no_other_bandwidth_comes_nearer():
+    k = FidelityKernel("zz", 3, bandwidth=0.2)(X)
+    fit = best_fit(k, X)
+    row, column = np.triu_indices(24, 1)
+    wanted = k.numpy()[row, column]
+    gammas = np.logspace(-3, 3, 1001)
+    errors = [np.mean((rbf_kernel(X.numpy(), gamma=g)[row, column] - wanted) ** 2) for g in gammas]
+    assert fit.residual**2 <= min(errors) * (1 + 1e-9)
+    assert fit.residual**2 == pytest.approx(min(errors), rel=1e-3)
+    assert fit.r_squared == pytest.approx(1 - min(errors) / wanted.var(), rel=1e-3)
+
+
+def test_the_cosine_has_nothing_to_choose():
+    fit = best_fit(CosineKernel()(X), X, "cosine")
+    assert fit.residual == pytest.approx(0, abs=1e-12) and np.isnan(fit.gamma)
+
+
+def test_near_identities_agree_for_nothing_and_it_says_so():
+    k = FidelityKernel("zz", 3, bandwidth=7.0)(240 * X)
+    k = torch.eye(24, dtype=k.dtype) + 0.02 * (k - torch.eye(24, dtype=k.dtype))
+    fit = best_fit(k, X)
+    assert fit.alignment > 0.99 and fit.r_squared < 0.1
+    assert fit.near_identity and "says nothing" in str(fit)
+
+
+def test_a_constant_matrix_has_nothing_to_fit():
+    fit = best_fit(torch.ones(24, 24), X)
+    assert np.isnan(fit.r_squared) and "equally alike" in str(fit)
+
+
+@pytest.mark.parametrize("family", ["rbf", "polynomial", "laplacian"])
+def test_many_more_angles_than_samples_give_the_same_fit(family):
+    x = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    wide = torch.cat([x, torch.zeros(12, 60, dtype=torch.float64)], 1)
+    matrix = RBFKernel(0.7)(x)
+    narrow, found = best_fit(matrix, x, family), best_fit(matrix, wide, family)
+    assert math.isclose(found.gamma, narrow.gamma, rel_tol=1e-5)
+    torch.testing.assert_close(found.matrix, narrow.matrix, atol=1e-5, rtol=0)
+
+
+# Surrogates
+
+Y = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("layers", "bandwidth"), [(1, 1.0), (3, 0.4)])
+def test_the_spectrum_of_a_product_of_rotations_is_binomial(layers, bandwidth):
+    # cos^2(L d / 2) = 1/2 + cos(L d) / 2: frequency 0 has weight 1/2 and +-L 1/4 each
+    kernel = FidelityKernel("angle", 2, layers, bandwidth, entangle=False)
+    found = frequency_distribution(kernel, Y)
+    wanted = np.zeros((2, 64))
+    wanted[:, 0], wanted[:, layers], wanted[:, -layers] = 0.5, 0.25, 0.25
+    assert found.numpy() == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["angle", "reuploading", "zz", "iqp"])
+def test_a_spectrum_is_a_distribution_or_the_kernel_is_not_periodic(name):
+    found = frequency_distribution(FidelityKernel(name, 2), Y)
+    if name in ("zz", "iqp"):
+        assert found is None
+    else:
+        assert found.min() >= 0 and found.sum(1).numpy() == pytest.approx(1)
+        assert found[:, 3:-2].max() < 1e-12  # no frequency above the number of rotations, 2
+
+
+def explained(kernel, features, seed=0):
+    """R^2 on the samples that the surrogate was not fitted on."""
+    surrogate = random_feature_surrogate(kernel, Y[::2], features, seed)
+    return r_squared(kernel(Y[1::2]), surrogate(Y[1::2]))
+
+
+@pytest.mark.parametrize("bandwidth", [1.0, 0.7])
+def test_enough_features_of_a_short_series_are_exact_on_new_samples(bandwidth):
+    kernel = FidelityKernel("angle", 2, bandwidth=bandwidth)  # nine frequencies
+    assert explained(kernel, 60) > 1 - 1e-9 and explained(kernel, 1) < 0.9
+
+
+def test_a_near_identity_cannot_be_learnt():
+    kernel = FidelityKernel("zz", 2, bandwidth=40.0)
+    assert max(explained(kernel, features) for features in (8, 32, 128)) < 0.5
+
+
+def test_a_surrogate_is_a_kernel_like_any_other():
+    surrogate = random_feature_surrogate(RBFKernel(0.5), Y, 128)
+    x = Y[:7].float().requires_grad_()
+    k = surrogate(x)
+    assert k.shape == (7, 7) and k.dtype == torch.float32 and surrogate(x, x[:3]).shape == (7, 3)
+    assert torch.linalg.eigvalsh(k).min() > -1e-5
+    k.sum().backward()
+    assert x.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="takes 2 angles"):
+        surrogate(torch.zeros(3, 5))
+    assert {surrogate: "hashable"} and "source='rbf'" in repr(surrogate)
+
+
+def test_the_seed_decides():
+    make = [random_feature_surrogate(RBFKernel(), Y, 8, seed).frequencies for seed in (0, 0, 1)]
+    assert make[0].equal(make[1]) and not make[0].equal(make[2])
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -73,6 +207,14 @@ def test_the_angle_map_concentrates_by_a_known_factor():
         (lambda: concentration_table(angles=X), r"\(n, 10 or more\), got \(24, 3\)"),
         (lambda: concentration_table(["nothing"], [2]), "unknown feature map"),
         (lambda: concentration_table(qubits=[0]), "qubits"),
+        (lambda: best_fit(torch.eye(24), X, "rfb"), "choose one of rbf, laplacian"),
+        (lambda: best_fit(torch.eye(24), X[:5]), "n = 24 and 5"),
+        (lambda: best_fit(torch.eye(2), X[:2]), "n >= 3"),
+        (lambda: best_fit(torch.eye(24), 0 * X), "same angles"),
+        (lambda: best_fit(torch.eye(24), torch.nan * X), "NaN"),
+        (lambda: random_feature_surrogate(RBFKernel(), Y, 0), "features"),
+        (lambda: random_feature_surrogate(RBFKernel(), Y[:3]), "at least 4"),
+        (lambda: random_feature_surrogate(FidelityKernel("zz", 3), Y), "takes 3 angles"),
     ],
 )
 def test_wrong_input_is_told(call, says):
