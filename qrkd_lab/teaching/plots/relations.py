@@ -200,10 +200,10 @@ class RelationPanel(RedrawnChart):
         _both(self._scatters["kernel"], (-0.05, 1.05), (0, 0.5, 1))
         (self._fall,) = history.plot([], [], color=ARROW, lw=1.6, marker=".", ms=4)
         places = [taught, learnt, *self._scatters.values(), history]
-        self._titles = [_title(axes) for axes in places]
+        self._titles = self.titles(places, size=9.5)
         self._limits: tuple[float, ...] = ()
         self.moves(self._behind, self._trail, *self._teacher.artists, *self._student.artists)
-        self.moves(self._chosen, self._arrows, *self._dots.values(), self._fall, *self._titles)
+        self.moves(self._chosen, self._arrows, *self._dots.values(), self._fall)
 
     def draw_points(
         self,
@@ -280,13 +280,6 @@ class RelationPanel(RedrawnChart):
         else:
             fall = "steps downhill\nnone yet"
         return ["teacher", "student, arrows downhill", *heads, fall]
-
-
-def _title(axes: Axes) -> Text:
-    """A title of up to two lines that can be set again; its room is kept by an empty one."""
-    axes.set_title("Ag\nAg", fontsize=9.5, alpha=0)
-    style = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9.5}
-    return axes.annotate("", (0.5, 1), (0, 6), ha="center", va="baseline", color=INK, **style)
 
 
 def _small(axes: Axes, x: str, y: str) -> Axes:

@@ -129,29 +129,24 @@ def paired_differences(
         )
     rows = study.frame.drop(index=[study.reference, "teacher"], errors="ignore")
     need(len(rows), f"at least one student besides {study.reference}")
-    chart = Chart(8.0, 1.9 + 0.55 * len(rows))
+    factor, sign = units(study.metric)[0], 1 if study.higher_is_better else -1
+    seeds = [sign * study.gains(arm) for arm in rows.index]
     what = f"{words(study.metric)} minus {study.reference}'s"
     if in_logs(study.metric):
         what = f"{words(study.metric)} against {study.reference}'s, %"
+        factor, seeds = 100, [np.expm1(values) for values in seeds]
     elif units(study.metric)[1]:
         what += ", points"
+    chart = Chart(8.0, 1.9 + 0.55 * len(rows))
     what += " (small points: seeds; bars: intervals, each for its arm alone)"
     axes = quiet(chart.subplots(), what, "Arm", grid="x")
-    factor, sign = units(study.metric)[0], 1 if study.higher_is_better else -1
-    seeds = [sign * study.gains(arm) for arm in rows.index]
-    if in_logs(study.metric):
-        factor, seeds = 100, [np.expm1(values) for values in seeds]
     means = factor * rows[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
     _forest(axes, rows.index, [factor * values for values in seeds], means, rows.index)
-    for y, p in enumerate(rows["p_adjusted"]):
-        where = axes.get_yaxis_transform()
-        axes.text(1.02, y, p_in_words(p), transform=where, va="center", fontsize=10)
-    sides = ("worse", "better") if study.higher_is_better else ("better", "worse")
-    heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →")]
-    for x, side, text in [*heads, (1.02, "left", f"  p (Holm, {study.at_once})")]:
-        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
+    notes = [p_in_words(p) for p in rows["p_adjusted"]]
+    head = f"  p (Holm, {study.at_once})"
+    _margins(axes, notes, head, study.higher_is_better)
     said = " ".join(study.verdict(arm) for arm in rows.index)
-    return chart.finish(title or _ranking(study, list(rows.index)), said)
+    return chart.finish(title or _ranking(study, rows), said)
 
 
 def _forest(
@@ -170,33 +165,32 @@ def _forest(
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+def _margins(axes: Axes, notes: Sequence[str], head: str, right_is_better: bool = True) -> None:
+    """What stands around a forest: which side is better, and a note right of each line."""
+    sides = ("worse", "better") if right_is_better else ("better", "worse")
+    heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →"), (1.02, "left", head)]
+    for x, side, text in heads:
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
+    for y, note in enumerate(notes):
+        where = axes.get_yaxis_transform()
+        axes.text(1.02, y, note, transform=where, va="center", fontsize=10, color=INK)
 
 
-def _ranking(study: Summary, arms: Sequence[str]) -> str:
+def _ranking(study: Summary, rows: pd.DataFrame) -> str:
     """The verdicts in one line: what a forest plot's title says."""
-    alone = study.frame.loc[arms]
-    sure = alone.index[alone["p_adjusted"] < 1 - study.confidence]
-    if alone["p_adjusted"].isna().all():
-        return f"Too few seeds to tell {study.reference} from any other arm"
-    if not len(sure):
-        return f"These seeds show no difference between {study.reference} and any other arm"
-    higher = alone["difference"] > 0
-    better = [arm for arm in sure if higher[arm] == study.higher_is_better]
-    worse = [arm for arm in sure if arm not in better]
-    parts = [("better", better), ("worse", worse)]
-    said = [
-        f"{_listed(names)} {'is' if len(names) == 1 else 'are'} {word} than {study.reference}"
-        for word, names in parts
-        if names
-    ]
-    rest = "; for the others these seeds cannot tell" if len(sure) < len(arms) else ""
-    return "; ".join(said) + rest
-
-
-# ---- forests
+    reference, p = study.reference, rows["p_adjusted"]
+    if p.isna().all():
+        return f"Too few seeds to tell {reference} from any other arm"
+    sure = rows[p < 1 - study.confidence]
+    better = (sure["difference"] > 0) == study.higher_is_better
+    said = []
+    for word, names in (("better", sure.index[better]), ("worse", sure.index[~better])):
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+        verb = "is" if len(names) == 1 else "are"
+        said += [f"{listed} {verb} {word} than {reference}"] if len(names) else []
+    if not said:
+        return f"These seeds show no difference between {reference} and any other arm"
+    return "; ".join(said + ["for the others these seeds cannot tell"] * (len(sure) < len(rows)))
 
 
 KEY = "small points: seeds; bars: 95 % intervals, each for its line alone"
@@ -240,57 +234,47 @@ def improvements(
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
     _forest(axes, labels, list(seeds.values()), means, [arm] * len(table))
     family = counted(table.index)
-    notes = [_note(row, alone=name not in family) for name, row in table.iterrows()]
-    heads = [(0.0, "left", "← worse"), (1.0, "right", "better →")]
-    for x, side, text in [*heads, (1.03, "left", f"difference, p (Holm, {len(family)})")]:
-        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
-    for y, note in enumerate(notes):
-        where = axes.get_yaxis_transform()
-        axes.text(1.03, y, note, transform=where, va="center", fontsize=10, color=INK)
+    notes = [_note(row, name in family) for name, row in table.iterrows()]
+    _margins(axes, notes, f"difference, p (Holm, {len(family)})")
     said = "; ".join(
-        f"{name} {row['improvement']:+.2f} % ({_range(row['low'], row['high'])}; {note})"
+        f"{name} {row['improvement']:+.2f} % ({_range(row)}; {note})"
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
     ).replace("\n", " ")
     return chart.finish(
-        title or _message(table.loc[family], arm, reference),
+        title or _count(table.loc[family], arm, reference),
         f"One line a benchmark: by how many per cent of {reference}'s mean score {arm} is better, "
         f"seeds as points, means with 95 % intervals, each for its line alone; p corrected for "
         f"{len(family)} (Holm): {said}.",
     )
 
 
-def _note(row: pd.Series, alone: bool) -> str:
+def _note(row: pd.Series, counts: bool) -> str:
     said = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
-    said += " (does not count)" if alone else ""
+    said += "" if counts else " (does not count)"
     if math.isnan(row["p_win"]):
         return said
     return f"{said},\nchance to win a new seed {row['p_win']:.2f}"
 
 
-def _range(low: float, high: float) -> str:
-    return "no interval" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
+def _range(row: pd.Series) -> str:
+    if math.isnan(row["low"]):
+        return "no interval"
+    return f"{row['low']:+.2f} to {row['high']:+.2f}"
 
 
-def _message(table: pd.DataFrame, arm: str, reference: str) -> str:
-    sure = table[table["p_adjusted"] < LEVEL]
-    better = int((sure["improvement"] > 0).sum())
-    worse = len(sure) - better
-    ahead = int((table["improvement"] > 0).sum())
+def _count(table: pd.DataFrame, arm: str, reference: str) -> str:
+    """On how many benchmarks the arm is better or worse: the title of all benchmarks."""
     many = f"{len(table)} benchmark{'s' if len(table) > 1 else ''}"
+    ahead = f"{arm} is ahead of {reference} on {(table['improvement'] > 0).sum()} of {many}"
     if table["p_adjusted"].isna().all():
-        return f"{arm} is ahead of {reference} on {ahead} of {many}, with too few seeds to be sure"
+        return f"{ahead}, with too few seeds to be sure"
+    sure = table.loc[table["p_adjusted"] < LEVEL, "improvement"]
     if not len(sure):
-        return (
-            f"{arm} is ahead of {reference} on {ahead} of {many}, on none by more than these "
-            "seeds could show"
-        )
-    parts = [(f"better than {reference}", better), (f"worse than {reference}", worse)]
-    said = " and ".join(f"{what} on {count}" for what, count in parts if count)
+        return f"{ahead}, on none by more than these seeds could show"
+    counts = {"better": (sure > 0).sum(), "worse": (sure <= 0).sum()}
+    said = " and ".join(f"{word} than {reference} on {n}" for word, n in counts.items() if n)
     rest = "; on the others these seeds cannot tell" if len(sure) < len(table) else ""
     return f"{arm} is {said} of {many}{rest}"
-
-
-# ---- sizes
 
 
 def effect_sizes(study: Study, steps: Sequence[tuple[str, str]]) -> Chart:

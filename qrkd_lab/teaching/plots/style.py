@@ -76,7 +76,7 @@ class Chart(Figure):
         super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
-        return described(self, self.alt)._repr_mimebundle_()
+        return Described(self, self.alt)._repr_mimebundle_()
 
     def finish(self, title: str, alt: str) -> Chart:
         """Set the title (wrapped to the width) and the description; returns the figure."""
@@ -95,16 +95,25 @@ class Described:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
         # A bare Figure shows as text unless pyplot is set up; and only HTML carries alt text there.
-        drawn, packed = io.BytesIO(), io.BytesIO()
-        self.figure.savefig(drawn, format="png", dpi=144)
-        few = Image.open(drawn).convert("RGB").quantize(dither=Image.Dither.NONE)
+        packed = io.BytesIO()
+        few = _drawn(self.figure, 144).quantize(dither=Image.Dither.NONE)
         few.save(packed, "png", optimize=True)
         png = base64.b64encode(packed.getvalue()).decode()  # 256 colours: a third of the size
         width, height = (round(inches * 96) for inches in self.figure.get_size_inches())  # CSS
-        alt = html.escape(self.alt, quote=True)
-        image = f'<img src="data:image/png;base64,{png}" alt="{alt}" width="{width}">'
-        data = {"image/png": png, "text/html": image, "text/plain": self.alt}
-        return data, {"image/png": {"alt": self.alt, "width": width, "height": height}}
+        data = {"image/png": png, "text/html": _html("png", png, self.alt, width)}
+        extra = {"image/png": {"alt": self.alt, "width": width, "height": height}}
+        return {**data, "text/plain": self.alt}, extra
+
+
+def _drawn(figure: Figure, dpi: int) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return Image.open(file).convert("RGB")
+
+
+def _html(kind: str, data: str, alt: str, width: int) -> str:
+    alt = html.escape(alt, quote=True)
+    return f'<img src="data:image/{kind};base64,{data}" alt="{alt}" width="{width}">'
 
 
 def described(figure: Any, alt: str) -> Described:  # noqa: ANN401
@@ -201,9 +210,6 @@ def need(count: int, what: str) -> None:
         raise ValueError(f"nothing to draw: expected {what}, got none.")
 
 
-# ---- legend
-
-
 PARTS = {
     "task": lambda arm: True,
     "outputs": lambda arm: "kd" in arm.terms,
@@ -220,14 +226,13 @@ PARTS = {
 GROUPS = {"the loss has": (0, 5), "the kernel term has": (5, 11)}
 
 
-def arm_grid(arms: Iterable[str] = tuple(ARMS), title: str | None = None) -> Chart:
+def arm_grid(arms: Iterable[str] = tuple(ARMS)) -> Chart:
     """Which arm has what? A line per arm, in its colour and marker; a filled point: it has it.
 
     Two lines that differ in one column answer one question: what that column does.
 
     Args:
         arms: names.
-        title: the message; without it, what the grid shows.
 
     Raises:
         ValueError: no arm, or an unknown one (lists them).
@@ -257,14 +262,11 @@ def arm_grid(arms: Iterable[str] = tuple(ARMS), title: str | None = None) -> Cha
         for name, arm in chosen.items()
     )
     message = f"What {len(chosen)} arms have and lack, each in its own colour and marker"
-    return chart.finish(title or message, f"A line per arm, a column a part: {said}.")
-
-
-# ---- animation
+    return chart.finish(message, f"A line per arm, a column a part: {said}.")
 
 
 class Animation:
-    """Figures of one size as frames of a GIF; plays ``loops`` times, then stands on its last frame.
+    """Figures of one size as frames of a GIF; plays five times, then stands on its last frame.
 
     A GIF needs neither a kernel nor a script, so it plays in a saved notebook and on the web. It
     has no place in print: draw some of its frames beside it.
@@ -272,9 +274,7 @@ class Animation:
     Args:
         figures: the frames, one after the other; each is drawn when its turn comes.
         alt: what a reader who does not see it should know.
-        seconds: a frame.
-        rest: seconds of the last frame.
-        loops: how often it plays; 0: for ever.
+        seconds: a frame; the last one stays for two seconds before each repetition.
         dpi: pixels an inch.
 
     Raises:
@@ -282,17 +282,10 @@ class Animation:
     """
 
     def __init__(
-        self,
-        figures: Iterable[Figure],
-        alt: str,
-        seconds: float = 0.25,
-        rest: float = 2.0,
-        loops: int = 5,
-        dpi: int = 72,
+        self, figures: Iterable[Figure], alt: str, seconds: float = 0.25, dpi: int = 72
     ) -> None:
         frames = [_drawn(figure, dpi) for figure in figures]
-        if not frames:
-            raise ValueError("expected at least one figure to make a frame of, got none.")
+        need(len(frames), "at least one figure to make a frame of")
         if len(sizes := {frame.size for frame in frames}) > 1:
             raise ValueError(f"expected frames of one size, got {sorted(sizes)} pixels.")
         self.alt, self.frames, self.size = alt, len(frames), frames[0].size
@@ -302,8 +295,7 @@ class Animation:
         file = io.BytesIO()
         packed[0].save(
             file, "gif", save_all=True, append_images=packed[1:], optimize=True,
-            duration=[1000 * seconds] * (len(packed) - 1) + [1000 * rest],
-            **({} if loops == 1 else {"loop": max(0, loops - 1)}),
+            duration=[1000 * seconds] * (len(packed) - 1) + [2000], loop=4,
         )  # fmt: skip
         self.gif = file.getvalue()
 
@@ -320,15 +312,7 @@ class Animation:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401
         data = base64.b64encode(self.gif).decode()
-        alt = html.escape(self.alt, quote=True)
-        image = f'<img src="data:image/gif;base64,{data}" alt="{alt}" width="{self.size[0]}">'
-        return {"text/html": image, "text/plain": self.alt}
+        return {"text/html": _html("gif", data, self.alt, self.size[0]), "text/plain": self.alt}
 
     def __repr__(self) -> str:
         return f"Animation({self.frames} frames, {len(self.gif) // 1000} kB: {self.alt})"
-
-
-def _drawn(figure: Figure, dpi: int) -> Image.Image:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return Image.open(file).convert("RGB")

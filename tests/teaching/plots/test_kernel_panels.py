@@ -41,7 +41,7 @@ def test_it_says_what_it_shows(case):
     labels, ((matrix, seen), _) = case
     chart = kernel_panel(matrix, labels, seen, "zz", ["red", "green", "blue"])
     assert seen.verdict in chart.alt and "effective rank" in chart.alt
-    assert chart._said[2].get_text() == f"R² = {seen.fit.r_squared:.2f}"
+    assert chart._said[2].get_text() == f"pair by pair\nR² = {seen.fit.r_squared:.2f}"
     order = np.argsort(labels.numpy(), kind="stable")
     np.testing.assert_allclose(chart._images[0].get_array(), matrix[order][:, order])
     np.testing.assert_allclose(chart._images[1].get_array(), seen.fit.matrix[order][:, order])

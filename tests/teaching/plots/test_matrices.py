@@ -95,7 +95,7 @@ def test_the_film_has_a_frame_an_epoch():
         (lambda: plots.kernel_film(TEACHER[None], TEACHER, LABELS, [0, 1], [0.0]),
          "1, 2 and 1"),
         (lambda: plots.kernel_film(TEACHER[:0], TEACHER, LABELS, [], []),
-         "at least one figure"),
+         "at least one matrix"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_told(draw, says):
