@@ -63,7 +63,7 @@ def same(found, expected):
         assert all(torch.equal(weights[name], weights_too[name]) for name in weights)
 
 
-@pytest.mark.parametrize("die_at", [1, 3, 6, 9])
+@pytest.mark.parametrize("die_at", [1, 3, 6])
 def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
     benchmark, teacher, tmp_path, monkeypatch, die_at
 ):
@@ -83,10 +83,7 @@ def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
 
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "save", until)
-        if die_at <= 6:
-            with pytest.raises(Killed):
-                run(benchmark, teacher, learners(benchmark, teacher), checkpoint)
-        else:
+        with pytest.raises(Killed):
             run(benchmark, teacher, learners(benchmark, teacher), checkpoint)
     same(run(benchmark, teacher, learners(benchmark, teacher), checkpoint), expected)
 
@@ -127,15 +124,6 @@ def test_an_arm_that_diverged_stays_out(benchmark, teacher, tmp_path):
     again = learners(benchmark, teacher, ("scratch", "kd"))
     assert checkpoint.resume(at(again))
     assert str(again[0].failure) == "scratch seed 0 diverged" and again[1].failure is None
-
-
-def test_a_damaged_file_is_named_and_training_begins_anew(benchmark, teacher, tmp_path, capsys):
-    some = learners(benchmark, teacher, ("kd",))
-    checkpoint = Checkpoint(tmp_path / "state.pt")
-    checkpoint.save(at(some, 1, 3))
-    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
-    assert not checkpoint.resume(at(learners(benchmark, teacher, ("kd",))))
-    assert "state.pt cannot be read" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
