@@ -1,7 +1,7 @@
 """Training that a notebook can start, pause, stop and look at, while its cells go on.
 
-:class:`LiveRun` is the notebook's end of the pipe, ``live`` the other one. What
-has come so far stands in a :class:`Track`: plain numbers, ready to be drawn at any moment.
+:class:`LiveRun` is the notebook's end of a pipe, :func:`serve` the other one, in a process of its
+own. What has come so far stands in a :class:`Track`, ready to be drawn at any moment.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,13 +31,35 @@ from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import TEACHER
 from qrkd_lab.train import Callback, Stopped, Training
 
-__all__ = [
-    "LiveRun",
-    "Order",
-    "Track",
-    "serve",
-    "serve_at",
-]
+__all__ = ["LiveRun", "Order", "Track", "serve"]
+
+PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
+MOST = 64  # samples in a matrix
+BUSY = ("loading", "training", "paused", "stopping")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained: the arms of one seed.
+
+    Attributes:
+        benchmark, scale: by name.
+        arms: names.
+        seed: of the runs.
+        settings: whatever differs from the benchmark's defaults.
+        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
+        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    benchmark: str
+    scale: str
+    arms: tuple[str, ...]
+    seed: int
+    settings: Mapping[str, Any]
+    runs_dir: str | Path | None = None
+    data_dir: str | Path | None = None
+    device: str = "auto"
 
 
 @dataclass
@@ -47,7 +69,7 @@ class Track:
     Attributes:
         order: what was asked for; None before the first.
         arms: that train now: the teacher alone, then the students.
-        epochs, steps: that it will take, and batches in each epoch.
+        epochs: that it will take.
         at: how far it is.
         histories: arm to its epochs, as in a record.
         pulses: arm to (at, loss terms, their mean over the epoch so far).
@@ -63,7 +85,6 @@ class Track:
     order: Order | None = None
     arms: tuple[str, ...] = ()
     epochs: int = 0
-    steps: int = 0
     at: float = 0.0
     histories: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     pulses: dict[str, list[tuple[float, Mapping[str, float]]]] = field(default_factory=dict)
@@ -80,48 +101,45 @@ class Track:
         """Whether the teacher is training, and the arms are still to come."""
         return self.arms == (TEACHER,)
 
-    def take(self, message: tuple[Any, ...]) -> None:
+    def again(self, order: Order) -> Track:
+        """What is known when an order is given: of the same one, the curves so far."""
+        if order != self.order:
+            return Track(order, tuple(order.arms))
+        return replace(self, arms=tuple(order.arms), runs=[], reused=[], notes=[], failures=[])
+
+    def take(self, kind: str, *said: Any) -> None:  # noqa: ANN401
         """Note what the worker says."""
-        kind, *rest = message
-        getattr(self, f"_take_{kind}", lambda *_: None)(*rest)
-
-    def _take_begin(
-        self, arms: list[str], epochs: int, steps: int, done: int, histories: Mapping[str, Any]
-    ) -> None:
-        self.arms, self.epochs, self.steps, self.at = tuple(arms), epochs, steps, done / steps
-        self.histories |= {arm: list(history) for arm, history in histories.items()}
-        self.pulses |= {arm: [] for arm in arms}
-
-    def _take_pulse(self, at: float, terms: Mapping[str, Any]) -> None:
-        self.at = at
-        for arm, means in terms.items():
-            self.pulses[arm].append((at, means))
-
-    def _take_epoch(self, epoch: int, histories: Mapping[str, Mapping[str, float]]) -> None:
-        self.at = float(epoch)
-        for arm, numbers in histories.items():
-            self.histories[arm].append(numbers)
-
-    def _take_matrices(self, at: float, matrices: dict[str, Any], labels: Any) -> None:  # noqa: ANN401
-        self.matrices, self.labels = matrices, labels
-        for arm, pair in matrices.items():
-            taught, learnt = (torch.from_numpy(matrix) for matrix in pair)
-            with suppress(NothingToAlign):
-                value = centred_alignment(learnt, taught)
-                self.alignments.setdefault(arm, []).append((at, value))
-
-    def _take_run(self, run: Run, reused: bool) -> None:
-        self.runs.append(run)
-        self.histories[run.settings["arm"]] = list(run.history)
-        if reused:
-            self.reused.append(run.name)
-            self.epochs = max(self.epochs, len(run.history))
-
-    def _take_note(self, said: str) -> None:
-        self.notes.append(said)
-
-    def _take_failed(self, said: str) -> None:
-        self.failures.append(said)
+        match kind, *said:
+            case "begin", at, epochs, histories:
+                self.at, self.epochs, self.arms = at, epochs, tuple(histories)
+                self.histories |= histories
+                for known in (self.pulses, self.alignments):  # what lies ahead is trained anew
+                    for arm in histories:
+                        known[arm] = [point for point in known.get(arm, ()) if point[0] <= at]
+            case "pulse", at, terms:
+                self.at = at
+                for arm, means in terms.items():
+                    self.pulses[arm].append((at, means))
+            case "epoch", at, epoch:
+                self.at = at
+                for arm, numbers in epoch.items():
+                    self.histories[arm].append(numbers)
+            case "matrices", at, matrices, labels:
+                self.matrices, self.labels = matrices, labels
+                for arm, pair in matrices.items():
+                    taught, learnt = map(torch.from_numpy, pair)
+                    with suppress(NothingToAlign):
+                        self.alignments[arm].append((at, centred_alignment(learnt, taught)))
+            case "run", run, reused:
+                self.runs.append(run)
+                self.histories[run.settings["arm"]] = list(run.history)
+                if reused:
+                    self.reused.append(run.name)
+                    self.epochs = max(self.epochs, len(run.history))
+            case "note", text:
+                self.notes.append(text)
+            case "failed", text:
+                self.failures.append(text)
 
 
 class LiveRun:
@@ -143,15 +161,14 @@ class LiveRun:
 
     def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
         self.state, self.track, self._on_change = "ready", Track(), on_change
-        self._process: Any = None
-        self._pipe: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._idle, self._lock = threading.Event(), threading.Lock()
         self._idle.set()
 
     @property
     def busy(self) -> bool:
         """Whether something is loading, training, paused or about to stop."""
-        return self.state in ("loading", "training", "paused", "stopping")
+        return self.state in BUSY
 
     def start(self, order: Order) -> None:
         """Train, from the disk's records and checkpoints where there are any.
@@ -161,8 +178,8 @@ class LiveRun:
         """
         if self.busy:
             raise RuntimeError("a training is under way: stop it first, or wait for its end")
-        self.warm()
-        self.track, self.state = Track(order, tuple(order.arms)), "loading"
+        self._warm()
+        self.track, self.state = self.track.again(order), "loading"
         self._idle.clear()
         self._pipe.send(order)
         self._on_change()
@@ -196,12 +213,12 @@ class LiveRun:
         """Wait for the end of what is training; False if it takes longer."""
         return self._idle.wait(seconds)
 
-    def warm(self) -> None:
+    def _warm(self) -> None:
         """Start the process, if there is none: importing torch takes it some seconds."""
         if self._process is not None:
             return
         self._pipe, other = Pipe()
-        code = f"from qrkd_lab.teaching.live import serve_at; serve_at({other.fileno()})"
+        code = f"from qrkd_lab.teaching.live import serve; serve({other.fileno()})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[other.fileno()],
@@ -216,92 +233,51 @@ class LiveRun:
 
     def close(self) -> None:
         """Stop, and wait until the process has ended; one that does not is killed."""
-        process = self._process
-        if process is None:
-            return
-        self.retire()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        self._listener.join(10)
+        if (process := self._process) is not None:
+            self.retire()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            self._listener.join(10)
 
     def _send(self, word: str) -> None:
         with suppress(OSError):  # it has died: the listener says so
             self._pipe.send(word)
 
-    def _listen(self, pipe: Any) -> None:  # noqa: ANN401
+    def _listen(self, pipe: Connection) -> None:
         """Take what the process says, until it has nothing more to say."""
-        while True:
-            try:
-                message = pipe.recv()
-            except (EOFError, OSError):
-                died, self._process = self._process, None
-                if died is not None and self.busy:
-                    died.wait(10)
-                    self.track.failures.append(
-                        "the training process has died (killed, or out of memory?); what it had "
-                        "recorded is there, and Start goes on from its last checkpoint"
-                    )
-                    self._end("failed")
-                return
-            self.track.take(message)
-            kind, *rest = message
-            if kind == "end":
-                self._end(rest[0])
-                continue
-            with self._lock:
-                if kind == "paused" and self.state != "stopping":
-                    self.state = "paused" if rest[0] else "training"
-                elif kind == "begin" and self.state == "loading":
-                    self.state = "training"
-            self._on_change()
+        with suppress(EOFError, OSError):
+            while True:
+                self._take(*pipe.recv())
+        died, self._process = self._process, None
+        died.wait(10)
+        if self.busy:
+            self._take(
+                "failed",
+                "the training process has died (killed, or out of memory?); what it had "
+                "recorded is there, and Start goes on from its last checkpoint",
+            )
+            self._take("state", "failed")
 
-    def _end(self, state: str) -> None:
+    def _take(self, kind: str, *said: Any) -> None:  # noqa: ANN401
         with self._lock:
-            self.state = state
-        self._idle.set()
+            if kind != "state":
+                self.track.take(kind, *said)
+            elif self.state != "stopping" or said[0] not in BUSY:
+                self.state = said[0]
+        if not self.busy:
+            self._idle.set()
         self._on_change()
 
 
-# ---- live_worker
+def serve(descriptor: int) -> None:
+    """Carry out one order after the other, until the other end of the pipe is gone.
 
-
-PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
-MOST = 64  # samples in a matrix
-
-
-@dataclass(frozen=True)
-class Order:
-    """What is to be trained: the arms of one seed.
-
-    Attributes:
-        benchmark, scale: by name.
-        arms: names.
-        seed: of the runs.
-        settings: whatever differs from the benchmark's defaults.
-        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
-        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    Args:
+        descriptor: of the pipe, as the process has inherited it.
     """
-
-    benchmark: str
-    scale: str
-    arms: tuple[str, ...]
-    seed: int
-    settings: Mapping[str, Any]
-    runs_dir: str | Path | None = None
-    data_dir: str | Path | None = None
-    device: str = "auto"
-
-
-def serve_at(descriptor: int) -> None:
-    """:func:`serve` at an inherited file descriptor: what the new process begins with."""
-    serve(Connection(descriptor))
-
-
-def serve(pipe: Connection) -> None:
-    """Carry out one order after the other, until the other end is gone."""
+    pipe = Connection(descriptor)
     try:
         while True:
             order = pipe.recv()
@@ -312,12 +288,12 @@ def serve(pipe: Connection) -> None:
             try:
                 _carry_out(order, pipe)
             except Stopped:
-                _tell(pipe, "end", "stopped")
+                _tell(pipe, "state", "stopped")
             except Exception as error:  # said in the notebook; the next order may be better
                 known = isinstance(error, (ValueError, ArithmeticError, RecordError, DataError))
                 kind = "" if known else f"{type(error).__name__}: "
                 _tell(pipe, "failed", f"{kind}{error}")
-                _tell(pipe, "end", "failed")
+                _tell(pipe, "state", "failed")
     except (EOFError, OSError, KeyboardInterrupt):
         return
 
@@ -349,7 +325,7 @@ def _carry_out(order: Order, pipe: Connection) -> None:
         else:
             failed += 1
             _tell(pipe, "failed", str(result))
-    _tell(pipe, "end", "failed" if failed else "done")
+    _tell(pipe, "state", "failed" if failed else "done")
 
 
 class PipeWatch(Callback):
@@ -366,8 +342,8 @@ class PipeWatch(Callback):
         settings = training.learners[0].settings
         self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
         histories = {le.settings.arm: list(le.history) for le in training.learners}
-        plan = (training.epochs, training.steps, training.batches)
-        _tell(self.pipe, "begin", list(histories), *plan, histories)
+        _tell(self.pipe, "begin", _at(training), training.epochs, histories)
+        _tell(self.pipe, "state", "training")
         self._look(training)
 
     def step(self, training: Training) -> None:
@@ -375,7 +351,7 @@ class PipeWatch(Callback):
         if now - self._said >= PULSE:
             self._said = now
             terms = {le.settings.arm: le.means() for le in training.active}
-            _tell(self.pipe, "pulse", training.batches / training.steps, terms)
+            _tell(self.pipe, "pulse", _at(training), terms)
         if now - self._looked >= LOOK:
             self._look(training)
         try:
@@ -386,7 +362,7 @@ class PipeWatch(Callback):
 
     def epoch(self, training: Training) -> None:
         histories = {le.settings.arm: le.history[-1] for le in training.active}
-        _tell(self.pipe, "epoch", training.done, histories)
+        _tell(self.pipe, "epoch", _at(training), histories)
         if time.monotonic() - self._looked >= LOOK or training.done == training.epochs:
             self._look(training)
 
@@ -404,7 +380,7 @@ class PipeWatch(Callback):
                     raise Stopped
                 if paused != (word == "pause"):
                     paused = not paused
-                    _tell(self.pipe, "paused", paused)
+                    _tell(self.pipe, "state", "paused" if paused else "training")
         except (EOFError, OSError):
             raise Stopped from None  # nobody is there any more
 
@@ -426,4 +402,9 @@ class PipeWatch(Callback):
             pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
             matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
         labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
-        _tell(self.pipe, "matrices", training.batches / training.steps, matrices, labels)
+        _tell(self.pipe, "matrices", _at(training), matrices, labels)
+
+
+def _at(training: Training) -> float:
+    """How far a training is, in epochs."""
+    return training.batches / training.steps

@@ -1,25 +1,34 @@
-"""The controls of an explorer on the page, found by their label, and its pictures."""
+"""The parts of an explorer on the page, found by the names that they have for everybody."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from tests.browser.screen import expect
+from tests.browser.screen import VIEW, expect
+
+WITHOUT_NAME = """box => [...box.querySelectorAll(
+    'button, input, select, [role=slider], [contenteditable=true], img')].filter(part =>
+  part.checkVisibility() && !(part.getAttribute('aria-label') || part.alt || part.title ||
+    part.textContent.trim() && part.localName === 'button' ||
+    [...part.labels || []].some(label => label.textContent.trim())))
+  .map(part => part.outerHTML.slice(0, 200))"""
 
 
 def handle(box: Any, label: str) -> Any:
     """What a slider is moved by."""
-    return box.locator(".widget-inline-hbox", has_text=label).locator(".noUi-handle")
-
-
-def readout(box: Any, label: str) -> Any:
-    """What a slider says that it stands at."""
-    return box.locator(".widget-inline-hbox", has_text=label).locator(".widget-readout")
+    return box.get_by_role("slider", name=label, exact=True)
 
 
 def menu(box: Any, label: str) -> Any:
-    """A drop-down menu."""
-    return box.locator(".widget-dropdown", has_text=label).locator("select")
+    """A drop-down menu, or a field."""
+    return box.get_by_label(label, exact=True)
+
+
+def press(box: Any, name: str) -> None:
+    """Click a button, or a tab."""
+    tab, button = (box.get_by_role(role, name=name, exact=True) for role in ("tab", "button"))
+    tab.or_(button).click()
 
 
 def changed(box: Any, act: Any, picture: str = "picture", wide: int = 1000) -> None:
@@ -30,6 +39,30 @@ def changed(box: Any, act: Any, picture: str = "picture", wide: int = 1000) -> N
     expect(shown).not_to_have_attribute("src", before)
     expect(shown).to_have_js_property("complete", True)
     assert shown.evaluate("image => image.naturalWidth") > wide
+
+
+def check_layout(screen: Any, box: Any, *names: str) -> None:
+    """All has a name and is seen at once, the controls at the left, sliders as wide as a column.
+
+    Args:
+        screen: the notebook.
+        box: the explorer.
+        names: of what is to be seen beside its pictures: of sliders, menus, fields and buttons.
+    """
+    assert box.evaluate(WITHOUT_NAME) == []
+    shown = box.locator("img:visible").last
+    expect(shown).to_have_attribute("alt", re.compile(".{40}"))
+    box.evaluate("box => box.scrollIntoView({block: 'end'})")
+    picture, whole = shown.bounding_box(), box.bounding_box()
+    assert whole["height"] < 640, "taller than what a small laptop shows of a notebook"
+    for name in names:
+        part = box.get_by_label(name, exact=True).or_(box.get_by_role("button", name=name))
+        place = part.first.bounding_box()
+        assert 90 < place["y"] and place["y"] + place["height"] < VIEW["height"] - 24, name
+        assert place["x"] + place["width"] < picture["x"], f"{name} is not left of the picture"
+    assert 90 < picture["y"] and picture["y"] + picture["height"] < VIEW["height"] - 24
+    for slider in box.locator(".widget-hslider:visible").all():
+        assert slider.bounding_box()["width"] > 240
 
 
 def left_by(notebook: Any, *words: str, wide: int = 500) -> tuple[Any, Any]:

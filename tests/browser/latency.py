@@ -16,7 +16,7 @@ from tests.browser import chromium
 from tests.browser.lab import Lab, LabServer
 
 PRESS = """async ([box, key, times]) => {
-  const image = document.querySelector(`${box} img.qrkd-kernel`);
+  const image = document.querySelector(`${box} img.qrkd-matrix`);
   const handle = [...document.querySelectorAll(`${box} .widget-inline-hbox`)]
     .find(row => row.innerText.startsWith('Bandwidth')).querySelector('.noUi-handle');
   const frame = () => new Promise(done => requestAnimationFrame(done));
@@ -54,7 +54,7 @@ def slider_to_picture(qubits: int, moves: int = 30, samples: int = 64) -> list[f
         notebook = Lab(server, context).open(new_notebook(cells=[new_code_cell(cell)]))
         notebook.run_all()
         box = notebook.explorer("qrkd-KernelExplorer")
-        box.locator("img.qrkd-circuit").wait_for(timeout=30_000)  # all is drawn once
+        box.locator("img.qrkd-circuit").wait_for(state="attached", timeout=30_000)
         press = [".qrkd-KernelExplorer", "ArrowRight", moves]
         notebook.evaluate(PRESS, [press[0], "ArrowRight", 3], seconds=60)
         return [taken / 1000 for taken in notebook.evaluate(PRESS, press, seconds=120)]

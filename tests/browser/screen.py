@@ -12,7 +12,7 @@ except ImportError:  # conftest.py then skips every test, and says what to insta
     expect = None
 
 PICTURES = Path(__file__).parents[2] / "runs" / "browser"
-VIEW = {"width": 1366, "height": 900}
+VIEW = {"width": 1366, "height": 768}  # of a small laptop
 
 
 class Screen:

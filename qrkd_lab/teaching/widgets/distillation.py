@@ -1,4 +1,4 @@
-"""DistillationExplorer: arms race side by side; pause them, stop them, change what you like."""
+"""DistillationExplorer: arms train side by side; pause them, stop them, change what you like."""
 
 from __future__ import annotations
 
@@ -26,24 +26,20 @@ from qrkd_lab.teaching.widgets.explorer import (
     Sight,
     button,
     menu,
-    number,
-    row,
-    several,
     slider,
+    table,
+    wrong,
 )
 
-__all__ = [
-    "DistillationExplorer",
-    "FIELDS",
-    "OPEN",
-    "progress",
-    "ready",
-    "setting_controls",
-    "wrong",
-]
-
+__all__ = ["DistillationExplorer", "progress"]
 
 REST = 0.25  # seconds between two pictures of a training
+OPEN = {"layers": "the map's own", "bandwidth": "by the rule"}  # what a menu says for None
+TRAINING = ("epochs", "learning_rate", "temperature")
+WEIGHTS = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight")
+KERNEL = ("kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder")
+FIELDS = (*TRAINING, *WEIGHTS, *KERNEL)  # of Settings
+PLACES = {"runs_dir": None, "data_dir": None, "device": "auto"}
 _AT_WORK: dict[str, LiveRun] = {}  # cell of a notebook -> what it trains
 
 
@@ -58,13 +54,14 @@ class DistillationExplorer(Explorer):
         benchmark: a name, or a folder of images or text; ``scale``: as for a study.
         arms: which train side by side.
         seed: of the runs.
-        epochs, learning_rate, temperature, kd_weight, distance_weight, angle_weight,
-            kernel_weight, kernel, feature_map, qubits, layers, bandwidth, encoder: fields of
-            ``Settings``; None takes the benchmark's own. The field of the
-            kernel's weight begins at qrkd's; as long as it stays there, each arm has its own.
         runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        settings: ``epochs``, ``learning_rate``, ``temperature``, ``kd_weight``,
+            ``distance_weight``, ``angle_weight``, ``kernel_weight``, ``kernel``, ``feature_map``,
+            ``qubits``, ``layers``, ``bandwidth``, ``encoder``: fields of ``Settings``; None takes
+            the benchmark's own. The field of the kernel's weight begins at qrkd's; as long as it
+            stays there, each arm has its own.
 
     Raises:
         ValueError: an unknown name or field (lists the choices), or a value out of range.
@@ -83,39 +80,32 @@ class DistillationExplorer(Explorer):
     ) -> None:
         if unknown := sorted(settings.keys() - set(FIELDS)):
             raise ValueError(f"unknown setting {unknown[0]!r}; choose from {', '.join(FIELDS)}")
+        if unknown := [arm for arm in arms if arm not in ARMS]:
+            raise ValueError(f"unknown arms {unknown[0]!r}; choose from {', '.join(ARMS)}")
         self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
         self.training = LiveRun(self.refresh)
         self._leave = False  # whether Stop was pressed, so that Start gets the keyboard back
         given = {name: value for name, value in settings.items() if value is not None}
-        start = benchmark_settings(benchmark, scale, **given)
-        own = () if benchmark in BENCHMARKS else (benchmark,)
-        self._own_weight = benchmark_settings(benchmark, scale).weight("kernel")
-        controls: dict[str, W.Widget] = {
-            "benchmark": menu("Benchmark", benchmark, (*BENCHMARKS, *own)),
+        names = list(dict.fromkeys((*BENCHMARKS, benchmark)))
+        controls = {
+            "benchmark": menu("Benchmark", benchmark, names),
             "scale": menu("Scale", scale, SCALES),
-            "arms": several("Arms", arms, tuple(ARMS)),
             "seed": slider("Seed", seed, 0, 20),
-        } | setting_controls(start)
+            "arms": W.SelectMultiple(options=list(ARMS), value=arms, rows=12, description="Arms"),
+            **_setting_controls(benchmark_settings(benchmark, scale, **given)),
+        }
         self._start = button("Start", self.start, "Train what is not on disk yet")
         self._pause = button("Pause", self.pause, "Wait after the present step")
         self._stop = button("Stop", self.stop, "End now, and record the last whole epoch")
         self._view = menu("Matrices of", "–", ("–",))
-        self._view.observe(self.refresh, "value")
-        super().__init__(controls, self._rows(controls), pictures=("arms", "matrices"))
-        for name in ("benchmark", "scale"):
-            controls[name].observe(self._defaults, "value")
+        self._view.observe(lambda _: self.refresh(), "value")
+        groups = {"Runs": ("benchmark", "scale", "arms", "seed", "epochs"),
+                  "Loss": ("learning_rate", "temperature", *WEIGHTS), "Kernel": KERNEL}  # fmt: skip
+        pages = [W.VBox([controls[name] for name in group]) for group in groups.values()]
+        buttons = W.HBox([self._start, self._pause, self._stop])
+        column = [buttons, W.Tab(pages, titles=list(groups)), self._view]
+        super().__init__(controls, column, ("curves", "matrices"), ("records",))
         self._buttons()
-
-    def _rows(self, controls: dict[str, W.Widget]) -> list[Any]:
-        first = W.VBox([controls[name] for name in ("benchmark", "scale", "seed")])
-        return [
-            row(first, controls["arms"]),
-            ["epochs", "learning_rate", "temperature"],
-            ["kd_weight", "distance_weight", "angle_weight", "kernel_weight"],
-            ["kernel", "feature_map", "encoder"],
-            ["qubits", "layers", "bandwidth"],
-            [self._start, self._pause, self._stop, self._view],
-        ]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -126,19 +116,23 @@ class DistillationExplorer(Explorer):
         return values
 
     def see(self) -> Sight:
-        track, asked = self.training.track, self._order()
+        track, order = self.training.track, self._order()
         if track.order is None:
-            arms = self.state["arms"]
-            settings = self._check()
-            return Sight({"arms": Picture.of(arm_grid(arms))}, ready(asked, settings))
+            epochs = self._check().epochs
+            words = _paragraph(
+                f"Ready: {', '.join(order.arms)} on {order.benchmark} ({order.scale}), seed "
+                f"{order.seed}, {epochs} epochs each, after their teacher. Press Start; what is on "
+                f"disk already in {order.runs_dir} is not trained again."
+            )
+            return Sight({"curves": Picture.of(arm_grid(order.arms))}, words)
         words = progress(self.training.state, track)
-        if asked != track.order:
+        if order != track.order:
             words += "<p>The controls have changed since: Start makes other runs.</p>"
             try:
                 self._check()
             except ValueError as error:  # of the next training, not of this one
                 words += wrong(str(error))
-        return Sight(self._pictures(track), words)
+        return Sight(self._pictures(track) | {"records": _table(track)}, words)
 
     def start(self) -> None:
         """Train what the controls say, or find it on disk."""
@@ -148,8 +142,7 @@ class DistillationExplorer(Explorer):
             self._check()
             self.training.start(self._order())
         except Exception as error:
-            self.complain(error)
-            return
+            return self.complain(error)
         self.draw_in_background()
         self._stop.focus()  # Start is off now, and would leave the keyboard nowhere
 
@@ -170,35 +163,18 @@ class DistillationExplorer(Explorer):
         """Wait until what was started has ended and is drawn; False if it takes longer."""
         return self.training.wait(seconds) and self.settle()
 
-    def _check(self) -> Settings:
-        """The settings of the controls; ValueError for what cannot be, for any of the arms."""
-        state = self.state
-        settings = benchmark_settings(
-            state["benchmark"], state["scale"], **{name: state[name] for name in FIELDS}
-        )
-        if not state["arms"]:
-            raise ValueError(f"arms: choose at least one of {', '.join(ARMS)}")
-        for arm in state["arms"]:
-            settings.replace(arm=arm)
-        return replace(settings, seed=state["seed"])
-
-    def _order(self) -> Order:
-        state = self.state
-        fields = {name: state[name] for name in FIELDS}
-        where = (state["benchmark"], state["scale"], tuple(state["arms"]), state["seed"])
-        places = self._places | {"runs_dir": runs_folder(self._places["runs_dir"])}
-        return Order(*where, fields, **places)
-
-    def _defaults(self, *_: object) -> None:
-        """Another benchmark or scale: its own settings."""
-        settings = benchmark_settings(self.state["benchmark"], self.state["scale"])
+    def follow(self, name: str) -> None:
+        """Another benchmark or scale brings its own settings."""
+        if name not in ("", "benchmark", "scale"):
+            return
+        settings = benchmark_settings(*(self.controls[n].value for n in ("benchmark", "scale")))
         self._own_weight = settings.weight("kernel")
-        with self.together():
-            for name in FIELDS:
-                value = self._own_weight if name == "kernel_weight" else getattr(settings, name)
-                self.controls[name].value = OPEN[name] if value is None else value
+        for field in FIELDS if name else ():
+            value = self._own_weight if field == "kernel_weight" else getattr(settings, field)
+            self.controls[field].value = OPEN[field] if value is None else value
 
-    def refresh(self, *_: object) -> None:
+    def refresh(self) -> None:
+        """Look again, at the pace of a training while there is one."""
         self.pace = REST if self.training.busy else 0.0
         self._buttons()
         super().refresh()
@@ -212,10 +188,27 @@ class DistillationExplorer(Explorer):
         if self._leave and not busy:
             self._leave = False
             self._start.focus()
-        held = tuple(arm for arm in self.training.track.matrices) or ("–",)
+        held = tuple(self.training.track.matrices) or ("–",)
         if held != self._view.options:
             chosen = self._view.value if self._view.value in held else held[0]
             self._view.options, self._view.value = held, chosen
+
+    def _check(self) -> Settings:
+        """The settings of the controls; ValueError for what cannot be, for any of the arms."""
+        state = self.state
+        if not state["arms"]:
+            raise ValueError(f"arms: choose at least one of {', '.join(ARMS)}")
+        fields = {name: state[name] for name in FIELDS}
+        settings = benchmark_settings(state["benchmark"], state["scale"], **fields)
+        for arm in state["arms"]:
+            settings.replace(arm=arm)
+        return replace(settings, seed=state["seed"])
+
+    def _order(self) -> Order:
+        state = self.state
+        where = (state["benchmark"], state["scale"], state["arms"], state["seed"])
+        places = self._places | {"runs_dir": runs_folder(self._places["runs_dir"])}
+        return Order(*where, {name: state[name] for name in FIELDS}, **places)
 
     def _pictures(self, track: Track) -> dict[str, Picture]:
         """The arms so far, and the kernel matrices of the arm that the menu names."""
@@ -225,86 +218,76 @@ class DistillationExplorer(Explorer):
             return {}
         settings = benchmark_settings(track.order.benchmark, track.order.scale)
         metric = "validation_perplexity" if settings.vocabulary else "validation_accuracy"
-        picture = Picture.quickly if self.training.busy else Picture.of
-        curves = arms_so_far(shown, track.epochs, metric, dict(track.pulses))
+        charts = {"curves": arms_so_far(shown, track.epochs, metric, dict(track.pulses))}
         arm = self._view.value
-        if arm not in track.matrices:
-            return {"arms": picture(curves), "matrices": Picture()}
-        pair, seen = track.matrices[arm], dict(track.alignments)  # copies: more may come meanwhile
-        matrices = matrices_so_far(*pair, arm, track.labels, seen, track.epochs)
-        return {"arms": picture(curves), "matrices": picture(matrices)}
+        if arm in track.matrices:
+            pair = track.matrices[arm]
+            seen = {name: points[:] for name, points in track.alignments.items() if points}
+            charts["matrices"] = matrices_so_far(*pair, arm, track.labels, seen, track.epochs)
+        return {name: Picture.of(chart, self.training.busy) for name, chart in charts.items()}
 
     def __repr__(self) -> str:
-        state, said = self.state, []
+        state = self.state
         default = benchmark_settings(state["benchmark"], state["scale"])
-        for name, value in state.items():
-            if name not in FIELDS or value != getattr(default, name):
-                said.append(f"{name}={value!r}")
-        for name, value in self._places.items():
-            if value != {"runs_dir": None, "data_dir": None, "device": "auto"}[name]:
-                said.append(f"{name}={str(value)!r}")
-        return f"DistillationExplorer({', '.join(said)})"
+        said = {n: v for n, v in state.items() if n not in FIELDS or v != getattr(default, n)}
+        said |= {name: str(v) for name, v in self._places.items() if v != PLACES[name]}
+        return f"DistillationExplorer({', '.join(f'{n}={v!r}' for n, v in said.items())})"
 
     def _ipython_display_(self) -> None:
-        cell = _cell()
-        if (
-            cell
-            and (before := _AT_WORK.pop(cell, None)) is not None
-            and before is not self.training
-        ):
-            before.retire()  # its buttons are gone with the cell's old output
-        if cell:
-            _AT_WORK[cell] = self.training
+        from IPython import get_ipython
+
+        header = getattr(get_ipython(), "parent_header", None) or {}
+        if cell := header.get("metadata", {}).get("cellId"):  # where Jupyter tells it
+            before, _AT_WORK[cell] = _AT_WORK.get(cell), self.training
+            if before is not None and before is not self.training:
+                before.retire()  # its buttons are gone with the cell's old output
         super()._ipython_display_()
 
 
-def _cell() -> str | None:
-    """The id of the notebook cell that is running, where Jupyter tells it."""
-    from IPython import get_ipython
+def _setting_controls(start: Settings) -> dict[str, W.Widget]:
+    """A control for each of the settings."""
+    layers = (OPEN["layers"], *range(1, 7))
+    bandwidths = {OPEN["bandwidth"]: OPEN["bandwidth"], **{f"{b:.4g}": b for b in BANDWIDTHS}}
 
-    shell = get_ipython()
-    header = getattr(shell, "parent_header", None) or {}
-    return header.get("metadata", {}).get("cellId") if isinstance(header, dict) else None
+    def field(label: str, value: float, low: float, high: float, step: float) -> W.ValueWidget:
+        return slider(label, value, low, high, step, (W.BoundedIntText, W.BoundedFloatText))
+
+    return {
+        "epochs": field("Epochs", start.epochs, 1, 1000, 1),
+        "learning_rate": field("Learning rate", start.learning_rate, 0.0, 1e9, 1e-3),
+        "temperature": field("Temperature", start.temperature, 0.0, 100.0, 0.5),
+        "kd_weight": field("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
+        "distance_weight": field("of distances", start.distance_weight, 0.0, 1e6, 0.1),
+        "angle_weight": field("of angles", start.angle_weight, 0.0, 1e6, 0.1),
+        "kernel_weight": field("of the kernel", start.weight("kernel"), 0.0, 1e6, 0.1),
+        "kernel": menu("Kernel", start.kernel, KERNELS.keys()),
+        "feature_map": menu("Feature map", start.feature_map, FEATURE_MAPS.keys()),
+        "qubits": slider("Qubits", start.qubits, 1, 12),
+        "layers": menu("Layers", start.layers or OPEN["layers"], layers),
+        "bandwidth": menu("Bandwidth", start.bandwidth or OPEN["bandwidth"], bandwidths),
+        "encoder": menu("Encoder", start.encoder, ENCODERS.keys()),
+    }
 
 
-# ---- progress_words
-
-
-_CELL = '<td style="padding: 0 0.7em">'
-
-
-def ready(order: Order, settings: Settings) -> str:
-    """What Start would do."""
-    arms = ", ".join(order.arms)
-    return _paragraph(
-        f"Ready: {arms} on {order.benchmark} ({order.scale}), seed {order.seed}, "
-        f"{settings.epochs} epochs each, after their teacher. Press Start; what is on disk already "
-        f"in {order.runs_dir} is not trained again."
-    )
+# ---- words
 
 
 def progress(state: str, track: Track) -> str:
-    """How far a training is, and what it has recorded."""
+    """How far a training is, as HTML."""
     who = "the teacher" if track.of_teacher else ", ".join(track.arms)
     at = f"{who}: epoch {track.at:.1f} of {track.epochs}"
     said = {
         "loading": "Starting: the process, the data, the teacher.",
         "training": f"Training {at}." + " The arms come after it." * track.of_teacher,
         "paused": f"Paused, {at}. Go on, or stop.",
-        "stopping": "Stopping." if not track.epochs else f"Stopping, {at}.",
+        "stopping": f"Stopping, {at}." if track.epochs else "Stopping.",
         "stopped": _stopped(track, at),
         "done": "Done."
         + " Everything was on the disk: kernel matrices are drawn while arms train, so "
         "choose another seed to watch them." * (len(track.runs) == len(track.reused)),
         "failed": "Not everything came to its end.",
     }[state]
-    notes = "".join(map(_paragraph, track.notes)) + "".join(map(wrong, track.failures))
-    return f"{_paragraph(said)}{notes}{_table(track)}"
-
-
-def wrong(text: str) -> str:
-    """Something that is wrong."""
-    return f'<p class="qrkd-wrong" role="alert">{html.escape(text)}</p>'
+    return "".join([*map(_paragraph, [said, *track.notes]), *map(wrong, track.failures)])
 
 
 def _stopped(track: Track, at: str) -> str:
@@ -312,70 +295,34 @@ def _stopped(track: Track, at: str) -> str:
     new = [run for run in track.runs if run.name not in track.reused]
     if new:
         epochs = len(new[0].history)
-        word = "epoch" if epochs == 1 else "epochs"
-        return f"Stopped: recorded as runs of {epochs} {word}. Start goes on from where it was."
+        said = f"recorded as runs of {epochs} epoch{'s' * (epochs > 1)}"
+        return f"Stopped: {said}. Start goes on from where it was."
     if not track.epochs:
         return "Stopped before anything was trained."
-    return (
-        f"Stopped, {at}: nothing new is recorded, as "
-        + ("a teacher counts when it is whole" if track.of_teacher else "no epoch was completed")
-        + ". Start goes on from where it was."
-    )
+    why = "a teacher counts when it is whole" if track.of_teacher else "no epoch was completed"
+    return f"Stopped, {at}: nothing new is recorded, as {why}. Start goes on from where it was."
 
 
 def _table(track: Track) -> str:
     """The recorded runs: the score to choose by, seconds, and where they are."""
     if not track.runs:
         return ""
-    rows, name = [], f"validation_{track.runs[0].metric['name'].removeprefix('test_')}"
+    name = f"validation_{track.runs[0].metric['name'].removeprefix('test_')}"
     factor, unit = units(name)
-    for run in track.runs:
-        how = "was on disk" if run.name in track.reused else f"{run.seconds['train']:.1f} s"
-        score = f"{run.history[-1][name] * factor:.2f}{unit}"
-        cells = [run.name, f"{len(run.history)}", score, how]
-        cells.append("" if run.path is None else str(run.path))
-        rows.append("".join(f"{_CELL}{html.escape(cell)}</td>" for cell in cells))
-    heads = "".join(
-        f'<th scope="col" style="padding: 0 0.7em">{head}</th>'
-        for head in ("run", "epochs", name.replace("_", " "), "training", "record")
-    )
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    said = _paragraph(
-        "Test scores are in the records: choose by validation, and look at them last."
-    )
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{said}"
+    rows = [
+        {
+            "run": run.name,
+            "epochs": len(run.history),
+            name.replace("_", " "): f"{run.history[-1][name] * factor:.2f}{unit}",
+            "training": f"{run.seconds['train']:.1f} s",
+            "record": run.path or "",
+        }
+        | ({"training": "was on disk"} if run.name in track.reused else {})
+        for run in track.runs
+    ]
+    said = "Test scores are in the records: choose by validation, and look at them last."
+    return table(rows) + _paragraph(said)
 
 
 def _paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
-
-
-# ---- setting_controls
-
-
-FIELDS = (
-    "epochs", "learning_rate", "temperature", "kd_weight", "distance_weight", "angle_weight",
-    "kernel_weight", "kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder",
-)  # fmt: skip
-OPEN = {"layers": "the map's own", "bandwidth": "by the rule"}  # what a menu says for None
-LAYERS = (OPEN["layers"], *range(1, 7))
-RULE = {OPEN["bandwidth"]: OPEN["bandwidth"], **{f"{b:.4g}": b for b in BANDWIDTHS}}
-
-
-def setting_controls(start: Settings) -> dict[str, W.Widget]:
-    """A control for each of the settings."""
-    return {
-        "epochs": number("Epochs", start.epochs, 1, 1000),
-        "learning_rate": number("Learning rate", start.learning_rate, 0.0, 1e9, 1e-3),
-        "temperature": number("Temperature", start.temperature, 0.0, 100.0, 0.5),
-        "kd_weight": number("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
-        "distance_weight": number("of distances", start.distance_weight, 0.0, 1e6, 0.1),
-        "angle_weight": number("of angles", start.angle_weight, 0.0, 1e6, 0.1),
-        "kernel_weight": number("of the kernel", start.weight("kernel"), 0.0, 1e6, 0.1),
-        "kernel": menu("Kernel", start.kernel, tuple(KERNELS)),
-        "feature_map": menu("Feature map", start.feature_map, tuple(FEATURE_MAPS)),
-        "qubits": slider("Qubits", start.qubits, 1, 12),
-        "layers": menu("Layers", start.layers or OPEN["layers"], LAYERS),
-        "bandwidth": menu("Bandwidth", start.bandwidth or OPEN["bandwidth"], RULE),
-        "encoder": menu("Encoder", start.encoder, tuple(ENCODERS)),
-    }

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import os
 import sys
 import time
 from contextlib import suppress
 
 import ipywidgets as W
+import pandas as pd
 
 from qrkd_lab.teaching.doctor import Finding, widget_findings
 
-__all__ = [
-    "WidgetDoctor",
-]
-
+__all__ = ["WidgetDoctor"]
 
 TRIES = (0.2, 1, 3, 8, 20)  # seconds after which the page is asked
-_TD = '<td style="text-align: left">'  # JupyterLab would put words on the right
 WHAT_IS_SEEN = {
     "A line like <code>VBox(children=...)</code> or <code>WidgetDoctor()</code>": (
         "This page cannot draw widgets. The server that shows it lacks ipywidgets' extension: it "
@@ -57,7 +53,7 @@ class WidgetDoctor:
         self._player = W.Play(min=0, max=1, interval=50)
         self._player.layout.display = "none"
         self._player.observe(self._answer, "value")
-        self._words = W.HTML(_paragraph("Waiting for this page to answer ...", "status"))
+        self._words = W.HTML('<p role="status">Waiting for this page to answer ...</p>')
         self.view = W.VBox([self._words, self._player]).add_class("qrkd-WidgetDoctor")
 
     @property
@@ -69,37 +65,33 @@ class WidgetDoctor:
         """The page has sent something back, so it draws widgets."""
         if self.answered is None:
             self.answered = time.monotonic() - self._started
-            self._words.value = _paragraph(
-                f"This page draws widgets: it answered after {self.answered:.1f} s. "
-                "Every explorer of the kit will work here.",
-                "status",
+            self._words.value = (
+                f'<p role="status">This page draws widgets: it answered after {self.answered:.1f} '
+                "s. Every explorer of the kit will work here.</p>"
             )
 
     def _repr_html_(self) -> str:
-        rows = []
-        for finding in self.findings:
-            mark = "✓" if finding.ok else "✗"
-            advice = "" if finding.ok else f"<br><strong>{html.escape(finding.advice)}</strong>"
-            cells = (mark, html.escape(finding.name), html.escape(finding.found) + advice)
-            rows.append("<tr>" + "".join(f"{_TD}{cell}</td>" for cell in cells) + "</tr>")
-        seen = "".join(
-            f"<tr>{_TD}{what}</td>{_TD}{do}</td></tr>" for what, do in WHAT_IS_SEEN.items()
-        )
+        marks = [
+            {" ": "✓" if f.ok else "✗", "Seen from the kernel": f.name, "": f.found,
+             "What to do": "" if f.ok else f.advice}
+            for f in self.findings
+        ]  # fmt: skip
+        seen = pd.Series(WHAT_IS_SEEN, name="What it means, and what to do").rename_axis("You see")
+        with pd.option_context("display.max_colwidth", None):
+            found = pd.DataFrame(marks).to_html(index=False, border=0, justify="left")
+            meant = seen.reset_index().to_html(index=False, border=0, justify="left", escape=False)
+        left = "<style>.qrkd-doctor td {text-align: left !important; white-space: pre-line}</style>"
         return (
-            f"<table><caption>Seen from the kernel</caption><tbody>{''.join(rows)}</tbody></table>"
-            "<p>If no sentence that begins with <em>This page draws widgets</em> appears nearby "
-            "within some seconds, what do you see in its place?</p>"
-            '<table><thead><tr><th scope="col" style="text-align: left">You see</th>'
-            '<th scope="col" style="text-align: left">What it means, and what to do</th>'
-            f"</tr></thead><tbody>{seen}</tbody></table>"
+            f'{left}<div class="qrkd-doctor">{found}<p>If no sentence that begins with <em>This '
+            "page draws widgets</em> appears nearby within some seconds, what do you see in its "
+            f"place?</p>{meant}</div>"
         )
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         self._started = time.monotonic()
-        data = {**self.view._repr_mimebundle_(), "text/plain": repr(self)}
-        display(data, raw=True)
+        display({**self.view._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
         display({"text/html": self._repr_html_(), "text/plain": str(self)}, raw=True)
         with suppress(RuntimeError):  # no event loop: no page either
             for seconds in TRIES:
@@ -135,7 +127,3 @@ def _front_end() -> Finding:
     if "VSCODE_PID" in os.environ or "VSCODE_CWD" in os.environ:
         return Finding("page", True, "VS Code, which draws ipywidgets with its Jupyter extension")
     return Finding("page", True, "a Jupyter front end, or a run without one")
-
-
-def _paragraph(text: str, role: str) -> str:
-    return f'<p role="{role}">{html.escape(text)}</p>'

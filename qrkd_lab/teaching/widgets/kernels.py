@@ -6,12 +6,11 @@ import dataclasses
 import html
 import inspect
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import ipywidgets as W
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -30,28 +29,18 @@ from qrkd_lab.teaching.widgets.explorer import (
     Picture,
     Sight,
     button,
-    choice,
     log_slider,
     menu,
     slider,
     switch,
 )
 
-__all__ = [
-    "KernelExplorer",
-    "SOURCES",
-    "Samples",
-    "labelled_samples",
-]
-
+__all__ = ["KernelExplorer", "SOURCES", "Samples", "labelled_samples"]
 
 OWN = "your data"
 KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
 SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
-COUNTS = (16, 32, 64, 96, 128)
-ENDS = BANDWIDTHS[0], BANDWIDTHS[-1]
 SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
-MOST_QUBITS, MOST_LAYERS = 12, 6
 READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
 DRAWN = 20  # qubits times layers up to which the circuit is drawn
 
@@ -93,42 +82,36 @@ class KernelExplorer(Explorer):
         seed: int = 0,
         data_dir: str | Path | None = None,
     ) -> None:
-        self._own = None if isinstance(data, str) else labelled_samples(data, seed=seed)
-        self._data_dir = data_dir
-        self._samples: dict[tuple[Any, ...], Samples] = {}
-        self._panels: dict[tuple[Any, ...], KernelPanel] = {}
-        self._read: set[tuple[Any, ...]] = set()  # circuits that the simulator knows
-        sources = SOURCES if self._own is None else (OWN, *SOURCES)
+        own = None if isinstance(data, str) else labelled_samples(data, seed=seed)
+        self._samples = lru_cache(
+            lambda name, seed: own if name == OWN else labelled_samples(name, data_dir, seed)
+        )
+        self._panel = lru_cache(lambda samples, n: KernelPanel(samples.labels[:n], samples.classes))
+        self._read: set[QuantumKernel] = set()  # whose circuits the simulator knows
+        start, ends = 1.0 if bandwidth is None else bandwidth, (BANDWIDTHS[0], BANDWIDTHS[-1])
         controls = {
-            "data": menu("Data", data if self._own is None else OWN, sources),
-            "n": choice("Samples", n, COUNTS),
+            "data": menu("Data", OWN if own else data, (OWN, *SOURCES) if own else SOURCES),
+            "n": menu("Samples", n, (16, 32, 64, 96, 128), W.SelectionSlider),
             "encoder": menu("Encoder", encoder, SIDES),
-            "kernel": menu("Kernel", kernel, KINDS.keys()),
             "feature_map": menu("Feature map", feature_map, FEATURE_MAPS.keys()),
-            "qubits": slider("Qubits", qubits, 1, MOST_QUBITS),
-            "layers": slider("Layers", layers, 1, MOST_LAYERS),
-            "bandwidth": log_slider("Bandwidth", 1.0 if bandwidth is None else bandwidth, *ENDS),
-            "shots": choice("Shots an entry", shots, SHOTS),
-            "seed": slider("Seed", seed, 0, 20),
+            "qubits": slider("Qubits", qubits, 1, 12),
+            "layers": slider("Layers", layers, 1, 6),
+            "bandwidth": log_slider("Bandwidth", start, *ends),
+            "rule": button("Bandwidth by the rule", self.calibrate, "Where the values spread most"),
             "entangle": switch("Gates between qubits", entangle),
+            "kernel": menu("Kernel", kernel, KINDS.keys()),
+            "shots": menu("Shots an entry", shots, SHOTS, W.SelectionSlider),
+            "seed": slider("Seed", seed, 0, 20),
         }
-        self._rule = button("Bandwidth by the rule", self.calibrate, "Where the values spread most")
-        rows = [
-            ["data", "n", "encoder"],
-            ["feature_map", "qubits", "layers"],
-            ["bandwidth", self._rule, "entangle"],
-            ["kernel", "shots", "seed"],
-        ]
-        super().__init__(controls, rows, pictures=("kernel", "circuit"))
+        column, self._rule = list(controls.values()), controls.pop("rule")
+        super().__init__(controls, column, ("matrix", "circuit"), ("numbers",))
         if bandwidth is None:
             self.calibrate()
 
     def see(self) -> Sight:
-        state = self.state
-        samples, note = self._chosen(), ""
-        angles = self._angles(samples)
-        if samples.features.shape[1] < angles.shape[1]:
-            d, wanted = samples.features.shape[1], angles.shape[1]
+        state, (samples, angles), note = self.state, self._angles(), ""
+        d, wanted = samples.features.shape[1], angles.shape[1]
+        if d < wanted:
             numbers = "number" if d == 1 else "numbers"
             note = f" Each sample has only {d} {numbers}, repeated to give {wanted} angles."
         self.controls["encoder"].disabled = bool(note)  # there is nothing to choose from
@@ -137,15 +120,20 @@ class KernelExplorer(Explorer):
         with torch.no_grad():
             matrix = kernel(angles)
         if state["shots"] != "exact":
-            matrix = self._measured(matrix, state["shots"])
+            if state["kernel"] != "fidelity":
+                raise ValueError(
+                    "shots: only an entry of the fidelity kernel is one probability that shots "
+                    "estimate; choose exact, or the fidelity kernel"
+                )
+            matrix = sampled(matrix, state["shots"], generator(state["seed"], "shots"))
         diagnosis = diagnose(matrix, labels, angles)
-        panel = self._panel(samples, labels)
+        panel = self._panel(samples, len(labels))
         panel.draw_kernel(matrix, diagnosis, state["feature_map"])
         verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
-        words = f"<p>{html.escape(f'{verdict}.{note}')}</p>"
         return Sight(
-            {"kernel": Picture.again(panel)},
-            f"{words}<p><code>{html.escape(_code(kernel))}</code></p>",
+            {"matrix": Picture.of(panel), "numbers": diagnosis._repr_html_()},
+            f"<p>{html.escape(f'{verdict}.{note}')}</p>"
+            f"<p><code>{html.escape(_code(kernel))}</code></p>",
         )
 
     def see_more(self) -> Sight:
@@ -155,73 +143,47 @@ class KernelExplorer(Explorer):
 
     def idle(self) -> bool:
         """Read the circuit of another number of qubits, nearest first; a slider waits for less."""
-        present = self._kernel()
-        key = (present.feature_map, present.layers, present.entangle)
-        for q in sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits)):
-            if (*key, q) not in self._read:
-                self._read.add((*key, q))
-                ready = dataclasses.replace(present, qubits=q)
-                ready(torch.zeros(2, ready.features, dtype=torch.float64))
-                return True
-        return False
+        present = dataclasses.replace(self._kernel(), bandwidth=1.0)
+        near = sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits))
+        kernels = (dataclasses.replace(present, qubits=q) for q in near)
+        kernel = next((kernel for kernel in kernels if kernel not in self._read), None)
+        if kernel is not None:
+            self._read.add(kernel)
+            kernel(torch.zeros(2, kernel.features, dtype=torch.float64))
+        return kernel is not None
 
     def calibrate(self) -> None:
         """Set the bandwidth to where the kernel's values spread most over pairs."""
         try:
-            angles = self._angles(self._chosen())
-            self.controls["bandwidth"].value = calibrated(self._kernel(), angles).bandwidth
+            bandwidth = calibrated(self._kernel(), self._angles()[1]).bandwidth
+            self.controls["bandwidth"].value = bandwidth
         except Exception as error:  # the same will be said of the picture
             self.complain(error)
 
-    def _chosen(self) -> Samples:
-        """The samples of the present menu, read once."""
-        state = self.state
-        if state["data"] == OWN:
-            return self._own
-        key = (state["data"], state["seed"])
-        if key not in self._samples:
-            self._samples[key] = labelled_samples(state["data"], self._data_dir, state["seed"])
-        return self._samples[key]
+    def follow(self, name: str) -> None:
+        """Options that the feature map lacks are off."""
+        feature_map = self.controls["feature_map"].value
+        for option in ("layers", "entangle"):
+            self.controls[option].disabled = option not in _options(feature_map)
+        scaleless = feature_map == "amplitude"  # a state of length 1 has no size
+        self.controls["bandwidth"].disabled = self._rule.disabled = scaleless
 
-    def _angles(self, samples: Samples) -> Tensor:
-        """Angles ``(n, q)`` of the first n samples."""
+    def _angles(self) -> tuple[Samples, Tensor]:
+        """The samples of the present menu, and angles ``(n, q)`` of the first n."""
         state, q = self.state, self._kernel().features
-        return _encoded(samples, state["n"], q, state["encoder"], state["seed"])
+        samples = self._samples(state["data"], state["seed"])
+        return samples, _encoded(samples, state["n"], q, state["encoder"], state["seed"])
 
     def _kernel(self) -> QuantumKernel:
         """The kernel of the present controls; options that its feature map lacks stay out."""
         state = self.state
-        options = {"layers": state["layers"], "entangle": state["entangle"]}
-        for name in options.keys() - _options(state["feature_map"]):
-            del options[name]
+        options = {name: state[name] for name in _options(state["feature_map"])}
         return KINDS[state["kernel"]](
             state["feature_map"], state["qubits"], bandwidth=state["bandwidth"], **options
         )
 
-    def _measured(self, matrix: Tensor, shots: int) -> Tensor:
-        if self.state["kernel"] != "fidelity":
-            raise ValueError(
-                "shots: only an entry of the fidelity kernel is one probability that shots "
-                "estimate; choose exact, or the fidelity kernel"
-            )
-        return sampled(matrix, shots, generator(self.state["seed"], "shots"))
-
-    def _panel(self, samples: Samples, labels: Tensor) -> KernelPanel:
-        key = (samples.name, self.state["seed"], len(labels))
-        if key not in self._panels:
-            self._panels[key] = KernelPanel(labels, samples.classes)
-        return self._panels[key]
-
     def __repr__(self) -> str:
         return super().__repr__().replace(f"data={OWN!r}", "data=(features, labels)")
-
-    def refresh(self, *_: object) -> None:
-        known = _options(self.state["feature_map"])
-        for name in ("layers", "entangle"):
-            self.controls[name].disabled = name not in known
-        scaleless = self.state["feature_map"] == "amplitude"  # a state of length 1 has no size
-        self.controls["bandwidth"].disabled = self._rule.disabled = scaleless
-        super().refresh()
 
 
 def _options(feature_map: str) -> set[str]:
@@ -308,25 +270,29 @@ def labelled_samples(
         >>> labelled_samples("two moons")
         Samples(two moons, 512 of 2 numbers in 2 classes)
     """
+    most = None
     if not isinstance(source, str):
-        return _own(source, seed)
-    if source not in SOURCES:
+        source, (x, labels, classes) = OWN, _checked(source)
+    elif source == "two moons":
+        from sklearn.datasets import make_moons
+
+        (x, labels), classes = make_moons(512, noise=0.1, random_state=seed), ("0", "1")
+    elif source in SOURCES:
+        images, most = load_images(source, data_dir=data_dir, download=False), MOST
+        x, labels, classes = images.train.pixels.flatten(1), images.train.labels, images.classes
+        x = x.double() / 255
+    else:
         raise ValueError(
             f"unknown data {source!r}; choose from {', '.join(SOURCES)}, or give a pair of arrays "
             "(features, labels)"
         )
-    if source == "two moons":
-        from sklearn.datasets import make_moons
-
-        points, which = make_moons(512, noise=0.1, random_state=seed)
-        return _ordered(source, torch.from_numpy(points), torch.from_numpy(which), None, seed)
-    images = load_images(source, data_dir=data_dir, download=False)
-    chosen = images.train[stratified_order(images.train.labels, seed)[:MOST]]
-    pixels = chosen.pixels.flatten(1).double() / 255
-    return Samples(source, pixels, chosen.labels, images.classes)
+    features, labels = torch.as_tensor(x), torch.as_tensor(labels)
+    order = stratified_order(labels, seed)[:most]
+    return Samples(source, features[order].double(), labels[order], tuple(classes))
 
 
-def _own(source: tuple[ArrayLike, ArrayLike], seed: int) -> Samples:
+def _checked(source: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Features, class numbers and class names of a reader's own arrays."""
     try:
         x, y = source
         rows, labels = (
@@ -344,19 +310,10 @@ def _own(source: tuple[ArrayLike, ArrayLike], seed: int) -> Samples:
             "data: expected features (m, d) and labels (m,) with one m >= 3, got "
             f"{rows.shape} and {labels.shape}"
         )
-    features = torch.from_numpy(np.array(rows, dtype=np.float64))  # a copy, whatever its strides
-    if not features.isfinite().all():
+    features = np.array(rows, dtype=np.float64)  # a copy, whatever its strides
+    if not np.isfinite(features).all():
         raise ValueError("data: the features hold values that are not finite; leave them out")
     if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
         raise ValueError("data: the labels are no classes, but numbers with fractions, or NaN")
     found, numbers = np.unique(labels, return_inverse=True)  # words too
-    classes = [str(c) for c in found.tolist()]
-    return _ordered("your data", features, torch.from_numpy(numbers), classes, seed)
-
-
-def _ordered(
-    name: str, features: Tensor, labels: Tensor, classes: Sequence[str] | None, seed: int
-) -> Samples:
-    order = stratified_order(labels, seed)
-    names = classes or [str(c) for c in labels.unique().tolist()]
-    return Samples(name, features[order].double(), labels[order], tuple(names))
+    return features, numbers, [str(one) for one in found.tolist()]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets as W
@@ -21,15 +20,11 @@ from qrkd_lab.teaching.widgets.explorer import (
     Picture,
     Sight,
     button,
-    choice,
     menu,
     slider,
 )
 
-__all__ = [
-    "RelationExplorer",
-]
-
+__all__ = ["RelationExplorer"]
 
 OWN = "own"  # the change that is none of CHANGES: by hand or downhill
 FEWEST, MOST, SEEDS = 3, 8, 20
@@ -71,23 +66,30 @@ class RelationExplorer(Explorer):
         kernel: float = 0.0,
         step: float = 0.5,
     ) -> None:
-        self._drawn = _is_number(points)
+        self._drawn = not hasattr(points, "__len__") or isinstance(points, str)
         seed = whole("seed", seed, 0, SEEDS)
         n = whole("points", points, FEWEST, MOST) if self._drawn else FEWEST
         self._teacher = teacher_points(n, seed) if self._drawn else as_points(points)
-        self._student = self._rounded(_start(self._teacher, preset, strength, student, seed))
-        self._path: list[Tensor] = []
-        self._losses: list[float] = []
-        self._panel, self._following = RelationPanel(), False
+        if student is not None and preset not in ("same", OWN):
+            raise ValueError(f"give either student=... or preset={preset!r}, not both")
+        if student is None and preset == OWN:
+            raise ValueError(f"preset {OWN!r}: give the student's points, student=[[x, y], ...]")
+        if student is None:
+            self._move(changed(self._teacher, preset, strength, seed))
+        else:
+            self._move(as_points(student, "student", len(self._teacher)))
+        self._panel = RelationPanel()
         point = whole("point", point, 0, len(self._teacher) - 1)
+        changes = {change.label: name for name, change in CHANGES.items()}
+        changes["by hand or downhill"] = OWN
         weights = {"distance": distance, "angle": angle, "kernel": kernel}
         controls = {
-            "preset": menu("Change", preset if student is None else OWN, _changes()),
+            "preset": menu("Change", preset if student is None else OWN, changes),
             "strength": _slider("How far (0 to 1)", strength, 0.0, 1.0, 0.05),
             "point": menu("Move point", point, range(len(self._teacher))),
             # A slider over real numbers would report a rounded value back when it is set.
-            "x": choice("x", 0.0, [0.0]),
-            "y": choice("y", 0.0, [0.0]),
+            "x": menu("x", 0.0, [0.0], W.SelectionSlider),
+            "y": menu("y", 0.0, [0.0], W.SelectionSlider),
             **{
                 name: _slider(f"{name.capitalize()} weight", weight, 0.0, HEAVIEST, 0.1)
                 for name, weight in weights.items()
@@ -99,22 +101,27 @@ class RelationExplorer(Explorer):
         one = button("One step downhill", self.downhill, "Move every point along its arrow")
         ten = button("Ten steps", lambda: self.downhill(10), "Ten steps downhill, one by one")
         back = button("Back to the teacher's points", self.back, "Undo every change")
-        rows = [
-            ["preset", "strength", back],
-            ["point", "x", "y"],
-            list(pulls.RELATIONS),
-            ["step", one, ten],
-            ["points", "seed"] if self._drawn else ["seed"],
-        ]
-        super().__init__(controls, rows)
-        with self._follow():
-            pass  # the sliders show the point
+        column = [
+            "preset", "strength", back, "point", "x", "y", *weights, "step", W.HBox([one, ten]),
+            *["points"] * self._drawn, "seed",
+        ]  # fmt: skip
+        super().__init__(controls, column)
 
     def see(self) -> Sight:
         found = pulls.pull(self._student, self._teacher, self._weights)
         points, point = (self._student, self._teacher), self.controls["point"].value
         panel = self._panel.draw_points(*points, found, self._path, self._losses, point)
-        return Sight({"picture": Picture.again(panel)}, f"<p>{'<br>'.join(self._lines(found))}</p>")
+        preset, size = self.controls["preset"].value, size_of(self._teacher)
+        how = "moved by hand or downhill"
+        if preset != OWN:
+            how = CHANGES[preset].words(self.controls["strength"].value)
+        odd = pulls.remark(*points, found) or pulls.fall_in_words(self._losses)
+        lines = (
+            f"<b>{html.escape(pulls.verdict(*points, found.losses))}.</b> ({how})",
+            html.escape(pulls.loss_in_words(found)),
+            html.escape(f"{pulls.force_in_words(found, size)} {odd}".strip()) or "&nbsp;",
+        )
+        return Sight({"picture": Picture.of(panel)}, f"<p>{'<br>'.join(lines)}</p>")
 
     @property
     def student(self) -> Tensor:
@@ -128,13 +135,12 @@ class RelationExplorer(Explorer):
 
     @property
     def state(self) -> dict[str, Any]:
-        values = {name: control.value for name, control in self.controls.items()}
+        values = super().state
         del values["x"], values["y"]  # they follow from student and point
-        if values["preset"] == OWN:
-            values["student"] = self._student.tolist()
         if values["preset"] in ("same", OWN):
             del values["strength"]
         if values["preset"] == OWN:
+            values["student"] = self._student.tolist()
             del values["preset"]
         if not self._drawn:
             values["points"] = self._teacher.tolist()
@@ -145,81 +151,48 @@ class RelationExplorer(Explorer):
 
     def downhill(self, steps: int = 1) -> None:
         """Move the student's points against the gradient."""
+        step = self.controls["step"].value
         if not any(self._weights.values()):
             return self.refresh()  # which says that nothing pulls
-        step = self.controls["step"].value
-        with self.lock, self._follow():
+        with self.lock:
             path, losses = pulls.downhill(self._student, self._teacher, self._weights, step, steps)
-            self._path += path[:-1]
-            self._losses = self._losses[:-1] + losses
-            self._student = self._rounded(path[-1])
-            self.controls["preset"].value = OWN
-        self.refresh()
+            self._move(path[-1], self._path + path[:-1], self._losses[:-1] + losses)
+            self.set_to(preset=OWN)
 
     def back(self) -> None:
         """The teacher's points again, in their places."""
-        with self.lock, self._follow():
-            self.controls["preset"].value = "same"
-            self._change()
-        self.refresh()
+        self.set_to(preset="same")
 
-    def refresh(self, *changes: Any) -> None:  # noqa: ANN401
-        """Look again; first what hangs together with the control that moved."""
-        names = [self._name(change) for change in changes]
-        if self._following:
-            return
-        with self.lock, self._follow():
-            for name in names:
-                self._answer(name)
-        super().refresh()
-
-    @contextmanager
-    def _follow(self) -> Iterator[None]:
-        """Controls set inside follow the points and not the other way; after it all agree."""
-        self._following = True
-        try:
-            yield
+    def follow(self, name: str) -> None:
+        """Points follow the control that has changed, then other controls the points."""
+        point, preset = self.controls["point"], self.controls["preset"]
+        with self.lock:
+            if name in ("points", "seed") and self._drawn:
+                n, chosen = self.controls["points"].value, point.value
+                self._teacher = teacher_points(n, self.controls["seed"].value)
+                point.options = range(n)
+                point.value = min(chosen, n - 1)
+                preset.value = "same" if preset.value == OWN else preset.value
+            if name in ("points", "seed", "preset", "strength") and preset.value != OWN:
+                knobs = (self.controls[n].value for n in ("strength", "seed"))
+                self._move(changed(self._teacher, preset.value, *knobs))
+            elif name in ("x", "y"):
+                student, preset.value = self.student, OWN
+                student[point.value, "xy".index(name)] = self.controls[name].value
+                self._move(student)
+            elif name in pulls.RELATIONS:
+                self._move(self._student)  # another loss: its fall so far says nothing
             self._place_sliders()
-        finally:
-            self._following = False
 
-    def _answer(self, name: str) -> None:
-        """Points follow the control of this name."""
-        if name in ("points", "seed"):
-            self._draw_teacher()
-        elif name in ("preset", "strength"):
-            self._change()
-        elif name in ("x", "y"):
-            point = self.controls["point"].value
-            self._student[point, "xy".index(name)] = self.controls[name].value
-            self._student = self._rounded(self._student)
-            self.controls["preset"].value = OWN
-            self._forget()
-        elif name in pulls.RELATIONS:
-            self._forget()  # another loss: its fall so far says nothing
+    def _move(
+        self, points: Tensor, path: Sequence[Tensor] = (), losses: Sequence[float] = ()
+    ) -> None:
+        """Put the student's points there, and forget the way, or remember this one.
 
-    def _draw_teacher(self) -> None:
-        """Another number of points, or another seed."""
-        if self._drawn:
-            n, point = self.controls["points"].value, self.controls["point"]
-            self._teacher = teacher_points(n, self.controls["seed"].value)
-            chosen = min(point.value, n - 1)
-            point.options = list(range(n))
-            point.value = chosen
-            if self.controls["preset"].value == OWN:
-                self.controls["preset"].value = "same"
-        self._change()
-
-    def _change(self) -> None:
-        """The student's points as the preset makes them; its own stay."""
-        preset, values = self.controls["preset"].value, self.controls
-        if preset != OWN:
-            made = changed(self._teacher, preset, values["strength"].value, values["seed"].value)
-            self._student = self._rounded(made)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._path, self._losses = [], []
+        To four digits of the teacher's size, so that the call that makes them is exact.
+        """
+        self._student = points.round(decimals=4 - round(math.log10(size_of(self._teacher))))
+        self._path, self._losses = list(path), list(losses)
 
     def _place_sliders(self) -> None:
         """x and y show the chosen point, with room to move it."""
@@ -238,36 +211,9 @@ class RelationExplorer(Explorer):
                 control.index = min(max(value - middle + way, 0), 2 * way)
         self.controls["strength"].disabled = self.controls["preset"].value in ("same", OWN)
 
-    def _name(self, change: Any) -> str:  # noqa: ANN401
-        return next(name for name, control in self.controls.items() if control is change["owner"])
-
     @property
     def _weights(self) -> dict[str, float]:
         return {name: self.controls[name].value for name in pulls.RELATIONS}
-
-    def _rounded(self, points: Tensor) -> Tensor:
-        """To four digits of the teacher's size, so that the call that makes them is exact."""
-        return points.round(decimals=4 - round(math.log10(size_of(self._teacher))))
-
-    def _lines(self, found: pulls.Pull) -> Sequence[str]:
-        """What sees the change; the loss by term; the pull."""
-        preset, size = self.controls["preset"].value, size_of(self._teacher)
-        how = "moved by hand or downhill"
-        if preset != OWN:
-            how = CHANGES[preset].words(self.controls["strength"].value)
-        said = pulls.verdict(self._student, self._teacher, found.losses)
-        odd = pulls.remark(self._student, self._teacher, found)
-        force = f"{pulls.force_in_words(found, size)} {odd or pulls.fall_in_words(self._losses)}"
-        return (
-            f"<b>{html.escape(said)}.</b> ({how})",
-            html.escape(pulls.loss_in_words(found)),
-            html.escape(force.strip()) or "&nbsp;",
-        )
-
-
-def _changes() -> dict[str, str]:
-    """Text in the menu to name."""
-    return {change.label: name for name, change in CHANGES.items()} | {"by hand or downhill": OWN}
 
 
 def _slider(label: str, value: float, low: float, high: float, pace: float) -> W.ValueWidget:
@@ -279,20 +225,3 @@ def _slider(label: str, value: float, low: float, high: float, pace: float) -> W
     ):
         pace /= 10
     return slider(label, float(value), low, high, pace)
-
-
-def _is_number(points: object) -> bool:
-    return not hasattr(points, "__len__") or isinstance(points, str)
-
-
-def _start(
-    teacher: Tensor, preset: str, strength: float, student: ArrayLike | None, seed: int
-) -> Tensor:
-    """The student's points as the arguments say."""
-    if student is None:
-        if preset == OWN:
-            raise ValueError(f"preset {OWN!r}: give the student's points, student=[[x, y], ...]")
-        return changed(teacher, preset, strength, seed)
-    if preset not in ("same", OWN):
-        raise ValueError(f"give either student=... or preset={preset!r}, not both")
-    return as_points(student, "student", len(teacher))

@@ -8,7 +8,11 @@ import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.studies.records import read_runs
-from qrkd_lab.teaching.widgets.distillation import DistillationExplorer
+from qrkd_lab.teaching.live import Order, Track
+from qrkd_lab.teaching.widgets.distillation import DistillationExplorer, progress
+from tests.studies.records.made_runs import made_run
+
+ORDER = Order("digits", "smoke", ("kd",), 0, {})
 
 
 @pytest.fixture
@@ -33,25 +37,26 @@ def buttons(explorer):
 def test_it_trains_what_a_study_trains_and_finds_it_again(explorer, tmp_path):
     explorer.refresh()
     assert "Ready: kd, qrkd on digits (smoke), seed 0, 1 epochs" in explorer._said
-    assert "arms" in explorer._shown["arms"].alt.lower() and buttons(explorer) == ["Start"]
+    assert "arms" in explorer._shown["curves"].alt.lower() and buttons(explorer) == ["Start"]
     explorer.start()
     assert buttons(explorer) == ["Stop"]
     assert explorer.wait(60)
-    assert "<p>Done.</p>" in explorer._said and "kd seed 0" in explorer._said
-    assert "validation accuracy" in explorer._said and "test accuracy" not in explorer._said
-    assert "Epoch 1 of 1" in explorer._shown["arms"].alt
+    records = explorer._shown["records"]
+    assert "<p>Done.</p>" in explorer._said and "kd seed 0" in records
+    assert "validation accuracy" in records and "test accuracy" not in records
+    assert "Epoch 1 of 1" in explorer._shown["curves"].alt
     assert "kernel matrices of qrkd" in explorer._shown["matrices"].alt
     assert explorer._view.options == ("qrkd",)
     study = ql.compare("digits", ("kd", "qrkd"), 1, "smoke", runs_dir=tmp_path,
                        progress=False, qubits=3)  # fmt: skip
     assert study.notes[0].startswith("3 runs reused, 0 trained")
     explorer.start()
-    assert explorer.wait(60) and explorer._said.count("was on disk") == 2
+    assert explorer.wait(60) and explorer._shown["records"].count("was on disk") == 2
     assert "choose another seed" in explorer._said
-    assert "Epoch 1 of 1" in explorer._shown["arms"].alt
+    assert "Epoch 1 of 1" in explorer._shown["curves"].alt
 
 
-def test_pause_go_on_and_stop(explorer, tmp_path):
+def test_pause_go_on_stop_and_start_again_with_all_curves(explorer, tmp_path):
     explorer.controls["epochs"].value = 900
     explorer.start()
     until(lambda: explorer.training.track.at >= 1 and not explorer.training.track.of_teacher)
@@ -62,16 +67,24 @@ def test_pause_go_on_and_stop(explorer, tmp_path):
     until(lambda: "The controls have changed since" in explorer._said)
     explorer.controls["kernel_weight"].value = 0.0
     until(lambda: "leave the arm out" in explorer._said)
-    assert "Paused" in explorer._said and "qrkd-faded" not in explorer._images["arms"]._dom_classes
-    explorer.controls["kernel_weight"].value = 1.0
+    assert "Paused" in explorer._said
+    assert "qrkd-faded" not in explorer._images["curves"]._dom_classes
+    explorer.set_to(kernel_weight=1.0, seed=0)
     explorer.pause()
     until(lambda: explorer.training.state == "training")
     explorer.stop()
     assert explorer.wait(60) and "Stopped: recorded as runs of" in explorer._said
     assert buttons(explorer) == ["Start"]
+    track = explorer.training.track
     runs = read_runs(tmp_path, "digits", "smoke")
     assert {run.settings["seed"] for run in runs} == {0}
-    assert {len(run.history) for run in runs} == {1, len(explorer.training.track.runs[0].history)}
+    assert {len(run.history) for run in runs} == {1, len(track.runs[0].history)}
+    seen, at = list(track.pulses["kd"]), track.at
+    explorer.start()
+    until(lambda: explorer.training.track.at > at)
+    assert explorer.training.track.pulses["kd"][: len(seen)] == seen, "the curves go on"
+    explorer.stop()
+    assert explorer.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +153,31 @@ def test_unknown_names_list_the_choices():
         DistillationExplorer(weight=1)
     with pytest.raises(ValueError, match="unknown arms 'qkd'; choose from .*qrkd"):
         DistillationExplorer(arms=("qkd",))
+
+
+# The words
+
+
+@pytest.mark.parametrize(
+    "state, track, said",
+    [
+        ("loading", Track(ORDER), "Starting"),
+        ("training", Track(ORDER, ("teacher",), 30, 2.5), "Training the teacher: epoch 2.5 of"),
+        ("paused", Track(ORDER, ("kd",), 3, 1.0), "Paused, kd: epoch 1.0 of 3"),
+        ("stopped", Track(ORDER, ("kd",)), "Stopped before anything was trained"),
+        ("stopped", Track(ORDER, ("teacher",), 30, 15.0), "a teacher counts when it is whole"),
+        ("stopped", Track(ORDER, ("kd",), 30, 12.3), "no epoch was completed"),
+        ("failed", Track(ORDER, failures=["<b>"]), "&lt;b&gt;"),
+        ("done", Track(ORDER, notes=["begins anew"]), "begins anew"),
+    ],
+)
+def test_each_state_has_its_words(state, track, said):
+    assert said in progress(state, track)
+
+
+def test_stopping_says_what_it_recorded_and_not_what_was_there():
+    run = made_run("kd", 0, "digits", "smoke")
+    track = Track(ORDER, ("kd",), 30, 2.4, runs=[run])
+    assert f"recorded as runs of {len(run.history)} epoch" in progress("stopped", track)
+    track.reused.append(run.name)
+    assert "no epoch was completed" in progress("stopped", track)

@@ -1,21 +1,33 @@
-"""What all explorers have in common, on one that draws a line."""
+"""What all explorers share, on one that draws a line."""
 
 from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
+import ipywidgets as W
 import pytest
 
 from qrkd_lab.teaching.plots.style import Chart
-from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, Sight, menu, slider, still
+from qrkd_lab.teaching.widgets import explorer
+from qrkd_lab.teaching.widgets.explorer import (
+    Explorer,
+    Picture,
+    Sight,
+    log_slider,
+    menu,
+    slider,
+    switch,
+    table,
+)
 
 
 class Line(Explorer):
     def __init__(self, size=3, colour="red"):
         controls = {"size": slider("Size", size, 1, 5), "colour": menu("Colour", colour, ("red",))}
         self.looks = 0
-        super().__init__(controls, [["size", "colour"]], ("line", "more"))
+        super().__init__(controls, ["size", "colour"], ("line", "more"), ("text",))
 
     def see(self):
         self.looks += 1
@@ -24,7 +36,7 @@ class Line(Explorer):
             raise ValueError("size 5 is too much <here>\nand a long story")
         if size == 4:
             raise RuntimeError("a mistake of ours")
-        return Sight({"line": picture(size)}, f"<p>size {size}</p>")
+        return Sight({"line": picture(size), "text": f"<b>{size}</b>"}, f"<p>size {size}</p>")
 
     def see_more(self):
         return Sight({"more": Picture(b"png", "Something slow.", 10, wide=True)})
@@ -33,22 +45,39 @@ class Line(Explorer):
 def picture(size):
     chart = Chart(2, 2)
     chart.subplots().plot([0, size])
-    return Picture.of(chart.finish("A line", f"It rises to {size} from nothing."))
+    return Picture.of(chart.finish("A line", f"It rises to {size} from nothing."), quick=True)
 
 
-def test_a_changed_control_changes_picture_and_words():
-    line = Line()
-    line.refresh()
+@pytest.fixture
+def line():
+    made = Line()
+    made.refresh()
+    yield made
+    if made._drawer is not None:
+        made._end()
+        assert not made._drawer.is_alive()
+
+
+class Handle:
+    """Of a display in a notebook: what it was updated with."""
+
+    def __init__(self):
+        self.stills = []
+
+    def update(self, data, **_):
+        self.stills.append(data)
+
+
+def test_a_changed_control_changes_pictures_texts_and_words(line):
     before = line._images["line"].value
     line.controls["size"].value = 2
-    assert line._images["line"].value != before
+    assert line._images["line"].value != before and line._panes["text"].value == "<b>2</b>"
     assert line._said == "<p>size 2</p>" and "It rises to 2" in line._words.value
     assert line._images["more"].value == b"png" and "qrkd-wide" in line._images["more"]._dom_classes
+    assert line.tabs.titles == ("Line", "More", "Text")
 
 
-def test_what_is_wrong_is_said_and_the_pictures_fade_until_it_is_right():
-    line = Line()
-    line.refresh()
+def test_what_is_wrong_is_said_and_the_pictures_fade_until_it_is_right(line):
     before = line._images["line"].value
     line.controls["size"].value = 5
     assert 'role="alert">size 5 is too much &lt;here&gt;<' in line._words.value
@@ -62,31 +91,23 @@ def test_what_is_wrong_is_said_and_the_pictures_fade_until_it_is_right():
     assert "qrkd-faded" not in line._images["line"]._dom_classes
 
 
-def test_changes_together_are_looked_at_once():
-    line = Line()
+def test_several_values_are_looked_at_once_and_an_error_of_what_follows_is_said(line, monkeypatch):
     looks = line.looks
-    with line.together():
-        line.controls["size"].value = 1
-        line.controls["size"].value = 2
-    assert line.looks == looks + 1
+    line.set_to(size=1, colour="red")
+    assert line.looks == looks + 1 and "size 1" in line._said
+    monkeypatch.setattr(line, "follow", lambda name: 1 / 0)
+    line.controls["size"].value = 2
+    assert "ZeroDivisionError" in line._said and line.looks == looks + 1
 
 
-def test_its_repr_makes_it_again():
-    line = Line(size=2)
+def test_its_repr_makes_it_again(line):
     line.controls["size"].value = 1
-    again = eval(repr(line))
-    assert again.state == line.state == {"size": 1, "colour": "red"}
+    assert eval(repr(line)).state == line.state == {"size": 1, "colour": "red"}
 
 
-def test_every_control_is_labelled():
-    for control in Line().controls.values():
-        assert control.description
-
-
-def test_without_a_browser_it_leaves_pictures_with_alt_text(monkeypatch):
+def test_without_a_browser_it_leaves_pictures_with_alt_text(line, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **more: shown.append((data, more)))
-    line = Line()
     line._ipython_display_()
     (view, _), (left, more) = shown
     assert "application/vnd.jupyter.widget-view+json" in view and view["text/plain"] == repr(line)
@@ -95,78 +116,92 @@ def test_without_a_browser_it_leaves_pictures_with_alt_text(monkeypatch):
     assert left["image/png"] and repr(line) in left["text/plain"]
     # while the explorer is alive on the page, the picture is not there twice
     hidden = f".qrkd-still-{line._key} {{display: none}}"
-    assert hidden in line.view.children[0].value
+    assert hidden in line.view.children[-1].value
     assert f"qrkd-still-{line._key}" in left["text/html"]
+    nothing = Line()
+    nothing.complain("Nothing yet.")
+    left = nothing.still()
+    assert "Nothing yet." in left["text/html"] and "image/png" not in left
 
 
-class Handle:
-    def __init__(self):
-        self.stills = []
-
-    def update(self, data, **_):
-        self.stills.append(data)
-
-
-def test_in_a_notebook_slow_pictures_and_still_come_once_the_controls_rest(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.teaching.widgets.explorer._in_kernel", lambda: True)
+def test_in_a_notebook_slow_pictures_and_still_come_once_the_controls_rest(line, monkeypatch):
     handle, calls = Handle(), []
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
-    line = Line()
     line._ipython_display_()
     monkeypatch.setattr(line, "see_more", lambda: calls.append(1) or Sight())
     for size in (1, 2, 3):
         line.controls["size"].value = size
     assert line.settle(30)
     assert len(calls) == 1 and "size 3" in handle.stills[-1]["text/html"]
-    line._end()
-    assert not line._drawer.is_alive()
 
 
-def test_what_takes_long_does_not_queue_and_ends_at_the_last_state(monkeypatch):
-    line, free = Line(), threading.Event()
+def test_what_takes_long_does_not_queue_and_ends_at_the_last_state(line, monkeypatch):
+    free, looks = threading.Event(), line.looks
     monkeypatch.setattr(line, "see", lambda: free.wait(30) and Line.see(line))
     line.draw_in_background()
     for size in (1, 2, 3, 4, 5, 2):  # each would take long
         line.controls["size"].value = size
     free.set()
     assert line.settle(30) and "size 2" in line._said
-    assert line.looks <= 2
-    line._end()
+    assert line.looks <= looks + 2
 
 
-def test_when_nothing_moves_it_prepares_what_there_is_to_prepare(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.teaching.widgets.explorer._IDLE", 0.01)
-    line, done, ready = Line(), [], threading.Event()
+def test_when_nothing_moves_it_prepares_what_there_is_to_prepare(line, monkeypatch):
+    monkeypatch.setattr(explorer, "_IDLE", 0.01)
+    monkeypatch.setattr(explorer, "_STILL", 0.01)
+    left, ready = [3, 2, 1], threading.Event()
 
     def idle():
-        done.append(len(done))
-        ready.set() if len(done) == 3 else None
-        return len(done) < 3
+        left.pop()
+        ready.set() if not left else None
+        return bool(left)
 
     monkeypatch.setattr(line, "idle", idle)
     line.draw_in_background()
     line.refresh()
     assert ready.wait(30)
-    line._end()
-    assert done == [0, 1, 2]
 
 
-def test_while_it_goes_on_and_on_the_still_is_renewed_now_and_then(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.teaching.widgets.explorer._AT_LEAST", 0.0)
-    line, line_handle = Line(), Handle()
-    line._handle = line_handle
+def test_while_it_goes_on_and_on_the_still_is_renewed_now_and_then(line, monkeypatch):
+    monkeypatch.setattr(explorer, "_AT_LEAST", 0.0)
+    line._handle = Handle()
     line.draw_in_background()
-    for size in (1, 2) * 3:
-        line.controls["size"].value = size
-        time.sleep(0.1)  # less than what the controls must rest
-    assert line_handle.stills
-    line._end()
+    end = time.monotonic() + 30
+    while not line._handle.stills and time.monotonic() < end:
+        line.controls["size"].value = 3 - line.controls["size"].value % 2
+        time.sleep(0.05)  # less than what the controls must rest
+    assert line._handle.stills
 
 
-def test_a_still_without_pictures_still_says_something():
-    left = still([Picture()], "<p>Nothing yet.</p>", "Line()", "key")
-    assert "Nothing yet." in left["text/html"] and "image/png" not in left
-    assert left["text/plain"] == "Line()"
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: menu("Map", "zzz", ("zz", "iqp")), "unknown map 'zzz'; choose from zz, iqp"),
+        (lambda: slider("Qubits", 40, 1, 12), "qubits: expected 1 to 12, got 40"),
+        (lambda: slider("Qubits", "6", 1, 12), "qubits: expected 1 to 12, got '6'"),
+        (lambda: slider("Seed", 1.5, 0, 20), "seed: expected a whole number, got 1.5"),
+        (lambda: slider("Weight", float("nan"), 0.0, 1.0), "weight: expected 0 to 1, got nan"),
+        (lambda: log_slider("Bandwidth", 0, 0.5, 8), "bandwidth: expected 0.5 to 8, got 0"),
+        (lambda: switch("Gates", "yes"), "gates: expected True or False, got 'yes'"),
+    ],
+)
+def test_a_wrong_start_value_is_told(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_controls_have_labels_and_the_values_that_they_were_given():
+    made = (menu("Map", "b", {"Bee": "b"}), menu("n", 2, (1, 2), W.SelectionSlider),
+            slider("Qubits", 3, 1, 12), slider("Step", 0.5, 0.0, 1.0, 0.1),
+            log_slider("Bandwidth", 0.25, 0.125, 8.0), switch("Gates", True))  # fmt: skip
+    assert [control.value for control in made] == ["b", 2, 3, 0.5, 0.25, True]
+    assert all(control.description for control in made)
+
+
+def test_a_table_hides_nothing_and_runs_nothing():
+    made = table([{"run": "<b>", "record": "x" * 200}])
+    assert "x" * 200 in made and "&lt;b&gt;" in made
 
 
 def test_the_package_lists_its_explorers():

