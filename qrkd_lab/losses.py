@@ -5,7 +5,7 @@ r"""Losses: how far the student is from the teacher, output by output and relati
 Every loss is ``f(student, teacher) -> scalar``; weights live outside, in
 :class:`~qrkd_lab.losses.DistillationLoss`. No gradient ever reaches the teacher. All compute in
 float32 at least, under autocast too, and come back in the type of the student's side
-(:func:`~qrkd_lab.relations.in_float32`).
+(:func:`~qrkd_lab.checks.in_float32`).
 """
 
 from __future__ import annotations
@@ -19,37 +19,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.kernels.classical import Kernel
-from qrkd_lab.kernels.encoders import KernelRelation
-from qrkd_lab.relations import (
+from qrkd_lab.checks import (
     at_least_float32,
     check_features,
     in_float32,
     no_second_derivative,
-    pairwise_distances,
     positive,
-    triplet_angles,
     with_room,
 )
+from qrkd_lab.kernels.classical import Kernel
+from qrkd_lab.kernels.encoders import KernelRelation
+from qrkd_lab.relations import pairwise_distances, triplet_angles
 
 __all__ = [
-    "DistillationLoss",
     "IGNORED",
+    "DistillationLoss",
     "Losses",
     "Outputs",
     "TeacherBatch",
     "angle_loss",
     "check_batch",
-    "check_logits",
     "distance_loss",
     "kd_loss",
     "kernel_loss",
     "normalised_distances",
     "relation_loss",
-    "softened",
-    "softened_kl",
     "term_gradients",
 ]
+
+IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
+
+
+# ---- output by output
 
 
 @in_float32
@@ -71,8 +72,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
         A scalar in nats, >= 0; 0 exactly when both distributions agree.
 
     Raises:
-        TypeError, ValueError: see :func:`check_logits`; or the shapes differ, or the temperature
-            is not positive.
+        TypeError: the logits are not floating-point tensors.
+        ValueError: there is a single class, the shapes differ, or the temperature is not positive.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
 
@@ -80,7 +81,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
         >>> kd_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]))
         tensor(0.)
     """
-    check_logits(student_logits)
+    _check_logits(student_logits)
     _same_shape(student_logits, teacher_logits, "logits")
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number > 0, got {temperature}")
@@ -88,13 +89,8 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
     return softened_kl(student_logits.flatten(0, -2), teacher, temperature)
 
 
-def check_logits(logits: Tensor) -> None:
-    """Raise unless ``logits`` is a floating-point ``(n, c)`` or ``(n, t, v)`` tensor, c, v >= 2.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: another shape, or a single logit a prediction, whose softmax is always 1.
-    """
+def _check_logits(logits: Tensor) -> None:
+    """Raise unless ``logits`` is a floating-point ``(n, c)`` or ``(n, t, v)`` tensor, c, v >= 2."""
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"a {logits.dtype} tensor" if isinstance(logits, Tensor) else type(logits).__name__
         raise TypeError(f"logits: expected a floating-point torch tensor (n, c), got {kind}")
@@ -159,6 +155,9 @@ class _SoftenedKL(torch.autograd.Function):
         log_q, p, counted, n = ctx.saved_tensors
         pull = log_q.exp().sub_(p).mul_((gradient * ctx.temperature / n) * counted[:, None])
         return pull, None, None, None, None
+
+
+# ---- relation by relation
 
 
 @in_float32
@@ -232,7 +231,7 @@ def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
         A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
 
     Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
+        TypeError, ValueError: see :func:`~qrkd_lab.checks.check_features`.
 
     Source: Park et al., CVPR 2019, eq. 5-7.
     """
@@ -258,7 +257,7 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
         A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
 
     Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.relations.check_features`.
+        TypeError, ValueError: see :func:`~qrkd_lab.checks.check_features`.
 
     Source: Park et al., CVPR 2019, eq. 8-10.
     """
@@ -299,10 +298,7 @@ def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
         )
 
 
-# ---- objective
-
-
-IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
+# ---- the whole loss
 
 
 class Outputs(NamedTuple):
@@ -319,9 +315,9 @@ class Outputs(NamedTuple):
 
 @dataclass
 class TeacherBatch:
-    """The teacher's outputs on one batch; each relation is computed once, whoever asks.
+    """The teacher's outputs on one batch; what students are compared with is computed once.
 
-    All arms of a study share one of these a batch, so the teacher's side is paid for once.
+    All arms of a study share one of these per batch, so the teacher's side is paid for once.
 
     Attributes:
         outputs: logits and features of the teacher.
@@ -331,26 +327,26 @@ class TeacherBatch:
 
     outputs: Outputs
     untrained: Callable[[], Tensor] | None = None
-    _relations: dict[Hashable, Tensor] = field(default_factory=dict, repr=False)
-    _softened: dict[float, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def softened(self, temperature: float) -> tuple[Tensor, Tensor]:
         """log p and p at a temperature, computed when first asked for."""
-        if temperature not in self._softened:
-            self._softened[temperature] = softened(self.outputs.logits.flatten(0, -2), temperature)
-        return self._softened[temperature]
+        if temperature not in self._made:
+            logits = self.outputs.logits.flatten(0, -2)
+            self._made[temperature] = softened(logits, temperature)
+        return self._made[temperature]
 
     def relation(
         self, key: Hashable, of_features: Callable[[Tensor], Tensor], untrained: bool = False
     ) -> Tensor:
         """The relation under ``key``, computed by ``of_features`` when first asked for."""
-        if (key, untrained) not in self._relations:
+        if (key, untrained) not in self._made:
             if untrained and self.untrained is None:
                 raise ValueError("the control random_teacher needs TeacherBatch(untrained=...)")
             with torch.no_grad():
                 features = self.untrained() if untrained else self.outputs.features
-                self._relations[key, untrained] = of_features(at_least_float32(features))
-        return self._relations[key, untrained]
+                self._made[key, untrained] = of_features(at_least_float32(features))
+        return self._made[key, untrained]
 
     def only(self, samples: Tensor) -> TeacherBatch:
         """The same without the features of some samples; ``(n,)``, True for those that stay."""
@@ -413,13 +409,17 @@ class DistillationLoss(nn.Module):
                 f"got {type(kernel).__name__}"
             )
         self.relation, kernel_weight = pair
-        temperature = positive("temperature", temperature)
+        self.temperature = positive("temperature", temperature)
         self.weights = {"kd": kd, "distance": distance, "angle": angle, "kernel": kernel_weight}
-        self.temperature = temperature
         for name, weight in self.weights.items():
             number = isinstance(weight, Real) and not isinstance(weight, bool)
             if not number or not 0 <= weight < float("inf"):
                 raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight!r}")
+
+    @property
+    def active(self) -> list[str]:
+        """The distillation terms that have a weight."""
+        return [name for name, weight in self.weights.items() if weight > 0]
 
     def forward(
         self, student: Outputs, teacher: Outputs | TeacherBatch | None, targets: Tensor
@@ -446,64 +446,50 @@ class DistillationLoss(nn.Module):
         student = Outputs(*map(at_least_float32, student))
         counted = targets.flatten() != IGNORED
         terms = {"task": _task(student.logits.flatten(0, -2), targets.flatten(), counted)}
-        active = [name for name, weight in self.weights.items() if weight > 0]
+        active = self.active
         if active and teacher is None:
             raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
         if "kd" in active:
-            terms["kd"] = self._kd(student, teacher, counted)
+            taught = teacher.softened(self.temperature)
+            logits = student.logits.flatten(0, -2)
+            terms["kd"] = softened_kl(logits, taught, self.temperature, counted)
         if relational := [name for name in active if name != "kd"]:
-            terms |= self._relational(relational, student, teacher, targets, counted)
+            terms |= self._relational(relational, student.features, teacher, targets, counted)
         # A plain sum in a fixed order: the same arm gives the same bits, alone or beside others.
         total = terms["task"]
         for name in active:
             total = total + self.weights[name] * terms[name]
         return Losses(total, terms)
 
-    def _kd(self, student: Outputs, teacher: TeacherBatch, counted: Tensor) -> Tensor:
-        logits, softened = student.logits.flatten(0, -2), teacher.softened(self.temperature)
-        return softened_kl(logits, softened, self.temperature, counted)
-
     def _relational(
         self,
         names: list[str],
-        student: Outputs,
+        features: Tensor,
         teacher: TeacherBatch,
         targets: Tensor,
         counted: Tensor,
     ) -> dict[str, Tensor]:
-        """The terms that compare samples, without those samples that do not count."""
-        features, rows = student.features, len(student.features)
-        if rows in (len(counted), len(targets)):
-            samples = counted.reshape(rows, -1).any(1)
+        """The terms that compare samples, of those samples that count."""
+        if not counted.any():
+            return dict.fromkeys(names, (0 * features).sum())
+        if len(features) in (len(counted), len(targets)):
+            samples = counted.reshape(len(features), -1).any(1)
             if not samples.all():
-                if not samples.any():
-                    return dict.fromkeys(names, 0 * features.sum())
-                student = student._replace(features=features[samples])
-                teacher = teacher.only(samples)
-            return {name: getattr(self, f"_{name}")(student, teacher) for name in names}
-        terms = {name: getattr(self, f"_{name}")(student, teacher) for name in names}
-        return {name: torch.where(counted.any(), term, 0) for name, term in terms.items()}
-
-    def _distance(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
-        target = teacher.relation("distance", normalised_distances)
-        return relation_loss(normalised_distances(student.features), target)
-
-    def _angle(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
-        target = teacher.relation("angle", triplet_angles)
-        return relation_loss(triplet_angles(student.features), target)
-
-    def _kernel(self, student: Outputs, teacher: TeacherBatch) -> Tensor:
-        relation, untrained = self.relation, self.relation.control == "random_teacher"
-        target = teacher.relation(relation.teacher_key, relation.teacher, untrained)
-        return relation_loss(*relation.compared(student.features, target))
+                features, teacher = features[samples], teacher.only(samples)
+        terms = {}
+        for name in names:
+            if name == "kernel":
+                relation, untrained = self.relation, self.relation.control == "random_teacher"
+                target = teacher.relation(relation.teacher_key, relation.teacher, untrained)
+                terms[name] = relation_loss(*relation.compared(features, target))
+            else:
+                relation = normalised_distances if name == "distance" else triplet_angles
+                terms[name] = relation_loss(relation(features), teacher.relation(name, relation))
+        return terms
 
     def __repr__(self) -> str:
         names = {"kd": f"kd(T={self.temperature:g})", "kernel": f"{self.relation}"}
-        parts = [
-            f"{weight:g} {names.get(name, name)}"
-            for name, weight in self.weights.items()
-            if weight > 0
-        ]
+        parts = [f"{self.weights[name]:g} {names.get(name, name)}" for name in self.active]
         return f"DistillationLoss({' + '.join(['task', *parts])})"
 
 
@@ -521,7 +507,7 @@ def _task(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
 
 
 def _check_targets(logits: Tensor, targets: Tensor) -> None:
-    check_logits(logits)
+    _check_logits(logits)
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
         got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
         raise TypeError(
@@ -564,13 +550,10 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
         )
     found = {}
     for name, term in losses.terms.items():
-        parts: Sequence[Tensor | None] = [None] * len(leaves)
+        parts = [torch.zeros_like(leaf) for leaf in leaves]
         if term.requires_grad:  # else autograd refuses, although the answer is simply: none
-            parts = torch.autograd.grad(term, leaves, retain_graph=True, allow_unused=True)
-        known = [
-            torch.zeros_like(x) if g is None else g for x, g in zip(leaves, parts, strict=True)
-        ]
-        found[name] = torch.cat([part.flatten() for part in known])
+            parts = torch.autograd.grad(term, leaves, retain_graph=True, materialize_grads=True)
+        found[name] = torch.cat([part.flatten() for part in parts])
     return found
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from qrkd_lab.relations import whole
+from qrkd_lab.checks import whole
 
 __all__ = ["derived_seed", "generator", "seeded", "which_seeds"]
 

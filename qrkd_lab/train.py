@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qrkd_lab.checks import NotFinite
 from qrkd_lab.files import is_number
 from qrkd_lab.losses import (
     IGNORED,
@@ -31,7 +32,6 @@ from qrkd_lab.losses import (
     TeacherBatch,
     check_batch,
 )
-from qrkd_lab.relations import NotFinite
 from qrkd_lab.seeds import seeded
 
 __all__ = ["Callback", "Diverged", "Learner", "Stopped", "Training", "odd_tensors", "train"]
@@ -245,7 +245,7 @@ class Learner:
     @property
     def distils(self) -> bool:
         """Whether its loss has a term that asks the teacher."""
-        return any(weight > 0 for weight in self.loss.weights.values())
+        return bool(self.loss.active)
 
     @property
     def control(self) -> str | None:
@@ -279,8 +279,7 @@ class Learner:
         with self._masks():
             outputs = self.outputs(self.model, inputs)
         if not self.batches:  # later ones may be smaller: what an epoch leaves over
-            active = [name for name, weight in self.loss.weights.items() if weight > 0]
-            check_batch(active, len(outputs.features))
+            check_batch(self.loss.active, len(outputs.features))
         try:
             losses = self.loss(outputs, teacher, targets)
         except NotFinite as error:
@@ -391,51 +390,49 @@ class Learner:
         To be asked before :meth:`restore`: a fused optimiser writes wherever a tensor of another
         size says.
         """
-        own = self.state()
-        if not isinstance(state, dict) or state.keys() != own.keys():
-            return f"expected {', '.join(own)}"
-        for name in ("model", "loss"):
-            if odd := odd_tensors(state[name], own[name]):
-                return f"{name}: {odd}"
-        moments, parameters = state["optimizer"], self._parameters()
+        own, parameters, moments = self.state(), self._parameters(), None
+        if isinstance(state, dict) and state.keys() == own.keys():
+            moments = state["optimizer"]
         if not isinstance(moments, dict) or not all(
             type(place) is int and 0 <= place < len(parameters) for place in moments
         ):
-            return f"optimizer: expected {len(parameters)} parameters by number"
+            return f"expected {', '.join(own)}, of {len(parameters)} parameters"
+        pairs = [(name, state[name], own[name]) for name in ("model", "loss")]
         for place, held in moments.items():
             like = parameters[place]
             expected = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
-            if odd := odd_tensors(held, expected):
-                return f"optimizer, parameter {place}: {odd}"
-            if not 1 <= (step := held["step"].item()) <= MANY or step % 1:
-                return f"optimizer, parameter {place}: step is {step}"
-        shuffle, sums, names = state["shuffle"], state["_sums"], state["_names"]
-        seen = state["_seen"]
-        if isinstance(seen, Tensor):
-            seen = seen.item() if seen.shape == () and not seen.is_meta else None
-        if self.loss.relation is not None:
-            try:
-                torch.Generator().set_state(shuffle)
-            except (TypeError, RuntimeError) as error:
-                return f"shuffle: {error}"
-        for name in ("history", "seconds", "batches", "_names"):
-            if type(state[name]) is not type(own[name]):
-                return f"{name} is {state[name]!r:.60}"
-        numbers = [state["seconds"], state["batches"], seen]
-        epochs = [epoch if isinstance(epoch, dict) else {"": epoch} for epoch in state["history"]]
-        if not all(is_number(n) and n >= 0 for n in numbers) or not all(
-            isinstance(name, str) and is_number(n) for epoch in epochs for name, n in epoch.items()
-        ):
-            return "history, seconds or counts: not numbers"
-        if isinstance(sums, Tensor):
-            if not sums.is_floating_point() or sums.shape != (len(names),) or sums.is_meta:
-                return f"_sums: expected {len(names)} numbers, got {sums.dtype} {tuple(sums.shape)}"
-        elif sums != 0:
-            return f"_sums is {sums!r:.60}"
-        failure = () if state["failure"] is None else (state["failure"],)
-        if not all(isinstance(text, str) for text in (*names, *failure)):
-            return "names or failure: not text"
-        return ""
+            pairs.append((f"optimizer, parameter {place}", held, expected))
+        for name, found, expected in pairs:
+            if odd := odd_tensors(found, expected):
+                return f"{name}: {odd}"
+        names, sums, seen = (state[name] for name in ("_names", "_sums", "_seen"))
+        try:
+            if self.loss.relation is not None:
+                torch.Generator().set_state(state["shuffle"])
+            steps = [held["step"].item() for held in moments.values()]
+            counts = [
+                state["seconds"],
+                state["batches"],
+                seen.item() if isinstance(seen, Tensor) else seen,
+            ]
+            entries = [entry for epoch in state["history"] for entry in epoch.items()]
+            texts = [*names, *(name for name, _ in entries)]
+            texts += [] if state["failure"] is None else [state["failure"]]
+            summed = sums == 0
+            if isinstance(sums, Tensor):
+                fitting = sums.is_floating_point() and sums.shape == (len(names),)
+                summed = fitting and not sums.is_meta
+            fits = (
+                all(type(state[name]) is type(own[name]) for name in _SAVED[:4])
+                and all(is_number(number) and number >= 0 for number in counts)
+                and all(is_number(number) for _, number in entries)
+                and all(isinstance(text, str) for text in texts)
+                and all(1 <= step <= MANY and step % 1 == 0 for step in steps)
+                and summed
+            )
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            return f"{error}"
+        return "" if fits else "history, counts, sums, names, steps or failure are of other types"
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""

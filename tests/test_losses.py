@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from qrkd_lab.checks import NotFinite, in_float32
 from qrkd_lab.kernels import (
     CosineKernel,
     Encoder,
@@ -24,7 +25,7 @@ from qrkd_lab.losses import (
     kernel_loss,
     relation_loss,
 )
-from qrkd_lab.relations import NotFinite, in_float32, pairwise_distances, triplet_angles
+from qrkd_lab.relations import pairwise_distances, triplet_angles
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

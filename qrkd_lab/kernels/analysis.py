@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qrkd_lab.relations import flag, positive
+from qrkd_lab.checks import flag, positive
 
 __all__ = [
     "GeometricDifference",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from qrkd_lab.relations import LARGE, NotFinite, check_features, in_float32, positive, whole
+from qrkd_lab.checks import LARGE, NotFinite, check_features, in_float32, positive, whole
 
 __all__ = [
     "CosineKernel",
@@ -68,7 +68,7 @@ class Kernel:
 
         Returns:
             ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``; computed in float32
-            at least (:func:`~qrkd_lab.relations.in_float32`).
+            at least (:func:`~qrkd_lab.checks.in_float32`).
 
         Raises:
             TypeError, ValueError: not a finite float ``(n, q)`` tensor, or another q than expected.

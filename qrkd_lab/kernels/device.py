@@ -15,10 +15,10 @@ import pennylane as qp
 import torch
 from torch import Tensor
 
+from qrkd_lab.checks import whole
 from qrkd_lab.kernels.circuits import one_at_a_time
 from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.kernels.quantum import ProjectedKernel, QuantumKernel
-from qrkd_lab.relations import whole
 
 __all__ = ["DeviceKernel"]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from qrkd_lab.checks import check_features, whole
 from qrkd_lab.kernels.analysis import (
     NothingToAlign,
     OffDiagonal,
@@ -31,7 +32,6 @@ from qrkd_lab.kernels.classical import (
     RBFKernel,
 )
 from qrkd_lab.kernels.quantum import FidelityKernel
-from qrkd_lab.relations import check_features, whole
 
 if TYPE_CHECKING:
     from pandas import DataFrame

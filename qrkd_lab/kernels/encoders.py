@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qrkd_lab.checks import LARGE, at_least_float32, check_features, in_float32, whole, with_room
 from qrkd_lab.kernels.classical import Kernel
-from qrkd_lab.relations import LARGE, at_least_float32, check_features, in_float32, whole, with_room
 
 __all__ = [
     "BANDWIDTHS",

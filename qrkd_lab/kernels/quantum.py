@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from qrkd_lab.checks import flag, no_second_derivative, positive, whole
 from qrkd_lab.kernels.classical import Kernel, squared_distances
-from qrkd_lab.relations import flag, no_second_derivative, positive, whole
 
 if TYPE_CHECKING:  # PennyLane takes seconds to import: it comes with the first circuit
     import pennylane as qp

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qrkd_lab.relations import check_features, whole
+from qrkd_lab.checks import check_features, whole
 
 __all__ = ["sampled"]
 

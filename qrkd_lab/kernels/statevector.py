@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qrkd_lab.checks import no_second_derivative
 from qrkd_lab.kernels.circuits import (
     COMPLEX,
     CircuitError,
@@ -31,7 +32,6 @@ from qrkd_lab.kernels.circuits import (
     evaluate,
     trace,
 )
-from qrkd_lab.relations import no_second_derivative
 
 __all__ = [
     "Rotate",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qrkd_lab.checks import flag
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.devices import pick_device
 from qrkd_lab.files import (
@@ -35,7 +36,6 @@ from qrkd_lab.files import (
     write_folder,
     writing,
 )
-from qrkd_lab.relations import flag
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import BENCHMARKS, Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.studies.cluster import CalledOff, ClusterError, each_on_cluster, own_folder

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from qrkd_lab.relations import positive
+from qrkd_lab.checks import positive
 
 __all__ = [
     "Ahead",

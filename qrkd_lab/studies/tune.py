@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qrkd_lab.checks import flag, positive, whole
 from qrkd_lab.devices import one_thread
 from qrkd_lab.files import (
     RecordError,
@@ -41,7 +42,6 @@ from qrkd_lab.files import (
     write_folder,
     writing,
 )
-from qrkd_lab.relations import flag, positive, whole
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint

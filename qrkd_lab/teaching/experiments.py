@@ -22,6 +22,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from qrkd_lab.checks import at_least_float32, check_features, whole
 from qrkd_lab.devices import one_thread
 from qrkd_lab.kernels.analysis import (
     NothingToAlign,
@@ -36,7 +37,7 @@ from qrkd_lab.losses import (
     kernel_loss,
     relation_loss,
 )
-from qrkd_lab.relations import at_least_float32, check_features, pairwise_distances, whole
+from qrkd_lab.relations import pairwise_distances
 from qrkd_lab.seeds import generator
 from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.compare import compare

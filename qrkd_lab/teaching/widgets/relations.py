@@ -11,7 +11,7 @@ import ipywidgets as W
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from qrkd_lab.relations import whole
+from qrkd_lab.checks import whole
 from qrkd_lab.teaching import experiments as pulls
 from qrkd_lab.teaching.experiments import CHANGES, as_points, changed, size_of, teacher_points
 from qrkd_lab.teaching.plots.relations import RelationPanel
