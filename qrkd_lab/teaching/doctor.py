@@ -1,9 +1,7 @@
 """What is wrong with this installation, and what to do: ``python -m qrkd_lab doctor``.
 
-``check`` looks at the Python version, the qrkd_lab that notebooks import, the packages, the
-libraries that break most often (each imported in a process of its own, so that one broken library
-cannot stop the rest), the devices, worker processes, the data, the folder for runs, the published
-records, the widgets and the kernel. It changes nothing and needs no network.
+It changes nothing and needs no network. Libraries that break often are imported in a process of
+their own, so that a broken one does not stop the rest.
 
 Example:
     >>> from qrkd_lab.teaching import doctor
@@ -13,7 +11,6 @@ Example:
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import re
@@ -22,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -44,11 +42,6 @@ _PROBES = {
     "transformers": "from transformers import GPT2LMHeadModel",
     "pennylane": "import pennylane; pennylane.device('default.qubit', wires=1)",
 }
-# How torchvision fails beside a torch that it was not built for.
-_MISMATCH = re.compile(
-    r"torchvision::nms|custom C\+\+ ops|undefined symbol|Symbol not found|libc10|libtorch"
-    r"|different CUDA|CUDA major versions",
-)
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ def check() -> list[Finding]:
     findings: list[Finding] = []
     for part in parts:
         if part is _devices and any(f.name.startswith("torch ") and not f.ok for f in findings):
-            continue  # a torch that crashes must not take this process along
+            continue  # a torch that crashes would crash this process too
         try:
             findings += part()
         except Exception as error:  # the rest must still be looked at
@@ -102,103 +95,6 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _python() -> list[Finding]:
-    wanted, have = SpecifierSet(_metadata()["python"]), platform.python_version()
-    advice = f"Make a new environment with Python {wanted}."
-    ok = wanted.contains(have, prereleases=True)
-    return [Finding("Python", ok, f"{have} at {sys.executable}", advice)]
-
-
-def _metadata() -> dict:
-    """The declared needs: of the installed package, else of the pyproject.toml beside it."""
-    try:
-        info = metadata.metadata("qrkd-lab")
-        requires = metadata.requires("qrkd-lab") or []
-        return {"python": info["Requires-Python"], "requires": requires, "installed": True}
-    except metadata.PackageNotFoundError:
-        import tomllib
-
-        text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
-        project = tomllib.loads(text)["project"]
-        python, requires = project["requires-python"], project["dependencies"]
-        return {"python": python, "requires": requires, "installed": False}
-
-
-def _package() -> list[Finding]:
-    """Whether notebooks import this very qrkd_lab, wherever they lie."""
-    if not _metadata()["installed"]:
-        found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
-        return [Finding("qrkd-lab", False, found, _INSTALL, essential=False)]
-    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
-    # -P: not the one in the working directory
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    if run.returncode:
-        found = "notebooks cannot import it: was the project's folder renamed or moved?"
-    elif (other := Path(run.stdout.rstrip("\n")).resolve()) != own:
-        found = f"notebooks import another one, {other}, and not {own}"
-    else:
-        return [Finding("qrkd-lab", True, f"{own}")]
-    return [Finding("qrkd-lab", False, found, _INSTALL)]
-
-
-def _packages() -> list[Finding]:
-    needed = map(Requirement, _metadata()["requires"])
-    needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
-    wrong = []
-    for requirement in needed:
-        have = _version(requirement.name)
-        if have and requirement.specifier.contains(have, prereleases=True):
-            continue
-        found = f"{have or 'not installed'}; needed: {requirement.specifier or 'any'}"
-        advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
-        wrong.append(Finding(requirement.name, False, found, advice))
-    count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
-    return [*_package(), Finding("packages", not wrong, count, "See the next rows."), *wrong]
-
-
-def _libraries() -> list[Finding]:
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        errors = dict(zip(_PROBES, pool.map(_probe, _PROBES.values()), strict=True))
-    findings = []
-    for name, error in errors.items():
-        advice = f"{_PIP} install --force-reinstall {name}"
-        if name == "torchvision" and errors["torch"] is None:
-            advice = _torchvision_advice(error or "")
-        elif name != "torch" and errors["torch"] is not None:
-            advice = "Mend torch first."
-        found = "works" if error is None else error
-        findings.append(Finding(f"{name} {_version(name)}", error is None, found, advice))
-    return findings
-
-
-def _torchvision_advice(error: str) -> str:
-    mend = f"{_PIP} install --force-reinstall torch torchvision"
-    if not _MISMATCH.search(error):
-        return mend
-    return (
-        f"torch {_version('torch')} and torchvision {_version('torchvision')} were not built for\n"
-        "each other (often a CPU build of torch beside the default torchvision).\n"
-        f"Install both in one command, from the same index:\n{mend}"
-    )
-
-
-def _probe(code: str) -> str | None:
-    """Run ``code`` in a Python of its own: None if it works, else the last line of what it says."""
-    try:
-        run = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=300
-        )
-    except subprocess.TimeoutExpired:
-        return "no answer within 5 minutes"
-    if run.returncode == 0:
-        return None
-    lines = [line for line in run.stderr.splitlines() if line.strip()]
-    known = [line for line in lines if _MISMATCH.search(line) and "Error" in line]
-    if run.returncode < 0:
-        return f"Python died of signal {-run.returncode}"
-    return (known or lines or [f"exit status {run.returncode}"])[-1].strip()
-
-
 def _version(name: str) -> str:
     """The installed version; "" if there is none."""
     try:
@@ -207,25 +103,113 @@ def _version(name: str) -> str:
         return ""
 
 
+def _needs() -> tuple[str, list[str], bool]:
+    """The Python and the packages that are needed; whether the package itself is installed."""
+    try:
+        python = metadata.metadata("qrkd-lab")["Requires-Python"]
+        return python, metadata.requires("qrkd-lab") or [], True
+    except metadata.PackageNotFoundError:
+        project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+        return project["requires-python"], project["dependencies"], False
+
+
+def _python() -> list[Finding]:
+    wanted, have = SpecifierSet(_needs()[0]), platform.python_version()
+    advice = f"Make a new environment with Python {wanted}."
+    ok = wanted.contains(have, prereleases=True)
+    return [Finding("Python", ok, f"{have} at {sys.executable}", advice)]
+
+
+def _packages() -> list[Finding]:
+    _, requires, installed = _needs()
+    needed = [each for each in map(Requirement, requires) if _applies(each)]
+    wrong = []
+    for requirement in needed:
+        have = _version(requirement.name)
+        if not have or not requirement.specifier.contains(have, prereleases=True):
+            found = f"{have or 'not installed'}; needed: {requirement.specifier or 'any'}"
+            advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
+            wrong.append(Finding(requirement.name, False, found, advice))
+    count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
+    packages = Finding("packages", not wrong, count, "See the next rows.")
+    return [_own_package(installed), packages, *wrong]
+
+
+def _applies(requirement: Requirement) -> bool:
+    return not requirement.marker or requirement.marker.evaluate({"extra": ""})
+
+
+def _own_package(installed: bool) -> Finding:
+    """Whether notebooks import this very qrkd_lab, wherever they lie."""
+    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
+    if not installed:
+        found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
+        return Finding("qrkd-lab", False, found, _INSTALL, essential=False)
+    # -P: not the one in the working directory
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    other = Path(run.stdout.rstrip("\n")).resolve()
+    if run.returncode:
+        found = "notebooks cannot import it: was the project's folder renamed or moved?"
+    elif other != own:
+        found = f"notebooks import another one, {other}, and not {own}"
+    else:
+        return Finding("qrkd-lab", True, f"{own}")
+    return Finding("qrkd-lab", False, found, _INSTALL)
+
+
+def _libraries() -> list[Finding]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        errors = dict(zip(_PROBES, pool.map(_probe, _PROBES.values()), strict=True))
+    findings = []
+    for name, error in errors.items():
+        advice = f"{_PIP} install --force-reinstall {name}"
+        if name != "torch" and errors["torch"]:
+            advice = "Mend torch first."
+        elif name == "torchvision":
+            advice = (
+                "Often torch and torchvision were not built for each other (a CPU build beside\n"
+                "one for CUDA). Install both in one command, from the same index:\n"
+                f"{_PIP} install --force-reinstall torch torchvision"
+            )
+        findings.append(Finding(f"{name} {_version(name)}", not error, error or "works", advice))
+    return findings
+
+
+def _probe(code: str) -> str | None:
+    """Run ``code`` in a Python of its own: None if it works, else the last line of what it says."""
+    command = [sys.executable, "-c", code]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return "no answer within 5 minutes"
+    if run.returncode < 0:
+        return f"Python died of signal {-run.returncode}"
+    if run.returncode:
+        return (run.stderr.split("\n") if run.stderr.strip() else ["failed"])[-2].strip()
+    return None
+
+
 def _devices() -> list[Finding]:
-    torch = importlib.import_module("torch")
+    import torch
+
+    from qrkd_lab.devices import pick_device
+
     threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
     cores = f"{os.cpu_count()} cores, torch uses {threads} threads, instructions: {instructions}"
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    count = torch.cuda.device_count() if cuda else 0
-    names = [torch.cuda.get_device_name(index) for index in range(count)]
-    unused = not cuda and shutil.which("nvidia-smi") is not None
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
+    unused = not count and shutil.which("nvidia-smi") is not None
+    none = "none that torch can use" if unused else "none (not needed)"
     advice = (
         "An NVIDIA driver is here, but torch does not use it: the driver is too old, or torch is\n"
         f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
     )
-    found = ", ".join(names) or ("none that torch can use" if unused else "none (not needed)")
-    pick = importlib.import_module("qrkd_lab.devices").pick_device
+    mps = "there" if torch.backends.mps.is_available() else "none (Apple silicon only)"
     return [
         Finding("CPU", True, cores),
-        Finding("CUDA", not unused, found, advice, essential=False),
-        Finding("MPS", True, "there" if mps else "none (Apple silicon only)"),
-        Finding('device="auto"', True, f"picks {pick('auto')}"),
+        Finding("CUDA", not unused, names or none, advice, essential=False),
+        Finding("MPS", True, mps),
+        Finding('device="auto"', True, f"picks {pick_device('auto')}"),
     ]
 
 
@@ -242,27 +226,27 @@ def _workers() -> list[Finding]:
 
 
 def _data() -> list[Finding]:
-    folder = importlib.import_module("qrkd_lab.data").data_dir()
-    raw, batches, images = folder / "MNIST" / "raw", "cifar-10-batches-py", "cifar10_jpeg"
-    found = {"mnist": "", "cifar10": ""}
-    if any(raw.glob("train-images*")) and any(raw.glob("t10k-images*")):
-        found["mnist"] = f"official files in {raw}"
-    if (folder / batches).is_dir() or (folder / "cifar-10-python.tar.gz").is_file():
-        found["cifar10"] = f"official files in {folder}"
-    elif (folder / images / "train").is_dir():
-        found["cifar10"] = f"a folder of images, not the official pixels: {folder / images}"
-    texts = {
-        "wikitext2": "wikitext-2/wiki.train.tokens",
-        "ptb": "ptb/ptb.train.txt",
-        "imdb": "aclImdb/train/pos",
+    from qrkd_lab.data import data_dir
+
+    folder = data_dir()
+    places = {  # by name: what shows that the data are there, and what they are
+        "mnist": {"MNIST/raw/train-images*": "official files"},
+        "cifar10": {
+            "cifar-10-batches-py": "official files",
+            "cifar-10-python.tar.gz": "official files",
+            "cifar10_jpeg/train": "a folder of images, not the official pixels",
+        },
+        "wikitext2": {"wikitext-2/wiki.train.tokens": "text"},
+        "ptb": {"ptb/ptb.train.txt": "text"},
+        "imdb": {"aclImdb/train/pos": "reviews"},
     }
-    for name, place in texts.items():
-        found[name] = f"{folder / place}" if (folder / place).exists() else ""
-    advice = "Downloaded when first used; to fetch it now: python -m qrkd_lab data "
-    return [
-        Finding(f"data: {name}", bool(text), text or f"not in {folder}", advice + name, False)
-        for name, text in found.items()
-    ]
+    findings = []
+    for name, patterns in places.items():
+        seen = [f"{what}: {path}" for each, what in patterns.items() for path in folder.glob(each)]
+        found = seen[0] if seen else f"not in {folder}"
+        advice = f"Downloaded when first used; to fetch it now: python -m qrkd_lab data {name}"
+        findings.append(Finding(f"data: {name}", bool(seen), found, advice, essential=False))
+    return findings
 
 
 def _folders() -> list[Finding]:
@@ -279,9 +263,14 @@ def _folders() -> list[Finding]:
     )
     return [
         Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", advice),
-        Finding("published records", kit, found, lacks, False),
+        Finding("published records", kit, found, lacks, essential=False),
         Finding("disk", free > 1, f"{free:.1f} GB free there", "Make room: 1 GB at least.", False),
     ]
+
+
+def _same_folder(python: str | os.PathLike[str]) -> bool:
+    """Whether a program lies in the folder of this Python: in the same environment."""
+    return Path(python).absolute().parent == Path(sys.executable).absolute().parent
 
 
 def widget_findings() -> list[Finding]:
@@ -297,7 +286,7 @@ def widget_findings() -> list[Finding]:
     )
     findings = [Finding("widgets", there, found, advice), *_server()]
     jupyter = shutil.which("jupyter-lab")
-    if jupyter and Path(jupyter).parent.resolve() != Path(sys.executable).parent.resolve():
+    if jupyter and not _same_folder(jupyter):
         found = f"the command on the PATH is another one: {jupyter}"
         advice = "make lab (or activate this environment before: jupyter lab)"
         findings.append(Finding("jupyter lab", False, found, advice, essential=False))
@@ -308,17 +297,18 @@ def _server() -> list[Finding]:
     """The Python of the Jupyter server that this kernel belongs to, where the system tells."""
     command = Path("/proc", os.environ.get("JPY_PARENT_PID", "none"), "cmdline")
     try:
-        python = Path(command.read_bytes().partition(b"\0")[0].decode())
+        python = command.read_bytes().partition(b"\0")[0].decode()
     except OSError:
         return []
-    same = python.parent.absolute() == Path(sys.executable).parent.absolute()
+    same = _same_folder(python)
     found = "the Python of this kernel" if same else f"runs with {python}"
     advice = (
         "The server is another Python than this kernel, and widgets need their extension there:\n"
-        f"{shlex.quote(str(python))} -m pip install jupyterlab_widgets\n"
+        f"{shlex.quote(python)} -m pip install jupyterlab_widgets\n"
         "or start this project's own: make lab"
     )
-    return [Finding("server", same, found, advice, essential=False)] if python.is_absolute() else []
+    known = os.path.isabs(python)
+    return [Finding("server", same, found, advice, essential=False)] if known else []
 
 
 def _kernel() -> list[Finding]:
@@ -332,5 +322,4 @@ def _kernel() -> list[Finding]:
     if python is None:
         found = f"{spec.argv[0]} does not exist (said by {spec.resource_dir})"
         return [Finding("notebook kernel", False, found, advice)]
-    same = Path(python).absolute().parent == Path(sys.executable).absolute().parent
-    return [Finding("notebook kernel", same, f"runs {python}", advice, essential=False)]
+    return [Finding("notebook kernel", _same_folder(python), f"runs {python}", advice, False)]
