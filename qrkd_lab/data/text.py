@@ -12,31 +12,19 @@ import io
 import itertools
 import json
 import os
-import re
-from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from qrkd_lab.data.cache import CACHE_DIR_VARIABLE, cache_folder, keep, kept
-from qrkd_lab.data.fetch import (
-    DATA_DIR_VARIABLE,
-    DataError,
-    RemoteFile,
-    check_file,
-    check_text,
-    fetch,
-    file_hash,
-    open_text,
-    read_text,
-)
+from qrkd_lab.data.corpora import CHOICES, PARTS, Corpus, pieces, read_corpus, read_text_folder
+from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError, check_file, read_text
 from qrkd_lab.data.fetch import data_dir as find_data_dir
-from qrkd_lab.data.images import folder_name, stratified_order
+from qrkd_lab.data.images import folder_name
 from qrkd_lab.files import canonical_sha256
 
 if TYPE_CHECKING:
@@ -44,13 +32,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = [
-    "CHOICES", "Corpus", "Documents", "END", "IMDB", "PARTS", "TextData", "Tokens",
-    "check_vocabulary", "encode", "load_text", "load_tokenizer", "pieces", "read_imdb",
-    "read_lines", "read_text_folder", "tokenizer_digest", "train_tokenizer",
+    "CHOICES", "END", "TextData", "Tokens", "check_vocabulary", "encode", "load_text",
+    "load_tokenizer", "tokenizer_digest", "train_tokenizer",
 ]  # fmt: skip
 
-CHOICES = ("wikitext2", "ptb", "imdb")
-PARTS = ("train", "validation", "test")
 FORMAT = 3  # to be raised when the encoding or the order of documents changes
 
 
@@ -122,8 +107,7 @@ def load_text(
     """
     check_vocabulary(vocabulary)
     if name in CHOICES:
-        read = read_imdb if name == "imdb" else partial(read_lines, name)
-        corpus = read(find_data_dir(data_dir), download=download)
+        corpus = read_corpus(str(name), find_data_dir(data_dir), download=download)
     else:
         folder = Path(os.path.expanduser(name))
         if not folder.is_dir():
@@ -202,240 +186,6 @@ def _fingerprint(arrays: dict[str, np.ndarray]) -> str:
         np.save(buffer := io.BytesIO(), array)
         digests[f"{name}.npy"] = hashlib.sha256(buffer.getbuffer()).hexdigest()
     return canonical_sha256(digests)
-
-
-# What a corpus consists of
-
-Entry = tuple[str, int, int]  # path, bytes, time of change in ns
-WIKITEXT2 = RemoteFile(
-    "wikitext-2-v1.zip",
-    (  # Salesforce's own place is closed
-        "https://wikitext.smerity.com/wikitext-2-v1.zip",  # the first author's own copy
-        "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset/wikitext-2/"
-        "wikitext-2-v1.zip",
-    ),
-    "md5:542ccefacc6c27f945fb54453812b3cd",  # as in torchtext; those of the members: gluon-nlp
-    (
-        ("wikitext-2/wiki.train.tokens", "sha1:863f29c46ef9d167fff4940ec821195882fe29d1"),
-        ("wikitext-2/wiki.valid.tokens", "sha1:0418625c8b4da6e4b5c7a0b9e78d4ae8f7ee5422"),
-        ("wikitext-2/wiki.test.tokens", "sha1:c7b8ce0aa086fb34dab808c5c49224211eb2b172"),
-    ),
-)
-PTB = tuple(
-    RemoteFile(
-        name,
-        tuple(
-            f"https://raw.githubusercontent.com/{owner}/lstm/master/data/{name}"
-            for owner in ("wojzaremba", "tomsercu")
-        ),
-        digest,  # as in torchtext
-    )
-    for name, digest in (
-        ("ptb.train.txt", "md5:f26c4b92c5fdc7b3f8c7cdcb991d8420"),
-        ("ptb.valid.txt", "md5:aa0affc06ff7c36e977d7cd49e3839bf"),
-        ("ptb.test.txt", "md5:8b80168b89c18661a38ef683c0dc3721"),
-    )
-)
-LINES = {"wikitext2": ("", [WIKITEXT2]), "ptb": ("ptb", PTB)}  # folder of the data folder, files
-IMDB = RemoteFile(
-    "aclImdb_v1.tar.gz",
-    (
-        "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
-        "https://bj.bcebos.com/dataset/imdb%2FaclImdb_v1.tar.gz",
-    ),
-    "md5:7c2ac02c03563afcf9b574c7e56c153a",  # as in torchtext and PaddleNLP, for these two places
-    tuple(
-        (f"aclImdb/{part}/{kind}", None) for part in ("train", "test") for kind in ("neg", "pos")
-    ),
-)
-IMDB_SIZES = {"train": 25_000, "test": 25_000}
-IMDB_VALIDATION = 2500  # a tenth of the training part
-LONGEST = 1 << 27  # characters of a document: what is held in memory at a time
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Documents that are lines of files, each with its newline, or whole files; in order.
-
-    They can be read many times. ``changes`` says in words what was normalised, once they were.
-
-    Raises:
-        DataError: A document is not UTF-8 or too long, or a whole file is blank (when it is
-            reached).
-    """
-
-    files: tuple[str, ...] = field(repr=False)
-    by_line: bool = True
-    changes: set[str] = field(default_factory=set, repr=False, compare=False)
-
-    def __iter__(self) -> Iterator[str]:
-        end = "\n" if self.by_line else ""
-        for path in self.files:
-            with open_text(path) as file:
-                lines = iter(partial(file.readline, LONGEST), "")
-                for number, text in enumerate(lines if self.by_line else [file.read(LONGEST)], 1):
-                    if not self.by_line and not text.strip():
-                        raise DataError(f"{path} is blank: expected a review. Remove the file.")
-                    where = f"{path}, line {number:,}" if self.by_line else path
-                    yield _checked(text.removesuffix("\n"), where) + end
-                    if text.endswith("\n") != self.by_line:
-                        self.changes.add(f"{'no ' * self.by_line}newline at the end")
-                self.changes.update(_conventions(file))
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Text as it was found, before any encoding.
-
-    Args:
-        source: Where the text comes from, in words.
-        files: Path, size and time of change of every file: what the content is known by.
-        documents: By part (``"train"``, ``"validation"``, ``"test"``).
-        labels: By part, int64 ``(documents,)``; empty if the corpus has none.
-        classes: Names, in the order of the labels.
-        marks_ends: Whether an end-of-text token must follow each document; a line needs none,
-            since it ends with its newline.
-    """
-
-    source: str
-    files: tuple[Entry, ...]
-    documents: dict[str, Documents]
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    marks_ends: bool = False
-
-
-def read_lines(name: str, data_dir: Path, *, download: bool = True) -> Corpus:
-    """``"wikitext2"`` or ``"ptb"``, from their files in ``data_dir``; absent ones are downloaded.
-
-    Raises:
-        DataError: A file is absent and could not be had, or is empty.
-    """
-    place, remotes = LINES[name]
-    folder, official = data_dir / place, {}
-    for remote in remotes:
-        parts = remote.members or ((remote.name, remote.hash),)
-        absent = tuple((part, digest) for part, digest in parts if not (folder / part).exists())
-        if absent:
-            members = absent if remote.members else ()
-            fetch(replace(remote, members=members), folder, download=download)
-        official |= {folder / part: digest for part, digest in parts}
-    corpus = _of_lines([*official])
-    other = [
-        path.name for path, digest in official.items()
-        if file_hash(path, digest.partition(":")[0]) != digest
-    ]  # fmt: skip
-    one = len(other) == 1
-    differ = f"{' and '.join(other)} {'differs' if one else 'differ'} from the official one"
-    own = f"files of your own: {differ}{'' if one else 's'}"
-    return replace(corpus, source=own if other else "the official files")
-
-
-def read_text_folder(root: str | os.PathLike[str]) -> Corpus:
-    """Your own text: ``train.txt``, ``valid.txt`` and ``test.txt`` in a folder, a document a line.
-
-    Raises:
-        DataError: A file is absent or blank.
-    """
-    return _of_lines([Path(root).absolute() / f"{part}.txt" for part in ("train", "valid", "test")])
-
-
-def _of_lines(paths: list[Path]) -> Corpus:
-    """A corpus of three files of lines, for training, validation and test."""
-    names = ", ".join(path.name for path in paths)
-    files = []
-    for path in paths:
-        expected = f"{names} in {path.parent}, UTF-8 text with one document a line"
-        files.append(_entry(os.fspath(path), check_file(path, expected)))
-        with open_text(path) as file:
-            if not any(part.strip() for part in iter(partial(file.read, 1 << 16), "")):
-                raise DataError(f"{path} is blank: expected {expected}.")
-    documents = {part: Documents((os.fspath(p),)) for part, p in zip(PARTS, paths, strict=True)}
-    return Corpus("text folder", tuple(files), documents)
-
-
-def read_imdb(data_dir: Path, *, download: bool = True) -> Corpus:
-    """IMDB's labelled reviews, from ``<data_dir>/aclImdb``, downloaded if absent; ``neg`` is 0.
-
-    Both published parts are put into a fixed stratified order, so that each prefix has as many
-    good as bad reviews; the first 2,500 of the training part (a tenth of a copy that has fewer) are
-    for validation. No hashes of the reviews are published, so ``source`` tells their number only.
-
-    Raises:
-        DataError: A folder is absent and could not be had, or holds no reviews.
-    """
-    fetch(IMDB, data_dir, download=download)
-    root = data_dir / "aclImdb"
-    files: list[Entry] = []
-    documents, labels = {}, {}
-    for part in ("train", "test"):
-        entries = {kind: _reviews(root, f"{part}/{kind}") for kind in ("neg", "pos")}
-        both = entries["neg"] + entries["pos"]
-        files += both
-        label = torch.arange(2).repeat_interleave(torch.tensor([len(e) for e in entries.values()]))
-        order = stratified_order(label).numpy()
-        documents[part] = tuple(f"{os.fspath(root)}/{both[i][0]}" for i in order)
-        labels[part] = label.numpy()[order]
-    sizes = {part: len(names) for part, names in documents.items()}
-    held_out = min(IMDB_VALIDATION, sizes["train"] // 10)
-    cuts = {
-        "validation": ("train", slice(held_out)),
-        "train": ("train", slice(held_out, None)),
-        "test": ("test", slice(None)),
-    }
-    counts = f"{sizes['train']:,} + {sizes['test']:,} reviews of aclImdb"
-    return Corpus(
-        counts if sizes == IMDB_SIZES else f"files of your own: {counts} instead of 25,000 each",
-        tuple(files),
-        {part: Documents(documents[of][cut], by_line=False) for part, (of, cut) in cuts.items()},
-        {part: labels[of][cut] for part, (of, cut) in cuts.items()},
-        classes=("neg", "pos"),
-        marks_ends=True,
-    )
-
-
-def _reviews(root: Path, place: str) -> list[Entry]:
-    """The reviews of a folder in the order of their names, which are relative to ``root``."""
-    try:
-        names = sorted(name for name in os.listdir(root / place) if name[0] != ".")
-    except OSError as error:
-        raise DataError(
-            f"Expected a folder of reviews, but {root / place} cannot be read: {error.strerror}. "
-            "Repair it."
-        ) from error
-    names = [f"{place}/{name}" for name in names if name.endswith(".txt")]
-    if len(names) < 10:
-        raise DataError(
-            f"Expected reviews (*.txt, at least ten) in {root / place}, got {len(names)}. Delete "
-            f"{root} to have it fetched again, or repair it."
-        )
-    base = os.fspath(root)
-    return [_entry(name, check_file(f"{base}/{name}", "a review")) for name in names]
-
-
-def _entry(name: str, seen: os.stat_result) -> Entry:
-    return name, seen.st_size, seen.st_mtime_ns
-
-
-def _conventions(file: TextIO) -> set[str]:
-    """How a file that was read differs from UTF-8 text with newlines, in words."""
-    ends = {"\r\n": "CRLF line ends", "\r": "CR line ends"}
-    found = (file.newlines,) if isinstance(file.newlines, str) else file.newlines or ()
-    changes = {ends[end] for end in found if end != "\n"}
-    name = {"utf-8": None, "utf-8-sig": "byte-order mark"}.get(file.encoding, file.encoding.upper())
-    return changes | ({name} if name else set())
-
-
-def _checked(text: str, where: str) -> str:
-    """A document, unless it is no text or too long to be encoded in little memory."""
-    check_text(text, where)
-    if len(text) >= LONGEST - 1:
-        raise DataError(f"{where} has {LONGEST:,} characters or more: break it into lines.")
-    try:
-        deque(pieces(text), 0)  # goes through all of them
-    except ValueError as error:
-        raise DataError(f"{where} cannot be encoded: {error}.") from error
-    return text
 
 
 # Tokens
@@ -555,7 +305,6 @@ def _chunks(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
 
 END = "<|endoftext|>"
 SMALLEST = 257  # the bytes and the special token
-PIECE, STRETCH = 1 << 16, 1 << 20  # characters; a tokenizer takes some 250 bytes for each
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int = 2048) -> PreTrainedTokenizerFast:
@@ -586,28 +335,6 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int = 2048) -> PreTrai
     )
     tokenizer.train_from_iterator((p for text in documents for p in pieces(text)), trainer)
     return _wrapped(tokenizer)
-
-
-def pieces(text: str) -> Iterator[str]:
-    """A long text in pieces, cut before a blank between two words, where GPT-2 cuts too.
-
-    So the pieces have the same tokens as the whole, which would take gigabytes of memory at once.
-
-    Raises:
-        ValueError: A stretch without such a blank is too long.
-    """
-    start, piece = 0, re.compile(rf"(?s).{{{PIECE},{STRETCH}}}?((?<=\S)(?= \S)|\Z)")
-    while len(text) - start > PIECE:
-        cut = piece.match(text, start)
-        if cut is None:
-            raise ValueError(
-                f"more than {STRETCH:,} characters follow each other without a single blank "
-                "between two words; break them into lines"
-            )
-        yield cut[0]
-        start = cut.end()
-    if start < len(text) or not text:
-        yield text[start:]
 
 
 def check_vocabulary(vocabulary: int) -> None:

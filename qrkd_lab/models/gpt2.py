@@ -1,11 +1,8 @@
-"""GPT-2 as teacher and student: transformers' own models, any size, and the taps into them.
+"""GPT-2 as teacher and student: transformers' own models of any size, and the taps into them.
 
-Nothing of the network is ours. A model has a body, whose hidden states ``(n, t, d)`` the relations
-tap, and a head that turns them into logits.
-
-A checkpoint, in a folder or on the hub, is two things and no more: the sizes in its ``config.json``
-(``FIELDS``) and the numbers in its safetensors files. What else could choose code (``auto_map``,
-pickled weights, attention kernels, tokenizer classes) is never looked at, and nothing is asked.
+Of a checkpoint, in a folder or on the hub, only the sizes in ``config.json`` (``FIELDS``) and the
+numbers in the safetensors files are read. Whatever else could choose code (``auto_map``, pickled
+weights, attention kernels, tokenizer classes) is never used.
 """
 
 from __future__ import annotations
@@ -83,7 +80,7 @@ def build_gpt2(
         resid_pdrop=dropout,
         bos_token_id=end,
         eos_token_id=end,
-        pad_token_id=None,  # sequences are padded where nothing looks, see body()
+        pad_token_id=None,  # padding is at the end only, see body()
         dtype=torch.float32,
         **labels,
     )
@@ -109,7 +106,7 @@ def pretrained_gpt2(
     if dropout is not None:
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
     weights = _checked(name, _weights(name), kind, config)
-    # With weights in hand, nothing is read from the folder, and nothing in it can choose code.
+    # Given the weights, transformers reads nothing from the folder.
     return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
 
 
@@ -118,25 +115,8 @@ def _weights(name: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        files = [_file(name, "model.safetensors")]
-    except DataError:
-        try:  # in several files
-            index = _json(_file(name, "model.safetensors.index.json"))
-        except DataError:
-            index = None
-        if index is None:
-            raise
-        listed = index.get("weight_map")
-        shards = set(listed.values()) if isinstance(listed, dict) else {""}
-        if not all(re.fullmatch(r"[\w.-]+\.safetensors", str(shard)) for shard in shards):
-            raise DataError(
-                f"{name}: model.safetensors.index.json names files that are no safetensors of its "
-                "own folder. Save the model again, with save_pretrained"
-            ) from None
-        files = [_file(name, shard) for shard in sorted(shards)]
     weights = {}
-    for file in files:
+    for file in _weight_files(name):
         try:
             held = load_file(file)
         except (SafetensorError, OSError, ValueError) as error:
@@ -149,6 +129,25 @@ def _weights(name: str) -> dict[str, Tensor]:
                 body = "" if key in HEADS else "transformer."
                 weights[body + key.removeprefix("transformer.")] = tensor
     return weights
+
+
+def _weight_files(name: str) -> list[Path]:
+    """``model.safetensors``, or the several files that its index names."""
+    try:
+        return [_file(name, "model.safetensors")]
+    except DataError as missing:
+        try:
+            index = _json(_file(name, "model.safetensors.index.json"))
+        except DataError:
+            raise missing from None
+    listed = index.get("weight_map")
+    shards = set(listed.values()) if isinstance(listed, dict) else {""}
+    if not all(re.fullmatch(r"[\w.-]+\.safetensors", str(shard)) for shard in shards):
+        raise DataError(
+            f"{name}: model.safetensors.index.json names files that are no safetensors of its "
+            "own folder. Save the model again, with save_pretrained"
+        )
+    return [_file(name, shard) for shard in sorted(shards)]
 
 
 def _checked(

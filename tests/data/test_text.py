@@ -1,17 +1,12 @@
-"""Text corpora: documents however they are saved, tokens, the tokenizer, the cache, real data."""
+"""Text as tokens: encoding, the tokenizer, the cache."""
 
 from __future__ import annotations
 
-import dataclasses
-import gzip
-import hashlib
 import itertools
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,36 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Tokenizer
 
-from qrkd_lab.data import DataError, Tokens, load_text, text
-from qrkd_lab.data.text import (
-    END,
-    IMDB,
-    PTB,
-    WIKITEXT2,
-    Documents,
-    encode,
-    load_tokenizer,
-    pieces,
-    read_imdb,
-    read_lines,
-    read_text_folder,
-    tokenizer_digest,
-    train_tokenizer,
-)
+from qrkd_lab.data import DataError, Tokens, corpora, load_text, text
+from qrkd_lab.data.corpora import read_corpus
+from qrkd_lab.data.text import END, encode, load_tokenizer, tokenizer_digest, train_tokenizer
 
 LINES = [f"the {a} {b} of the {c} , it 's\n" for a, b, c in itertools.permutations("abcde", 3)]
 HARD = (
     " don't  \t\n\r\n\x00\x1f\x85\u2028 \u00a0naïve 日本語 \U0001f469\u200d\U0001f467\U0001f3fd "
     "e\u0301 <unk> @-@ , . ! \U0010ffff"
 )
-
-
-def real(*path: str) -> Path:
-    """The user's data, or a skip."""
-    data = os.environ.get("QRKD_DATA_DIR")
-    if not data or not Path(data, *path).exists():
-        pytest.skip(f"needs {'/'.join(path)} in $QRKD_DATA_DIR, which is not set or lacks it")
-    return Path(data)
 
 
 @pytest.fixture(autouse=True)
@@ -62,173 +36,12 @@ def small():
     return train_tokenizer(LINES, 270)
 
 
-@pytest.fixture
-def mine(tmp_path):
-    """A folder of seeded nonsense."""
-    rng = np.random.default_rng(0)
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    words = ["bell", "ring", "singing", "the", "a", "of", ",", "kingdom", "é", "\t"]
-    for part, count in (("train", 200), ("valid", 20), ("test", 30)):
-        drawn = [" ".join(rng.choice(words, rng.integers(0, 12))) + "\n" for _ in range(count)]
-        (folder / f"{part}.txt").write_text("".join(drawn), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def reviews(tmp_path):
-    """aclImdb with 30 and 20 reviews a class; a review says where it is from."""
-    for part, count in (("train", 30), ("test", 20)):
-        for kind in ("neg", "pos"):
-            folder = tmp_path / "aclImdb" / part / kind
-            folder.mkdir(parents=True)
-            for i in range(count):
-                (folder / f"{i}_7.txt").write_text(f"{part} {kind} {i}")
-    return tmp_path
-
-
-REVIEW = "aclImdb/test/pos/3_7.txt"
-
-
 def ids(tokenizer, content):
     return tokenizer(content, add_special_tokens=False)["input_ids"]
 
 
 def decoded(data, part):
     return [data.tokenizer.decode(piece) for piece in np.split(part.ids, part.ends)[:-1]]
-
-
-# Documents
-
-TEXT = "é \n a\n\n\x85\u2028 c\x0b\x1c d \u3042\U0001f600\n last one \n"
-CONVENTIONS = {  # of the same text: how it is saved, and what is said of it
-    "as it should be": (TEXT.encode(), ""),
-    "CRLF": (TEXT.replace("\n", "\r\n").encode(), "CRLF line ends"),
-    "CR": (TEXT.replace("\n", "\r").encode(), "CR line ends"),
-    "mixed": (TEXT.replace("\n", "\r\n", 1)[:-1].encode() + b"\r", "CR line ends, CRLF line ends"),
-    "no last newline": (TEXT[:-1].encode(), "no newline at the end"),
-    "UTF-8 with a mark": (TEXT.encode("utf-8-sig"), "byte-order mark"),
-    "UTF-16": (TEXT.encode("utf-16"), "UTF-16"),
-    "UTF-16, the other order": (b"\xfe\xff" + TEXT.encode("utf-16-be"), "UTF-16"),
-    "UTF-32, CRLF": (TEXT.replace("\n", "\r\n").encode("utf-32"), "CRLF line ends, UTF-32"),
-}
-
-
-@pytest.mark.parametrize("how", CONVENTIONS)
-def test_however_a_text_is_saved_its_documents_are_the_same(tmp_path, how):
-    content, said = CONVENTIONS[how]
-    (file := tmp_path / "a.txt").write_bytes(content)
-    lines = Documents((str(file),))
-    assert list(lines) == list(lines) == [f"{line}\n" for line in TEXT.split("\n")[:-1]]
-    assert ", ".join(sorted(lines.changes)) == said
-    whole = Documents((str(file),) * 2, by_line=False)
-    assert list(whole) == [TEXT[:-1]] * 2
-    assert bool(whole.changes) == (how != "no last newline")  # as reviews should be
-
-
-WRONG = {
-    b"": "is blank",
-    b"\xef\xbb\xbf": "is blank",
-    b" \r\n\t\n": "is blank",
-    "\n ".encode("utf-16"): "is blank",
-    b"a\0b": r"is not UTF-8 text: a NUL character at byte 1",
-    b"good\ncaf\xe9\n": r"is not UTF-8 text: .* at byte",
-    "no mark".encode("utf-16-le"): r"a NUL character at byte 1",
-    gzip.compress(b"text", mtime=0): r"is not UTF-8 text: .* at byte 1.* unpack it",
-    b"\xff\xfea": r"begins as UTF-16 but is damaged \(truncated data\)",
-    b"x" * 3001: r"more than 2,000 characters follow each other without a single blank",
-    b"x y " * 2500: r"has 9,000 characters or more: break it into lines",
-}
-
-
-@pytest.mark.parametrize("content", WRONG)
-def test_what_is_no_text_or_too_long_is_named(mine, reviews, monkeypatch, content):
-    monkeypatch.setattr(text, "PIECE", 1000)
-    monkeypatch.setattr(text, "STRETCH", 2000)
-    monkeypatch.setattr(text, "LONGEST", 9000)
-    (mine / "valid.txt").write_bytes(content)
-    with pytest.raises(DataError, match=rf"valid\.txt.*{WRONG[content]}"):
-        list(read_text_folder(mine).documents["validation"])
-    (reviews / REVIEW).write_bytes(content)
-    with pytest.raises(DataError, match=rf"pos/3_7\.txt.*{WRONG[content]}"):
-        list(read_imdb(reviews).documents["test"])
-
-
-PLACES = {
-    "is missing": lambda path: None,
-    "is a folder": Path.mkdir,
-    "is a pipe": os.mkfifo,
-    "is a link": lambda path: path.symlink_to("nowhere"),
-    "is a link to": lambda path: path.symlink_to(path),
-}
-
-
-@pytest.mark.parametrize("said", PLACES)
-def test_what_stands_in_the_place_of_a_file_is_named(mine, reviews, said):
-    for path in (mine / "valid.txt", reviews / REVIEW):
-        path.unlink()
-        PLACES[said](path)
-    with pytest.raises(DataError, match=rf"valid\.txt {said}.*: expected train\.txt, valid\.txt"):
-        read_text_folder(mine)
-    if said != "is missing":
-        with pytest.raises(DataError, match=rf"3_7\.txt {said}"):
-            read_imdb(reviews)
-
-
-# Published corpora
-
-
-@pytest.mark.parametrize("name, file", [("wikitext2", WIKITEXT2), ("ptb", PTB[0]), ("imdb", IMDB)])
-def test_an_absent_corpus_says_which_files_and_where_to_get_them(tmp_path, name, file):
-    with pytest.raises(DataError) as error:
-        load_text(name, data_dir=tmp_path, download=False)
-    assert len(file.urls) == 2
-    for part in (file.name, str(tmp_path), file.hash, *file.urls, *dict(file.members)):
-        assert part in str(error.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_only_absent_files_come_from_the_archive(tmp_path, monkeypatch):
-    contents = {name: f"official {name}\n".encode() for name, _ in WIKITEXT2.members}
-    with zipfile.ZipFile(tmp_path / WIKITEXT2.name, "w") as archive:
-        for name, content in contents.items():
-            archive.writestr(name, content)
-    packed = hashlib.md5((tmp_path / WIKITEXT2.name).read_bytes()).hexdigest()
-    members = tuple((n, f"sha1:{hashlib.sha1(c).hexdigest()}") for n, c in contents.items())
-    fake = dataclasses.replace(WIKITEXT2, hash=f"md5:{packed}", members=members)
-    monkeypatch.setitem(text.LINES, "wikitext2", ("", [fake]))
-    own = tmp_path / "wikitext-2" / "wiki.train.tokens"
-    own.parent.mkdir()
-    own.write_text("mine\n")
-    corpus = read_lines("wikitext2", tmp_path, download=False)
-    assert list(corpus.documents["train"]) == ["mine\n"]
-    assert list(corpus.documents["test"]) == ["official wikitext-2/wiki.test.tokens\n"]
-    assert corpus.source == "files of your own: wiki.train.tokens differs from the official one"
-    own.unlink()
-    assert read_lines("wikitext2", tmp_path, download=False).source == "the official files"
-
-
-def test_reviews_come_in_one_fixed_stratified_order(reviews):
-    corpus = read_imdb(reviews)
-    assert corpus.classes == ("neg", "pos") and corpus.marks_ends
-    assert corpus.source == "files of your own: 60 + 40 reviews of aclImdb instead of 25,000 each"
-    documents = {part: list(found) for part, found in corpus.documents.items()}
-    assert {part: len(found) for part, found in documents.items()} == {
-        "train": 54, "validation": 6, "test": 40,
-    }  # fmt: skip
-    seen = documents["validation"] + documents["train"]  # one order, cut in two
-    assert len(set(seen)) == 60 and all(review.startswith("train") for review in seen)
-    for part, found in documents.items():
-        assert corpus.labels[part].tolist() == ["pos" in review for review in found]
-    whole = np.concatenate([corpus.labels["validation"], corpus.labels["train"]])
-    for labels in (whole, corpus.labels["test"]):
-        assert np.abs(np.cumsum(2 * labels - 1)).max() <= 1
-        assert not np.array_equal(labels, np.arange(len(labels)) % 2)  # ties at random
-    assert list(read_imdb(reviews).documents["test"]) == documents["test"]
-    for path in (reviews / "aclImdb/train/pos").iterdir():
-        path.rename(path.with_suffix(".text"))
-    with pytest.raises(DataError, match=r"aclImdb/train/pos, got 0"):
-        read_imdb(reviews)
 
 
 # load_text
@@ -364,21 +177,12 @@ def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(small, conten
     with pytest.MonkeyPatch.context() as patch:
         whole = encode([content, "x", content], small, small.eos_token_id)
         learnt = train_tokenizer([content], 262).get_vocab()
-        patch.setattr(text, "PIECE", 5)
+        patch.setattr(corpora, "PIECE", 5)
         patch.setattr(text, "CHARACTERS", 12)
         parts = encode([content, "x", content], small, small.eos_token_id)
         assert train_tokenizer([content], 262).get_vocab() == learnt
     for name, array in vars(whole).items():
         assert np.array_equal(array, getattr(parts, name)), name
-
-
-def test_pieces_are_short_and_make_up_the_text(monkeypatch):
-    monkeypatch.setattr(text, "PIECE", 5)
-    monkeypatch.setattr(text, "STRETCH", 9)
-    assert list(pieces("a bc  def ghijklm\n")) == ["a bc  def", " ghijklm\n"]
-    assert list(pieces("")) == [""]
-    with pytest.raises(ValueError, match="more than 9 characters follow each other"):
-        list(pieces("ab " + 12 * "c" + " d"))
 
 
 def test_a_large_vocabulary_gets_wider_numbers():
@@ -505,30 +309,11 @@ def test_the_digest_is_of_what_matters(small):
 # Real data
 
 
-def test_real_gpt2_is_transformers_gpt2():
+def test_real_gpt2_is_transformers_gpt2(real):
     folder = real("gpt2", "vocab.json") / "gpt2"
     ours, theirs = load_tokenizer(folder), GPT2Tokenizer.from_pretrained(folder)
     assert len(ours) == len(theirs) == 50_257
-    validation = read_lines("ptb", real("ptb"), download=False).documents["validation"]
+    validation = read_corpus("ptb", real("ptb"), download=False).documents["validation"]
     for content in (HARD, f"a{END} b", *itertools.islice(validation, 500)):
         assert ids(ours, content) == ids(theirs, content)
         assert ours.decode(ids(ours, content)) == content
-
-
-def test_real_word_counts():
-    for name, folder, words in (
-        ("ptb", "ptb", [929_589, 73_760, 82_430]),
-        ("wikitext2", "wikitext-2", [2_088_628, 217_646, 245_569]),
-    ):
-        corpus = read_lines(name, real(folder), download=False)
-        found = [sum(len(d.split()) + 1 for d in part) for part in corpus.documents.values()]
-        assert found == words
-        assert name != "ptb" or corpus.source == "the official files"
-
-
-def test_real_reviews():
-    corpus = read_imdb(real("aclImdb"), download=False)
-    assert corpus.source == "25,000 + 25,000 reviews of aclImdb"
-    sizes = {part: len(labels) for part, labels in corpus.labels.items()}
-    assert sizes == {"train": 22_500, "validation": 2_500, "test": 25_000}
-    assert all(2 * labels.sum() == len(labels) for labels in corpus.labels.values())

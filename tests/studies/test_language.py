@@ -329,7 +329,7 @@ def folder(tmp_path, text):
 def penn_treebank(root, patch):
     """A corpus in Penn Treebank's layout, and a cache of its own; returns the folder of data."""
     patch.setenv("QRKD_CACHE_DIR", str(root / "cache"))
-    patch.setattr("qrkd_lab.data.text.fetch", lambda *a, **k: None)
+    patch.setattr("qrkd_lab.data.corpora.fetch", lambda *a, **k: None)
     home = root / "data" / "ptb"
     home.mkdir(parents=True)
     for i, (name, count) in enumerate(zip(("train", "valid", "test"), PARTS.values())):
