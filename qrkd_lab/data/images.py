@@ -26,8 +26,8 @@ from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
 
 __all__ = [
-    "Images", "Parts", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "is_folder",
-    "load_images", "read_cifar10", "read_digits", "read_folder", "read_mnist", "stratified_order",
+    "Images", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "load_images",
+    "stratified_order",
 ]  # fmt: skip
 
 SPLIT_SEED = 2026  # one split for every run of everybody, so that results can be compared
@@ -78,20 +78,13 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """A data set as it is published, before any split of its training part.
-
-    Args:
-        train, test: The published parts.
-        classes: Names, in the order of the class numbers.
-        source: Where the pixels come from, in words.
-        validation_size: How many training images are set aside unless the user says otherwise.
-    """
+    """A data set as it is published, before any split of its training part."""
 
     train: Images
     test: Images
-    classes: tuple[str, ...]
-    source: str
-    validation_size: int
+    classes: tuple[str, ...]  # names, in the order of the class numbers
+    source: str  # where the pixels come from, in words
+    validation_size: int  # training images that are set aside unless the user says otherwise
 
 
 def stratified_order(labels: Tensor, seed: int = SPLIT_SEED) -> Tensor:
@@ -236,7 +229,7 @@ def load_images(
         VisionData('digits': 1 x 8 x 8, 10 classes; 100 train, 297 validation, 400 test; ...)
     """
     if name_or_path in CHOICES:
-        name, parts = str(name_or_path), _read_named(str(name_or_path), data_dir, download)
+        name, parts = str(name_or_path), read_named(str(name_or_path), data_dir, download)
     else:
         folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, accepts "~nobody"
         if not folder.is_dir():
@@ -261,13 +254,6 @@ def load_images(
         mean=mean,
         std=std,
     )
-
-
-def _read_named(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> Parts:
-    if name == "digits":
-        return read_digits()
-    read = read_mnist if name == "mnist" else read_cifar10
-    return read(find_data_dir(data_dir), download=download)
 
 
 def _sizes(
@@ -342,10 +328,18 @@ CIFAR10_CLASSES = (
 )
 
 
+def read_named(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> Parts:
+    """One of ``CHOICES``."""
+    if name == "digits":
+        return read_digits()
+    read = read_mnist if name == "mnist" else read_cifar10
+    return read(find_data_dir(data_dir), download=download)
+
+
 def read_digits() -> Parts:
     """scikit-learn's 1,797 digits of 8 x 8, values 0..16 scaled to 0..255.
 
-    The set has no published split: the test part is 400 of them, stratified, with a fixed seed.
+    The set has no published split: the test part is 400 of them, stratified.
     """
     from sklearn.datasets import load_digits
 
@@ -363,13 +357,7 @@ def read_digits() -> Parts:
 
 
 def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
-    """MNIST from its four IDX files in ``<data_dir>/MNIST/raw``, downloaded if absent.
-
-    torchvision reads them, once their MD5 is right.
-
-    Raises:
-        DataError: A file is absent or damaged.
-    """
+    """MNIST from its four IDX files in ``<data_dir>/MNIST/raw``, downloaded if absent."""
     from torchvision.datasets.mnist import MNIST, read_image_file, read_label_file
 
     folder, arrays = data_dir / "MNIST" / "raw", []
@@ -392,12 +380,9 @@ def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
 def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     """CIFAR-10 from its official batches, else from a copy as images, else downloaded.
 
-    A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` in ``data_dir`` with
-    ``train/<class>/*`` and ``test/<class>/*``; ``source`` says that its pixels are not the official
-    ones. The batches are pickles: torchvision opens them only if their MD5 is right.
-
-    Raises:
-        DataError: Files are absent or damaged, or a copy has other classes or sizes.
+    A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` with ``train/<class>/*`` and
+    ``test/<class>/*``; ``source`` says that its pixels are not the official ones. The batches are
+    pickles: torchvision opens them only if their MD5 is right.
     """
     official = (data_dir / "cifar-10-batches-py", data_dir / "cifar-10-python.tar.gz")
     copies = [data_dir / name for name in CIFAR10_COPIES if is_folder(data_dir / name)]
@@ -469,17 +454,9 @@ def folder_name(root: Path) -> str:
 
 
 def read_folder(root: str | os.PathLike[str]) -> Parts:
-    """Read a folder of images, from the cache if it has not changed since.
+    """The images in ``root/train/<class>`` and ``root/test/<class>``, in the order of their names.
 
-    Args:
-        root: The folder that holds ``train`` and ``test``.
-
-    Returns:
-        Both parts, in the order of class and file name; ``source`` says which kind of files.
-
-    Raises:
-        DataError: The folder is not laid out as above, or an image is damaged or differs from the
-            others in size or colour mode; the message names it.
+    They come from the cache if the folder has not changed since.
     """
     root = Path(root).expanduser()
     if not is_folder(root):

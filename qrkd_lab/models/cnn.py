@@ -19,6 +19,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qrkd_lab.relations import whole
+
 __all__ = ["CNN"]
 
 KERNEL = 5
@@ -57,16 +59,16 @@ class CNN(nn.Module):
         super().__init__()
         self.image_shape = _positive("image_shape (C, H, W)", image_shape)
         self.widths = _positive("widths (c1, c2, h)", widths)
-        (self.classes,) = _positive("classes", (classes,), length=1)
-        self.padding = padding
-        self.map_shape = _map_shape(self.image_shape, padding)
+        self.classes = whole("classes", classes, 1)
+        self.padding = whole("padding", padding, 0)
+        self.map_shape = _map_shape(self.image_shape, self.padding)
         first, second, hidden = self.widths
         height, width = self.map_shape
         self.convolutions = nn.Sequential(
-            nn.Conv2d(self.image_shape[0], first, KERNEL, padding=padding),
+            nn.Conv2d(self.image_shape[0], first, KERNEL, padding=self.padding),
             nn.MaxPool2d(2),
             nn.ReLU(),  # after the pool: the same numbers, both being monotone, at a quarter's cost
-            nn.Conv2d(first, second, KERNEL, padding=padding),
+            nn.Conv2d(first, second, KERNEL, padding=self.padding),
             nn.MaxPool2d(2),
             nn.ReLU(),
         )
@@ -116,24 +118,16 @@ class CNN(nn.Module):
         return self.logits_and_features(images)[0]
 
     def extra_repr(self) -> str:
-        sizes = " -> ".join(
-            " x ".join(map(str, shape))
-            for shape in (
-                self.image_shape,
-                (self.widths[1], *self.map_shape),
-                (self.feature_dim,),
-                (self.classes,),
-            )
-        )
+        maps = (self.widths[1], *self.map_shape)
+        shapes = (self.image_shape, maps, (self.feature_dim,), (self.classes,))
+        sizes = " -> ".join(" x ".join(map(str, shape)) for shape in shapes)
         return f"{self.parameter_count:,} parameters, {sizes}, padding={self.padding}"
 
 
-def _positive(name: str, values: tuple[int, ...], length: int = 3) -> tuple[int, ...]:
-    """The values as a tuple of ints, or an error that says what was expected."""
-    values = tuple(values)
-    if len(values) != length or any(not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{name} must be {length} positive whole number(s), got {values}.")
-    return values
+def _positive(name: str, values: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(values := tuple(values)) != 3:
+        raise ValueError(f"{name} must be 3 positive whole numbers, got {values}.")
+    return tuple(whole(name, value, 1) for value in values)
 
 
 def _map_shape(image_shape: tuple[int, ...], padding: int) -> tuple[int, int]:
@@ -144,8 +138,6 @@ def _map_shape(image_shape: tuple[int, ...], padding: int) -> tuple[int, int]:
             size = (size + 2 * pad - KERNEL + 1) // 2
         return size
 
-    if not isinstance(padding, int) or padding < 0:
-        raise ValueError(f"padding must be a whole number, 0 or more, got {padding!r}.")
     height, width = image_shape[1:]
     if min(left(height, padding), left(width, padding)) < 1:
         works = next(p for p in range(KERNEL) if left(min(height, width), p) >= 1)

@@ -13,10 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from qrkd_lab.losses import Outputs
 
-__all__ = [
-    "Tapped",
-]
-
+__all__ = ["Tapped"]
 
 POOLS = ("mean", "last", "flatten")
 

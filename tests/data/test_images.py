@@ -9,8 +9,9 @@ import pickle
 import shutil
 import struct
 import tarfile
-import threading
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,8 +53,10 @@ def rows(images: Images) -> list[bytes]:
 
 def test_images_refuse_wrong_types_and_shapes():
     pixels, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
-    assert len(Images(pixels, labels)) == 3
-    assert repr(Images(pixels, labels)) == "Images(3 of 1 x 2 x 2)"
+    images = Images(pixels, torch.arange(3))
+    assert len(images) == 3 and repr(images) == "Images(3 of 1 x 2 x 2)"
+    assert images[torch.tensor([2, 1])].labels.tolist() == [2, 1]
+    assert images[1:].labels.tolist() == [1, 2]
     with pytest.raises(TypeError, match=r"uint8 pixels .* got torch.float32"):
         Images(pixels.float(), labels)
     with pytest.raises(TypeError, match=r"int64 labels, .* torch.int32"):
@@ -62,12 +65,6 @@ def test_images_refuse_wrong_types_and_shapes():
         Images(pixels[:, 0], labels)
     with pytest.raises(ValueError, match=r"got \(3, 1, 2, 2\) and \(2,\)"):
         Images(pixels, labels[:2])
-
-
-def test_images_take_an_index_or_a_slice():
-    images = Images(torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1), torch.arange(3))
-    for part, expected in ((images[torch.tensor([2, 1])], [2, 1]), (images[1:], [1, 2])):
-        assert part.pixels.flatten().tolist() == part.labels.tolist() == expected
 
 
 def test_the_stratified_order_is_a_shuffle_whose_stretches_have_the_classes_in_proportion():
@@ -145,8 +142,7 @@ def test_validation_size_moves_images_between_training_and_validation(digits):
         ({"validation_size": 1397}, r"validation_size must be from 0 to 1,396.* got 1,397"),
         ({"validation_size": -1}, "validation_size must be"),
         ({"train_size": 0}, r"train_size must be from 1 to 1,100"),
-        ({"train_size": 1101}, r"297 are for validation\); got 1,101"),
-        ({"train_size": 1300, "validation_size": 100}, r"from 1 to 1,297"),
+        ({"train_size": 1300, "validation_size": 100}, r"from 1 to 1,297.* 100 are for valid"),
     ],
 )
 def test_impossible_sizes_say_what_is_possible(sizes, message):
@@ -267,9 +263,6 @@ def test_mnist_is_read_from_idx_files(tmp_path, mnist):
     parts = module.read_mnist(tmp_path)
     assert np.array_equal(parts.train.pixels[:, 0].numpy(), mnist["train-images-idx3-ubyte"])
     assert parts.train.labels.tolist() == mnist["train-labels-idx1-ubyte"].tolist()
-
-
-def test_a_changed_mnist_file_is_refused_and_left(tmp_path, mnist):
     path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     raw = bytearray(path.read_bytes())
     raw[500] ^= 1
@@ -306,8 +299,9 @@ def lay_out(root: Path, contents: dict[str, bytes]) -> None:
         (root / name).write_bytes(content)
 
 
-def test_cifar10_is_read_from_its_batches(tmp_path, cifar):
+def test_cifar10_is_read_from_its_batches_rather_than_from_a_copy(tmp_path, cifar):
     lay_out(tmp_path, cifar)
+    copy_as_images(tmp_path / "cifar10_jpeg", module.CIFAR10_CLASSES)
     data = load_images("cifar10", data_dir=tmp_path, validation_size=10)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
     assert data.source == "official Python batches"
@@ -339,14 +333,14 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
-@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
-def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar, name):
+def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
     evil = pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": []}, protocol=2)
-    lay_out(tmp_path, cifar | {f"cifar-10-batches-py/{name}": evil})
-    with pytest.raises(DataError, match=rf"{name} is damaged .* Delete it"):
-        load_images("cifar10", data_dir=tmp_path)
-    assert not (tmp_path / "ran").exists()
-    pickle.loads(evil)  # the same bytes do run where nobody guards
+    for name in ("data_batch_2", "test_batch", "batches.meta"):
+        lay_out(tmp_path, cifar | {f"cifar-10-batches-py/{name}": evil})
+        with pytest.raises(DataError, match=rf"{name} is damaged .* Delete it"):
+            load_images("cifar10", data_dir=tmp_path)
+        assert not (tmp_path / "ran").exists()
+    pickle.loads(evil)  # the same bytes do run where nothing checks them
     assert (tmp_path / "ran").exists()
 
 
@@ -371,13 +365,6 @@ def test_a_copy_serves_and_says_that_it_is_none(tmp_path, place):
     assert data.source == "JPEG folder copy, not the official pixels"
     assert data.classes == module.CIFAR10_CLASSES
     assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
-
-
-def test_the_official_files_win_over_a_copy(tmp_path, cifar):
-    copy_as_images(tmp_path / "cifar10_jpeg", module.CIFAR10_CLASSES)
-    lay_out(tmp_path, cifar)
-    data = load_images("cifar10", data_dir=tmp_path, validation_size=0)
-    assert data.source == "official Python batches"
 
 
 @pytest.mark.parametrize(("classes", "size"), [(("a", "b"), 32), (module.CIFAR10_CLASSES, 16)])
@@ -426,23 +413,17 @@ def test_pixels_labels_and_classes_are_those_of_the_files(tmp_path, channels, mo
         assert np.array_equal(parts.train.pixels[index].numpy(), expected)
 
 
-def test_load_images_takes_a_path(tmp_path):
+def test_load_images_takes_a_path_and_suffixes_in_capitals_but_no_hidden_files(tmp_path):
     root = build(tmp_path / "insects", suffix=".jpeg")
-    data = load_images(root)
-    assert data.name == "insects"
-    assert data.source == "JPEG folder"
-    assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 4, 6]
-    assert torch.bincount(data.validation.labels).tolist() == [2, 2]
-    assert load_images(str(root), train_size=10).train.pixels.shape == (10, 3, 5, 7)
-
-
-def test_suffixes_in_capitals_count_and_hidden_or_other_files_do_not(tmp_path):
-    root = build(tmp_path / "mine")
-    (root / "train" / "ant" / "000.png").rename(root / "train" / "ant" / "000.PNG")
+    (root / "train" / "ant" / "000.jpeg").rename(root / "train" / "ant" / "000.JPEG")
     for extra in (".hidden.png", "notes.txt"):
         (root / "train" / "ant" / extra).write_text("x")
     (root / "train" / ".checkpoints").mkdir()
-    assert len(read_folder(root).train) == 40
+    data = load_images(root)
+    assert (data.name, data.source) == ("insects", "JPEG folder")
+    assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 4, 6]
+    assert torch.bincount(data.validation.labels).tolist() == [2, 2]
+    assert load_images(str(root), train_size=10).train.pixels.shape == (10, 3, 5, 7)
 
 
 def test_the_second_reading_decodes_nothing_and_gives_the_same(tmp_path, cache, monkeypatch):
@@ -498,20 +479,9 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, cache):
 
 def test_readers_at_once_all_get_the_data_and_leave_one_file(tmp_path, cache):
     root = build(tmp_path / "mine")
-    results: list[object] = []
-
-    def work() -> None:
-        try:
-            results.append(read_folder(root).train.pixels.sum().item())
-        except BaseException as error:
-            results.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 4 and len(set(results)) == 1
+    with ThreadPoolExecutor(4) as pool:
+        sums = list(pool.map(lambda _: read_folder(root).train.pixels.sum().item(), range(4)))
+    assert len(set(sums)) == 1
     assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
 
 
@@ -549,58 +519,50 @@ def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
         read_folder(build(tmp_path / "mine"))
 
 
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda r: save(r / "train/bee/004.png", "RGB", (6, 5)), r"bee/004.png is 5 x 6 RGB"),
-        (lambda r: save(r / "train/bee/004.png", "L"), r"000.png is 5 x 7 RGB, .* 5 x 7 grey"),
-        (
-            lambda r: save(r / "test/ant/000.png", "RGB", (9, 5)),
-            "ant/000.png is 5 x 7 RGB, .* 5 x 9",
-        ),
-        (lambda r: save(r / "train/bee/004.png", "RGBA"), "bee/004.png has Pillow's mode 'RGBA'"),
-        (lambda r: save(r / "train/bee/004.png", "P"), "convert"),
-        (lambda r: (r / "train/bee/004.png").write_bytes(b"PNG?"), "bee/004.png cannot be read"),
-        (lambda r: save(r / "train/bee/004.gif", "L"), r"\.png, \.jpg, \.jpeg.* got 004.gif"),
-        (lambda r: (r / "train/cat").mkdir(), "only in one of them: cat"),
-        (lambda r: [(r / p / "cat").mkdir() for p in ("train", "test")], "cat, got none"),
-        (lambda r: [shutil.rmtree(r / p / "bee") for p in ("train", "test")], "two; got: ant"),
-        (
-            lambda r: [shutil.rmtree(r / p / k) for p in ("train", "test") for k in ("ant", "bee")],
-            "at least two; got: none",
-        ),
-        (lambda r: (r / "test/bee/more").mkdir(), r"test/bee, got the folder more"),
-        (lambda r: save(r / "train/loose.png", "RGB"), "class folders in .*train, got loose.png"),
-        (lambda r: [(r / p / "cat").symlink_to("nowhere") for p in ("train", "test")], "got cat"),
-        (
-            lambda r: instead(r / "train/bee/004.png").symlink_to("nowhere"),
-            "bee/004.png is a link to nowhere, which is missing",
-        ),
-        (lambda r: os.mkfifo(instead(r / "test/bee/001.png")), "bee/001.png is a pipe"),
-        (lambda r: save(r / "train/bee/004.png", "RGB", (5000, 5000)), "004.png has 5,000 x 5,000"),
-        (lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)), "000.png has 5,000 x 5,000"),
-        (lambda r: save(r / "train/bee/004.png", "RGB", (4000, 4000)), "004.png is 4000 x 4000"),
-        (lambda r: save(r / "train/bee/004.png", "I;16"), "004.png has 16 bits"),
-        (lambda r: (r / "train/bee/004.png").write_bytes(deep_png()), "004.png has 16 bits"),
-        (lambda r: save(r / "train/bee/004.jpg", "CMYK"), "004.jpg has Pillow's mode 'CMYK'"),
-        (lambda r: animate(r / "train/bee/004.png"), "004.png is animated, with 2 frames"),
-        (lambda r: (r / "test").rename(r / "tests"), "'train' or 'test' is missing"),
-    ],
-)
-def test_errors_name_the_file_and_what_was_expected(tmp_path, cache, break_it, message):
+def in_both(root: Path, act: Callable[[Path], object]) -> None:
+    for part in ("train", "test"):
+        act(root / part)
+
+
+BEE = "train/bee/004.png"
+BREAKS = {  # what the error says: what was done to a folder
+    r"bee/004.png is 5 x 6 RGB": lambda r: save(r / BEE, "RGB", (6, 5)),
+    r"000.png is 5 x 7 RGB, .* 5 x 7 grey": lambda r: save(r / BEE, "L"),
+    "ant/000.png is 5 x 7 RGB, .* 5 x 9": lambda r: save(r / "test/ant/000.png", "RGB", (9, 5)),
+    "bee/004.png has Pillow's mode 'RGBA'": lambda r: save(r / BEE, "RGBA"),
+    "convert": lambda r: save(r / BEE, "P"),
+    "bee/004.png cannot be read": lambda r: (r / BEE).write_bytes(b"PNG?"),
+    "bee/004.png cannot .*Replace": lambda r: (r / BEE).write_bytes((r / BEE).read_bytes()[:-40]),
+    r"\.png, \.jpg, \.jpeg.* got 004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
+    "only in one of them: cat": lambda r: (r / "train/cat").mkdir(),
+    "cat, got none": lambda r: in_both(r, lambda part: (part / "cat").mkdir()),
+    "two; got: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
+    "two; got: none": lambda r: in_both(
+        r, lambda part: [shutil.rmtree(part / name) for name in ("ant", "bee")]
+    ),
+    r"test/bee, got the folder more": lambda r: (r / "test/bee/more").mkdir(),
+    "class folders in .*train, got loose.png": lambda r: save(r / "train/loose.png", "RGB"),
+    "got cat": lambda r: in_both(r, lambda part: (part / "cat").symlink_to("nowhere")),
+    "bee/004.png is a link to nowhere": lambda r: instead(r / BEE).symlink_to("nowhere"),
+    "bee/001.png is a pipe": lambda r: os.mkfifo(instead(r / "test/bee/001.png")),
+    "004.png has 5,000 x 5,000": lambda r: save(r / BEE, "RGB", (5000, 5000)),
+    "000.png has 5,000 x 5,000": lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)),
+    "004.png is 4000 x 4000": lambda r: save(r / BEE, "RGB", (4000, 4000)),
+    "004.png has 16 bits": lambda r: save(r / BEE, "I;16"),
+    "bee/004.png has 16 bits": lambda r: (r / BEE).write_bytes(deep_png()),
+    "004.jpg has Pillow's mode 'CMYK'": lambda r: save(r / "train/bee/004.jpg", "CMYK"),
+    "004.png is animated, with 2 frames": lambda r: animate(r / BEE),
+    "'train' or 'test' is missing": lambda r: (r / "test").rename(r / "tests"),
+}
+
+
+@pytest.mark.parametrize("message", BREAKS)
+def test_errors_name_the_file_and_what_was_expected(tmp_path, cache, message):
     root = build(tmp_path / "mine")
-    break_it(root)
+    BREAKS[message](root)
     with pytest.raises(DataError, match=message):
         read_folder(root)
     assert not cache.exists()
-
-
-def test_a_truncated_image_is_an_error(tmp_path):
-    root = build(tmp_path / "mine", size=(40, 40), suffix=".jpg")
-    path = root / "train" / "ant" / "001.jpg"
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=r"001.jpg cannot be read"):
-        read_folder(root)
 
 
 def test_images_without_contrast_cannot_be_normalised(tmp_path):

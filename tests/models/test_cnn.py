@@ -20,13 +20,7 @@ MNIST = (1, 28, 28)
         ((2, 28, 40), 3, (1, 2, 5), 1, 51 + 2 * 26 + 5 * (2 * 5 * 8 + 1) + 18),
     ],
 )
-def test_parameter_counts_are_those_of_the_printed_formula(
-    shape: tuple[int, int, int],
-    classes: int,
-    widths: tuple[int, int, int],
-    padding: int,
-    count: int,
-) -> None:
+def test_parameter_counts_are_those_of_the_printed_formula(shape, classes, widths, padding, count):
     model = CNN(shape, classes, widths=widths, padding=padding)
     assert model.parameter_count == sum(p.numel() for p in model.parameters()) == count
     assert model(torch.zeros(2, *shape)).shape == (2, classes)
@@ -44,17 +38,9 @@ def test_forward_is_the_documented_stack_of_layers() -> None:
     logits = f.linear(features, w["output.weight"], w["output.bias"])
     torch.testing.assert_close(model(images), logits)
     torch.testing.assert_close(model.features(images), features)
-
-
-def test_logits_and_features_agree_with_the_single_calls_and_features_follow_a_relu() -> None:
-    torch.manual_seed(1)
-    model, x = CNN((1, 8, 8), 10, widths=(4, 6, 16), padding=2), torch.randn(9, 1, 8, 8)
-    logits, features = model.logits_and_features(x)
-    assert features.shape == (9, model.feature_dim) == (9, 16)
-    assert torch.equal(logits, model(x))
-    assert torch.equal(features, model.features(x))
-    assert features.min() == 0  # some unit is off for some sample ...
-    assert features.max() > 0  # ... and some is on
+    both = model.logits_and_features(images)
+    assert torch.equal(both[0], model(images)) and torch.equal(both[1], model.features(images))
+    assert features.shape == (4, model.feature_dim) and features.min() == 0 < features.max()
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -67,21 +53,10 @@ def test_gradients_reach_every_parameter() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_the_same_seed_gives_the_same_weights() -> None:
-    models = []
-    for _ in range(2):
-        torch.manual_seed(5)
-        models.append(CNN(MNIST, 10))
-    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
 @pytest.mark.parametrize(
     ("size", "padding", "works"), [(8, 0, 2), (8, 1, 2), (15, 0, 1), (1, 2, 3)]
 )
-def test_too_small_an_image_names_the_padding_that_works(
-    size: int, padding: int, works: int
-) -> None:
+def test_too_small_an_image_names_the_padding_that_works(size, padding, works):
     with pytest.raises(ValueError, match=f"{size} x {size} .* Use padding={works} "):
         CNN((1, size, size), 10, padding=padding)
     assert CNN((1, size, size), 10, padding=works)(torch.zeros(1, 1, size, size)).shape == (1, 10)
@@ -91,13 +66,13 @@ def test_too_small_an_image_names_the_padding_that_works(
     ("arguments", "message"),
     [
         (((28, 28), 10), r"image_shape \(C, H, W\) must be 3"),
-        ((MNIST, 0), "classes must be 1 positive"),
+        ((MNIST, 0), "classes"),
         ((MNIST, 10, (8, 12)), r"widths \(c1, c2, h\) must be 3"),
         ((MNIST, 10, (8, 12, 0)), "widths"),
-        ((MNIST, 10, (8, 12, 20), -1), "padding must be"),
+        ((MNIST, 10, (8, 12, 20), -1), "padding"),
     ],
 )
-def test_impossible_sizes_are_refused(arguments: tuple, message: str) -> None:
+def test_impossible_sizes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CNN(*arguments)
 
