@@ -199,7 +199,7 @@ def test_old_leftovers_are_removed_and_young_ones_ignored(tmp_path: Path) -> Non
 RACE = """
 import os, sys, time
 import torch
-from test_storage import make_run, save_run
+from test_files import make_run, save_run
 torch.set_num_threads(1)
 
 for seed in range(6):
