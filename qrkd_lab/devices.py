@@ -10,8 +10,8 @@ import torch
 
 __all__ = ["OutOfMemory", "default_arithmetic", "memory_advice", "one_thread", "pick_device"]
 
-# torch's switches that change numbers, and their defaults: first those of several operations, then
-# those of one. Which there are depends on torch's version.
+# torch's switches that change numbers, and their defaults; those of several operations come first.
+# Which there are depends on torch's version.
 _SWITCHES = (
     (torch.backends, "fp32_precision", "none"),
     (torch.backends.cudnn, "fp32_precision", "none"),
@@ -76,11 +76,10 @@ def memory_advice(batch: int, length: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """One CPU thread inside the block: faster for models this small, and the same bits always.
+    """One CPU thread inside the block, and torch's default arithmetic (:func:`default_arithmetic`).
 
-    The order of additions depends on the number of threads, so a fixed number makes a run the same
-    whether it is the only one on the machine or shares it with others. For the same reason torch's
-    global switches have their defaults (:func:`default_arithmetic`).
+    It is faster for models this small. The order of additions depends on the number of threads, so
+    a fixed number gives the same bits whether a run is alone on the machine or not.
     """
     threads = torch.get_num_threads()
     try:
@@ -94,13 +93,11 @@ def one_thread(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def default_arithmetic(device: torch.device | None = None) -> Iterator[None]:
-    """Inside the block torch computes by its own defaults, whatever was switched before.
+    """Inside the block torch computes by its own defaults; the user's switches are put back after.
 
-    A record names the settings of a run, not torch's global switches, so these must not change its
-    numbers: precision of float32 products (``torch.set_float32_matmul_precision``, TF32), cuDNN's,
-    oneDNN's and NNPACK's choice of algorithms, attention's, deterministic mode, default dtype and
-    device, flushing of denormal numbers, autocast, ``no_grad`` and ``inference_mode`` around the
-    call. They are put back at the end.
+    A record does not name torch's global switches, so these must not change its numbers: precision
+    of float32 products (TF32), choice of algorithms, deterministic mode, default dtype and device,
+    denormal numbers, autocast, ``no_grad`` and ``inference_mode`` around the call.
 
     Args:
         device: where is computed, if not on the CPU alone.
@@ -132,7 +129,7 @@ def default_arithmetic(device: torch.device | None = None) -> Iterator[None]:
 
 
 def _known(get: Callable[..., Any], *of: Any) -> Any:  # noqa: ANN401
-    """What a switch is; None where torch says that it was set by another of its names."""
+    """The value of a switch; None where torch says that it was set by another of its names."""
     try:
         return get(*of)
     except RuntimeError:

@@ -306,12 +306,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def strict_json(path: Path) -> dict[str, Any]:
-    """The same where more than this file lies in the folder.
-
-    Raises:
-        ValueError: what is wrong with the file, in words that follow its name.
-        RecordError: it is there, and is no file, or cannot be read.
-    """
+    """The same for a file that is not alone in its folder: a ValueError says what is wrong."""
     try:
         content = read_file(path)
     except ValueError as error:
@@ -335,7 +330,7 @@ def parsed_json(content: bytes) -> dict[str, Any]:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dictionary; of two values by one name, which is meant?"""
+    """A dictionary whose every name is there once."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,7 +1,6 @@
 """Seeds: every random number of a run is drawn from its seed and the purpose it serves.
 
-Two purposes never share a stream, so that adding one (another arm, another epoch) changes no other:
-an arm's numbers do not depend on which arms it trains beside.
+Two purposes never share a stream, so an arm's numbers do not depend on which arms it trains beside.
 """
 
 from __future__ import annotations

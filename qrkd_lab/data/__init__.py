@@ -1,11 +1,8 @@
 """Data sets: found on disk or downloaded, verified, held in memory.
 
-    >>> from qrkd_lab.data import load_images
-    >>> load_images("digits").image_shape
-    (1, 8, 8)
-
-The function that brings one file home is ``qrkd_lab.data.fetch.fetch``; it is not lifted up here,
-because it would hide the module of the same name.
+>>> from qrkd_lab.data import load_images
+>>> load_images("digits").image_shape
+(1, 8, 8)
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def _file_hash(path: Path, version: tuple[int, ...], algorithm: str) -> str:
 
 
 def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = True) -> Path:
-    """Make sure that a file, or the wanted members of an archive, lie verified in a folder.
+    """A file, or the wanted members of an archive, verified in a folder; downloaded if absent.
 
     An archive is used if it lies in the folder; one that had to be downloaded is not kept.
 

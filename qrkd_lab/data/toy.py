@@ -1,14 +1,13 @@
-r"""A toy language whose every probability is known: what a language model should have learnt.
+r"""A toy language whose every probability is known, and toy film reviews.
 
 A sentence is a walk through a small graph of states, and each step says a word. So the probability
-of a sentence is a product that can be computed, and with it the perplexity that no model can beat.
-It has one rule at a distance: what is eaten or read at the end of a sentence depends on whether an
-animal or a person stood at its beginning, even if the verb tells nothing.
+of a sentence, and the perplexity that no model can beat, can be computed. What is eaten or read at
+the end of a sentence depends on whether an animal or a person stood at its beginning.
 
     every old teacher reads a letter slowly
     the cat finds the fish
 
-Made for demonstrations: a model learns it in seconds, with no data but the code below.
+A model learns it in seconds, with no data but the code below.
 """
 
 from __future__ import annotations
@@ -22,18 +21,9 @@ from pathlib import Path
 from qrkd_lab.files import expanded
 
 __all__ = [
-    "END",
-    "WORDS",
-    "next_words",
-    "quick_settings",
-    "sentences",
-    "states",
-    "surprise",
-    "toy_review",
-    "write_toy_reviews",
-    "write_toy_text",
-]
-
+    "END", "WORDS", "next_words", "quick_settings", "sentences", "states", "surprise",
+    "toy_review", "write_toy_reviews", "write_toy_text",
+]  # fmt: skip
 
 END = "\n"
 WORDS: dict[str, tuple[str, ...]] = {
@@ -160,9 +150,8 @@ def write_toy_text(folder: str | os.PathLike[str], lines: int = 6000) -> Path:
     """
     folder = expanded(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, (name, count) in enumerate(
-        {"train": lines, "valid": lines // 10, "test": lines // 10}.items()
-    ):
+    sizes = {"train": lines, "valid": lines // 10, "test": lines // 10}
+    for seed, (name, count) in enumerate(sizes.items()):
         text = "".join(sentences(count, seed)).encode()
         file = folder / f"{name}.txt"
         if not file.exists() or file.read_bytes() != text:
@@ -194,8 +183,7 @@ def quick_settings(scale: str = "laptop") -> dict[str, float | None]:
     }
 
 
-# ---- toy_reviews
-
+# Reviews
 
 ABOUT = ("the film is", "the plot is", "the music is", "the actors are", "the jokes are")
 OPINIONS = {

@@ -160,29 +160,16 @@ def _checked(
     if len(blocks) != config.n_layer:
         raise DataError(
             f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
-            f"{len(blocks)}. Where weights are missing, they would be random: take both files from "
-            "one checkpoint"
+            f"{len(blocks)}: take both files from one checkpoint"
         )
     try:
         with torch.device("meta"):
             wanted = kind(config).state_dict()
     except Exception as error:  # what a wrong value does within transformers is not documented
         raise DataError(f"{name}: config.json makes no GPT-2 ({error})") from error
-    embedding, head = (weights.get(key) for key in ("transformer.wte.weight", HEADS[0]))
     if kind is GPT2LMHeadModel and config.tie_word_embeddings:
         del wanted[HEADS[0]]  # it is the embedding
-        if head is not None and embedding is not None and not torch.equal(head, embedding):
-            raise DataError(
-                f"{name}: config.json says that the head is the embedding (tie_word_embeddings), "
-                "but lm_head.weight differs from wte.weight: set tie_word_embeddings to false"
-            )
-        if head is None and not any("LMHead" in str(a) for a in config.architectures or ["LMHead"]):
-            warnings.warn(
-                f"{name} was saved without a language model's head ({config.architectures[0]}): "
-                "its embedding is taken, as in every GPT-2. A model that was trained for "
-                "something else predicts badly so",
-                stacklevel=3,
-            )
+        _check_tied_head(name, weights, config)
     if HEADS[1] not in weights:  # a new one is drawn
         wanted.pop(HEADS[1], None)
     unused = weights.keys() - wanted.keys() - set(HEADS)
@@ -201,11 +188,26 @@ def _checked(
             )
         if not held.is_floating_point() or not held.isfinite().all():
             raise DataError(
-                f"{name}: {key} is {held.dtype} or holds values that are not finite; expected "
-                "finite floating-point numbers. Take a checkpoint from before it diverged, or one "
-                "that is not quantised"
+                f"{name}: {key} is {held.dtype} or holds values that are not finite. Take a "
+                "checkpoint from before it diverged, or one that is not quantised"
             )
     return {key: weights[key] for key in wanted}
+
+
+def _check_tied_head(name: str, weights: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """Whether the head is the embedding, as config.json says."""
+    embedding, head = (weights.get(key) for key in ("transformer.wte.weight", HEADS[0]))
+    if head is not None and embedding is not None and not torch.equal(head, embedding):
+        raise DataError(
+            f"{name}: config.json says that the head is the embedding (tie_word_embeddings), "
+            "but lm_head.weight differs from wte.weight: set tie_word_embeddings to false"
+        )
+    if head is None and not any("LMHead" in str(a) for a in config.architectures or ["LMHead"]):
+        warnings.warn(
+            f"{name} was saved without a language model's head ({config.architectures[0]}): its "
+            "embedding is taken. A model that was trained for something else predicts badly so",
+            stacklevel=4,
+        )
 
 
 def untrained_gpt2(
@@ -285,9 +287,8 @@ def pretrained_config(
         )
     if len(tokenizer) > config.vocab_size:
         raise DataError(
-            f"{name} knows {config.vocab_size:,} tokens, its tokenizer makes {len(tokenizer):,}: "
-            "they do not belong together. Put the tokenizer's own files (vocab.json and "
-            "merges.txt, or tokenizer.json) beside the model's"
+            f"{name} knows {config.vocab_size:,} tokens, its tokenizer makes {len(tokenizer):,}. "
+            "Put the tokenizer's own files (vocab.json and merges.txt, or tokenizer.json) beside it"
         )
     return config
 

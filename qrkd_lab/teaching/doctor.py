@@ -122,7 +122,8 @@ def _python() -> list[Finding]:
 
 def _packages() -> list[Finding]:
     _, requires, installed = _needs()
-    needed = [each for each in map(Requirement, requires) if _applies(each)]
+    needed = [Requirement(line) for line in requires]
+    needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     wrong = []
     for requirement in needed:
         have = _version(requirement.name)
@@ -133,10 +134,6 @@ def _packages() -> list[Finding]:
     count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
     packages = Finding("packages", not wrong, count, "See the next rows.")
     return [_own_package(installed), packages, *wrong]
-
-
-def _applies(requirement: Requirement) -> bool:
-    return not requirement.marker or requirement.marker.evaluate({"extra": ""})
 
 
 def _own_package(installed: bool) -> Finding:
@@ -184,9 +181,8 @@ def _probe(code: str) -> str | None:
         return "no answer within 5 minutes"
     if run.returncode < 0:
         return f"Python died of signal {-run.returncode}"
-    if run.returncode:
-        return (run.stderr.split("\n") if run.stderr.strip() else ["failed"])[-2].strip()
-    return None
+    said = run.stderr.strip() or f"exit status {run.returncode}"
+    return said.splitlines()[-1] if run.returncode else None
 
 
 def _devices() -> list[Finding]:
