@@ -140,9 +140,6 @@ def _draw_curves(axes: Axes, table: pd.DataFrame, value: str) -> dict[str, pd.Se
     return {arm: means[arm] for arm in look if arm in means.index}
 
 
-# ---- live
-
-
 Pulses = Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
 POINTS = 30  # epochs up to which each is a point
 
@@ -152,7 +149,6 @@ def arms_so_far(
     epochs: int,
     value: str = "validation_accuracy",
     pulses: Pulses | None = None,
-    title: str | None = None,
 ) -> Chart:
     """How do the arms learn, side by side? The validation score, and every loss term.
 
@@ -161,45 +157,44 @@ def arms_so_far(
         epochs: that it will take.
         value: the validation score, a column of the histories.
         pulses: arm to (epochs with fractions, loss terms), what is known between epochs.
-        title: the message; without it, how far it is and who leads.
 
     Raises:
         ValueError: no arm.
     """
     need(len(histories), "a history for at least one arm")
     arms, pulses = order_arms(histories), pulses or {}
-    terms = _terms(histories, pulses)
+    done = max(map(len, histories.values()))
+    end = _end(epochs, [done, *(points[-1][0] for points in pulses.values() if points)])
     chart = Chart(10.6, 3.9)
     grid = chart.add_gridspec(2, 5, width_ratios=(1.3, 1.3, 1, 1, 1))
-    score = chart.add_subplot(grid[:, :2])
     factor, unit = units(value)
-    ends = [at for points in pulses.values() for at, _ in points[-1:]]
-    shown = _epochs_shown(epochs, [*ends, *map(len, histories.values())])
-    quiet(score, "Epoch", words(value) + unit.replace(" ", ", ")).set_xlim(0, shown)
-    if not any(value in epoch for history in histories.values() for epoch in history):
-        score.set_yticks([])  # no score yet: no scale
-    score.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    label = words(value) + unit.replace(" ", ", ")
+    score = _epochs(chart.add_subplot(grid[:, :2]), end, "Epoch", label)
     legend = {}
     for arm in arms:
         known = [(e["epoch"], e[value] * factor) for e in histories[arm] if value in e]
         legend[arm] = f"{arm}  {known[-1][1]:.2f}{unit}" if known else arm
-        if known:
-            _line(score, *zip(*known, strict=True), arm, epochs)
-    for place, term in enumerate(terms[:6]):
-        axes = quiet(chart.add_subplot(grid[place // 3, 2 + place % 3]), "", "")
-        axes.set_xlim(0, shown)
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        _line(score, known, arm, epochs)
+    if not score.lines:
+        score.set_yticks([])  # no score yet: no scale
+    known = {name for history in histories.values() for epoch in history for name in epoch}
+    known |= {name for points in pulses.values() for _, terms in points for name in terms}
+    terms = [term for term in TERMS if term in known]
+    for place, term in enumerate(terms):
+        axes = _epochs(chart.add_subplot(grid[place // 3, 2 + place % 3]), end, ticks=3)
         axes.set_title(f"{term} loss", fontsize=10, color=INK)
         for arm in arms:
-            _term(axes, arm, term, histories[arm], pulses.get(arm, ()), epochs)
+            whole = [(float(e["epoch"]), e[term]) for e in histories[arm] if term in e]
+            between = [(at, t[term]) for at, t in pulses.get(arm, ()) if term in t and at % 1]
+            axes.plot(*_xy(sorted(whole + between)), color=arm_style(arm)["color"], lw=1.4)
+            if epochs <= POINTS // 2:
+                axes.plot(*_xy(whole), ls="", zorder=3, **marker(arm_style(arm), 4))
         low, high = axes.get_ylim()
         axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
     draw_legend(chart, legend)
-    done = max((len(history) for history in histories.values()), default=0)
-    said = ", ".join(legend.values())
-    message = f"Epoch {done} of {epochs}: {said}" if len(arms) < 4 else f"Epoch {done} of {epochs}"
+    said, now = ", ".join(legend.values()), f"Epoch {done} of {epochs}"
     return chart.finish(
-        title or message,
+        f"{now}: {said}" if len(arms) < 4 else now,
         f"{words(value)} over epochs and the loss terms {', '.join(terms)}, a line for each arm. "
         f"After epoch {done}: {said}.",
     )
@@ -212,7 +207,6 @@ def matrices_so_far(
     labels: NDArray[Any] | None,
     alignments: Mapping[str, Sequence[tuple[float, float]]],
     epochs: int,
-    title: str | None = None,
 ) -> Chart:
     """Does the student's kernel matrix become the teacher's? Both now, and their alignment so far.
 
@@ -222,7 +216,6 @@ def matrices_so_far(
         labels: classes ``(n,)`` to sort by; None: as they come.
         alignments: arm to (epochs with fractions, centred alignment by its biased estimator).
         epochs: that it will take.
-        title: the message; without it, the alignment now.
     """
     n = len(teacher)
     order = np.arange(n) if labels is None else np.argsort(labels, kind="stable")
@@ -238,58 +231,43 @@ def matrices_so_far(
         axes.set_yticks([])
         axes.set_xlabel(f"{n} samples" + ("" if labels is None else ", by class"), fontsize=10)
     chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
-    shown = _epochs_shown(epochs, [points[-1][0] for points in alignments.values()])
-    quiet(curve, "Epoch", "Centred alignment").set(xlim=(0, shown), ylim=(0, 1.02))
-    curve.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    end = _end(epochs, [points[-1][0] for points in alignments.values()])
+    _epochs(curve, end, "Epoch", "Centred alignment").set_ylim(0, 1.02)
     for name in order_arms(alignments):
-        _line(curve, *zip(*alignments[name], strict=True), name, epochs=POINTS + 1)
+        _line(curve, alignments[name], name, epochs=POINTS + 1)
     draw_legend(chart, {name: f"{name}  {alignments[name][-1][1]:.2f}" for name in alignments})
-    now = alignments[arm][-1][1] if alignments.get(arm) else float("nan")
-    message = f"Alignment of the kernel matrices of {arm} with its teacher's: {now:.2f}"
-    if now != now:
-        message = f"The student of {arm} sees no difference between samples: nothing to align"
+    message = f"The student of {arm} sees no difference between samples: nothing to align"
+    if alignments.get(arm) and not np.isnan(now := alignments[arm][-1][1]):
+        message = f"Alignment of the kernel matrices of {arm} with its teacher's: {now:.2f}"
     kind = "sorted by class" if labels is not None else "as they come"
     return chart.finish(
-        title or message,
+        message,
         f"Kernel matrices of {n} samples, {kind}, of teacher and student, and the alignment of "
         f"each arm over epochs. {message}.",
     )
 
 
-def _epochs_shown(epochs: int, done: Iterable[float]) -> float:
+def _end(epochs: int, done: Iterable[float]) -> float:
     """Where the axis of epochs ends: with the last one, or a little after where it is now."""
     if epochs <= POINTS:
         return 1.04 * max(epochs, 1)  # room for the last marker
     return min(epochs, max(10.0, 1.3 * max(done, default=0.0)))
 
 
-def _terms(histories: Mapping[str, Sequence[Mapping[str, float]]], pulses: Pulses) -> list[str]:
-    """The loss terms that anything is known of, in the order of the loss."""
-    known = {name for history in histories.values() for epoch in history for name in epoch}
-    known |= {name for points in pulses.values() for _, terms in points for name in terms}
-    return [term for term in TERMS if term in known]
+def _epochs(axes: Axes, end: float, x: str = "", y: str = "", ticks: int = 6) -> Axes:
+    """Quiet axes with epochs from 0."""
+    quiet(axes, x, y).set_xlim(0, end)
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
+    return axes
 
 
-def _term(
-    axes: Axes,
-    arm: str,
-    term: str,
-    history: Sequence[Mapping[str, float]],
-    pulses: Sequence[tuple[float, Mapping[str, float]]],
-    epochs: int,
-) -> None:
-    """One term of one arm: a line through all that is known, a point for each whole epoch."""
-    whole = [(float(epoch["epoch"]), epoch[term]) for epoch in history if term in epoch]
-    between = [(at, terms[term]) for at, terms in pulses if term in terms and at % 1]
-    if points := sorted([*whole, *between]):
-        x, y = zip(*points, strict=True)
-        axes.plot(x, y, color=arm_style(arm)["color"], lw=1.4, zorder=2)
-    if whole and epochs <= POINTS // 2:
-        axes.plot(*zip(*whole, strict=True), ls="", zorder=3, **marker(arm_style(arm), 4))
+def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
-def _line(axes: Axes, x: Sequence[float], y: Sequence[float], arm: str, epochs: int) -> None:
-    style = arm_style(arm)
-    axes.plot(x, y, color=style["color"], lw=1.8, zorder=2)
-    every = slice(None) if epochs <= POINTS else slice(-1, None)
-    axes.plot(x[every], y[every], ls="", zorder=3, **marker(style, 6))
+def _line(axes: Axes, points: Sequence[tuple[float, float]], arm: str, epochs: int) -> None:
+    """A line with a marker at each point, or at the last one where there are many epochs."""
+    if points:
+        axes.plot(*_xy(points), color=arm_style(arm)["color"], lw=1.8, zorder=2)
+        marked = points if epochs <= POINTS else points[-1:]
+        axes.plot(*_xy(marked), ls="", zorder=3, **marker(arm_style(arm), 6))

@@ -1,4 +1,4 @@
-"""Curves draw what the histories hold, seed by seed, and say what rises."""
+"""Curves draw what the histories hold, seed by seed, as far as it is known."""
 
 from __future__ import annotations
 
@@ -11,34 +11,20 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.teaching.plots.curves import histories, learning_curves, loss_terms
+from qrkd_lab.teaching.plots.curves import (
+    arms_so_far,
+    histories,
+    learning_curves,
+    loss_terms,
+    matrices_so_far,
+)
 from qrkd_lab.teaching.plots.style import ARM_COLOURS
+from tests.teaching.plots.test_scores import STUDY, TERMS, make_run
 
 pytestmark = pytest.mark.filterwarnings("error")
-TERMS = {"task": 2.0, "kd": 1.5, "distance": 0.3, "angle": 0.1, "kernel": 0.05}
-COUNT = {"teacher": 1, "scratch": 1, "kd": 2, "rkd": 4, "qrkd": 5, "shuffled": 5}  # terms by arm
 
 
-def make_run(arm: str, seed: int, epochs: int = 4, **more: Any) -> Run:  # noqa: ANN401
-    rng = np.random.default_rng([seed, *arm.encode()])
-    history = []
-    for epoch in range(1, epochs + 1):
-        terms = {n: TERMS[n] / epoch * float(rng.uniform(0.9, 1)) for n in [*TERMS][: COUNT[arm]]}
-        score = {"validation_accuracy": float(rng.uniform(0.8, 0.9)) - 0.2 / epoch}
-        history.append({"epoch": epoch, **terms, "total": sum(terms.values()), **score})
-    chosen = {"benchmark": "mnist", "scale": "smoke", "arm": arm, "seed": seed} | more
-    return Run(
-        settings=chosen, key=run_key(chosen, "ab"), versions={}, device="cpu", data={},
-        metric={"name": "test_accuracy"},
-        parameters=8, history=history, metrics={}, seconds={}, finished="",
-    )  # fmt: skip
-
-
-STUDY = [make_run(arm, seed) for arm in COUNT for seed in range(5)]
-
-
-def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
+def test_curves_draw_the_mean_only_where_every_seed_has_one():
     runs = [make_run("kd", 0, epochs=4), make_run("kd", 1, epochs=2)]
     lines = learning_curves(runs).axes[0].lines
     first, second = ([100 * e["validation_accuracy"] for e in run.history] for run in runs)
@@ -48,7 +34,7 @@ def test_curves_draw_the_mean_only_where_every_seed_has_one() -> None:
     assert thin == [pytest.approx(first), pytest.approx(second)]
 
 
-def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart() -> None:
+def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart():
     figure = learning_curves(STUDY, "kernel")
     ends = [np.mean([r.history[-1]["kernel"] for r in STUDY if r.settings["arm"] == arm])
             for arm in ("qrkd", "shuffled")]  # fmt: skip
@@ -63,7 +49,7 @@ def test_a_loss_term_is_called_a_loss_and_small_numbers_are_told_apart() -> None
     ]
 
 
-def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path) -> None:
+def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path):
     late = replace(make_run("kd", 1), history=[{"epoch": 9, "validation_accuracy": 0.5}])
     figure = learning_curves([make_run("kd", 0), late])
     assert figure.get_suptitle() == "Validation accuracy over epochs"
@@ -71,7 +57,7 @@ def test_curves_without_a_shared_epoch_are_still_drawn(tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB")).std() > 5
 
 
-def test_loss_terms_have_a_panel_each() -> None:
+def test_loss_terms_have_a_panel_each():
     figure = loss_terms(STUDY)
     assert [axes.get_title() for axes in figure.axes] == [*TERMS, "total"]
     kernel = figure.axes[4]
@@ -93,15 +79,71 @@ def test_loss_terms_have_a_panel_each() -> None:
         (lambda: loss_terms([replace(STUDY[0], history=[])]), "expected a loss term"),
     ],
 )
-def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
+def test_wrong_input_is_told(draw: Any, says: str):  # noqa: ANN401
     with pytest.raises(ValueError, match=says):
         draw()
 
 
-def test_histories_are_a_row_per_run_and_epoch() -> None:
+def test_histories_are_a_row_per_run_and_epoch():
     table = histories(STUDY)
     assert len(table) == sum(len(run.history) for run in STUDY)
     run = next(r for r in STUDY if r.settings["arm"] == "qrkd" and r.settings["seed"] == 2)
     rows = table[(table["arm"] == "qrkd") & (table["seed"] == 2)]
     assert list(rows["kernel"]) == [entry["kernel"] for entry in run.history]
     assert set(table.dropna(subset="kernel")["arm"]) == {"qrkd", "shuffled"}
+
+
+HISTORY = [
+    {"epoch": 1, "total": 3.0, "task": 2.0, "kd": 1.0, "validation_accuracy": 0.5},
+    {"epoch": 2, "total": 2.0, "task": 1.5, "kd": 0.5, "validation_accuracy": 0.75},
+]
+
+
+def lines(chart, title):
+    (axes,) = (axes for axes in chart.axes if axes.get_title() == title)
+    return [line.get_xydata().tolist() for line in axes.lines]
+
+
+def test_scores_and_terms_are_drawn_as_far_as_they_are_known():
+    pulses = {"kd": [(2.5, {"total": 1.8, "task": 1.2, "kd": 0.3})], "scratch": []}
+    chart = arms_so_far({"kd": HISTORY, "scratch": []}, 5, pulses=pulses)
+    assert "Epoch 2 of 5" in chart.alt and "kd  75.00 %" in chart.alt
+    assert "loss terms total, task, kd" in chart.alt
+    assert lines(chart, "")[0] == [[1, 50.0], [2, 75.0]]
+    assert lines(chart, "kd loss")[0] == [[1, 1.0], [2, 0.5], [2.5, 0.3]]
+    assert chart.axes[0].get_xlim() == (0, 5.2)
+
+
+def test_before_the_first_epoch_it_shows_what_there_is():
+    chart = arms_so_far({"qrkd": []}, 3, pulses={"qrkd": [(0.2, {"total": 2.0})]})
+    assert not list(chart.axes[0].get_yticks()), "no score yet, so no scale"
+    assert "Epoch 0 of 3" in chart.alt and lines(chart, "total loss")[0] == [[0.2, 2.0]]
+    arms_so_far({"teacher": []}, 3).canvas.draw()
+    with pytest.raises(ValueError, match="at least one arm"):
+        arms_so_far({}, 3)
+
+
+def test_a_long_training_is_shown_up_to_where_it_is():
+    assert arms_so_far({"kd": HISTORY}, 1000).axes[0].get_xlim() == (0, 10)
+    long = [{**HISTORY[0], "epoch": epoch} for epoch in range(1, 101)]
+    assert arms_so_far({"kd": long}, 1000).axes[0].get_xlim() == (0, 130)
+
+
+def test_perplexities_are_no_percentages():
+    chart = arms_so_far({"kd": [{"epoch": 1, "validation_perplexity": 55.5}]}, 2,
+                        "validation_perplexity")  # fmt: skip
+    assert "kd  55.50." in chart.alt
+
+
+def test_matrices_are_sorted_by_class_and_their_alignment_is_said():
+    labels = np.array([1, 0, 1, 0])
+    teacher = np.eye(4) + 0.1 * np.arange(16).reshape(4, 4) / 16
+    chart = matrices_so_far(teacher, np.eye(4), "qrkd", labels, {"qrkd": [(0, 0.2), (1, 0.7)]}, 3)
+    order = [1, 3, 0, 2]
+    np.testing.assert_array_equal(
+        chart.axes[0].images[0].get_array(), teacher[np.ix_(order, order)]
+    )
+    assert "qrkd with its teacher's: 0.70" in chart.alt and "sorted by class" in chart.alt
+    text = matrices_so_far(teacher, np.eye(4), "qrkd", None, {}, 3)
+    assert "nothing to align" in text.alt and "as they come" in text.alt
+    np.testing.assert_array_equal(text.axes[0].images[0].get_array(), teacher)

@@ -1,8 +1,9 @@
-"""The gallery: sorted by class, on one scale, titles that the numbers make true."""
+"""Heat maps and panels of kernels: sorted by class, on one scale, the same when drawn again."""
 
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
+import qrkd_lab as ql
+from qrkd_lab.kernels import diagnose
 from qrkd_lab.kernels.analysis import kernel_pca
 from qrkd_lab.teaching import plots
+from qrkd_lab.teaching.plots.matrices import (
+    KernelPanel,
+    RedrawnChart,
+    kernel_matrices,
+    kernel_panel,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
+
 LABELS = torch.tensor([2, 0, 1, 0, 2, 1, 0, 1, 2])
 X = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 TEACHER = torch.exp(-(torch.cdist(X, X) ** 2))
@@ -92,12 +102,122 @@ def test_the_film_has_a_frame_an_epoch():
         (lambda: plots.kernel_pca_maps({"a": X[:4]}, LABELS), r"expected \(9, 2\)"),
         (lambda: plots.alignment_over_epochs(pd.DataFrame()), "a row an arm"),
         (lambda: plots.block_matrices(TEACHER, STUDENT, LABELS[:3]), r"got \(3,\)"),
-        (lambda: plots.kernel_film(TEACHER[None], TEACHER, LABELS, [0, 1], [0.0]),
-         "1, 2 and 1"),
-        (lambda: plots.kernel_film(TEACHER[:0], TEACHER, LABELS, [], []),
-         "at least one matrix"),
+        (lambda: plots.kernel_film(TEACHER[None], TEACHER, LABELS, [0, 1], [0.0]), "1, 2 and 1"),
+        (lambda: plots.kernel_film(TEACHER[:0], TEACHER, LABELS, [], []), "at least one matrix"),
+        (lambda: kernel_matrices({}, LABELS), "names to matrices"),
+        (lambda: kernel_matrices({"a": X}, LABELS), r"labels \(9,\) and a \(9, 2\)"),
+        (lambda: kernel_matrices({"a": TEACHER}, LABELS[:, None]), r"labels \(9, 1\)"),
+        (lambda: kernel_matrices({"a": TEACHER * math.nan}, LABELS), "a holds values that are"),
+        (lambda: kernel_matrices({"a": np.zeros((0, 0))}, []), "one n > 0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_told(draw, says):
     with pytest.raises(ValueError, match=says):
         draw()
+
+
+THREE = torch.arange(30) % 3
+KERNEL = torch.exp(-torch.cdist(x := THREE[:, None] + torch.linspace(0, 1, 30)[:, None], x))
+
+
+def test_kernels_are_sorted_share_a_scale_and_mark_classes():
+    shuffle = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    labels = THREE[shuffle]
+    mixed = KERNEL[shuffle][:, shuffle]
+    figure = kernel_matrices({"a": mixed, "b": 3 * mixed}, labels, class_names="xyz")
+    first, second = figure.axes[:2]
+    order = np.argsort(labels.numpy(), kind="stable")
+    drawn = np.asarray(first.images[0].get_array())
+    assert drawn == pytest.approx(mixed.numpy()[order][:, order])
+    assert first.images[0].get_clim() == second.images[0].get_clim() == (0.0, 3.0)
+    assert [t.get_text() for t in first.get_xticklabels()] == ["x", "y", "z"]
+    edges = sorted({float(line.get_ydata()[0]) for line in first.lines[::2]})
+    assert edges == [9.5, 19.5]
+    same = labels[:, None] == labels[None, :]
+    off = ~torch.eye(30, dtype=torch.bool)
+    within, between = mixed[same & off].mean(), mixed[~same].mean()
+    assert f"within {within:.2f}, between {between:.2f}" in first.get_title()
+    assert f"a {within - between:+.2f}, b {3 * (within - between):+.2f}" in figure.get_suptitle()
+
+
+@pytest.mark.parametrize(("names", "turned"), [(["cat", "dog"], 0), (["a very long name"] * 2, 90)])
+def test_long_names_of_classes_stand_upright(names, turned):
+    chart = kernel_matrices({"K": torch.eye(4)}, [0, 0, 1, 1], class_names=names)
+    labels = chart.axes[0].get_xticklabels()
+    assert [label.get_rotation() for label in labels] == [turned] * 2
+
+
+@pytest.fixture(scope="module")
+def case():
+    x = torch.randn(24, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(24) % 3
+    matrix = ql.FidelityKernel("zz", 3, bandwidth=0.3)(x)
+    other = ql.FidelityKernel("angle", 3, bandwidth=0.8)(x)
+    return labels, [(k, diagnose(k, labels, x)) for k in (matrix, other)]
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def test_drawn_again_it_equals_a_new_one(case):
+    labels, ((first, seen), (second, seen_too)) = case
+    used, new = KernelPanel(labels), KernelPanel(labels)
+    before = used.draw_kernel(first, seen, "zz").png()
+    again = pixels(used.draw_kernel(second, seen_too, "angle").png())
+    fresh = pixels(new.draw_kernel(second, seen_too, "angle").png())
+    assert np.abs(pixels(before) - fresh).mean() > 1
+    assert np.abs(again - fresh).mean() < 0.5  # a title's width may move the panels by a pixel
+
+
+def test_it_says_what_it_shows(case):
+    labels, ((matrix, seen), _) = case
+    chart = kernel_panel(matrix, labels, seen, "zz", ["red", "green", "blue"])
+    assert seen.verdict in chart.alt and "effective rank" in chart.alt
+    assert chart._said[2].get_text() == f"pair by pair\nR² = {seen.fit.r_squared:.2f}"
+    order = np.argsort(labels.numpy(), kind="stable")
+    np.testing.assert_allclose(chart._images[0].get_array(), matrix[order][:, order])
+    np.testing.assert_allclose(chart._images[1].get_array(), seen.fit.matrix[order][:, order])
+    drawn = io.BytesIO()
+    chart.savefig(drawn, format="png", dpi=50)
+    assert pixels(drawn.getvalue()).std() > 10
+
+
+def test_a_diagnosis_of_another_matrix_is_refused(case):
+    labels, ((matrix, seen), _) = case
+    with pytest.raises(ValueError, match="24 samples, got 10"):
+        kernel_panel(matrix[:10, :10], labels, seen)
+    with pytest.raises(ValueError, match="with labels and angles"):
+        kernel_panel(matrix, labels, diagnose(matrix, labels))
+
+
+class Line(RedrawnChart):
+    def __init__(self):
+        super().__init__(3, 2)
+        self.place = self.subplots()
+        (self.line,) = self.place.plot([0, 1], [0, 1])
+        self.moves(self.line)
+
+
+def test_a_second_picture_is_that_of_a_fresh_figure():
+    chart, fresh = Line(), Line()
+    first = pixels(chart.png())
+    for one in (chart, fresh):
+        one.line.set_data([0, 1], [1, 0])
+    assert first.shape == (192, 288, 3)
+    assert (pixels(chart.png()) == pixels(fresh.png())).all() and not (
+        pixels(chart.png()) == first
+    ).all()
+
+
+def test_a_change_of_layout_is_asked_for():
+    chart = Line()
+    before = pixels(chart.png())
+    chart.place.set_xlim(0, 5)
+    assert not chart.line.axes.get_xlim() == (0, 1)
+    chart.lay_out_again()
+    fresh = Line()
+    fresh.place.set_xlim(0, 5)
+    assert (pixels(chart.png()) == pixels(fresh.png())).all() and not (
+        pixels(chart.png()) == before
+    ).all()

@@ -1,4 +1,4 @@
-"""Figures: they draw what the numbers say, in the arms' colours, without warnings or pyplot."""
+"""Figures that compare arms: what the numbers say, in the arms' colours, without warnings."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.summary import results, summary
+from qrkd_lab.studies.statistics import detectable_difference, seeds_needed
+from qrkd_lab.studies.summary import improvement_table, results, summary
 from qrkd_lab.teaching import plots
+from qrkd_lab.teaching.plots.scores import detectable_curve, effect_sizes, improvements
 from qrkd_lab.teaching.plots.style import ARM_COLOURS, Chart
+from tests.studies.test_improvements import IMAGES, QRKD, RKD, TEXT, make_study
 
 pytestmark = pytest.mark.filterwarnings("error")
+
 ARMS = {"teacher": 0.98, "scratch": 0.90, "kd": 0.92, "rkd": 0.93, "qrkd": 0.94, "shuffled": 0.93}
 TERMS = {"task": 2.0, "kd": 1.5, "distance": 0.3, "angle": 0.1, "kernel": 0.05}
 
@@ -73,7 +77,7 @@ FIGURES = {
 
 
 @pytest.fixture(autouse=True)
-def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+def _inline(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
 
 
@@ -83,7 +87,7 @@ def png(figure: Chart) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_rendered_titled_readable_and_described(name: str) -> None:
+def test_every_figure_is_rendered_titled_readable_and_described(name: str):
     figure = FIGURES[name]()
     pixels = png(figure)
     assert pixels.std() > 5  # something is drawn
@@ -99,7 +103,7 @@ def test_every_figure_is_rendered_titled_readable_and_described(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["accuracy", "differences", "curves", "terms", "kernels"])
-def test_the_caller_can_say_the_message(name: str) -> None:
+def test_the_caller_can_say_the_message(name: str):
     title = 'The "quantum" term & its <cost>'
     figure = {
         "accuracy": lambda: plots.scores_by_arm(RESULTS, title=title),
@@ -114,7 +118,7 @@ def test_the_caller_can_say_the_message(name: str) -> None:
     assert data["text/plain"] == figure.alt == extra["image/png"]["alt"]
 
 
-def test_a_chart_needs_no_pyplot() -> None:
+def test_a_chart_needs_no_pyplot():
     code = (
         "import sys; from qrkd_lab.teaching import plots; plots.Chart(1, 1); "
         "assert not {'matplotlib.pyplot', 'seaborn'} & set(sys.modules)"
@@ -123,7 +127,7 @@ def test_a_chart_needs_no_pyplot() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
-def test_threads_draw_the_same_as_one_thread() -> None:
+def test_threads_draw_the_same_as_one_thread():
     alone = png(FIGURES["accuracy"]())
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda _: png(FIGURES["accuracy"]()), range(4)))
@@ -133,7 +137,7 @@ def test_threads_draw_the_same_as_one_thread() -> None:
 # What is drawn
 
 
-def test_accuracy_draws_every_seed_joins_pairs_and_shows_the_interval() -> None:
+def test_accuracy_draws_every_seed_joins_pairs_and_shows_the_interval():
     axes = plots.scores_by_arm(RESULTS).axes[0]
     for collection, arm in zip(axes.collections[::2], ARMS, strict=True):
         rows = RESULTS[RESULTS["arm"] == arm].sort_values("seed")
@@ -149,7 +153,7 @@ def test_accuracy_draws_every_seed_joins_pairs_and_shows_the_interval() -> None:
         assert ends == pytest.approx(frame.loc[arm, ["low", "high"]].to_numpy(float) * 100)
 
 
-def test_differences_draw_the_interval_the_seeds_and_zero() -> None:
+def test_differences_draw_the_interval_the_seeds_and_zero():
     found = summary(RESULTS)
     axes = plots.paired_differences(found).axes[0]
     arms = ["scratch", "kd", "qrkd", "shuffled"]
@@ -164,7 +168,7 @@ def test_differences_draw_the_interval_the_seeds_and_zero() -> None:
     assert any(set(line.get_xdata()) == {0} for line in axes.lines)
 
 
-def test_equal_differences_stand_beside_each_other() -> None:
+def test_equal_differences_stand_beside_each_other():
     rows = [("rkd", s, 0.9) for s in range(6)]
     rows += [("qrkd", s, 0.9 + d) for s, d in enumerate((0.01, 0.01, 0.01, 0.0, 0.0, -0.02))]
     table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
@@ -173,7 +177,7 @@ def test_equal_differences_stand_beside_each_other() -> None:
     assert np.asarray(points)[:, 1].max() < 0.5  # within the arm's own line
 
 
-def test_differences_say_who_is_better() -> None:
+def test_differences_say_who_is_better():
     def title(**shifts: list[float]) -> str:
         rows = {"arm": [], "seed": [], "test_accuracy": []}
         for arm, values in {"rkd": [0.0] * 5, **shifts}.items():
@@ -210,6 +214,83 @@ def test_differences_say_who_is_better() -> None:
         (lambda: plots.paired_differences(RESULTS[RESULTS["arm"] == "rkd"]), "one student besides"),
     ],
 )
-def test_wrong_input_is_told(draw: Any, says: str) -> None:  # noqa: ANN401
+def test_wrong_input_is_told(draw: Any, says: str):  # noqa: ANN401
     with pytest.raises(ValueError, match=says):
         draw()
+
+
+STUDIES = {"mnist": IMAGES, "ptb": TEXT}
+
+
+def drawn_means(chart: Chart) -> list[float]:
+    return [container.lines[0].get_xdata()[0] for container in chart.axes[0].containers]
+
+
+def test_a_line_a_benchmark_with_the_numbers_of_the_table():
+    chart, table = improvements(STUDIES), improvement_table(STUDIES)
+    axes = chart.axes[0]
+    assert drawn_means(chart) == pytest.approx(list(table["improvement"]))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [
+        "mnist\naccuracy, 4 seeds",
+        "ptb\nperplexity (less is better), 3 seeds",
+    ]
+    said = " ".join(text.get_text() for text in axes.texts)
+    assert "+1.25 points" in said and "-5.00 ppl" in said and "better →" in said
+    assert f"chance to win a new seed {table.loc['ptb', 'p_win']:.2f}" in said
+    assert axes.containers[0].lines[0].get_color() == ARM_COLOURS["qrkd"]
+    assert "mnist +1.36 %" in chart.alt
+
+
+def test_it_says_that_p_is_corrected_and_the_intervals_are_not():
+    chart = improvements(STUDIES)
+    assert "95 % intervals, each for its line alone" in chart.axes[0].get_xlabel()
+    assert "p (Holm, 2)" in {text.get_text().split(", ", 1)[-1] for text in chart.axes[0].texts}
+    assert "each for its line alone; p corrected for 2 (Holm)" in chart.alt
+
+
+def test_digits_are_drawn_and_do_not_count():
+    chart = improvements({"digits": IMAGES, **STUDIES})
+    assert chart.alt.split(". One")[0] == improvements(STUDIES).alt.split(". One")[0]
+    assert len(chart.axes[0].containers) == 3
+    assert "(does not count)" in chart.axes[0].texts[3].get_text()
+
+
+def test_the_title_says_where_it_is_better_or_that_none_is_sure():
+    assert improvements({"ptb": TEXT}).alt.startswith("qrkd is better than rkd on 1 of 1 ")
+    assert improvements({"mnist": IMAGES}).alt.startswith(
+        "qrkd is ahead of rkd on 1 of 1 benchmark, on none by more than these seeds could show"
+    )
+    back = improvements({"ptb": TEXT}, "rkd", "qrkd")
+    assert back.alt.startswith("rkd is worse than qrkd on 1 of 1 benchmark.")
+    both = improvements(STUDIES).alt
+    assert "1 of 2 benchmarks; on the others these seeds cannot tell" in both
+
+
+def test_two_seeds_are_drawn_without_an_interval():
+    short = make_study("imdb", "test_accuracy", True, {"rkd": RKD[:2], "qrkd": QRKD[:2]})
+    chart = improvements({"imdb": short})
+    assert "no interval" in chart.alt and "nan" not in chart.alt and "chance" not in chart.alt
+    assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
+
+
+# Sizes and seeds
+
+
+def test_sizes_are_those_of_the_table_and_keep_their_signs():
+    chart = effect_sizes(TEXT, [("qrkd", "rkd"), ("rkd", "qrkd")])
+    drawn = [line.get_xdata()[0] for line in chart.axes[0].lines[:2]]
+    assert drawn[0] == improvement_table(STUDIES).loc["ptb", "improvement"] > 0 > drawn[1]
+    assert f"qrkd \u2212 rkd is {drawn[0]:+.1f} %" in chart.alt
+    with pytest.raises(ValueError, match="rbf"):
+        effect_sizes(TEXT, [("qrkd", "rbf")])
+
+
+def test_the_curve_falls_with_seeds_and_names_the_noisiest():
+    figure = detectable_curve({"mnist": 0.1, "ptb": 2.0}, 0.5)
+    line = figure.axes[0].lines[1]
+    wanted = [detectable_difference(2.0, int(seeds)) for seeds in line.get_xdata()]
+    assert line.get_ydata() == pytest.approx(wanted)
+    assert f"on ptb, the noisiest here, takes {seeds_needed(0.5, 2.0)} seeds" in figure.alt
+    with pytest.raises(ValueError, match="nothing to draw"):
+        detectable_curve({}, 0.5)

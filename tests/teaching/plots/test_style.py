@@ -1,29 +1,38 @@
-"""The look of figures: a chart shows itself, and everyone can tell the arms apart."""
+"""The look of figures: each shows itself with alt text, and everyone can tell the arms apart."""
 
 from __future__ import annotations
 
 import base64
+import importlib
+import io
+import subprocess
+import sys
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
+from PIL import Image
 
+from qrkd_lab.studies.settings import ARMS
+from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
     ARM_MARKERS,
+    PARTS,
+    Animation,
     Chart,
+    arm_grid,
     arm_style,
     described,
     panels,
-    words,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def test_a_chart_carries_its_title_and_description() -> None:
+def test_a_chart_carries_its_title_and_description():
     chart = Chart(4, 3).finish("A title that is much longer than the chart is wide", "All of it.")
     assert "\n" in chart.get_suptitle()
     data, extra = chart._repr_mimebundle_()
@@ -33,14 +42,16 @@ def test_a_chart_carries_its_title_and_description() -> None:
     assert (extra["image/png"]["width"], extra["image/png"]["height"]) == (384, 288)
 
 
-def test_a_notebook_shows_a_figure_as_the_last_value() -> None:
+def test_a_notebook_shows_a_figure_and_an_animation_as_the_last_value():
     from IPython.core.formatters import DisplayFormatter
 
     data, _ = DisplayFormatter().format(Chart(4, 3).finish("Title", "Nothing."))
     assert data["image/png"] and data["text/html"].startswith("<img src=")
+    data, _ = DisplayFormatter().format(Animation(frames(2), "Two frames."))
+    assert data["text/html"].startswith("<img src=") and "image/png" not in data
 
 
-def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text() -> None:
+def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text():
     figure, axes = plt.subplots()
     for whole in (figure, axes):
         data, _ = described(whole, "Said & seen.")._repr_mimebundle_()
@@ -49,14 +60,10 @@ def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text() -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, (4, 3)), (3, (10, 3)), (4, (10, 5))])
-def test_panels_are_as_many_as_asked_for(count: int, size: tuple[float, float]) -> None:
+def test_panels_are_as_many_as_asked_for(count: int, size: tuple[float, float]):
     chart, places = panels(count, height=2, rest=1)
     assert chart.axes == places and len(places) == count
     assert tuple(chart.get_size_inches()) == size
-
-
-def test_names_in_words() -> None:
-    assert words("test_accuracy") == "Test accuracy"
 
 
 # Colours
@@ -85,7 +92,7 @@ SIGHT = {
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_the_main_arms_are_told_apart_by_everyone(sight: str) -> None:
+def test_the_main_arms_are_told_apart_by_everyone(sight: str):
     main = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
     seen = {arm: simulate(ARM_COLOURS[arm], SIGHT[sight]) for arm in main}
     nearest = {
@@ -96,10 +103,89 @@ def test_the_main_arms_are_told_apart_by_everyone(sight: str) -> None:
     assert min(np.linalg.norm(a - b) for a, b in combinations(everyone, 2)) > 8
 
 
-def test_each_arm_has_its_own_colour_and_marker() -> None:
+def test_each_arm_has_its_own_colour_and_marker():
     arms = {"teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd", "rbf", "cosine", "projected",
             "no_entanglement", "shuffled", "detached", "random_teacher"}  # fmt: skip
     assert set(ARM_COLOURS) == set(ARM_MARKERS) == arms
     assert len(set(ARM_COLOURS.values())) == len(set(ARM_MARKERS.values())) == len(arms)
     assert arm_style("qrkd") == {"color": "#D55E00", "marker": "o"}
     assert arm_style("my arm") == arm_style("my arm") and arm_style("my arm")["color"]
+
+
+def parts(name):
+    return {part for part, has in PARTS.items() if has(ARMS[name])}
+
+
+def test_every_control_lacks_what_it_is_a_control_for():
+    whole = parts("qrkd")
+    assert whole == set(PARTS)
+    assert whole - parts("shuffled") == {"right pairs"}
+    assert whole - parts("detached") == {"gradient"}
+    assert whole - parts("random_teacher") == {"trained"}
+    assert whole - parts("no_entanglement") == {"entangling"}
+    assert whole - parts("projected") == {"fidelity"}
+    assert whole - parts("rbf") == {"circuit", "fidelity", "entangling"}
+    assert parts("rkd") == {"task", "outputs", "distances", "angles"}
+    assert parts("rkd_only") == parts("rkd") - {"outputs"} and parts("scratch") == {"task"}
+
+
+def test_filled_points_are_the_arms_own():
+    figure = arm_grid(["rkd", "qrkd"])
+    drawn = [line for line in figure.axes[0].lines if line.get_marker() not in (".", "None")]
+    rkd = [line for line in drawn if to_hex(line.get_color()) == ARM_COLOURS["rkd"].lower()]
+    assert len(rkd) == len(parts("rkd")) and len(drawn) == len(rkd) + len(PARTS)
+    assert "rkd: task, outputs, distances, angles;" in figure.alt
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"), [([], "nothing to draw"), (["x"], "choose from scratch")]
+)
+def test_wrong_input_is_told(arms, says):
+    with pytest.raises(ValueError, match=says):
+        arm_grid(arms)
+
+
+def frames(count, width=2.0):
+    for i in range(count):
+        chart = Chart(width, 1.0)
+        chart.subplots().imshow([[i, 0], [1, 2]], vmin=0, vmax=3)
+        yield chart
+
+
+def test_it_shows_itself_with_alt_text_and_plays_so_many_times(tmp_path):
+    film = Animation(frames(3), 'From "a" to b.', seconds=0.2)
+    data = film._repr_mimebundle_()
+    assert 'alt="From &quot;a&quot; to b."' in data["text/html"]
+    assert data["text/plain"] == 'From "a" to b.'
+    gif = base64.b64decode(data["text/html"].split("base64,")[1].split('"')[0])
+    image = Image.open(io.BytesIO(gif))
+    assert image.format == "GIF" and image.n_frames == film.frames == 3
+    assert image.info["loop"] == 4  # repetitions after the first time
+    assert image.info["duration"] == 200
+    image.seek(2)
+    assert image.info["duration"] == 2000
+    assert film.save(tmp_path / "film.gif").read_bytes() == gif
+    assert "3 frames" in repr(film) and len(gif) < 200_000
+
+
+def test_wrong_frames_are_told():
+    with pytest.raises(ValueError, match="at least one figure"):
+        Animation([], "")
+    with pytest.raises(ValueError, match="one size"):
+        Animation([*frames(1), *frames(1, width=3.0)], "")
+
+
+def test_every_figure_can_be_had_and_stands_in_one_module():
+    names = [name for module in plots._HOMES for name in plots._HOMES[module]]
+    assert len(names) == len(set(names)) == len(plots.__all__)
+    for module, own in plots._HOMES.items():
+        home = importlib.import_module(f"qrkd_lab.teaching.plots.{module}")
+        assert set(own) <= set(home.__all__)
+        for name in own:
+            assert getattr(plots, name) is getattr(home, name)
+
+
+def test_importing_the_figures_imports_no_matplotlib():
+    code = "import sys; from qrkd_lab.teaching import plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""The panel of points and relations: what is drawn is what was computed."""
+"""Points and relations: what is drawn is what was computed; images stand in their class."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ import torch
 from PIL import Image
 
 import qrkd_lab as ql
+from qrkd_lab.data import Images
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.teaching.experiments import changed, downhill, pull, teacher_points
-from qrkd_lab.teaching.plots.relations import RelationPanel, relation_panel
+from qrkd_lab.teaching.plots.relations import (
+    NumberedPoints,
+    RelationPanel,
+    arrows,
+    class_samples,
+    relation_panel,
+    trails,
+)
+from qrkd_lab.teaching.plots.style import Chart
 
 pytestmark = pytest.mark.filterwarnings("error")
+
 TEACHER, USUAL = teacher_points(5, 0), {"distance": 1.0, "angle": 2.0}
 
 
@@ -112,3 +122,70 @@ def test_wrong_points_are_told():
         relation_panel(TEACHER, torch.zeros(5, 3))
     with pytest.raises(ValueError, match="angle: expected a weight >= 0, got -1"):
         relation_panel(TEACHER, TEACHER, angle=-1)
+
+
+SQUARE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]], dtype=torch.float64)
+
+
+def shown(points):
+    drawn = NumberedPoints(Chart(3, 3).subplots(), "red")
+    drawn.draw(SQUARE)
+    drawn.draw(points)
+    return {text.get_text(): text for text in drawn._texts if text.get_visible()}
+
+
+def test_each_number_stands_at_its_point():
+    texts = shown(SQUARE[:3])
+    assert {name: text.xy for name, text in texts.items()} == {
+        "0": [0, 0],
+        "1": [2, 0],
+        "2": [2, 2],
+    }
+
+
+def test_points_in_one_place_share_a_label():
+    texts = shown(SQUARE[[0, 1, 2, 0]])
+    assert texts.keys() == {"0,3", "1", "2"} and texts["0,3"].get_position() == (0, 0)
+    texts = shown(torch.ones(4, 2))
+    assert texts.keys() == {"0,1,2,3"} and texts["0,1,2,3"].get_position() == (0, 12)
+
+
+def test_arrows_begin_at_the_edge_and_point_along_the_pull():
+    (shape,) = arrows(np.array([[1.0, 1.0]]), np.array([[0.0, 0.1]]), 1.0)
+    tip = shape[np.abs(shape - [1, 1]).sum(1).argmax()]
+    assert tip == pytest.approx([1, 1.4]) and shape[:, 1].min() == pytest.approx(1.1)
+
+
+def test_arrows_keep_their_proportions_and_a_largest_length():
+    points, pulls = np.zeros((3, 2)), np.array([[100.0, 0.0], [50.0, 0.0], [0.0, 0.0]])
+    long, short = arrows(points, pulls, 2.0)
+    assert long[:, 0].max() - 0.2 == pytest.approx(1.8)
+    assert short[:, 0].max() - 0.2 == pytest.approx(0.9)
+    assert arrows(points, 0 * pulls, 2.0) == []
+
+
+def test_trails_have_a_gap_between_points():
+    ways = trails([SQUARE, SQUARE + 1])
+    assert ways.shape == (2, 12) and np.isnan(ways[:, 2::3]).all()
+    assert ways[:, :2].T.tolist() == [[0, 0], [1, 1]]
+
+
+def make_images(classes: int, channels: int, count: int = 24) -> Images:
+    labels = torch.arange(count) % classes
+    pixels = torch.zeros(count, channels, 6, 5, dtype=torch.uint8)
+    return Images(pixels + labels.to(torch.uint8).view(-1, 1, 1, 1), labels)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(1, "grey"), (3, "colour")])
+def test_a_column_a_class(channels: int, kind: str):
+    chart = class_samples(make_images(3, channels), ["cat", "dog", "ship"], each=2)
+    assert [axes.get_title() for axes in chart.axes[:3]] == ["cat", "dog", "ship"]
+    shown = [np.asarray(axes.images[0].get_array()).max() for axes in chart.axes]
+    assert shown == [0, 1, 2, 0, 1, 2]
+    assert chart.alt.startswith(f"24 {kind} images of 6 x 5 pixels in 3 classes")
+
+
+def test_more_classes_than_fit_and_fewer_images_than_asked():
+    chart = class_samples(make_images(12, 1), [str(k) for k in range(12)], each=5)
+    assert len(chart.axes) == 50 and "in 12 classes" in chart.alt
+    assert sum(bool(axes.images) for axes in chart.axes) == 20
