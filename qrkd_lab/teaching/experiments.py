@@ -1,9 +1,4 @@
-"""One knob of the kernel term turned, students trained at each value: what does it do to them?
-
-Every value is a study of its own (:func:`~qrkd_lab.studies.compare.compare`), so records are found
-again. Students of one seed share teacher, initial weights and batches at all values and in the
-reference arm, so everything is compared seed by seed.
-"""
+"""Experiments of the notebooks: a knob turned, students watched, an adapter alone, points moved."""
 
 from __future__ import annotations
 
@@ -18,38 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
 from qrkd_lab.checks import at_least_float32, check_features, whole
 from qrkd_lab.devices import one_thread
-from qrkd_lab.kernels.analysis import (
-    NothingToAlign,
-    centred_alignment,
-)
+from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, standardise
 from qrkd_lab.kernels.quantum import FidelityKernel
-from qrkd_lab.losses import (
-    angle_loss,
-    distance_loss,
-    kernel_loss,
-    relation_loss,
-)
+from qrkd_lab.losses import angle_loss, distance_loss, kernel_loss, relation_loss
 from qrkd_lab.relations import pairwise_distances
 from qrkd_lab.seeds import generator
-from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.statistics import FEWEST, holm, interval
-from qrkd_lab.train import Learner
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-    from torch import nn
-
-    from qrkd_lab.train import Learner
+    from qrkd_lab.studies.benchmarks import Benchmark
 
 __all__ = [
     "CHANGES",
@@ -96,8 +79,11 @@ def sweep_students(
     reference: str = "rkd",
     metrics: Sequence[str] = ("test_accuracy", "test_agreement"),
     **options: Any,  # noqa: ANN401
-) -> DataFrame:
+) -> pd.DataFrame:
     """Train an arm at each value of a setting, and the reference once; differences by seed.
+
+    Every value is a study of its own, so records are found again. Students of one seed share
+    teacher, initial weights and batches at all values and in the reference arm.
 
     Args:
         benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`.
@@ -115,34 +101,29 @@ def sweep_students(
     Raises:
         ValueError: the reference changes with the knob, too; see also ``compare``.
     """
-    import pandas as pd
-
-    rest = {"progress": False} | options
-    known: DataFrame | None = None
-    tables, notes = [], []
+    options = {"progress": False} | options
+    known, tables, notes = None, [], []
     for value in values:
-        study = compare(
-            benchmark, [reference, arm], seeds, scale, jobs, runs_dir, **rest | {knob: value}
-        )
+        chosen = options | {knob: value}
+        study = compare(benchmark, [reference, arm], seeds, scale, jobs, runs_dir, **chosen)
         found = study.results.set_index(["arm", "seed"])
-        keys = list(found.loc[reference]["key"])
-        if known is not None and keys != list(known["key"]):
+        fixed = found.loc[reference]
+        if known is not None and list(fixed["key"]) != known:
             raise ValueError(f"{knob} changes {reference} too, so it is no fixed reference")
-        known = found.loc[reference]
+        known = list(fixed["key"])
         part = found.loc[arm][[*metrics, "bandwidth"]].reset_index()
         for name in metrics:
-            part[f"{name}_difference"] = part[name] - known[name].to_numpy()
-        tables.append(part.assign(knob=knob, value=[value] * len(part)))
+            part[f"{name}_difference"] = part[name] - fixed[name].to_numpy()
+        tables.append(part.assign(knob=knob, value=pd.Series([value] * len(part), dtype=object)))
         notes.append(f"{knob} = {value}: {study.notes[0]}")
     table = pd.concat(tables, ignore_index=True)
-    table["value"] = table["value"].astype(object)
     table.attrs["notes"] = notes
     return table
 
 
 def knob_summary(
-    table: DataFrame, metric: str = "test_accuracy", confidence: float = 0.95
-) -> DataFrame:
+    table: pd.DataFrame, metric: str = "test_accuracy", confidence: float = 0.95
+) -> pd.DataFrame:
     """Mean difference to the reference at each value, its interval, and p (Holm over values).
 
     Args:
@@ -154,8 +135,6 @@ def knob_summary(
         A row a value: ``mean``, ``low``, ``high``, ``p``, ``seeds``; the last but one NaN with
         fewer than three seeds.
     """
-    from pandas import DataFrame, Index
-
     rows, values = [], []
     for value, part in _by_value(table):
         d = part[f"{metric}_difference"].to_numpy(dtype=float)
@@ -164,12 +143,12 @@ def knob_summary(
         p = float(stats.ttest_1samp(d, 0.0).pvalue) if told else math.nan
         rows.append({"mean": d.mean(), "low": low, "high": high, "p": p, "seeds": len(d)})
         values.append(value)
-    found = DataFrame(rows, index=Index(values, dtype=object, name="value"))
+    found = pd.DataFrame(rows, index=pd.Index(values, dtype=object, name="value"))
     found["p"] = holm(found["p"].to_numpy())
     return found
 
 
-def same_at_all_values(table: DataFrame, metric: str = "test_accuracy") -> float:
+def same_at_all_values(table: pd.DataFrame, metric: str = "test_accuracy") -> float:
     """p of Friedman's test: could the knob make no difference to the metric at all?
 
     It ranks the values within each seed, so no scale and no normal distribution is assumed.
@@ -184,16 +163,10 @@ def same_at_all_values(table: DataFrame, metric: str = "test_accuracy") -> float
     return float(stats.friedmanchisquare(*wide).pvalue)
 
 
-def _by_value(table: DataFrame) -> list[tuple[Any, DataFrame]]:
+def _by_value(table: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
     """The rows of each value by seed, values in the table's order; None is a value."""
-    names = [repr(value) for value in table["value"]]
-    return [
-        (part["value"].iloc[0], part.sort_values("seed"))
-        for _, part in table.groupby(names, sort=False)
-    ]
-
-
-# ---- snapshots
+    groups = table.groupby("value", sort=False, dropna=False)
+    return [(part["value"].iloc[0], part.sort_values("seed")) for _, part in groups]
 
 
 @dataclass(frozen=True, repr=False)
@@ -238,8 +211,9 @@ class Snapshots:
         """
         chosen = self._relation(relation)
         if relation is not None or self.adapters is None:
-            return torch.stack([chosen.kernel(chosen.encoder.student(x)) for x in self.features])
-        angles = [standardise(x @ w) for x, w in zip(self.features, self.adapters, strict=True)]
+            angles = map(chosen.encoder.student, self.features)
+        else:
+            angles = map(standardise, self.features @ self.adapters)
         return torch.stack([chosen.kernel(a) for a in angles])
 
     def alignments(self, relation: KernelRelation | None = None) -> list[float]:
@@ -264,7 +238,7 @@ class Snapshots:
         if given is None and self.relation is None:
             raise ValueError(
                 f"arm {self.arm!r} has no kernel term, so no kernel of its own: give a relation, "
-                "e.g. that of adapters.fit_adapter"
+                "e.g. that of fit_adapter"
             )
         return self.relation if given is None else given
 
@@ -273,13 +247,19 @@ class Snapshots:
         return f"Snapshots({self.arm} seed {self.seed}, {len(self.epochs)} of {samples} samples)"
 
 
+def _alignment(matrix: Tensor, target: Tensor) -> float:
+    try:
+        return centred_alignment(matrix, target)
+    except NothingToAlign:
+        return 0.0
+
+
 def record_snapshots(
     benchmark: Benchmark,
     arms: Sequence[str],
     seed: int,
     teacher: nn.Module,
     count: int = 100,
-    show: bool = False,
 ) -> dict[str, Snapshots]:
     """Train arms of one seed in lockstep, as a study does, and keep what it makes no record of.
 
@@ -289,7 +269,6 @@ def record_snapshots(
         seed: of the run.
         teacher: trained.
         count: validation samples to look at, the first ones, as one batch.
-        show: progress on standard error.
 
     Returns:
         Arm to its snapshots. The students' weights are those of a study, bit for bit.
@@ -297,32 +276,32 @@ def record_snapshots(
     Raises:
         Diverged: an arm's loss is not finite any more.
     """
+    part = benchmark.validation[:count]
+    features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
+    adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}
+    epochs = []
     with one_thread(benchmark.device):
         chosen = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
         learners = [make_learner(benchmark, settings, teacher.eval()) for settings in chosen]
-        part = benchmark.validation[:count]
-        features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
-        adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}
-        training = lockstep(benchmark, learners, teacher)
-        epochs = []
-        for epoch in chain([0], training):  # 0: before the first step
+        for epoch in chain([0], lockstep(benchmark, learners, teacher)):  # 0: before the first step
             epochs.append(epoch)
-            for learner in learners:
+            for arm, learner in zip(arms, learners, strict=True):
                 if learner.failure is not None:
                     raise learner.failure
-                arm = learner.settings.arm
                 features[arm].append(benchmark.predict(learner.model, part).features.cpu())
-                adapters[arm] += _adapter(learner)
+                relation = learner.loss.relation
+                if relation is not None and relation.encoder.student_side == "trained":
+                    adapters[arm].append(relation.encoder.student_map.detach().cpu().clone())
         taught = benchmark.predict(teacher, part).features.cpu()
     return {
-        learner.settings.arm: Snapshots(
-            learner.settings.arm, seed, tuple(epochs), part.labels.cpu(), taught,
-            torch.stack(features[learner.settings.arm]),
-            torch.stack(kept) if (kept := adapters[learner.settings.arm]) else None,
+        arm: Snapshots(
+            arm, seed, tuple(epochs), part.labels.cpu(), taught,
+            torch.stack(features[arm]),
+            torch.stack(adapters[arm]) if adapters[arm] else None,
             None if learner.loss.relation is None else learner.loss.relation.cpu(),
             learner.model.eval(),
         )
-        for learner in learners
+        for arm, learner in zip(arms, learners, strict=True)
     }  # fmt: skip
 
 
@@ -341,24 +320,6 @@ def record_seeds(
     workers = min(joblib.effective_n_jobs(jobs), len(teachers))
     with joblib.parallel_config("loky", inner_max_num_threads=1):
         return joblib.Parallel(n_jobs=workers)(tasks)
-
-
-def _alignment(matrix: Tensor, target: Tensor) -> float:
-    try:
-        return centred_alignment(matrix, target)
-    except NothingToAlign:
-        return 0.0
-
-
-def _adapter(learner: Learner) -> list[Tensor]:
-    """A copy of the adapter's matrix now, or nothing."""
-    relation = learner.loss.relation
-    if relation is None or relation.encoder.student_side != "trained":
-        return []
-    return [relation.encoder.student_map.detach().cpu().clone()]
-
-
-# ---- adapters
 
 
 def fit_adapter(
@@ -417,7 +378,7 @@ def relation_value(relation: KernelRelation, student: Tensor, teacher: Tensor) -
     return relation_loss(relation.student(student.detach()), relation.teacher(teacher))
 
 
-# ---- plane
+# ---- points in the plane, for the explorer of relations
 
 
 MOVED = 1e-3  # of the teacher's size; a point that is nearer to its old place has not moved
@@ -453,47 +414,27 @@ def _scattered(x: Tensor, strength: float, seed: int) -> Tensor:
 
 CHANGES: dict[str, Change] = {
     "same": Change("none", lambda x, s, _: x, lambda s: "every point in its place"),
-    "shift": Change(
-        "shift", lambda x, s, _: x + s * x.new_tensor([0.7, 0.5]), lambda s: "all points shifted"
-    ),
+    "shift": Change("shift", lambda x, s, _: x + s * x.new_tensor([0.7, 0.5]),
+                    lambda s: "all points shifted"),
     "rotation": Change("rotation", _turned, lambda s: f"turned by {90 * s:.0f} degrees"),
-    "reflection": Change(
-        "reflection",
-        lambda x, s, _: x * x.new_tensor([1 - 2 * s, 1]),
-        lambda s: f"left and right multiplied by {1 - 2 * s:.2g}",
-    ),
-    "scaling": Change(
-        "scaling", lambda x, s, _: (1 + 0.8 * s) * x, lambda s: f"{1 + 0.8 * s:.2f} times as large"
-    ),
-    "shear": Change(
-        "shear",
-        lambda x, s, _: x + 0.8 * s * x[:, 1:] * x.new_tensor([1, 0]),
-        lambda s: f"sheared by {0.8 * s:.2f}",
-    ),
-    "line": Change(
-        "collapse to a line",
-        lambda x, s, _: x * x.new_tensor([1, 1 - s]),
-        lambda s: f"height reduced to {100 * (1 - s):.0f} %",
-    ),
-    "point": Change(
-        "collapse to a point",
-        lambda x, s, _: (1 - s) * x,
-        lambda s: f"all sizes reduced to {100 * (1 - s):.0f} %",
-    ),
-    "coincident": Change(
-        "two points coincide",
-        lambda x, s, _: _towards(x, [1], [0], s),
-        lambda s: f"point 1 went {100 * s:.0f} % of its way to point 0",
-    ),
-    "swap": Change(
-        "two points swap places",
-        lambda x, s, _: _towards(x, [0, 1], [1, 0], s),
-        lambda s: f"points 0 and 1 went {100 * s:.0f} % of the way to each other's place",
-    ),
-    "random": Change(
-        "random places", _scattered, lambda s: f"{100 * s:.0f} % of the way to random places"
-    ),
-}
+    "reflection": Change("reflection", lambda x, s, _: x * x.new_tensor([1 - 2 * s, 1]),
+                         lambda s: f"left and right multiplied by {1 - 2 * s:.2g}"),
+    "scaling": Change("scaling", lambda x, s, _: (1 + 0.8 * s) * x,
+                      lambda s: f"{1 + 0.8 * s:.2f} times as large"),
+    "shear": Change("shear", lambda x, s, _: x + 0.8 * s * x[:, 1:] * x.new_tensor([1, 0]),
+                    lambda s: f"sheared by {0.8 * s:.2f}"),
+    "line": Change("collapse to a line", lambda x, s, _: x * x.new_tensor([1, 1 - s]),
+                   lambda s: f"height reduced to {100 * (1 - s):.0f} %"),
+    "point": Change("collapse to a point", lambda x, s, _: (1 - s) * x,
+                    lambda s: f"all sizes reduced to {100 * (1 - s):.0f} %"),
+    "coincident": Change("two points coincide", lambda x, s, _: _towards(x, [1], [0], s),
+                         lambda s: f"point 1 went {100 * s:.0f} % of its way to point 0"),
+    "swap": Change("two points swap places", lambda x, s, _: _towards(x, [0, 1], [1, 0], s),
+                   lambda s: f"points 0 and 1 went {100 * s:.0f} % of the way to each other's "
+                   "place"),
+    "random": Change("random places", _scattered,
+                     lambda s: f"{100 * s:.0f} % of the way to random places"),
+}  # fmt: skip
 
 
 def as_points(values: object, name: str = "points", n: int | None = None) -> Tensor:
@@ -570,9 +511,6 @@ def coincidences(points: Tensor, size: float = 1.0) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in near.nonzero()]
 
 
-# ---- pulls
-
-
 RELATIONS = {"distance": "distances", "angle": "angles", "kernel": "the kernel"}
 SEEN = 1e-6  # a loss below it is blind: relations that differ by 0.0014 at most, root mean square
 FLAT = 1e-3  # a gradient shorter than this, in units of 1 / size, leads nowhere soon
@@ -582,7 +520,6 @@ STUCK = 1e-3  # a loss that stays above this has not found the teacher's shape
 @lru_cache(maxsize=1)
 def plane_kernel() -> Kernel:
     """The kernel that points in the plane are shown with: fidelity of a zz circuit, two qubits."""
-
     return FidelityKernel("zz", qubits=2, bandwidth=0.125)
 
 
@@ -616,15 +553,12 @@ class Pull:
         return self.gradient.norm(dim=1)
 
 
-def pull(
-    student: Tensor, teacher: Tensor, weights: Mapping[str, float], kernel: Kernel | None = None
-) -> Pull:
+def pull(student: Tensor, teacher: Tensor, weights: Mapping[str, float]) -> Pull:
     """Losses of distances, angles and kernel, and the gradient of their weighted sum.
 
     Args:
         student, teacher: points ``(n, 2)``.
         weights: of ``distance``, ``angle`` and ``kernel``, each >= 0; one left out is 0.
-        kernel: on two angles; None: :func:`plane_kernel`.
 
     Raises:
         ValueError: an unknown relation, or a weight that is no finite number >= 0.
@@ -636,11 +570,10 @@ def pull(
         if not 0 <= weight < math.inf:
             raise ValueError(f"{name}: expected a weight >= 0, got {weight!r}")
     x, size = student.detach().requires_grad_(), size_of(teacher)
-    kernel = kernel or plane_kernel()
     losses = {
         "distance": distance_loss(x, teacher),
         "angle": angle_loss(x, teacher),
-        "kernel": kernel_loss(encoded(x, size), encoded(teacher, size), kernel),
+        "kernel": kernel_loss(encoded(x, size), encoded(teacher, size), plane_kernel()),
     }
     total = sum(weights[name] * loss for name, loss in losses.items())
     (gradient,) = torch.autograd.grad(total, x)
@@ -653,7 +586,6 @@ def downhill(
     weights: Mapping[str, float],
     step: float = 0.2,
     steps: int = 1,
-    kernel: Kernel | None = None,
 ) -> tuple[list[Tensor], list[float]]:
     """Follow the gradient downhill: the places after each step, and the loss at each.
 
@@ -665,10 +597,10 @@ def downhill(
     """
     rate, path, losses = step * size_of(teacher) ** 2, [student.detach()], []
     for _ in range(steps):
-        now = pull(path[-1], teacher, weights, kernel)
+        now = pull(path[-1], teacher, weights)
         losses.append(now.total)
         path.append(path[-1] - rate * now.gradient)
-    return path, [*losses, pull(path[-1], teacher, weights, kernel).total]
+    return path, [*losses, pull(path[-1], teacher, weights).total]
 
 
 def verdict(student: Tensor, teacher: Tensor, losses: Mapping[str, float]) -> str:
@@ -677,34 +609,32 @@ def verdict(student: Tensor, teacher: Tensor, losses: Mapping[str, float]) -> st
     moved, n = int(far.sum()), len(far)
     if not moved:
         return "No point moved: every relation is the teacher's"
-    who = "every point" if moved == n else f"{moved} of {n} points"
     blind = [RELATIONS[name] for name, loss in losses.items() if loss < SEEN]
     seeing = [RELATIONS[name] for name, loss in losses.items() if loss >= SEEN]
-    if not blind:
-        return f"{who} moved; {_listed(seeing)} see it".capitalize()
-    said = f"{who} moved; {_listed(blind)} {_verb(blind, 'is', 'are')} blind to it"
-    if seeing:
-        said += f", {_listed(seeing)} {_verb(seeing, 'sees', 'see')} it"
-    return said[0].upper() + said[1:]
+    said = []
+    for names, one, many in ((blind, "is blind to", "are blind to"), (seeing, "sees", "see")):
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+        verb = one if names == [RELATIONS["kernel"]] else many
+        said += [f"{listed} {verb} it"] if names else []
+    who = "Every point" if moved == n else f"{moved} of {n} points"
+    return f"{who} moved; {', '.join(said)}"
 
 
 def remark(student: Tensor, teacher: Tensor, found: Pull) -> str:
     """What is odd about these points, in a sentence; empty where nothing is."""
-    size = size_of(teacher)
-    longest = size * found.lengths.max().item()
-    pairs = coincidences(student, size)
+    pairs, longest = coincidences(student, size_of(teacher)), found.lengths.max().item()
     if not any(found.weights.values()):
         return "All weights are 0: there is no loss, and nothing pulls."
-    if len(pairs) == len(student) * (len(student) - 1) // 2:
+    if len(pairs) == math.comb(len(student), 2):
         return "All points are in one place: no direction is better than another."
     if pairs:
         i, j = pairs[0]
         more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
         return (
             f"Points {i} and {j} coincide{more}: between them there is no direction and no pull; "
-            f"the longest gradient stays at {found.lengths.max():.2g}."
+            f"the longest gradient stays at {longest:.2g}."
         )
-    if longest < FLAT and found.total > STUCK:
+    if size_of(teacher) * longest < FLAT and found.total > STUCK:
         return (
             "The loss is not 0, yet nearly nothing pulls: a local minimum or a saddle; a push by "
             "hand may lead out of it."
@@ -721,13 +651,12 @@ def loss_in_words(found: Pull) -> str:
 
 def force_in_words(found: Pull, size: float = 1.0) -> str:
     """How long the gradient is, and at which point it is longest; empty without a weight."""
-    whole, lengths = found.gradient.norm().item(), found.lengths
+    length, point = found.gradient.norm().item(), int(found.lengths.argmax())
     if not any(found.weights.values()):
         return ""
-    if size * whole < FLAT:
+    if size * length < FLAT:
         return f"The gradient is shorter than {FLAT / size:.2g}: next to nothing pulls."
-    point = int(lengths.argmax())
-    return f"The gradient is {whole:.2g} long, at point {point} alone {lengths[point]:.2g}."
+    return f"The gradient is {length:.2g} long, at point {point} alone {found.lengths[point]:.2g}."
 
 
 def fall_in_words(losses: Sequence[float]) -> str:
@@ -745,11 +674,3 @@ def fall_in_words(losses: Sequence[float]) -> str:
     if before - after < SEEN / 1000:
         return "The last step left the loss as it was."
     return f"The last step lowered the loss by {before - after:.2g}."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _verb(names: Sequence[str], one: str, many: str) -> str:
-    return one if list(names) == [RELATIONS["kernel"]] else many

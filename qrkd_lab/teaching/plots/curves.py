@@ -186,8 +186,9 @@ def arms_so_far(
         for arm in arms:
             whole = [(float(e["epoch"]), e[term]) for e in histories[arm] if term in e]
             between = [(at, t[term]) for at, t in pulses.get(arm, ()) if term in t and at % 1]
-            axes.plot(*_xy(sorted(whole + between)), color=arm_style(arm)["color"], lw=1.4)
-            if epochs <= POINTS // 2:
+            if points := sorted(whole + between):
+                axes.plot(*_xy(points), color=arm_style(arm)["color"], lw=1.4, zorder=2)
+            if whole and epochs <= POINTS // 2:
                 axes.plot(*_xy(whole), ls="", zorder=3, **marker(arm_style(arm), 4))
         low, high = axes.get_ylim()
         axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
