@@ -1,9 +1,8 @@
 """Arms, benchmarks and scales, as data.
 
-Each arm differs from its neighbour in exactly one thing, so that a difference between two arms says
-what that thing does. ``qrkd`` adds one term to ``rkd``; every control below changes one thing in
-``qrkd``. The weight of a term and the scale of a kernel's angles are chosen for every arm by one
-rule, so two arms may have other values of these.
+Each arm differs from its neighbour in exactly one thing: ``qrkd`` adds one term to ``rkd``, and
+every control changes one thing in ``qrkd``. The weight of a term and the scale of a kernel's angles
+are chosen for every arm by one rule, so two arms may have other values of these.
 """
 
 from __future__ import annotations

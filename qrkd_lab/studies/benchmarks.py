@@ -1,8 +1,8 @@
-"""What a benchmark is to the training loop, whatever its data are.
+"""Benchmarks: data, teacher, student and metric, as the training loop needs them.
 
 A *prediction* is what one row of logits is about: an image's class, a review's sentiment, the next
 token at one position of a text. A *sample* is what the relations compare: one row of features.
-Images have as many of one as of the other; a text has a prediction a token.
+Images have as many of one as of the other; a text has one prediction per token.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Benchmark(ABC):
 
     @abstractmethod
     def outputs(self, model: nn.Module, inputs: Any) -> Outputs:  # noqa: ANN401
-        """Logits, a row a prediction, and the tapped features, a row a sample."""
+        """Logits, one row per prediction, and the tapped features, one row per sample."""
 
     @torch.no_grad()
     def predict(self, model: nn.Module, part: Any) -> Outputs:  # noqa: ANN401
@@ -167,9 +167,9 @@ class Benchmark(ABC):
         part: Any,  # noqa: ANN401
         teacher: nn.Module | None = None,
     ) -> list[dict[str, float]]:
-        """The numbers of each model on a part, in one pass; the teacher is asked once a batch.
+        """The numbers of each model on a part, in one pass; with a teacher also in what they agree.
 
-        See ``Scores``; with a teacher also agreement with it and KL to it.
+        See :class:`~qrkd_lab.studies.summary.Scores`.
         """
         scores = [Scores() for _ in models]
         for model in (*models, *([] if teacher is None else [teacher])):
@@ -207,7 +207,7 @@ class Benchmark(ABC):
 
 @dataclass(frozen=True)
 class ImageBenchmark(Benchmark):
-    """Image classification; inputs are pixels ``(n, C, H, W)``, a prediction an image."""
+    """Image classification; inputs are pixels ``(n, C, H, W)``, one prediction per image."""
 
     data: VisionData
 

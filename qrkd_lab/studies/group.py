@@ -107,7 +107,7 @@ def _trained(
     runs_dir: Path,
     callbacks: Sequence[Callback],
 ) -> Iterator[Run | Diverged]:
-    """Train a lockstep to its end, from its checkpoint if there is one, and record its runs."""
+    """Train learners to the end, from their checkpoint if there is one, and record their runs."""
 
     def tell(text: str) -> None:
         if not any([callback.note(text) for callback in callbacks]):
@@ -318,7 +318,7 @@ def _record(
         yield replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
 
 
-# ---- kernel_numbers
+# ---- what the students' kernels are like
 
 
 SAMPLES = 512  # half for the views, half for the numbers
@@ -351,9 +351,9 @@ def kernel_numbers(
         teacher: trained; None, where the teacher itself was trained.
 
     Returns:
-        A dictionary a learner. Empty without a teacher or with fewer than 8 samples; without the
-        study's kernel where it takes more angles than the teacher has features, or than half the
-        samples. A student that sees no difference between samples has alignment 0.
+        One dictionary per learner. Empty without a teacher or with fewer than 8 samples; without
+        the study's kernel where it takes more angles than the teacher has features, or than half
+        the samples. A student that sees no difference between samples has alignment 0.
     """
     if teacher is None or not learners:
         return [{} for _ in learners]

@@ -1,4 +1,4 @@
-"""Language as a benchmark: GPT-2 predicts the next token; perplexity on the test part.
+"""Language benchmarks: GPT-2 predicts the next token of a text, or the sentiment of a review.
 
 A text is one stream of tokens. An epoch cuts it into blocks of ``sequence_length``, from an offset
 and in an order of its own; every position of a block is a prediction, so there is no padding. What
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-EVALUATED = 4096  # tokens a batch while scoring
+EVALUATED = 4096  # tokens per batch while scoring
 
 
 class Sequences(NamedTuple):
@@ -68,7 +68,7 @@ class Sequences(NamedTuple):
 
 @dataclass(frozen=True)
 class LanguageBenchmark(Benchmark):
-    """Next-token prediction; inputs are :class:`Sequences`, a prediction a token.
+    """Next-token prediction; inputs are :class:`Sequences`, one prediction per token.
 
     Attributes:
         rows: of the embedding; a pretrained teacher may have more than its tokenizer makes.
@@ -284,7 +284,7 @@ def _with_tokenizer(
 
 @dataclass(frozen=True)
 class SentimentBenchmark(LanguageBenchmark):
-    """Classification of documents; inputs are :class:`Sequences`, a prediction a document."""
+    """Classification of documents; inputs are :class:`Sequences`, one prediction per document."""
 
     metric = "test_accuracy"
     higher_is_better = True

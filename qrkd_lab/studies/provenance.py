@@ -530,10 +530,7 @@ def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run: ``results`` without the run itself, and where it is from.
-
-    The last columns say which settings were not the defaults, the data's hash, qrkd_lab's and
-    torch's version, and when it was finished.
+    """One row per run: ``results``, what was changed, the data's hash, versions, and the date.
 
     Raises:
         ValueError: no runs.

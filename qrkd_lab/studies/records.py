@@ -84,6 +84,7 @@ _NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its
 KINDS: dict[str, type] = {
     "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
     "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
+    "weights_sha256": str,
 }  # fmt: skip
 COLUMNS = {  # of a table of runs, beside the metrics
     "benchmark", "scale", "arm", "seed", "seconds", "parameters", "device", "source", "key", "run",
@@ -171,7 +172,6 @@ def versions() -> dict[str, str | None]:
     ``cpu`` is the widest vector instructions that torch uses (``AVX2``, say; None before it is
     imported): they decide in which order sums are rounded.
     """
-
     torch = sys.modules.get("torch")
     return {
         "qrkd_lab": _version("qrkd-lab"),
@@ -207,11 +207,11 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
             to it, or the disk is full or read-only. Nothing is left behind then.
     """
     record = plain({"format": FORMAT} | {n: getattr(run, n) for n in FIELDS}, "run")
+    packed = pack_weights(weights)
+    record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
     if wrong := _wrong(record):
         raise RecordError(f"this run cannot be recorded: {wrong}.")
     target = Path(expanded(root), *record_place(record))
-    packed = pack_weights(weights)
-    record["weights_sha256"] = hashlib.sha256(packed).hexdigest()
     text = json.dumps(sealed(record, "record_sha256"), indent=1, allow_nan=False)
     if len(text) > LARGEST:
         raise RecordError(f"{run.name} has a record of {len(text):,} bytes, too large to be read.")
@@ -266,7 +266,7 @@ def checked_record(content: bytes) -> dict[str, Any]:
 
     Raises:
         Unusable: it is of another format, has no digests, or was written as it is, and is wrong.
-        ValueError: what is wrong with it, in words that follow the file's name.
+        ValueError: it was cut or edited, in words that follow the file's name.
     """
     record = parsed_json(content)
     if record.get("format") != FORMAT:
@@ -281,14 +281,8 @@ def checked_record(content: bytes) -> dict[str, Any]:
             "has no digests, so nothing shows whether its numbers were edited. Early versions "
             "wrote none: move it elsewhere, and run again."
         )
-    wrong = _wrong(record)
-    try:
-        unsealed(record, "record_sha256")
-        if not isinstance(record.get("weights_sha256"), str):
-            raise ValueError("was edited: weights_sha256 is missing")
-    except ValueError as error:
-        raise ValueError(f"has no usable {wrong}" if wrong else str(error)) from error
-    if wrong:
+    unsealed(record, "record_sha256")
+    if wrong := _wrong(record):
         raise Unusable(
             f"has no usable {wrong}. It is as it was written, by another program or version: move "
             "it elsewhere, and run again."

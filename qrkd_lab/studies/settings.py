@@ -1,7 +1,7 @@
 """Settings: everything that decides what a run computes, in one flat frozen record.
 
 A run's identity is its settings (and its data). :meth:`Settings.effective` keeps only what the
-run's arm really uses, so that a change of the kernel does not make a new ``kd`` run of the old one.
+run's arm uses: the ``kd`` run with another kernel is the same run.
 """
 
 from __future__ import annotations
