@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qrkd_lab.relations import whole
+from qrkd_lab.checks import whole
 
 __all__ = ["CNN"]
 
