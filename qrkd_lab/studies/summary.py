@@ -1,13 +1,10 @@
-"""What a comparison of arms found: a table in text, Markdown and HTML, and a verdict in words.
-
-What the seeds cannot tell is said in words: a wide interval is "no difference that these seeds
-could show", never "no difference".
-"""
+"""What a comparison of arms found: a table in text, Markdown and HTML, and a verdict in words."""
 
 from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +22,7 @@ from qrkd_lab.studies.statistics import (
     detectable_difference,
     holm,
     interval,
+    p_equals,
     p_in_words,
     win_probability,
 )
@@ -122,16 +120,16 @@ class Summary:
         if arm not in self.frame.index:
             raise ValueError(f"unknown arm {arm!r}; choose from {', '.join(self.frame.index)}.")
         row, level = self.frame.loc[arm], 1 - self.confidence
+        pairs = int(row["pairs"]) if arm != self.reference else 0
         if arm == self.reference:
             return f"{arm} is the reference that the other arms are compared with."
         if math.isnan(row["p"]):
-            seeds = f"{(pairs := int(row['pairs']))} shared seed{'' if pairs == 1 else 's'}"
+            seeds = f"{pairs} shared seed{'' if pairs == 1 else 's'}"
             return f"{arm} and {self.reference} cannot be ranked by {seeds}: see the notes."
         p, how = (row["p"], "") if math.isnan(row["p_adjusted"]) else (row["p_adjusted"], " (Holm)")
         numbers = (
-            f"{self._signed(row['difference'])}{self._in_unit()} on average over "
-            f"{int(row['pairs'])} seeds, {_percent(self.confidence)} interval "
-            f"{self._range(row)}, p {'' if p < 0.001 else '= '}{p_in_words(p)}{how}"
+            f"{self._signed(row['difference'])}{self._unit} on average over {pairs} seeds, "
+            f"{_percent(self.confidence)} interval {self._range(row)}, {p_equals(p)}{how}"
         )
         if p < level:
             better = (row["difference"] > 0) == self.higher_is_better
@@ -141,10 +139,10 @@ class Summary:
         elif row["p"] < level:
             outlook = "Its own interval excludes 0, but several arms were compared: run more seeds."
         else:
-            at = f"{_percent(level)} / {self.at_once}" if self.at_once > 1 else _percent(level)
+            at = _percent(level) + (f" / {self.at_once}" if self.at_once > 1 else "")
             outlook = (
                 f"The smallest true difference that this study could have seen (80 % power, level "
-                f"{at}) is {self.smallest_seen(arm) * self._factor:.2f}{self._in_unit()}."
+                f"{at}) is {self.smallest_seen(arm) * self._factor:.2f}{self._unit}."
             )
         return (
             f"{arm} and {self.reference}: no difference that these seeds could show: {numbers}. "
@@ -154,10 +152,9 @@ class Summary:
     def smallest_seen(self, arm: str) -> float:
         """The smallest true difference that these seeds would have shown with 80 % power.
 
-        It depends on the seeds and the spread of the paired differences alone, not on the mean that
-        was observed. The level is that of Holm's first step, ``1 - confidence`` divided by the
-        number of arms that are compared at once. In the unit of ``frame["difference"]``; NaN where
-        an arm has no spread.
+        The level is that of Holm's first step, ``1 - confidence`` divided by the number of arms
+        that are compared at once. In the unit of ``frame["difference"]``; NaN where an arm has no
+        spread.
         """
         row = self.frame.loc[arm]
         if not row["difference_low"] < row["difference_high"]:
@@ -166,17 +163,15 @@ class Summary:
         least = detectable_difference(gains.std(), len(gains), 1 - level)
         return math.expm1(least) if in_logs(self.metric) else least
 
-    def scores(self) -> pd.DataFrame:
-        """A row per seed, a column per arm, on the scale of the tests: logs of perplexities."""
-        table = self.results.pivot(index="seed", columns="arm", values=self.metric).astype(float)
-        return np.log(table) if in_logs(self.metric) else table
-
     def gains(self, arm: str) -> pd.Series:
-        """By how much an arm is better than the reference, seed by seed, on the tests' scale.
+        """By how much an arm is better than the reference, seed by seed; positive is better.
 
-        Positive is better. The seeds are the index; those that lack one of the two are left out.
+        Of perplexities in logs. The seeds are the index; those that lack one of the two are left
+        out.
         """
-        scores = self.scores()
+        scores = _table(self.results, self.metric)
+        if in_logs(self.metric):
+            scores = np.log(scores)
         sign = 1 if self.higher_is_better else -1
         return sign * (scores[arm] - scores[self.reference]).dropna()
 
@@ -184,12 +179,12 @@ class Summary:
     def _factor(self) -> float:
         return 100.0 if in_logs(self.metric) else units(self.metric)[0]
 
-    def _in_unit(self) -> str:
+    @property
+    def _unit(self) -> str:
         """What is printed behind a difference: " points", or " % in test perplexity"."""
         if units(self.metric)[1]:
             return " points"
-        name = self.metric.replace("_", " ")
-        return f" % in {name}" if in_logs(self.metric) else f" in {name}"
+        return f"{' %' if in_logs(self.metric) else ''} in {self.metric.replace('_', ' ')}"
 
     def _signed(self, value: float) -> str:
         return "" if math.isnan(value) else f"{value * self._factor:+.2f}"
@@ -198,37 +193,42 @@ class Summary:
         low, high = self._signed(row["difference_low"]), self._signed(row["difference_high"])
         return f"[{low}, {high}]" if low else ""
 
-    def _table(self) -> list[list[str]]:
-        """Header and one row an arm, as text; columns without any value are left out."""
-        factor, unit = units(self.metric)
-        what = self.metric.replace("_", " ") + unit.replace(" ", ", ")
-        level = _percent(self.confidence)
-        against = f"against {self.reference}, %" if in_logs(self.metric) else (
-            f"minus {self.reference}"
-        )  # fmt: skip
-        table = [["arm", "seeds", what, against, f"{level} interval", "p (Holm)", *self._costs]]
-        for arm, row in self.frame.iterrows():
-            half = (row["high"] - row["low"]) / 2 * factor
-            spread = "" if math.isnan(half) else f" ± {half:.2f}"
-            agreement, seconds, words = (
-                row[n] for n in ("agreement", "seconds", "word_perplexity")
-            )
-            table.append([
-                str(arm), f"{int(row['seeds'])}", f"{row['mean'] * factor:.2f}{spread}",
-                "reference" if arm == self.reference else self._signed(row["difference"]),
-                self._range(row), p_in_words(row["p_adjusted"]),
-                *("" if math.isnan(row[gap]) else f"{row[gap] * factor:+.2f}" for gap in GAPS),
-                "" if math.isnan(agreement) else f"{agreement * 100:.2f}",
-                "" if math.isnan(seconds) else f"{seconds:.1f}",
-                "" if math.isnan(words) else f"{words:.1f}",
-            ])  # fmt: skip
-        used = [i for i in range(len(table[0])) if i < 4 or any(row[i] for row in table[1:])]
-        return [[row[i] for i in used] for row in table]
-
     @property
-    def _costs(self) -> tuple[str, ...]:
+    def _costs(self) -> list[str]:
         gap = "train - test" if self.higher_is_better else "test - train"
-        return (gap, "to teacher", "over scratch", "agreement", "seconds", "per word")
+        return [gap, "to teacher", "over scratch", "agreement", "seconds", "per word"]
+
+    def _cells(self) -> pd.DataFrame:
+        """A row per arm, as text; columns without any value are left out."""
+
+        def cells(values: pd.Series, digits: str, scale: float = 1.0) -> list[str]:
+            return ["" if math.isnan(value) else f"{value * scale:{digits}}" for value in values]
+
+        frame, (factor, unit) = self.frame, units(self.metric)
+        halves = cells((frame["high"] - frame["low"]) / 2, ".2f", factor)
+        means = cells(frame["mean"], ".2f", factor)
+        differences = cells(frame["difference"], "+.2f", self._factor)
+        differences[list(frame.index).index(self.reference)] = "reference"
+        ratio = in_logs(self.metric)
+        table = {
+            "arm": frame.index,
+            "seeds": frame["seeds"].map("{:.0f}".format),
+            self.metric.replace("_", " ") + unit.replace(" ", ", "): [
+                f"{mean} ± {half}" if half else mean
+                for mean, half in zip(means, halves, strict=True)
+            ],
+            f"against {self.reference}, %" if ratio else f"minus {self.reference}": differences,
+            f"{_percent(self.confidence)} interval": [self._range(r) for _, r in frame.iterrows()],
+            "p (Holm)": frame["p_adjusted"].map(p_in_words),
+        }
+        formats = [("+.2f", factor)] * 3 + [(".2f", 100.0), (".1f", 1.0), (".1f", 1.0)]
+        for name, column, how in zip(self._costs, MEANS, formats, strict=True):
+            table[name] = cells(frame[column], *how)
+        shown = pd.DataFrame(table).reset_index(drop=True)
+        return shown[[name for i, name in enumerate(shown) if i < 4 or shown[name].any()]]
+
+    def _named_rows(self) -> pd.DataFrame:
+        return self._cells().set_index("arm").rename_axis(index=None, columns="arm")
 
     def _footnotes(self) -> list[str]:
         level, said = _percent(self.confidence), []
@@ -249,41 +249,25 @@ class Summary:
         return [*said, *self.notes]
 
     def __str__(self) -> str:
-        table = self._table()
-        costs = [i for i, name in enumerate(table[0]) if name in self._costs]
-        compared = [i for i in range(len(table[0])) if i not in costs]
-        blocks = [compared, [0, *costs]] if costs else [compared]
-        lines = [_align([[row[i] for i in block] for row in table]) for block in blocks]
-        return "\n".join(["\n\n".join(lines), "", *self._footnotes()])
+        table = self._named_rows()
+        costs = [name for name in table if name in self._costs]
+        blocks = [table.drop(columns=costs), *([table[costs]] if costs else [])]
+        shown = "\n\n".join(block.to_string() for block in blocks)
+        return "\n".join([shown, "", *self._footnotes()])
 
     __repr__ = __str__
 
     def to_markdown(self) -> str:
         """The table and its notes in Markdown."""
-        head, *rows = self._table()
-        table = markdown_table(dict(zip(head, row, strict=True)) for row in rows)
-        return "\n".join([table, "", *(f"- {note}" for note in self._footnotes()), ""])
+        notes = (f"- {note}" for note in self._footnotes())
+        return "\n".join([markdown_table(self._cells()), "", *notes, ""])
 
     def _repr_html_(self) -> str:
-        head, *rows = [[html.escape(cell) for cell in row] for row in self._table()]
-        body = "".join(
-            f'<tr><th scope="row">{arm}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-            for arm, *cells in rows
-        )
-        top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._footnotes())
-        return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>"
+        return f"{self._named_rows().to_html(border=0)}<ul>{notes}</ul>"
 
 
-def _align(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def markdown_table(rows: Iterable[Mapping[str, str]]) -> str:
+def markdown_table(rows: pd.DataFrame | Iterable[Mapping[str, str]]) -> str:
     """Rows of cells as a table whose first column names the row; empty columns are left out."""
     frame = pd.DataFrame(rows)
     if frame.empty:
@@ -299,7 +283,7 @@ def _percent(value: float) -> str:
     return f"{value * 100:g} %"
 
 
-# ---- report
+# ---- from runs to a summary
 
 
 ARM_ORDER = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
@@ -318,7 +302,7 @@ def order_arms(arms: Iterable[str]) -> list[str]:
 
 
 def results(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row a run: who it is, every metric, three gaps, cost, and the run itself (column ``run``).
+    """A row per run: who it is, every metric, three gaps, cost, and the run (column ``run``).
 
     The gaps are built from the run's own metric and positive means, in this order: better on the
     training data than on the test data; behind the teacher; ahead of ``scratch`` of the same seed.
@@ -372,23 +356,23 @@ def _row(run: Run) -> dict[str, Any]:
 
 def _refuse_duplicates(frame: pd.DataFrame, by: Sequence[str] = ("arm", "seed")) -> None:
     for _, group in frame[frame.duplicated(list(by), keep=False)].groupby(list(by)):
-        who = f"{group['arm'].iloc[0]} seed {group['seed'].iloc[0]}"
+        said = "settings that this table does not hold"
+        if "run" in group:
+            kinds = _differing([run.settings for run in group["run"]]).items()
+            said = ", ".join(f"{name} ({' and '.join(counts)})" for name, counts in kinds)
+            said = said or "no setting, so in the data or as copies of one run"
         raise ValueError(
-            f"expected one run of {who}, got {len(group)}; they differ in {_differing(group)}. "
-            "Keep the runs of one kind, e.g. [r for r in runs if r.settings['epochs'] == 5]."
+            f"expected one run of {group['arm'].iloc[0]} seed {group['seed'].iloc[0]}, got "
+            f"{len(group)}; they differ in {said}. Keep the runs of one kind, e.g. "
+            "[r for r in runs if r.settings['epochs'] == 5]."
         )
 
 
-def _differing(rows: pd.DataFrame) -> str:
-    if "run" not in rows:
-        return "settings that this table does not hold"
-    all_settings = [run.settings for run in rows["run"]]
-    parts = []
-    for name in dict.fromkeys(name for settings in all_settings for name in settings):
-        values = list(dict.fromkeys(repr(settings.get(name)) for settings in all_settings))
-        if len(values) > 1:
-            parts.append(f"{name} ({' and '.join(values)})")
-    return ", ".join(parts) or "no setting, so in the data or as copies of one run"
+def _differing(items: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
+    """The names whose values are not the same in all items, with how often each value is there."""
+    names = dict.fromkeys(name for item in items for name in item)
+    counts = {name: Counter(str(item.get(name)) for item in items) for name in names}
+    return {name: found for name, found in counts.items() if len(found) > 1}
 
 
 def summary(
@@ -423,14 +407,13 @@ def summary(
     if higher_is_better is None:
         higher_is_better = _direction(metric, own)
     rows = results.dropna(subset=[metric])
-    table = rows.pivot(index="seed", columns="arm", values=metric).astype(float)
-    arms = order_arms(rows["arm"])
+    table = _table(rows, metric)
     notes = _notes_on_records(rows)
-    if reference not in arms:
-        raise ValueError(f"{reference} has no {metric}; these arms have: {', '.join(arms)}.")
+    if reference not in table:
+        raise ValueError(f"{reference} has no {metric}; these arms have: {', '.join(table)}.")
     if in_logs(metric) and not (table > 0).where(table.notna(), True).all(axis=None):
         raise ValueError(f"{metric}: a perplexity is above 0, got {table.min(axis=None)}.")
-    frame = _compare(table[arms], reference, confidence, notes, in_logs(metric))
+    frame = _compare(table, reference, confidence, notes, in_logs(metric))
     for name, column in MEANS.items():
         known = rows[column] if column in rows else pd.Series(math.nan, rows.index)
         frame[name] = known.astype(float).groupby(rows["arm"]).mean()
@@ -438,6 +421,12 @@ def summary(
     if few:
         notes.append(f"No interval and no p with fewer than {FEWEST} seeds: {', '.join(few)}.")
     return Summary(frame, tuple(notes), reference, metric, confidence, higher_is_better, rows)
+
+
+def _table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row per seed, a column per arm."""
+    table = rows.pivot(index="seed", columns="arm", values=metric).astype(float)
+    return table[order_arms(rows["arm"])]
 
 
 def _check(results: pd.DataFrame, reference: str, metric: str, confidence: float) -> None:
@@ -467,8 +456,7 @@ def _direction(metric: str, own: Mapping[str, Any]) -> bool:
     """Whether more is better: what the runs say of their own metric, else what the name says."""
     if metric == own.get("name"):
         return own["higher_is_better"]
-    kind = metric.lower().replace("_", " ").split()[-1]
-    if kind not in HIGHER | LOWER:
+    if (kind := _kind(metric)) not in HIGHER | LOWER:
         raise ValueError(
             f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
         )
@@ -526,21 +514,17 @@ def _notes_on_records(rows: pd.DataFrame) -> list[str]:
     """Sentences about what differs among the records although it should not."""
     if "run" not in rows:
         return []
-    runs = list(rows["run"])
     seen = [
         {"device": run.device, "data source": run.data.get("source")}
         | {"data content": str(run.data.get("sha256"))[:12], **run.versions}
-        for run in runs
+        for run in rows["run"]
     ]
     notes = []
-    for name in dict.fromkeys(name for item in seen for name in item):
-        values = [str(item.get(name)) for item in seen]
-        if len(kinds := dict.fromkeys(values)) > 1:
-            counts = " and ".join(f"{kind} ({values.count(kind)} runs)" for kind in kinds)
-            notes.append(f"The runs differ in {name}: {counts}.")
-    for arm, group in rows.groupby("arm", sort=False):
-        without_seed = [{k: v for k, v in r.settings.items() if k != "seed"} for r in group["run"]]
-        if odd := [k for k in without_seed[0] if len({repr(s.get(k)) for s in without_seed}) > 1]:
+    for name, kinds in _differing(seen).items():
+        counts = " and ".join(f"{kind} ({number} runs)" for kind, number in kinds.items())
+        notes.append(f"The runs differ in {name}: {counts}.")
+    for arm, runs in rows.groupby("arm", sort=False)["run"]:
+        if odd := _differing([{**run.settings, "seed": None} for run in runs]):
             notes.append(f"The runs of {arm} have different settings: {', '.join(odd)}.")
     return notes
 
@@ -572,14 +556,12 @@ def improvement_table(
     Returns:
         A row per benchmark: ``metric``, ``higher_is_better``, ``seeds``, ``reference`` (the
         reference's mean), in the metric's own unit ``difference``; in per cent of that mean, better
-        is positive, ``improvement`` with its own 95 % t-interval from ``low`` to ``high`` (the mean
-        it is divided by is taken as known) and the simultaneous one from ``joint_low`` to
-        ``joint_high`` (Bonferroni: all of them hold together in 95 of 100 such studies);
-        ``smallest``, the smallest improvement that the study could have seen with 80 % power, at
-        5 % divided by the number of benchmarks; ``won``, the number of seeds in which the arm is
-        ahead, and ``p_win``, the chance that it is on a new one (``win_probability``); ``p`` of the
-        paired t-test and ``p_adjusted`` (Holm, over the benchmarks that are :func:`counted`; of
-        ``digits`` beside them, p itself). NaN where a study has fewer than three seeds.
+        is positive, ``improvement`` with its own 95 % t-interval from ``low`` to ``high``, the
+        simultaneous one (Bonferroni) from ``joint_low`` to ``joint_high``, and ``smallest``, the
+        smallest improvement that the study could have seen with 80 % power, at 5 % divided by the
+        number of benchmarks; ``won``, the number of seeds in which the arm is ahead, and ``p_win``
+        (``win_probability``); ``p`` of the paired t-test and ``p_adjusted`` (Holm, over the
+        benchmarks that are :func:`counted`). NaN where a study has fewer than three seeds.
 
     Raises:
         ValueError: no study, one without both arms, or a reference whose mean is 0.
@@ -596,23 +578,23 @@ def improvement_table(
         metric, gains = summary.metric, relative_gains(summary, arm).to_numpy()
         # Without p there are too few seeds, or no spread to take an interval from.
         known = gains if p[name] == p[name] else gains[:0]
-        many = max(1, p[family].count()) if name in family else 1
-        alone, joint = 1 - LEVEL, 1 - LEVEL / many
-        (low, high), (joint_low, joint_high) = (interval(known, c) for c in (alone, joint))
+        joint = 1 - LEVEL / (max(1, p[family].count()) if name in family else 1)
         spread = known.std(ddof=1) if len(known) else 0.0
-        least = detectable_difference(spread, len(known), joint) if spread > 0 else math.nan
+        numbers = [
+            gains.mean() if len(gains) else math.nan,
+            *interval(known, 1 - LEVEL),
+            *interval(known, joint),
+            detectable_difference(spread, len(known), joint) if spread > 0 else math.nan,
+        ]
+        names = ("improvement", "low", "high", "joint_low", "joint_high", "smallest")
+        scores = _table(summary.results, metric)
         rows[name] = {
             "metric": metric,
             "higher_is_better": summary.higher_is_better,
             "seeds": len(gains),
             "reference": summary.frame.loc[reference, "mean"],
-            "difference": _raw_difference(summary, arm),
-            "improvement": _per_cent(gains.mean() if len(gains) else math.nan, metric),
-            "low": _per_cent(low, metric),
-            "high": _per_cent(high, metric),
-            "joint_low": _per_cent(joint_low, metric),
-            "joint_high": _per_cent(joint_high, metric),
-            "smallest": _per_cent(least, metric),
+            "difference": (scores[arm] - scores[reference]).mean(),
+            **dict(zip(names, (_per_cent(x, metric) for x in numbers), strict=True)),
             "won": int((gains > 0).sum()),
             "p_win": win_probability(gains),
             "p": p[name],
@@ -654,11 +636,6 @@ def in_own_unit(row: pd.Series) -> str:
     if math.isnan(row["difference"]):
         return ""
     return f"{row['difference'] * units(row['metric'])[0]:+.2f} {own_unit(row['metric'])}"
-
-
-def _raw_difference(summary: Summary, arm: str) -> float:
-    scores = summary.results.pivot(index="seed", columns="arm", values=summary.metric)
-    return (scores[arm] - scores[summary.reference]).astype(float).mean()
 
 
 def _per_cent(gain: float | pd.Series, metric: str) -> float | pd.Series:
