@@ -1,10 +1,7 @@
 """The study, reproduced: train what is missing, execute each notebook, write the report.
 
-    python -m qrkd_lab reproduce mnist --seeds 5
-
-Whatever stops it, the same command goes on: recorded runs are not trained again, and an interrupted
-training continues from its checkpoint. What fails is named at the end and takes no other benchmark
-down.
+The same command continues what was interrupted. What fails is named at the end and takes no other
+benchmark down.
 """
 
 from __future__ import annotations
@@ -14,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +56,6 @@ class Reproduced:
     failures: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What is asked of one benchmark."""
-
-    benchmark: str
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-
-
 def reproduce(
     benchmarks: Sequence[str] = (),
     seeds: int | Iterable[int] | None = None,
@@ -105,7 +94,7 @@ def reproduce(
     records = runs_folder(runs_dir).absolute()
     folder = records / "reproduce" if out is None else expanded(out).absolute()
     check_jobs(jobs)
-    parts = [_part(name, scale, arms, seeds) for name in dict.fromkeys(benchmarks or NOTEBOOKS)]
+    asked = {name: _asked(name, scale, arms, seeds) for name in benchmarks or NOTEBOOKS}
     check_writable(folder, "out")
     check_writable(records)
     does = (
@@ -116,23 +105,25 @@ def reproduce(
     failures: list[str] = []
     report = None
     with alone(folder, "reproduce", does):
-        for part in [part for part in parts if _has_data(part, scale, failures)]:
-            runs += _one(part, scale, jobs, records, folder, scheduler, failures)
+        for name in [name for name in asked if _has_data(name, scale, failures)]:
+            options = {"jobs": jobs, "runs_dir": records, "scheduler": scheduler}
+            runs += _one(name, *asked[name], scale, folder, options, failures)
         if runs:
-            from qrkd_lab.studies.report import write_report
+            from qrkd_lab.studies.report import compose
 
             command, tunings = _command(benchmarks, scale, seeds, arms), _tunings(runs, failures)
             try:
-                report = write_report(runs, folder, command, tunings, _lacking(parts, runs))
+                missing = _lacking(asked, runs)
+                report = compose(runs, command, tunings, missing=missing).save(folder)
             except RecordError as error:
                 failures.append(str(error))
     return Reproduced(report, tuple(failures))
 
 
-def _part(
+def _asked(
     name: str, scale: str, arms: Sequence[str] | None, seeds: int | Iterable[int] | None
-) -> _Part:
-    """What is asked of a benchmark, once every word in it is known."""
+) -> tuple[list[str], list[int]]:
+    """The arms and seeds of a benchmark, once every word in them is known."""
     if name not in NOTEBOOKS:
         raise ValueError(f"unknown benchmark {name!r}; choose from {', '.join(NOTEBOOKS)}")
     notebook = NOTEBOOKS[name]
@@ -150,48 +141,42 @@ def _part(
                 f"{', '.join(DEFAULT_ARMS)}; others alone are trained by python -m qrkd_lab compare"
             )
     benchmark_settings(name, scale)
-    wanted = which_seeds(SEEDS[name] if seeds is None else seeds)
-    return _Part(name, tuple(dict.fromkeys(arms)), tuple(wanted))
+    return list(dict.fromkeys(arms)), which_seeds(SEEDS[name] if seeds is None else seeds)
 
 
-def _has_data(part: _Part, scale: str, failures: list[str]) -> bool:
+def _has_data(name: str, scale: str, failures: list[str]) -> bool:
     """Whether a benchmark can be loaded; why not is said before hours of training, and kept."""
     try:
-        load_benchmark(part.benchmark, scale)
+        load_benchmark(name, scale)
         return True
     except Exception as error:  # whatever it is, the other benchmarks go on
-        cause = f"{part.benchmark} is left out: {type(error).__name__}: {error}"
+        cause = f"{name} is left out: {type(error).__name__}: {error}"
         if isinstance(error, DataError):
-            cause += f"\n  Get the data with python -m qrkd_lab data {part.benchmark}."
+            cause += f"\n  Get the data with python -m qrkd_lab data {name}."
     _say(cause)
     failures.append(cause)
     return False
 
 
 def _one(
-    part: _Part,
+    name: str,
+    arms: Sequence[str],
+    seeds: Sequence[int],
     scale: str,
-    jobs: int,
-    records: Path,
     folder: Path,
-    scheduler: str | None,
+    options: Mapping[str, Any],
     failures: list[str],
 ) -> Sequence[Run]:
     """The runs of a benchmark, trained where they are missing; its notebook is executed on them."""
-    name, notebook = part.benchmark, NOTEBOOKS[part.benchmark]
-    runs: Sequence[Run] = ()
+    notebook, runs = NOTEBOOKS[name], ()
     try:
-        options = {"jobs": jobs, "runs_dir": records, "scheduler": scheduler}
-        runs = compare(name, part.arms, part.seeds, scale, **options).runs
+        runs = compare(name, arms, seeds, scale, **options).runs
         _say(f"{name}: executing {notebook.name}")
-        parameters = {
-            "scale": scale, "arms": list(part.arms), "seeds": list(part.seeds), "published": False,
-            "runs_dir": str(records),
-        }  # fmt: skip
-        if scheduler:  # precision goes by the device: the runs were settled on the CPU
+        parameters = {"scale": scale, "arms": arms, "seeds": seeds, "published": False}
+        parameters["runs_dir"] = str(options["runs_dir"])
+        if options["scheduler"]:  # precision goes by the device: the runs were settled on the CPU
             parameters["device"] = "cpu"
-        shown = sys.stderr.isatty()
-        execute(notebook, folder, parameters, progress=shown, cwd=notebook.parent)
+        execute(notebook, folder, parameters, progress=sys.stderr.isatty(), cwd=notebook.parent)
     except StudyError as error:
         runs = error.study.runs
         failures += [f"{name}: {failure}" for failure in error.failures]
@@ -201,33 +186,35 @@ def _one(
     return runs
 
 
-def _lacking(parts: Iterable[_Part], runs: Iterable[Run]) -> list[str]:
+def _lacking(
+    asked: Mapping[str, tuple[Sequence[str], Sequence[int]]], runs: Iterable[Run]
+) -> list[str]:
     """What was asked for and is not recorded: a sentence per benchmark."""
     held = {tuple(run.settings[name] for name in ("benchmark", "arm", "seed")) for run in runs}
     said = []
-    for part in parts:
-        asked = [(part.benchmark, a, s) for s in part.seeds for a in (TEACHER, *part.arms)]
-        lacks = [run for run in asked if run not in held]
-        seeds = ", ".join(str(seed) for seed in dict.fromkeys(seed for _, _, seed in lacks))
+    for name, (arms, seeds) in asked.items():
+        every = list(product([name], [TEACHER, *arms], seeds))
+        lacks = [run for run in every if run not in held]
         if lacks:
+            of = ", ".join(map(str, sorted({seed for *_, seed in lacks})))
             said.append(
-                f"{part.benchmark}: {len(lacks)} of the {len(asked)} runs that were asked for are "
-                f"not recorded, of the seeds {seeds}"
+                f"{name}: {len(lacks)} of the {len(every)} runs that were asked for are not "
+                f"recorded, of the seeds {of}"
             )
     return said
 
 
 def _tunings(runs: Sequence[Run], failures: list[str]) -> list[TuningHistory]:
     """The searches that chose the kernel's weights: the kit's own, else those made here."""
-    traces = []
+    found = []
     own = {run.path.parent: (run.settings["benchmark"], run.settings["scale"]) for run in runs}
     for place, kind in own.items():
-        found = [path for path in (PUBLISHED.joinpath(*kind), place) if (path / FILE).exists()]
+        places = [path for path in (PUBLISHED.joinpath(*kind), place) if (path / FILE).exists()]
         try:
-            traces += [read_tuning(path) for path in found[:1]]
+            found += [read_tuning(path) for path in places[:1]]
         except RecordError as error:
             failures.append(f"The report is without a search of weights: {error}")
-    return traces
+    return found
 
 
 def _command(
@@ -238,10 +225,8 @@ def _command(
 ) -> str:
     """The command that leads to the same numbers; where and how fast is the reader's own."""
     words: list[Any] = ["python", "-m", "qrkd_lab", "reproduce", *benchmarks, "--scale", scale]
-    if isinstance(seeds, int):
-        words += ["--seeds", seeds]
-    elif seeds is not None:
-        words += ["--seed", *which_seeds(seeds)]
+    if seeds is not None:
+        words += ["--seeds", seeds] if isinstance(seeds, int) else ["--seed", *which_seeds(seeds)]
     words += ["--arms", *arms] if arms else []
     return shlex.join(map(str, words))
 

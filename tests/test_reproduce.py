@@ -50,11 +50,11 @@ def reports(monkeypatch):
     """A stand-in for the report: what it was asked for."""
     asked = []
 
-    def write_report(runs, folder, command, tunings=(), missing=()):
+    def compose(runs, command, tunings, missing):
         asked.append(SimpleNamespace(runs=runs, command=command, tunings=tunings, missing=missing))
-        return Path(folder, "report.md")
+        return SimpleNamespace(save=lambda folder: Path(folder, "report.md"))
 
-    monkeypatch.setattr("qrkd_lab.studies.report.write_report", write_report)
+    monkeypatch.setattr("qrkd_lab.studies.report.compose", compose)
     return asked
 
 
@@ -122,10 +122,11 @@ def test_a_damaged_search_is_named_and_left_out(executed, reports, monkeypatch, 
 
 
 def test_a_report_that_cannot_be_written_is_a_failure_like_others(executed, monkeypatch):
-    def write_report(*_):
+    def save(*_):
         raise RecordError("the report could not be written. Make room.")
 
-    monkeypatch.setattr("qrkd_lab.studies.report.write_report", write_report)
+    report = SimpleNamespace(save=save)
+    monkeypatch.setattr("qrkd_lab.studies.report.compose", lambda *_, **__: report)
     Path("broken").write_text("mnist")
     done = reproduce(scale="smoke", jobs=1)
     assert done.report is None and "Make room" in done.failures[-1]
@@ -232,12 +233,12 @@ def test_a_scheduler_trains_and_the_notebook_finds_its_runs(executed, reports, m
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_notebooks_of_the_course_take_what_they_are_asked(name):
-    part = module._part(name, "smoke", None, 7)
-    assert set(part.arms) >= {"scratch", "kd", "rkd", "qrkd", "rbf", "no_entanglement", "shuffled"}
+    arms, seeds = module._asked(name, "smoke", None, 7)
+    assert set(arms) >= {"scratch", "kd", "rkd", "qrkd", "rbf", "no_entanglement", "shuffled"}
     assert SEEDS[name] >= 3, "an interval needs three"
     nb = nbformat.read(NOTEBOOKS[name], as_version=4)
     asked = {
-        "scale": "smoke", "arms": list(part.arms), "seeds": list(part.seeds), "published": False,
+        "scale": "smoke", "arms": arms, "seeds": seeds, "published": False,
         "device": "cpu",
     }  # fmt: skip
     assert check_parameters(NOTEBOOKS[name].name, nb, asked) == asked

@@ -102,8 +102,7 @@ def compare(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: bars or lines on standard error.
         published: take seeds from the records that came with the kit, where all their runs are
-            there (``records``); they need neither data nor training. The study's
-            note says how many.
+            there; they need neither data nor training. The study's note says how many.
         scheduler: address of a Dask scheduler, ``tcp://host:8786``, whose workers train in place
             of this machine, each on the ``device`` that it has; the records come to ``runs_dir``.
             None: this machine trains.
@@ -285,7 +284,7 @@ class Study:
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """A row a run: arm, seed, metrics, gaps, times; see ``results``."""
+        """A row per run; see :func:`~qrkd_lab.studies.summary.results`."""
         from qrkd_lab.studies.summary import results
 
         return results(self.runs)
@@ -300,30 +299,20 @@ class Study:
         Raises:
             ValueError: the reference is not among the arms (lists them).
         """
+        from qrkd_lab.studies.summary import summary
+
         asked = (reference, confidence)
         if asked not in self._summaries:
-            self._summaries[asked] = self._summary(*asked)
+            if reference is None:
+                present = set(self.results["arm"])
+                likely = [arm for arm in ("rkd", "kd", "scratch") if arm in present]
+                reference = (likely or sorted(present))[0]
+            self._summaries[asked] = summary(self.results, reference, None, confidence)
         return self._summaries[asked]
 
     @cached_property
     def _summaries(self) -> dict[tuple[str | None, float], Summary]:
         return {}
-
-    def _summary(self, reference: str | None, confidence: float) -> Summary:
-        from qrkd_lab.studies.summary import summary
-
-        present = set(self.results["arm"])
-        if reference is None:
-            likely = [arm for arm in ("rkd", "kd", "scratch") if arm in present]
-            reference = (likely or sorted(present))[0]
-        metric = self.runs[0].metric
-        return summary(
-            self.results,
-            reference,
-            metric["name"],
-            confidence,
-            higher_is_better=metric["higher_is_better"],
-        )
 
     def plot(self) -> Figure:
         """Every run's score by arm, seeds as points, means with intervals."""
@@ -377,10 +366,9 @@ class Recipe:
     """What a process needs to know to load the benchmark of a study.
 
     Args:
-        benchmark, scale, data_dir, device, overrides: see
-            ``load_benchmark``; ``auto`` is decided where it is loaded.
-        sha256: of the data, once they are known.
-        settings: of the benchmark, once it was loaded.
+        benchmark, scale, data_dir, device, overrides: see ``load_benchmark``; ``auto`` is decided
+            where it is loaded.
+        sha256, settings: of the benchmark, once it was loaded.
     """
 
     benchmark: str
@@ -407,17 +395,11 @@ class Recipe:
 
     def elsewhere(self) -> Recipe:
         """The recipe for another machine, where the folder of the data may be another one."""
-        if self.data_dir is None or expanded(self.data_dir).is_dir():
-            return self
-        return replace(self, data_dir=None)
+        there = self.data_dir is None or expanded(self.data_dir).is_dir()
+        return self if there else replace(self, data_dir=None)
 
     def check(self) -> None:
-        """Load the benchmark on another machine, and see that it is the one that was settled.
-
-        Raises:
-            ValueError, DataError: what ``load_benchmark`` says; or the
-                data or the settings are others.
-        """
+        """Load the benchmark on another machine; raise ValueError or DataError if it is another."""
         found = loaded(self.elsewhere())
         if found.data.sha256 != self.sha256:
             raise DataError(

@@ -29,7 +29,7 @@ from qrkd_lab.studies.settings import ARMS, TEACHER, TUNED
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
 from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
 
-__all__ = ["MARGIN", "Report", "compose", "report_on", "sort_runs", "verdict", "write_report"]
+__all__ = ["MARGIN", "Report", "compose", "report_on", "sort_runs", "verdict"]
 
 HERE = Path(__file__)  # the templates lie beside
 ARM, REFERENCE = "qrkd", "rkd"  # the claim is about these two
@@ -115,17 +115,6 @@ def compose(
     }  # fmt: skip
     text = string.Template(HERE.with_suffix(".md").read_text("utf-8")).substitute(found)
     return Report(re.sub(r"\n{3,}", "\n\n", text), figures)
-
-
-def write_report(
-    runs: Iterable[Run],
-    folder: str | os.PathLike[str],
-    command: str,
-    tunings: Sequence[TuningHistory] = (),
-    missing: Sequence[str] = (),
-) -> Path:
-    """:func:`compose` a report and write it, see :meth:`Report.save`."""
-    return compose(runs, command, tunings, missing=missing).save(folder)
 
 
 def report_on(

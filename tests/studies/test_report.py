@@ -13,7 +13,7 @@ from scipy import stats
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError
 from qrkd_lab.studies.records import PUBLISHED
-from qrkd_lab.studies.report import MARGIN, compose, report_on, sort_runs, write_report
+from qrkd_lab.studies.report import MARGIN, compose, report_on, sort_runs
 from qrkd_lab.studies.settings import ARMS
 from qrkd_lab.studies.statistics import equivalence
 from qrkd_lab.studies.tune import Trial, TuningHistory
@@ -217,7 +217,7 @@ def test_what_ran_can_be_repeated_and_what_differs_is_counted():
 
 def test_the_order_of_the_runs_does_not_matter(tmp_path):
     runs = made_runs("ptb", rkd=RKD, qrkd=SAME) + made_runs(shuffled=SAME, rkd=RKD, qrkd=BETTER)
-    path = write_report(runs, tmp_path / "new", "make all", [made_trace()])
+    path = compose(runs, "make all", [made_trace()]).save(tmp_path / "new")
     assert path == tmp_path / "new" / "report.md"
     assert path.read_text(encoding="utf-8") == text_of(runs[::-1], tunings=[made_trace()])
     assert [each.name for each in (path.parent / "figures").iterdir()] == ["improvements.png"]
