@@ -73,6 +73,7 @@ __all__ = [
 QUARTER = 0.25  # of a study's epochs
 FIRST_SEED = 1000  # beyond those of a study, which count from 0
 TRIALS = "trials.json"
+_OWN_TERM = {"kd": "kd", "rkd": "distance"}  # whose weight is tuned; else the kernel's
 CHOSEN = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight", "kernel_weights")
 
 
@@ -85,9 +86,6 @@ class TuningError(RuntimeError):
             f"tuning stopped at the stage {stage!r}; what is done is kept, and the same call goes "
             f"on:\n  {listed}"
         )
-
-
-Candidate = tuple[str, float, Settings]  # arm, weight, and the settings with it
 
 
 def tune(
@@ -175,12 +173,16 @@ def tune(
     )
     with alone(_home(folder, there.settings), "tune", does):
         trials: list[Trial] = []
-        for stage, of_stage in (("kd", ("kd",)), ("rkd", ("rkd",)), ("kernel", wanted)):
-            # each arm is checked on its own
-            settled = there.settings.replace(
-                arm=TEACHER, **weight_settings(best_weights(trials, there.higher_is_better))
-            )
-            candidates = _candidates(settled, stage, of_stage, grid)
+        for stage, of_stage in (("kd", ["kd"]), ("rkd", ["rkd"]), ("kernel", wanted)):
+            chosen = weight_settings(best_weights(trials, there.higher_is_better))
+            settled = there.settings.replace(arm=TEACHER, **chosen)  # each arm is checked below
+            candidates = [
+                settled.replace(arm=arm, **weight_settings({arm: weight}))
+                for arm in of_stage
+                for weight in grid
+            ]
+            if stage == "kernel":  # for comparison
+                candidates.append(settled.replace(arm="rkd"))
             tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
             trials += _stage(stage, tasks, jobs, progress)
         (history := replace(empty, trials=tuple(trials))).save(folder)
@@ -204,43 +206,29 @@ def _stage(
     return [trial for seed in tasks for trial in made[seed]]
 
 
-def _candidates(
-    settled: Settings, stage: str, arms: Sequence[str], grid: Sequence[float]
-) -> list[Candidate]:
-    """One per arm and weight; beside those of kernels ``rkd``, on which they build."""
-    found = [
-        (arm, weight, settled.replace(arm=arm, **weight_settings({arm: weight})))
-        for arm in arms
-        for weight in grid
-    ]
-    if stage == "kernel":
-        found.append(("rkd", settled.distance_weight, settled.replace(arm="rkd")))
-    return found
-
-
 def _trials(
     recipe: Recipe,
     stage: str,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Settings],
     runs_dir: Path,
     show: bool,
     seed: int,
 ) -> list[Trial]:
     """All candidates of a stage on one seed, found on the disk or trained in lockstep."""
     benchmark = loaded(recipe)
-    candidates = [(arm, weight, one.replace(seed=seed)) for arm, weight, one in candidates]
+    candidates = [settings.replace(seed=seed) for settings in candidates]
     # A new version of the system alone is no reason to train again.
     by = {name: number for name, number in versions().items() if name != "platform"}
-    trained = {"runs": [one.effective() for *_, one in candidates], "data": benchmark.data.sha256}
+    trained = {"runs": [one.effective() for one in candidates], "data": benchmark.data.sha256}
     trained |= {"versions": by, "device": str(benchmark.device), "format": 2}  # 2: with a digest
     name = f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
     place = _home(runs_dir, benchmark.settings) / name
     if not place.exists():
-        learners = _trained(benchmark, [settings for *_, settings in candidates], runs_dir, show)
-        trials = [
-            Trial(stage, arm, weight, seed, _score(benchmark, learner), learner.seconds)
-            for (arm, weight, _), learner in zip(candidates, learners, strict=True)
-        ]
+        trials = []
+        for learner in _trained(benchmark, candidates, runs_dir, show):
+            score = None if learner.failure else learner.history[-1][_metric(benchmark)]
+            weight = learner.settings.weight(_OWN_TERM.get(learner.name, "kernel"))
+            trials.append(Trial(stage, learner.name, weight, seed, score, learner.seconds))
         content = plain({"of": name, "trials": [asdict(trial) for trial in trials]}, "trials")
         write_folder(place, {TRIALS: json.dumps(sealed(content, DIGEST)).encode()})
     try:
@@ -273,10 +261,6 @@ def _trained(
             pass
     checkpoint.remove()
     return learners
-
-
-def _score(benchmark: Benchmark, learner: Learner) -> float | None:
-    return None if learner.failure is not None else learner.history[-1][_metric(benchmark)]
 
 
 def _metric(benchmark: Benchmark) -> str:
