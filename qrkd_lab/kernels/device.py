@@ -7,10 +7,11 @@ it is for evaluation, and for seeing what hardware would need.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pennylane as qp
 import torch
 from torch import Tensor
@@ -100,29 +101,28 @@ class DeviceKernel:
             return self._fidelities(x, y)
 
     def _fidelities(self, x: Tensor, y: Tensor | None) -> Tensor:
-        if y is not None:
-            pairs = [(i, j) for i in range(len(x)) for j in range(len(y))]
-            values = self._run([self._overlap(x[i], y[j]) for i, j in pairs])
-            return torch.stack(values).reshape(len(x), len(y)).to(x.dtype)
-        ideal = self.noise is None  # then U(x)^dagger U(x) always ends in |0...0>
-        pairs = [(i, j) for i in range(len(x)) for j in range(i + ideal, len(x))]
-        values = self._run([self._overlap(x[i], x[j]) for i, j in pairs])
-        matrix = torch.eye(len(x), dtype=x.dtype)
-        for (i, j), value in zip(pairs, values, strict=True):
-            matrix[i, j] = matrix[j, i] = value
+        known = y is None and self.noise is None  # then U(x)^dagger U(x) always ends in |0...0>
+        other = x if y is None else y
+        first = [i + known if y is None else 0 for i in range(len(x))]
+        pairs = [(i, j) for i in range(len(x)) for j in range(first[i], len(other))]
+        scripts = [self._overlap(x[i], other[j]) for i, j in pairs]
+        matrix = torch.eye(len(x), len(other), dtype=x.dtype)
+        for (i, j), probabilities in zip(pairs, self._run(scripts), strict=True):
+            matrix[i, j] = float(probabilities[0])
+            if y is None:
+                matrix[j, i] = matrix[i, j]
         return matrix
 
     def _bloch(self, x: Tensor) -> Tensor:
+        """X, Y and Z of every qubit ``(n, 3q)``."""
         wires = range(self.kernel.qubits)
         scripts = [
             qp.tape.QuantumScript(self._gates(row), [qp.expval(axis(w)) for w in wires], self.shots)
             for row in x
             for axis in (qp.X, qp.Y, qp.Z)
         ]
-        values = [
-            torch.stack([torch.as_tensor(v) for v in _many(r)]) for r in self._run_raw(scripts)
-        ]
-        return torch.stack(values).reshape(len(x), -1).to(x.dtype)
+        values = np.array([np.asarray(result, float) for result in self._run(scripts)])
+        return torch.as_tensor(values.reshape(len(x), -1), dtype=x.dtype)
 
     def _overlap(self, a: Tensor, b: Tensor) -> qp.tape.QuantumScript:
         back = [qp.adjoint(gate) for gate in reversed(self._gates(b))]
@@ -145,19 +145,13 @@ class DeviceKernel:
                 gates.append(op)
         return gates
 
-    def _run(self, scripts: Sequence[qp.tape.QuantumScript]) -> list[Tensor]:
-        """Probability of all zeros for each script."""
-        return [torch.as_tensor(result)[0] for result in self._run_raw(scripts)]
-
-    def _run_raw(self, scripts: Sequence[qp.tape.QuantumScript]) -> list[Any]:
-        if not scripts:
-            return []
-        if self.noise is not None:
-            noisy, after = qp.add_noise(list(scripts), self.noise)
-        else:
-            noisy, after = list(scripts), list
-        self.circuits += len(noisy)
-        return list(after(qp.execute(noisy, self.device, diff_method=None)))
+    def _run(self, scripts: list[qp.tape.QuantumScript]) -> Sequence[Any]:
+        """What each script measures."""
+        after: Callable[[Sequence[Any]], Sequence[Any]] = list
+        if scripts and self.noise is not None:
+            scripts, after = qp.add_noise(scripts, self.noise)
+        self.circuits += len(scripts)
+        return after(qp.execute(scripts, self.device, diff_method=None)) if scripts else []
 
     def __repr__(self) -> str:
         how = "exact probabilities" if self.shots is None else f"{self.shots} shots"
@@ -165,23 +159,14 @@ class DeviceKernel:
         return f"{self.kernel} on {self.device.name} ({how}{noisy}, {self.circuits} circuits run)"
 
 
-def _many(result: Any) -> Sequence[Any]:  # noqa: ANN401
-    """Results of one or of several measurements, as a sequence."""
-    return result if isinstance(result, (tuple, list)) else (result,)
-
-
 def _noise_model(noise: float | Any | None) -> Any | None:  # noqa: ANN401
+    """A number as a depolarising channel of that probability after every gate, on each qubit."""
     if noise is None or isinstance(noise, qp.NoiseModel):
         return noise
     if isinstance(noise, bool) or not isinstance(noise, Real) or not 0 <= noise <= 0.75:
         raise ValueError(
             f"noise: expected a probability from 0 to 0.75 or a pennylane.NoiseModel, got {noise!r}"
         )
-    return depolarising(float(noise))
-
-
-def depolarising(probability: float) -> qp.NoiseModel:
-    """A depolarising channel of this probability after every gate, on each qubit it touches."""
 
     @qp.BooleanFn
     def any_gate(op: qp.operation.Operator) -> bool:
@@ -191,6 +176,6 @@ def depolarising(probability: float) -> qp.NoiseModel:
 
     def channel(op: qp.operation.Operator, **_: object) -> None:
         for wire in op.wires:
-            qp.DepolarizingChannel(probability, wires=wire)
+            qp.DepolarizingChannel(float(noise), wires=wire)
 
     return qp.NoiseModel({any_gate: channel})

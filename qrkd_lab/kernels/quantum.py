@@ -13,7 +13,7 @@ import inspect
 import io
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -82,15 +82,15 @@ class QuantumKernel(Kernel):
     def _options(self) -> dict[str, Any]:
         """The keyword arguments for the feature map: those it has, where they are not default."""
         known = inspect.signature(_function(self.feature_map)).parameters
-        wanted = {"layers": self.layers, "entangle": self.entangle, "seed": self.seed}
         default = {"layers": None, "entangle": True, "seed": 0}
-        for name, value in wanted.items():
-            if value != default[name] and name not in known:
-                raise ValueError(
-                    f"feature map {_name(self.feature_map)!r} has no option {name!r}, got "
-                    f"{name}={value!r}; leave it out"
-                )
-        return {name: value for name, value in wanted.items() if value != default[name]}
+        wanted = {name: getattr(self, name) for name in default}
+        wanted = {name: value for name, value in wanted.items() if value != default[name]}
+        for name in wanted.keys() - known.keys():
+            raise ValueError(
+                f"feature map {_name(self.feature_map)!r} has no option {name!r}, got "
+                f"{name}={wanted[name]!r}; leave it out"
+            )
+        return wanted
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: the simulator is made anew where it is needed."""
@@ -113,20 +113,6 @@ class QuantumKernel(Kernel):
         return 2**self.qubits
 
     @property
-    def entangles(self) -> bool:
-        """Whether ``entangle=False`` would give other kernel values than ``entangle=True``.
-
-        Gates between qubits after the last angle cancel in a fidelity, though not in a projected
-        kernel.
-        """
-        known = inspect.signature(_function(self.feature_map)).parameters
-        if self.qubits == 1 or "entangle" not in known:
-            return False
-        with_gates = replace(self, bandwidth=1.0, entangle=True, chunk=None)
-        compare = _entangles.__wrapped__ if callable(self.feature_map) else _entangles
-        return compare(with_gates)
-
-    @property
     def circuit(self) -> Callable[..., None]:
         """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied.
 
@@ -144,10 +130,7 @@ class QuantumKernel(Kernel):
 
     @cached_property
     def statevector(self) -> StateVector:
-        """The simulator; kernels with one built-in circuit share it, whatever their bandwidth.
-
-        A function of yours is called in each call, as it may look at variables that change.
-        """
+        """The simulator; kernels with one built-in circuit share it, whatever their bandwidth."""
         from qrkd_lab.kernels.statevector import StateVector
 
         if callable(self.feature_map):
@@ -200,11 +183,20 @@ class QuantumKernel(Kernel):
             qp.draw_mpl(self.circuit, style="pennylane", fig=figure)(example, range(self.qubits))
         count = Counter(gate.name for gate in self.gates(example))
         listed = ", ".join(f"{number} {name}" for name, number in count.items())
-        figure.alt = (
+        alt = (
             f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "
             f"line each, time from left to right; its gates: {listed}."
         )
-        figure._repr_mimebundle_ = partial(_displayed, figure)
+
+        def displayed(**_: Any) -> dict[str, str]:  # noqa: ANN401
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="png", dpi=144)
+            png = base64.b64encode(drawn.getvalue()).decode()
+            source, width = f"data:image/png;base64,{png}", round(figure.get_figwidth() * 96)
+            image = f'<img src="{source}" alt="{html.escape(alt)}" width="{width}">'
+            return {"image/png": png, "text/html": image, "text/plain": alt}
+
+        figure.alt, figure._repr_mimebundle_ = alt, displayed
         return figure
 
     def on(
@@ -221,16 +213,6 @@ class QuantumKernel(Kernel):
         from qrkd_lab.kernels.device import DeviceKernel
 
         return DeviceKernel(self, device, shots, noise, seed)
-
-
-def _displayed(figure: Figure, **_: Any) -> dict[str, str]:  # noqa: ANN401
-    """A figure as a notebook shows it, with its alt text."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=144)
-    png, width = base64.b64encode(drawn.getvalue()).decode(), round(figure.get_figwidth() * 96)
-    source = f"data:image/png;base64,{png}"
-    image = f'<img src="{source}" alt="{html.escape(figure.alt)}" width="{width}">'
-    return {"image/png": png, "text/html": image, "text/plain": figure.alt}
 
 
 @dataclass(frozen=True)
@@ -379,13 +361,3 @@ def _statevector(
     from qrkd_lab.kernels.statevector import StateVector
 
     return StateVector(partial(function, **dict(options)), qubits, fixed=True)
-
-
-@lru_cache(maxsize=64)
-def _entangles(kernel: QuantumKernel) -> bool:
-    generator = torch.Generator().manual_seed(0)
-    d = kernel.features or kernel.qubits
-    x = torch.randn(4, d, dtype=torch.float64, generator=generator)
-    with torch.no_grad():
-        difference = kernel(x) - replace(kernel, entangle=False)(x)
-    return difference.abs().max().item() > 1e-9
