@@ -36,7 +36,6 @@ from qrkd_lab.teaching.exercises.kernels import (
     check_shots_needed,
 )
 from qrkd_lab.teaching.exercises.relations import (
-    check_angle_loss,
     check_distance_loss,
     check_kd_loss,
     check_kernel_loss,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,28 +37,25 @@ def check_pairwise_distances(f: Function | None, gradient: bool = True) -> Answe
 
 def check_triplet_angles(f: Function | None, gradient: bool = True) -> Answer:
     """Check ``f(x)``: (n, d) -> (n, n, n), [j, i, k] the cosine at x_j, 0 where undefined."""
+
+    def products(x: Tensor, change: Function = lambda e: e) -> Tensor:
+        e = x[None] - x[:, None]  # [j, i] = x_i - x_j
+        return torch.einsum("jid,jkd->jik", change(e), e)
+
     vertex = "the angle sits at the wrong vertex: [j, i, k] is the angle at x_j, the first index"
     mistakes = {
         f"{vertex}; yours is at the second.": lambda x: triplet_angles(x).permute(1, 0, 2),
         f"{vertex}; yours is at the last.": lambda x: triplet_angles(x).permute(1, 2, 0),
-        "this is the angle itself: give its cosine, without arccos.": _arccos,
-        "inner products without normalisation: divide by both lengths.": _products,
+        "this is the angle itself: give its cosine, without arccos.":
+            lambda x: triplet_angles(x).clamp(-1, 1).arccos(),
+        "inner products without normalisation: divide by both lengths.": products,
         "divided by one length only: both differences need length 1.":
-            lambda x: _products(x, lambda e: F.normalize(e, dim=2)),
+            lambda x: products(x, lambda e: F.normalize(e, dim=2)),
         "angles seen from the origin: take differences to x_j first.":
             lambda x: (F.normalize(x, dim=1) @ F.normalize(x, dim=1).T).expand(len(x), -1, -1),
     }  # fmt: skip
     right = "cosines at the first index, 0 where undefined."
     return mark(f, triplet_angles, FEATURES, mistakes, right, [0] * gradient)
-
-
-def _arccos(x: Tensor) -> Tensor:
-    return triplet_angles(x).clamp(-1, 1).arccos()
-
-
-def _products(x: Tensor, change: Function = lambda e: e) -> Tensor:
-    e = x[None] - x[:, None]  # [j, i] = x_i - x_j
-    return torch.einsum("jid,jkd->jik", change(e), e)
 
 
 def check_kd_loss(f: Function | None) -> Answer:
@@ -113,20 +108,15 @@ def check_distance_loss(f: Function | None) -> Answer:
         "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.":
             lambda s, t: losses.relation_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
     }  # fmt: skip
-    relation = losses.normalised_distances
-    return _check_loss(f, losses.distance_loss, relation, mistakes, "distances up to scale")
-
-
-def check_angle_loss(f: Function | None) -> Answer:
-    """Check ``f(student, teacher)`` -> scalar; see ``ql.angle_loss``."""
-    mistakes = {
-        "angles instead of their cosines: leave arccos out.":
-            lambda s, t: losses.relation_loss(_arccos(s), _arccos(t)),
-        "inner products without normalisation: divide by both lengths.":
-            lambda s, t: losses.relation_loss(_products(s), _products(t)),
-    }  # fmt: skip
-    about = "the cosines of all triples"
-    return _check_loss(f, losses.angle_loss, triplet_angles, mistakes, about)
+    cases = [
+        Case("with 5 samples", (3 * normal(5, 3), normal(5, 4, seed=1) ** 3)),
+        Case("with 8 samples", (3 * normal(8, 3), normal(8, 4, seed=1) ** 3)),
+        Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False),
+    ]
+    mistakes |= _wrong_means(losses.normalised_distances)
+    right = "distances up to scale, averaged over different samples; the student feels it, the "
+    right += "teacher not."
+    return mark(f, losses.distance_loss, cases, mistakes, right, learns=[0], fixed=[1])
 
 
 def check_kernel_loss(f: Function | None) -> Answer:
@@ -144,41 +134,24 @@ def check_kernel_loss(f: Function | None) -> Answer:
     cases = [
         Case(f"with {n} samples", (normal(n, 3), normal(n, 3, seed=1), kernel)) for n in (5, 2, 7)
     ]
-    return _check_loss(f, losses.kernel_loss, kernel, mistakes, "kernel values", cases)
+    mistakes |= _wrong_means(kernel)
+    right = "kernel matrices compared over different samples; the student feels it."
+    return mark(f, losses.kernel_loss, cases, mistakes, right, learns=[0], fixed=[1])
 
 
-def _check_loss(
-    f: Function | None,
-    reference: Function,
-    relation: Function,
-    mistakes: Mapping[str, Function],
-    about: str,
-    cases: list[Case] | None = None,
-) -> Answer:
-    """A relational loss of two batches; without cases, of other widths, far apart, coincident."""
-    cases = cases or [
-        Case("with 5 samples", (3 * normal(5, 3), normal(5, 4, seed=1) ** 3)),
-        Case("with 8 samples", (3 * normal(8, 3), normal(8, 4, seed=1) ** 3)),
-        Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False),
-    ]
+def _wrong_means(relation: Function) -> dict[str, Function]:
+    """What goes wrong after the relation is right: the mean and Huber's h."""
 
     def differences(s: Tensor, t: Tensor) -> Tensor:
-        """Over distinct samples alone."""
-        u = relation(s) - relation(t)
-        same = torch.eye(len(u), dtype=torch.bool)
-        return u[~(same if u.ndim == 2 else same[:, :, None] | same[:, None, :] | same)]
+        return (relation(s) - relation(t))[~torch.eye(len(s), dtype=torch.bool)]
 
     def huber(u: Tensor) -> Tensor:
         return F.smooth_l1_loss(u, torch.zeros_like(u), reduction="sum")
 
-    power = 3 if relation is triplet_angles else 2
-    count = "n(n-1)(n-2)" if power == 3 else "n(n-1)"
-    means = {
-        f"the mean counts entries that compare a sample with itself: divide by {count}, not by "
-        f"n^{power}.": lambda s, t, *_: huber(differences(s, t)) / len(s) ** power,
-        f"this is the sum: divide by {count}.": lambda s, t, *_: huber(differences(s, t)),
+    return {
+        "the mean counts entries that compare a sample with itself: divide by n(n-1), not by n^2.":
+            lambda s, t, *_: huber(differences(s, t)) / len(s) ** 2,
+        "this is the sum: divide by n(n-1).": lambda s, t, *_: huber(differences(s, t)),
         "squared differences: Huber's h is half of them, and straight beyond 1.":
             lambda s, t, *_: differences(s, t).square().mean(),
     }  # fmt: skip
-    right = f"{about}, averaged over different samples; the student feels it, the teacher not."
-    return mark(f, reference, cases, {**mistakes, **means}, right, learns=[0], fixed=[1])

@@ -429,8 +429,7 @@ def _card(run: Run) -> str:
         "Ran on": f"{run.device}, {sum(run.seconds.values()):.1f} s, finished {run.finished}; "
         f"{run.parameters:,} parameters; {run.versions.get('platform', 'unknown platform')}",
         "Versions": ", ".join(
-            f"{name} {version}"
-            + (f" (here {here.get(name)})" if here.get(name) != version else "")
+            f"{name} {version}" + (f" (here {here.get(name)})" if here.get(name) != version else "")
             for name, version in run.versions.items()
             if name != "platform" and version is not None
         ),
