@@ -11,7 +11,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -55,7 +54,6 @@ __all__ = [
     "loss_in_words",
     "plane_kernel",
     "pull",
-    "record_seeds",
     "record_snapshots",
     "relation_value",
     "remark",
@@ -303,23 +301,6 @@ def record_snapshots(
         )
         for arm, learner in zip(arms, learners, strict=True)
     }  # fmt: skip
-
-
-def record_seeds(
-    benchmark: Benchmark,
-    arms: Sequence[str],
-    teachers: Sequence[nn.Module],
-    count: int = 100,
-    jobs: int = 1,
-) -> list[dict[str, Snapshots]]:
-    """:func:`record_snapshots` for the seeds 0, 1, ..., a teacher each, in ``jobs`` processes."""
-    tasks = (
-        joblib.delayed(record_snapshots)(benchmark, arms, seed, teacher, count)
-        for seed, teacher in enumerate(teachers)
-    )
-    workers = min(joblib.effective_n_jobs(jobs), len(teachers))
-    with joblib.parallel_config("loky", inner_max_num_threads=1):
-        return joblib.Parallel(n_jobs=workers)(tasks)
 
 
 def fit_adapter(

@@ -27,7 +27,6 @@ from qrkd_lab.teaching.experiments import (
     loss_in_words,
     plane_kernel,
     pull,
-    record_seeds,
     record_snapshots,
     relation_value,
     remark,
@@ -125,14 +124,6 @@ def test_the_students_are_those_of_a_study(study, films):
     for run in study.runs[1:]:
         live = films[run.settings["arm"]].model.state_dict()
         assert all(torch.equal(live[name], value) for name, value in run.weights().items())
-
-
-def test_seeds_in_processes_give_the_same(bench, study, films):
-    teacher = bench.model(study.runs[0])
-    found = record_seeds(bench, ["qrkd"], [teacher, teacher], count=20, jobs=2)
-    assert [film["qrkd"].seed for film in found] == [0, 1]
-    assert torch.equal(found[0]["qrkd"].features, films["qrkd"].features)
-    assert torch.equal(found[0]["qrkd"].matrices(), films["qrkd"].matrices())
 
 
 def test_each_epoch_is_kept_and_the_last_is_the_model(bench, films):

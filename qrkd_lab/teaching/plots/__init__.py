@@ -23,10 +23,6 @@ _HOMES = {
         "spectra",
     ],
     "matrices": [
-        "alignment_over_epochs",
-        "block_matrices",
-        "difference_matrices",
-        "kernel_film",
         "kernel_matrices",
         "kernel_panel",
         "kernel_pca_maps",

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
 from qrkd_lab.kernels.analysis import (
-    check_matrix,
-    class_blocks,
     eigenvalues,
     off_diagonal_values,
 )
-from qrkd_lab.studies.summary import order_arms
 from qrkd_lab.teaching.plots.kernels import COLOURS, TINY, log_axis
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
     INK,
-    Animation,
     Chart,
-    arm_style,
-    draw_legend,
-    marker,
     need,
     panels,
     quiet,
@@ -52,10 +44,6 @@ __all__ = [
     "DPI",
     "KernelPanel",
     "RedrawnChart",
-    "alignment_over_epochs",
-    "block_matrices",
-    "difference_matrices",
-    "kernel_film",
     "kernel_matrices",
     "kernel_panel",
     "kernel_pca_maps",
@@ -111,80 +99,6 @@ def kernel_matrices(
     return chart.finish(title or message, f"{count}; {message}." if title else f"{count}.")
 
 
-def difference_matrices(
-    teacher: Tensor, students: Mapping[str, Tensor], labels: Tensor, title: str | None = None
-) -> Chart:
-    """Where does a student's kernel matrix differ from the teacher's? Student minus teacher.
-
-    Args:
-        teacher: ``(n, n)``.
-        students: name to matrix ``(n, n)``.
-        labels: ``(n,)``; samples are sorted by class.
-        title: the message; without it, the root mean square differences.
-
-    Raises:
-        ValueError: no student, or other sizes.
-    """
-    need(len(students), 'a mapping from names to matrices, e.g. {"qrkd": K}')
-    target = check_matrix(teacher, "teacher")
-    chart, places = panels(len(students), height=3.2, rest=0.8)
-    said = []
-    for axes, (name, matrix) in zip(places, students.items(), strict=True):
-        apart = check_matrix(matrix, name) - target
-        size = off_diagonal_values(apart).square().mean().sqrt()
-        image = _heat_map(axes, apart.numpy(), _array(labels), size=8, **APART)
-        axes.set_title(f"{name}\nroot mean square {size:.3f}", fontsize=10)
-        said.append(f"{name} {size:.3f}")
-    chart.colorbar(image, ax=places, label="Student minus teacher", shrink=0.85)
-    message = f"Root mean square difference to the teacher: {', '.join(said)}"
-    kinds = "Heat maps sorted by class, red where the student finds a pair more alike"
-    return chart.finish(title or message, f"{kinds}. {', '.join(said)}.")
-
-
-def block_matrices(
-    teacher: Tensor, student: Tensor, labels: Tensor, title: str | None = None
-) -> Chart:
-    """Which classes does the student take for more alike than the teacher does?
-
-    Args:
-        teacher, student: kernel matrices ``(n, n)``.
-        labels: ``(n,)``.
-        title: the message; without it, the pair of classes with the largest difference.
-
-    Raises:
-        ValueError: sizes differ; see also :func:`~qrkd_lab.kernels.analysis.class_blocks`.
-    """
-    of_teacher, of_student = (class_blocks(kernel, labels) for kernel in (teacher, student))
-    apart = of_student - of_teacher
-    high = torch.stack([of_teacher, of_student]).nan_to_num().max().item()
-    limit = max(apart.nan_to_num().abs().max().item(), 1e-12)
-    shown = {
-        "Teacher": (of_teacher, {**ALIKE, "vmax": high}),
-        "Student": (of_student, {**ALIKE, "vmax": high}),
-        "Student minus teacher": (apart, {**APART, "vmin": -limit, "vmax": limit}),
-    }
-    names = [str(int(c)) for c in labels.cpu().unique()]
-    chart = Chart(10.4, 4.0)
-    places = chart.subplots(1, 3)
-    for axes, (head, (values, look)) in zip(places, shown.items(), strict=True):
-        image = axes.imshow(values.numpy(), **look)
-        axes.set_title(head, fontsize=10)
-        axes.set_xticks(range(len(names)), names, fontsize=9)
-        axes.set_yticks(range(len(names)), names, fontsize=9)
-        axes.tick_params(length=0)
-        axes.set_xlabel("Class", fontsize=10)
-        if head != "Teacher":
-            chart.colorbar(image, ax=axes, shrink=0.7)
-    places[0].set_ylabel("Class", fontsize=10)
-    a, b = divmod(apart.nan_to_num().abs().triu().argmax().item(), len(names))
-    where = f"within class {names[a]}" if a == b else f"classes {names[a]} and {names[b]}"
-    message = (
-        f"Largest difference: {where}, teacher {of_teacher[a, b]:.2f}, student "
-        f"{of_student[a, b]:.2f}"
-    )
-    return chart.finish(title or message, f"Mean kernel value of each pair of classes. {message}.")
-
-
 def kernel_pca_maps(
     scores: Mapping[str, Tensor], labels: Tensor, title: str | None = None
 ) -> Chart:
@@ -219,83 +133,6 @@ def kernel_pca_maps(
         message = "Two components of each kernel, a sample drawn as its class"
     count = f"{len(labels)} samples as the digits of their classes, {len(scores)} panels"
     return chart.finish(title or message, f"{count}: {', '.join(scores)}.")
-
-
-def alignment_over_epochs(
-    table: pd.DataFrame, value: str = "alignment", what: str = "Alignment", title: str | None = None
-) -> Chart:
-    """How near does each arm come to the teacher, epoch by epoch?
-
-    Args:
-        table: columns ``arm``, ``seed``, ``epoch`` and ``value``.
-        value: the column to draw.
-        what: its name, for the axis.
-        title: the message; without it, where the arms begin and end.
-
-    Raises:
-        ValueError: no row.
-    """
-    need(len(table), "a row an arm, seed and epoch")
-    chart = Chart(7.4, 3.8)
-    axes = quiet(chart.subplots(), "Epoch", what)
-    legend = {}
-    for arm in order_arms(table["arm"]):
-        curve = table[table["arm"] == arm].pivot(index="epoch", columns="seed", values=value)
-        style, mean = arm_style(arm), curve.mean(axis=1)
-        axes.plot(curve.index, curve, color=style["color"], lw=0.6, alpha=0.3, zorder=1)
-        every = max(1, len(mean) // 5)
-        axes.plot(mean.index, mean, lw=1.8, markevery=every, zorder=2, **marker(style))
-        legend[arm] = f"{arm}  {mean.iloc[-1]:.2f}"
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    draw_legend(chart, legend)
-    start = table[table["epoch"] == table["epoch"].min()][value].mean()
-    ends = table[table["epoch"] == table["epoch"].max()].groupby("arm")[value].mean()
-    message = f"{what} begins at {start:.2f} and ends between {ends.min():.2f} and {ends.max():.2f}"
-    said = ", ".join(f"{arm} {end:.3f}" for arm, end in ends.items())
-    kind = "A thick line for each arm's mean over seeds, thin ones for seeds"
-    return chart.finish(title or message, f"{kind}. At the end: {said}.")
-
-
-def kernel_film(
-    matrices: Tensor,
-    teacher: Tensor,
-    labels: Tensor,
-    epochs: Sequence[int],
-    alignments: Sequence[float],
-    arm: str = "student",
-) -> Animation:
-    """The student's kernel matrix beside the teacher's, a frame an epoch, as a GIF.
-
-    Args:
-        matrices: of the student ``(E, n, n)``.
-        teacher: ``(n, n)``.
-        labels: ``(n,)``; samples are sorted by class.
-        epochs, alignments: E of them, to write above each frame.
-        arm: what to call the student.
-
-    Raises:
-        ValueError: other sizes than these, or no frame.
-    """
-    if not len(matrices) == len(epochs) == len(alignments):
-        counts = f"{len(matrices)}, {len(epochs)} and {len(alignments)}"
-        raise ValueError(f"expected as many matrices, epochs and alignments, got {counts}")
-    need(len(epochs), "at least one matrix")
-
-    def frames() -> Iterator[Chart]:
-        for matrix, epoch, value in zip(matrices, epochs, alignments, strict=True):
-            chart = Chart(5.6, 3.2)
-            heads = {f"{arm}, epoch {epoch}\nalignment {value:.2f}": matrix, "teacher\n": teacher}
-            for axes, (head, kernel) in zip(chart.subplots(1, 2), heads.items(), strict=True):
-                shown = check_matrix(kernel).numpy()
-                _heat_map(axes, shown, _array(labels), size=8, **ALIKE)
-                axes.set_title(head, fontsize=11, color=INK)
-            yield chart
-
-    alt = (
-        f"Kernel matrix of {arm} beside the teacher's, both sorted by class, over {len(epochs)} "
-        f"epochs: the centred alignment goes from {alignments[0]:.2f} to {alignments[-1]:.2f}."
-    )
-    return Animation(frames(), alt, seconds=0.5, dpi=90)
 
 
 def _heat_map(
