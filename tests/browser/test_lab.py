@@ -64,23 +64,17 @@ def use_every_widget(page, box):
     expect(box).to_contain_text("n = 4, blue, added 1")
 
 
-def test_widgets_answer_in_lab(lab):
-    notebook = lab.open(made_of(WIDGETS))
-    notebook.run_all()
-    use_every_widget(notebook.page, notebook.explorer("a-box"))
-    assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
-
-
-def test_a_picture_shows_the_whole_of_a_box_taller_than_the_window(lab):
+def test_widgets_answer_in_lab_and_a_box_taller_than_the_window_is_shown_whole(lab):
     notebook = lab.open(made_of(WIDGETS))
     notebook.run_all()
     box = notebook.explorer("a-box")
-    expect(box.locator("img")).to_have_js_property("complete", True)
     height = box.bounding_box()["height"]
     with Image.open(notebook.screenshot("widgets", of=box)) as picture:
         assert height > 1500 and picture.height == pytest.approx(height, abs=2)
         assert picture.convert("RGB").getpixel((600, 300)) == (255, 0, 0)
         assert picture.convert("RGB").getpixel((600, picture.height - 10)) == (255, 255, 255)
+    use_every_widget(notebook.page, box)
+    assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
 
 
 def test_what_a_page_complains_of_and_wants_from_elsewhere_is_kept(context):
@@ -95,16 +89,11 @@ def test_what_a_page_complains_of_and_wants_from_elsewhere_is_kept(context):
     assert screen.outside == ["http://example.org/"]
 
 
-def test_widgets_answer_in_voila(voila):
-    dashboard = voila(made_of(WIDGETS))
+def test_a_dashboard_shows_widgets_and_what_a_cell_raised(voila):
+    dashboard = voila(made_of(WIDGETS, "raise ValueError('no such kernel')"))
     use_every_widget(dashboard.page, dashboard.explorer("a-box"))
-    assert dashboard.errors == dashboard.tracebacks() == []
-
-
-def test_a_dashboard_shows_what_a_cell_raised(voila):
-    dashboard = voila(made_of("raise ValueError('no such kernel')"))
     expect(dashboard.page.locator("body")).to_contain_text("no such kernel")
-    assert "ValueError" in "".join(dashboard.tracebacks())
+    assert "ValueError" in "".join(dashboard.tracebacks()) and dashboard.errors == []
 
 
 def test_a_saved_notebook_shows_its_outputs_again_without_running(lab):
@@ -118,29 +107,24 @@ def test_a_saved_notebook_shows_its_outputs_again_without_running(lab):
     assert again.outputs()[1] == saved.cells[1].outputs
 
 
-def test_run_all_fails_with_the_error_of_the_cell(lab):
-    notebook = lab.open(made_of("x = 1", "y = 1 / (x - 1)", "z = 2"))
-    with pytest.raises(AssertionError, match=r"cell 2: ZeroDivisionError(.|\n)*1 / \(x - 1\)"):
-        notebook.run_all()
-
-
-def test_run_all_fails_when_the_kernel_dies(lab):
-    notebook = lab.open(made_of("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"))
-    with pytest.raises(AssertionError, match="Run All answered False"):
-        notebook.run_all()
-
-
-def test_run_all_has_a_time_limit(lab):
-    notebook = lab.open(made_of("import time\ntime.sleep(60)"))
-    with pytest.raises(Exception, match="not done in 1 seconds"):
-        notebook.run_all(seconds=1)
-
-
-def test_an_error_in_a_callback_is_noticed(lab):
+def test_errors_of_callbacks_and_cells_time_limits_and_a_dead_kernel_are_noticed(lab):
     cell = "import ipywidgets as W\nb = W.Button(description='Go')\nb.on_click(lambda _: 1 / 0)\nb"
-    notebook = lab.open(made_of(cell))
+    more = "import os, time\nif os.path.exists('stop'): time.sleep(60)"
+    notebook = lab.open(made_of(cell, more, "if os.path.exists('wrong'): 1 / 0",
+                                "if os.path.exists('die'): os.kill(os.getpid(), 9)"))  # fmt: skip
     notebook.run_all()
     assert notebook.kernel_errors() == []
     notebook.page.get_by_role("button", name="Go").click()
     notebook.page.wait_for_function("window.kernelErrors.length === 1")
     assert "ZeroDivisionError" in notebook.kernel_errors()[0]
+    for name, said in (("wrong", r"cell 3: ZeroDivisionError(.|\n)*1 / 0"),
+                       ("die", "Run All answered False")):  # fmt: skip
+        place = lab.root / name
+        place.touch()
+        with pytest.raises(AssertionError, match=said):
+            notebook.run_all()
+        place.unlink()
+    (lab.root / "stop").touch()
+    with pytest.raises(Exception, match="not done in 1 seconds"):
+        notebook.run_all(seconds=1)
+    (lab.root / "stop").unlink()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
-import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook
 
 from qrkd_lab.studies.records import published_runs
+from tests.browser.controls import changed, check_layout, left_by, menu, press
 from tests.browser.screen import expect
 from tests.studies.records.made_runs import keep, made_run
 
@@ -18,146 +17,82 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_records.ipynb"
 BOX = "qrkd-StudyBrowser"
 
 
-@pytest.fixture
-def records(lab):
-    """A folder of records beside the notebook, and the notebook."""
+def test_all_is_seen_at_once_and_its_menus_answer(notebook):
+    box = notebook.explorer(BOX)
+    runs = published_runs("mnist", "laptop")
+    arms = len({run.settings["arm"] for run in runs})
+    expect(box).to_contain_text(f"default settings: {len(runs)} runs of {arms} arms")
+    names = ("Folder", "Look again", "Benchmark", "Settings", "Arms", "Show", "Save these runs")
+    check_layout(notebook, box, *names)
+    notebook.screenshot("explore_records", of=box)
+    for view in ("Scores by arm", "Learning curves", "Loss terms", "All benchmarks"):
+        changed(box, lambda view=view: menu(box, "Show").select_option(view), wide=500)
+    expect(box.locator("img.qrkd-faded")).to_have_count(0)
+    press(box, "Table")
+    expect(box).to_contain_text(re.compile("better by.*mnist.*cifar10", re.DOTALL))
+    menu(box, "Show").select_option("Table of runs")
+    expect(box).to_contain_text("shuffled seed 4")
+    press(box, "Look again")
+    expect(box).to_contain_text("Since the last look:")
+    menu(box, "Benchmark").select_option("digits")  # which a cell below has trained
+    expect(box).to_contain_text("digits at scale smoke, default settings: 9 runs of 3 arms")
+    menu(box, "Reference").select_option("qrkd")
+    expect(box).to_contain_text("rkd and qrkd")
+    menu(box, "Run").select_option("rkd seed 2")
+    press(box, "Run")
+    expect(box).to_contain_text('ql.compare("digits", arms=["rkd"], seeds=[2], scale="smoke"')
+    assert notebook.kernel_errors() == [] and notebook.errors == [] and notebook.outside == []
+
+
+def test_keyboard_export_damage_and_a_saved_notebook(lab):
     runs = [made_run(arm, seed) for arm in ("teacher", "rkd", "qrkd") for seed in range(3)]
-    runs += [made_run("qrkd", seed, kernel_weight=5.0) for seed in range(3)]
-    for old in ("made", "out"):  # Lab's folder outlives a test
-        shutil.rmtree(lab.root / old, ignore_errors=True)
-    keep(lab.root / "made", *runs)
+    keep(lab.root / "made", *runs, *(made_run("qrkd", seed, kernel_weight=5.0) for seed in (0, 1)))
     source = (
         "from qrkd_lab.teaching.widgets import StudyBrowser\n"
         "StudyBrowser('made', published=False, csv='out/made.csv')"
     )
-    cells = [new_markdown_cell("Records."), new_code_cell(source)]
-    return lab.open(new_notebook(cells=cells), name="records.ipynb")
-
-
-def with_the_kit() -> str:
-    """What the browser says of the records of MNIST."""
-    runs = published_runs("mnist", "laptop")
-    return f"{len(runs)} runs of {len({run.settings['arm'] for run in runs})} arms"
-
-
-def changed(box, old):
-    expect(box.locator("img")).not_to_have_attribute("src", old)
-    expect(box.locator("img")).to_be_visible()
-    return box.locator("img").get_attribute("src")
-
-
-def test_the_notebook_opens_with_it_and_its_menus_answer(lab):
-    notebook = lab.open(NOTEBOOK)
+    notebook = lab.open(new_notebook(cells=[new_code_cell(source)]), name="records.ipynb")
     notebook.run_all()
     box = notebook.explorer(BOX)
-    expect(box).to_contain_text(f"mnist at scale laptop, default settings: {with_the_kit()}")
-    expect(box).to_contain_text('ql.compare("mnist", arms=["qrkd"], seeds=[0], scale="laptop"')
-    notebook.screenshot("explore_records_differences", of=box)
-    picture = box.locator("img").get_attribute("src")
-    for view in ("Scores by arm", "Learning curves", "Loss terms", "All benchmarks"):
-        box.get_by_label("Show").select_option(view)
-        picture = changed(box, picture)
-    expect(box).to_contain_text(re.compile("One line a benchmark.*cifar10"))
-    expect(box.locator("img.qrkd-faded")).to_have_count(0)
-    notebook.screenshot("explore_records_benchmarks", of=box)
-    box.get_by_label("Show").select_option("Table of runs")
-    expect(box.locator("img")).to_be_hidden()
-    expect(box).to_contain_text("shuffled seed 4")
-    assert notebook.kernel_errors() == [] and notebook.errors == [] and notebook.outside == []
-
-
-def test_records_that_appear_are_found(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all()
-    box = notebook.explorer(BOX)
-    box.get_by_role("button", name="Look again").click()
-    expect(box).to_contain_text("Since the last look:")
-    box.get_by_label("Benchmark").select_option("digits")
-    expect(box).to_contain_text("digits at scale smoke, default settings: 9 runs of 3 arms")
-    box.get_by_label("Reference").select_option("qrkd")
-    expect(box).to_contain_text("rkd and qrkd")
-    box.get_by_label("Run", exact=True).select_option("rkd seed 2")
-    expect(box).to_contain_text('ql.compare("digits", arms=["rkd"], seeds=[2], scale="smoke"')
-    assert notebook.kernel_errors() == [] and notebook.errors == []
-
-
-def test_settings_arms_and_keyboard(records):
-    records.run_all()
-    box = records.explorer(BOX)
     expect(box).to_contain_text("9 runs of 3 arms, 3 seeds")
-    box.get_by_label("Settings").select_option("kernel_weight=5")
-    expect(box).to_contain_text("kernel_weight=5.0, ")
-    picture = box.locator("img").get_attribute("src")
-    box.get_by_label("Arms").select_option(["teacher"])
+    menu(box, "Arms").select_option(["teacher"])
     expect(box.get_by_role("alert")).to_contain_text("no other student to compare rkd with")
     expect(box.locator("img.qrkd-faded")).to_have_count(1)
-    records.screenshot("explore_records_alert", of=box)
-    box.get_by_label("Arms").focus()
-    records.page.keyboard.press("End")
+    menu(box, "Arms").focus()
+    notebook.page.keyboard.press("End")
     expect(box.get_by_role("alert")).to_have_count(0)
-    changed(box, picture)
-    records.page.keyboard.press("Tab")
-    assert box.get_by_label("Reference").evaluate("e => e === document.activeElement")
-    assert records.kernel_errors() == [] and records.errors == []
+    notebook.page.keyboard.press("Tab")
+    assert menu(box, "Reference").evaluate("e => e === document.activeElement")
+    menu(box, "Arms").select_option(["teacher", "rkd", "qrkd"])
 
-
-def test_export_and_wrong_folders(records, lab):
-    records.run_all()
-    box = records.explorer(BOX)
-    save = box.get_by_role("button", name="Save these runs")
-    save.click()
+    press(box, "Save these runs")
     expect(box).to_contain_text("9 runs written to out/made.csv")
     assert len(pd.read_csv(lab.root / "out" / "made.csv")) == 9
-    with records.page.expect_download() as download:
+    with notebook.page.expect_download() as download:
         box.get_by_role("link", name="Download the file").click()
     assert Path(download.value.path()).read_bytes() == (lab.root / "out" / "made.csv").read_bytes()
-    save.click()
+    press(box, "Save these runs")
     expect(box.get_by_role("alert")).to_contain_text("out/made-2.csv")
+
+    changed(box, lambda: menu(box, "Show").select_option("Scores by arm"), wide=500)
+    still = notebook.page.locator(".qrkd-still")
+    expect(still.locator("code").last).to_contain_text("view='scores'")
+    again, left = left_by(notebook, "view='scores'", "To train it again")
+    assert "one point a seed" in left.locator("img").first.get_attribute("alt")
+    again.screenshot("explore_records_reopened")
+
+    again.run_all()
+    box = again.explorer(BOX)
     next((lab.root / "made" / "digits" / "smoke").glob("rkd-seed0*/record.json")).write_text("{")
-    box.get_by_role("button", name="Look again").click()
+    press(box, "Look again")
     expect(box.get_by_role("alert")).to_contain_text("1 record or folder could not be read")
     expect(box).to_contain_text("8 runs of 3 arms")
-    records.screenshot("explore_records_damaged", of=box)
-    field = box.get_by_label("Folder of records")
+    field = menu(box, "Folder")
     field.fill("nowhere")
     field.press("Tab")
     expect(box.get_by_role("alert")).to_contain_text("There are no records here. Train some")
     expect(box).to_contain_text("There is no folder nowhere yet")
-    records.screenshot("explore_records_nothing", of=box)
-    box.get_by_label("with the records that came with the kit").check()
+    menu(box, "with the records that came with the kit").check()
     expect(box).to_contain_text("came with the kit")
     expect(box.get_by_role("alert")).to_have_count(0)
-    assert records.kernel_errors() == [] and records.errors == []
-
-
-def test_a_saved_notebook_keeps_its_last_state(records):
-    records.run_all()
-    box = records.explorer(BOX)
-    picture = box.locator("img").get_attribute("src")
-    box.get_by_label("Show").select_option("Scores by arm")
-    changed(box, picture)
-    records.page.wait_for_timeout(1500)  # the still follows when nothing has moved for a while
-    records.save()
-    again = records.reopen()
-    still = again.explorer("qrkd-still")
-    expect(still).to_contain_text("view='scores'")
-    image = still.locator("img")
-    expect(image).to_be_visible()
-    assert "one point a seed" in image.get_attribute("alt")
-    expect(again.page.get_by_text("To train it again")).to_be_visible()
-    again.screenshot("explore_records_reopened")
-    again.run_all()
-    expect(again.explorer(BOX)).to_contain_text("9 runs of 3 arms")
-    expect(again.page.locator(".qrkd-still:visible")).to_have_count(0)
-
-
-def test_it_is_a_dashboard_too(voila):
-    dashboard = voila(NOTEBOOK)
-    box = dashboard.explorer(BOX, seconds=90)
-    expect(box).to_contain_text(with_the_kit())
-    picture = box.locator("img").get_attribute("src")
-    box.get_by_label("Reference").select_option("scratch")
-    changed(box, picture)
-    expect(box).to_contain_text("minus scratch")
-    dashboard.screenshot("explore_records_dashboard", of=box)
-    assert dashboard.tracebacks() == [] and dashboard.errors == []
+    assert again.kernel_errors() == [] and again.errors == []

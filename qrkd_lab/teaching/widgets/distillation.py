@@ -23,7 +23,6 @@ from qrkd_lab.teaching.plots.style import arm_grid
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
-    Sight,
     button,
     menu,
     slider,
@@ -115,7 +114,7 @@ class DistillationExplorer(Explorer):
             values["kernel_weight"] = None  # left as it was: each arm's own
         return values
 
-    def see(self) -> Sight:
+    def see(self) -> None:
         track, order = self.training.track, self._order()
         if track.order is None:
             epochs = self._check().epochs
@@ -124,7 +123,7 @@ class DistillationExplorer(Explorer):
                 f"{order.seed}, {epochs} epochs each, after their teacher. Press Start; what is on "
                 f"disk already in {order.runs_dir} is not trained again."
             )
-            return Sight({"curves": Picture.of(arm_grid(order.arms))}, words)
+            return self.show(words, curves=Picture.of(arm_grid(order.arms)))
         words = progress(self.training.state, track)
         if order != track.order:
             words += "<p>The controls have changed since: Start makes other runs.</p>"
@@ -132,7 +131,7 @@ class DistillationExplorer(Explorer):
                 self._check()
             except ValueError as error:  # of the next training, not of this one
                 words += wrong(str(error))
-        return Sight(self._pictures(track) | {"records": _table(track)}, words)
+        self.show(words, records=_table(track), **self._pictures(track))
 
     def start(self) -> None:
         """Train what the controls say, or find it on disk."""

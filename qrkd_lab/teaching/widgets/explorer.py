@@ -1,6 +1,6 @@
 """What all explorers share: controls at the left, words and pictures at the right, a static copy.
 
-A subclass says what the present values of its controls show: :meth:`Explorer.see` quickly, while a
+A subclass shows what the present values of its controls say: :meth:`Explorer.see` quickly, while a
 slider moves, :meth:`Explorer.see_more` a moment later. In a notebook a thread of the explorer's own
 draws, so cells go on and the last picture is always of the last state. Elsewhere (plain Python, a
 notebook that is run without a page) everything is drawn at once.
@@ -16,7 +16,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import log2
 from typing import Any
@@ -31,7 +31,6 @@ from qrkd_lab.teaching.plots.style import Chart
 __all__ = [
     "Explorer",
     "Picture",
-    "Sight",
     "button",
     "log_slider",
     "menu",
@@ -107,30 +106,6 @@ class Picture:
             out.write(base64.b64decode(chart._repr_mimebundle_()[0]["image/png"]))
         return cls(out.getvalue(), chart.alt, round(chart.get_figwidth() * DPI))
 
-    @property
-    def html(self) -> str:
-        """As an HTML image, with alt text."""
-        return (
-            f'<img src="data:image/png;base64,{base64.b64encode(self.png).decode()}" '
-            f'alt="{html.escape(self.alt, quote=True)}" '
-            f'style="width: {self.width}px; max-width: 100%">'
-        )
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What there is to see.
-
-    Attributes:
-        parts: a picture or HTML by name; those that are not named stay.
-        words: HTML above them; None: those that are there stay.
-        stale: the pictures that stay are of an earlier state, and the new ones are to come.
-    """
-
-    parts: Mapping[str, Picture | str] = field(default_factory=dict)
-    words: str | None = None
-    stale: bool = False
-
 
 class Explorer:
     """Controls, words and pictures; it displays itself as a cell's last value.
@@ -189,13 +164,12 @@ class Explorer:
         self._wanted, self._rested, self._ended = threading.Event(), threading.Event(), False
         self._following = False
 
-    def see(self) -> Sight:
-        """What the present state shows, quick enough to follow a slider."""
+    def see(self) -> None:
+        """Show the present state, quickly enough to follow a slider."""
         raise NotImplementedError
 
-    def see_more(self) -> Sight:
-        """What may come a moment after the last change."""
-        return Sight()
+    def see_more(self) -> None:
+        """Show what may come a moment after the last change."""
 
     def idle(self) -> bool:
         """Prepare something while nothing is asked for; whether there is more to prepare."""
@@ -244,24 +218,31 @@ class Explorer:
             time.sleep(0.01)
         return True
 
-    def show(self, sight: Sight) -> None:
-        """Put pictures and words up; may be called from any thread."""
-        for name, part in sight.parts.items():
+    def show(
+        self, words: str | None = None, stale: bool = False, **parts: Picture | str
+    ) -> None:
+        """Put words and parts up, from any thread; those that are not given stay.
+
+        Args:
+            words: HTML above the parts.
+            stale: the pictures that stay are of an earlier state, and the new ones are to come.
+            parts: a picture or HTML by name.
+        """
+        for name, part in parts.items():
             pane, self._shown[name] = self._panes[name], part
             pane.layout.display = None if part and part != Picture() else "none"
             pane.value = part.png if isinstance(part, Picture) else part
             if isinstance(part, Picture):
                 pane.layout.width = f"{part.width}px"
                 (pane.add_class if part.wide else pane.remove_class)("qrkd-wide")
-        if sight.words is not None:
-            self._said = sight.words
+        self._said = self._said if words is None else words
         described = "".join(
             f'<p class="qrkd-alt" data-of="{name}">{html.escape(part.alt)}</p>'
             for name, part in self._shown.items()
             if isinstance(part, Picture)
         )
         self._words.value = f'<div role="status">{self._said}</div>{described}'
-        self._fade(sight.stale)
+        self._fade(stale)
 
     def complain(self, error: Exception | str) -> None:
         """Say what is wrong; the pictures stay, faded, as they are not of this state."""
@@ -276,10 +257,10 @@ class Explorer:
         for image in self._images.values():
             (image.add_class if faded else image.remove_class)("qrkd-faded")
 
-    def _look(self, function: Callable[[], Sight]) -> bool:
+    def _look(self, show: Callable[[], None]) -> bool:
         with self.lock:
             try:
-                self.show(function())
+                show()
             except Exception as error:  # whatever it is, the notebook goes on
                 self.complain(error)
                 return False
@@ -334,21 +315,22 @@ class Explorer:
         Returns:
             MIME type to content. While the explorer lives on the page, it hides this.
         """
+        texts = [part for part in self._shown.values() if isinstance(part, str)]
         pictures = [part for part in self._shown.values() if isinstance(part, Picture) and part.png]
-        body = "".join(
-            f"<div>{part if isinstance(part, str) else part.html}</div>"
-            for part in self._shown.values()
-            if part and part != Picture()
-        )
+        coded = [base64.b64encode(picture.png).decode() for picture in pictures]
+        images = [
+            f'<img src="data:image/png;base64,{png}" alt="{html.escape(picture.alt, quote=True)}" '
+            f'style="width: {picture.width}px; max-width: 100%">'
+            for png, picture in zip(coded, pictures, strict=True)
+        ]
+        body = "".join(f"<div>{part}</div>" for part in images + texts)
         call = f"As it stands: <code>{html.escape(repr(self))}</code>"
         shown = f"{_QUIET}{self._said}{body}<p>Run the cell for live controls. {call}</p>"
         data = {
             "text/html": f'<div class="qrkd-still qrkd-still-{self._key}">{shown}</div>',
             "text/plain": " ".join([repr(self), *(picture.alt for picture in pictures)]),
         }
-        if pictures:
-            data["image/png"] = base64.b64encode(pictures[0].png).decode()
-        return data
+        return data | ({"image/png": coded[0]} if coded else {})
 
     def _ipython_display_(self) -> None:
         from IPython import get_ipython

@@ -27,7 +27,6 @@ from qrkd_lab.teaching.plots.matrices import KernelPanel
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
-    Sight,
     button,
     log_slider,
     menu,
@@ -108,7 +107,7 @@ class KernelExplorer(Explorer):
         if bandwidth is None:
             self.calibrate()
 
-    def see(self) -> Sight:
+    def see(self) -> None:
         state, (samples, angles), note = self.state, self._angles(), ""
         d, wanted = samples.features.shape[1], angles.shape[1]
         if d < wanted:
@@ -130,16 +129,17 @@ class KernelExplorer(Explorer):
         panel = self._panel(samples, len(labels))
         panel.draw_kernel(matrix, diagnosis, state["feature_map"])
         verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
-        return Sight(
-            {"matrix": Picture.of(panel), "numbers": diagnosis._repr_html_()},
+        self.show(
             f"<p>{html.escape(f'{verdict}.{note}')}</p>"
             f"<p><code>{html.escape(_code(kernel))}</code></p>",
+            matrix=Picture.of(panel),
+            numbers=diagnosis._repr_html_(),
         )
 
-    def see_more(self) -> Sight:
+    def see_more(self) -> None:
         kernel = self._kernel()
         key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
-        return Sight({"circuit": _circuit(*key)})
+        self.show(circuit=_circuit(*key))
 
     def idle(self) -> bool:
         """Read the circuit of another number of qubits, nearest first; a slider waits for less."""
@@ -243,9 +243,6 @@ class Samples:
     features: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def __repr__(self) -> str:
         m, d = self.features.shape

@@ -31,7 +31,6 @@ from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
-    Sight,
     button,
     menu,
     switch,
@@ -169,13 +168,13 @@ class StudyBrowser(Explorer):
             f'href="data:text/csv;base64,{data}">Download the file</a></p>'
         )
 
-    def see(self) -> Sight:
+    def see(self) -> None:
         """The words, the table and the run, and the picture where that is quick."""
         self._to_draw = None
         try:
             runs = self.runs
         except ValueError:
-            self.show(Sight({"table": "", "run": ""}))
+            self.show(table="", run="")
             raise
         state = super().state
         view, arm, reference = state["view"], state["arm"], state["reference"]
@@ -186,24 +185,24 @@ class StudyBrowser(Explorer):
             studies = self._catalogue.studies(state["scale"], arm, reference)
         run = next((run for run in runs if run.name == state["run"]), None)
         table = _table(runs, studies, arm, reference, view) or summary._repr_html_()
-        texts = {"table": table, "run": "" if run is None else _card(run)}
-        self.show(Sight(texts, stale=True))  # these stay if there is nothing to draw
+        self.show(stale=True, table=table, run="" if run is None else _card(run))
         words = [self._about(runs), *self._unmet()]
         if arm in summary.frame.index and arm != reference:
             words.append(summary.verdict(arm))
         said = "".join(f"<p>{html.escape(text)}</p>" for text in words)
         key = tuple(str(value) for name, value in state.items() if name not in UNSEEN)
         if key == self._drawn:
-            return Sight(words=said)
+            return self.show(said)
         self._to_draw = (key, study, summary, studies)
         if view in SLOW:
-            return Sight(words=said, stale=True)  # the picture follows
+            return self.show(said, stale=True)  # the picture follows
         self.tabs.selected_index = int(view == "runs")
-        return Sight({"picture": self._draw_picture()}, said)
+        self.show(said, picture=self._draw_picture())
 
-    def see_more(self) -> Sight:
+    def see_more(self) -> None:
         """The picture, where it takes longer."""
-        return Sight() if self._to_draw is None else Sight({"picture": self._draw_picture()})
+        if self._to_draw is not None:
+            self.show(picture=self._draw_picture())
 
     def _draw_picture(self) -> Picture:
         (key, study, summary, studies), self._to_draw = self._to_draw, None
@@ -436,7 +435,6 @@ def _card(run: Run) -> str:
         "Record": f"{place}, {'came with the kit' if kit else 'own'}, "
         f"{'with' if has_weights(run) else 'without'} its weights",
     }
-    recipe = reproduce(run)
     reading = f"run = ql.load_run({json.dumps(run.path.as_posix(), ensure_ascii=False)})"
     if kit:
         home = f'"{run.settings["benchmark"]}", "{run.settings["scale"]}"'
@@ -444,17 +442,14 @@ def _card(run: Run) -> str:
             f"runs = ql.published_runs({home})\n"
             f'run = next(run for run in runs if run.key == "{run.key}")'
         )
-    blocks = {"To train it again": recipe.python, "At the command line": recipe.shell,
-              "To read it": reading}  # fmt: skip
     code = "".join(
-        f"<p>{title}:</p><pre>{html.escape(text.strip())}</pre>"
-        for title, text in blocks.items() if text
-    )  # fmt: skip
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in recipe.notes)
+        f"<p>{title}:</p><pre>{html.escape(text)}</pre>"
+        for title, text in (("To train it again", str(reproduce(run))), ("To read it", reading))
+    )
     every = html_table([{"": name, " ": repr(value)} for name, value in run.settings.items()])
     known = html_table([{"": name, " ": text} for name, text in facts.items()])
     return (
-        f"<h4>{html.escape(run.name)}</h4>{known}{code}<ul>{notes}</ul>"
+        f"<h4>{html.escape(run.name)}</h4>{known}{code}"
         f"<details><summary>All its settings</summary>{every}</details>"
     )
 

@@ -15,14 +15,7 @@ from qrkd_lab.checks import whole
 from qrkd_lab.teaching import experiments as pulls
 from qrkd_lab.teaching.experiments import CHANGES, as_points, changed, size_of, teacher_points
 from qrkd_lab.teaching.plots.relations import RelationPanel
-from qrkd_lab.teaching.widgets.explorer import (
-    Explorer,
-    Picture,
-    Sight,
-    button,
-    menu,
-    slider,
-)
+from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, button, menu, slider
 
 __all__ = ["RelationExplorer"]
 
@@ -107,7 +100,7 @@ class RelationExplorer(Explorer):
         ]  # fmt: skip
         super().__init__(controls, column)
 
-    def see(self) -> Sight:
+    def see(self) -> None:
         found = pulls.pull(self._student, self._teacher, self._weights)
         points, point = (self._student, self._teacher), self.controls["point"].value
         panel = self._panel.draw_points(*points, found, self._path, self._losses, point)
@@ -121,7 +114,7 @@ class RelationExplorer(Explorer):
             html.escape(pulls.loss_in_words(found)),
             html.escape(f"{pulls.force_in_words(found, size)} {odd}".strip()) or "&nbsp;",
         )
-        return Sight({"picture": Picture.of(panel)}, f"<p>{'<br>'.join(lines)}</p>")
+        self.show(f"<p>{'<br>'.join(lines)}</p>", picture=Picture.of(panel))
 
     @property
     def student(self) -> Tensor:

@@ -14,7 +14,6 @@ from qrkd_lab.teaching.widgets import explorer
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
-    Sight,
     log_slider,
     menu,
     slider,
@@ -36,10 +35,10 @@ class Line(Explorer):
             raise ValueError("size 5 is too much <here>\nand a long story")
         if size == 4:
             raise RuntimeError("a mistake of ours")
-        return Sight({"line": picture(size), "text": f"<b>{size}</b>"}, f"<p>size {size}</p>")
+        self.show(f"<p>size {size}</p>", line=picture(size), text=f"<b>{size}</b>")
 
     def see_more(self):
-        return Sight({"more": Picture(b"png", "Something slow.", 10, wide=True)})
+        self.show(more=Picture(b"png", "Something slow.", 10, wide=True))
 
 
 def picture(size):
@@ -129,7 +128,7 @@ def test_in_a_notebook_slow_pictures_and_still_come_once_the_controls_rest(line,
     monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
     monkeypatch.setattr("IPython.display.display", lambda *_, **__: handle)
     line._ipython_display_()
-    monkeypatch.setattr(line, "see_more", lambda: calls.append(1) or Sight())
+    monkeypatch.setattr(line, "see_more", lambda: calls.append(1))
     for size in (1, 2, 3):
         line.controls["size"].value = size
     assert line.settle(30)

@@ -154,7 +154,8 @@ def test_what_is_slow_is_prepared_while_nothing_moves(explorer, monkeypatch):
 @pytest.mark.parametrize("source, d, classes", [("digits", 64, 10), ("two moons", 2, 2)])
 def test_samples_by_name(source, d, classes):
     samples = labelled_samples(source)
-    assert samples.features.shape == (len(samples), d) and samples.features.dtype == torch.float64
+    assert samples.features.shape == (len(samples.labels), d)
+    assert samples.features.dtype == torch.float64
     assert len(samples.classes) == classes and f"of {d} numbers" in repr(samples)
     assert samples.labels[:classes].unique().numel() == classes, "its beginning is stratified"
     again, other = labelled_samples(source), labelled_samples(source, seed=1)
