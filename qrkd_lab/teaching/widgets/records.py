@@ -50,7 +50,6 @@ VIEWS = {
     "All benchmarks": "benchmarks",
     "Table of runs": "runs",
 }
-SLOW = ("terms", "benchmarks")  # views of more than a quarter of a second
 UNSEEN = ("runs_dir", "published", "csv", "run")  # controls that no picture depends on
 
 
@@ -125,6 +124,7 @@ class StudyBrowser(Explorer):
         column: list[Any] = list(controls)
         column[2:2] = [again, self._source]
         super().__init__(controls, [*column, save, self._saved], ("picture",), ("table", "run"))
+        self.tabs.selected_index = int(view == "runs")
 
     @property
     def state(self) -> dict[str, Any]:
@@ -169,8 +169,7 @@ class StudyBrowser(Explorer):
         )
 
     def see(self) -> None:
-        """The words, the table and the run, and the picture where that is quick."""
-        self._to_draw = None
+        """The words, the table and the run; whatever a menu changes, they answer at once."""
         try:
             runs = self.runs
         except ValueError:
@@ -179,61 +178,46 @@ class StudyBrowser(Explorer):
         state = super().state
         view, arm, reference = state["view"], state["arm"], state["reference"]
         study = Study(tuple(runs))
-        summary = study.summary(reference)
-        studies = {}
+        summary, studies = study.summary(reference), {}
         if view == "benchmarks":
             studies = self._catalogue.studies(state["scale"], arm, reference)
-        run = next((run for run in runs if run.name == state["run"]), None)
-        table = _table(runs, studies, arm, reference, view) or summary._repr_html_()
-        self.show(stale=True, table=table, run="" if run is None else _card(run))
         words = [self._about(runs), *self._unmet()]
         if arm in summary.frame.index and arm != reference:
             words.append(summary.verdict(arm))
-        said = "".join(f"<p>{html.escape(text)}</p>" for text in words)
         key = tuple(str(value) for name, value in state.items() if name not in UNSEEN)
-        if key == self._drawn:
-            return self.show(said)
-        self._to_draw = (key, study, summary, studies)
-        if view in SLOW:
-            return self.show(said, stale=True)  # the picture follows
-        self.tabs.selected_index = int(view == "runs")
-        self.show(said, picture=self._draw_picture())
+        self._to_draw = None if key == self._drawn else (key, study, summary, studies)
+        self.show(
+            "".join(f"<p>{html.escape(text)}</p>" for text in words),
+            stale=self._to_draw is not None,  # the picture follows
+            table=_table(runs, studies, arm, reference, view) or summary._repr_html_(),
+            run="".join(_card(run) for run in runs if run.name == state["run"]),
+        )
 
     def see_more(self) -> None:
-        """The picture, where it takes longer."""
-        if self._to_draw is not None:
-            self.show(picture=self._draw_picture())
-
-    def _draw_picture(self) -> Picture:
+        """The picture."""
+        if self._to_draw is None:
+            return
         (key, study, summary, studies), self._to_draw = self._to_draw, None
-        state, reference = super().state, summary.reference
+        arm, reference = self.controls["arm"].value, summary.reference
         students = [run for run in study.runs if run.settings["arm"] != TEACHER] or study.runs
-        match state["view"]:
-            case "differences":
-                if not set(summary.frame.index) - {reference, TEACHER}:
-                    raise ValueError(
-                        f"There is no other student to compare {reference} with: choose one under "
-                        "Arms, or another reference."
-                    )
-                chart = plots.paired_differences(summary)
-            case "scores":
-                chart = study.plot()
-            case "curves":
-                chart = plots.learning_curves(students)
-            case "terms":
-                chart = plots.loss_terms(students)
-            case "benchmarks":
-                if not studies:
-                    arm = "another arm" if state["arm"] == reference else state["arm"]
-                    raise ValueError(
-                        f"No benchmark has records of {reference} and {arm} at this scale."
-                    )
-                chart = plots.improvements(studies, state["arm"], reference)
-            case _:
-                chart = None
-        picture = Picture() if chart is None else Picture.of(chart)
+        view = self.controls["view"].value
+        if view == "differences" and not set(summary.frame.index) - {reference, TEACHER}:
+            raise ValueError(
+                f"There is no other student to compare {reference} with: choose one under Arms, or "
+                "another reference."
+            )
+        if view == "benchmarks" and not studies:
+            other = "another arm" if arm == reference else arm
+            raise ValueError(f"No benchmark has records of {reference} and {other} at this scale.")
+        draw = {
+            "differences": lambda: plots.paired_differences(summary),
+            "scores": study.plot,
+            "curves": lambda: plots.learning_curves(students),
+            "terms": lambda: plots.loss_terms(students),
+            "benchmarks": lambda: plots.improvements(studies, arm, reference),
+        }
+        self.show(picture=Picture.of(draw[view]()) if view in draw else Picture())
         self._drawn = key
-        return picture
 
     def follow(self, name: str) -> None:
         """Read the disk where another folder is named, and offer in each menu what there is."""
@@ -242,6 +226,8 @@ class StudyBrowser(Explorer):
             self._wishes.pop(name, None)
             said = self._read() if name in ("", "runs_dir", "published") else None
             self._offer_all()
+            if name == "view":
+                self.tabs.selected_index = int(self.controls["view"].value == "runs")
             if said is not None:  # last: who reads it may use the menus at once
                 self._source.value = said
 
