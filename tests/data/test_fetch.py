@@ -11,7 +11,6 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,21 +22,21 @@ from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir, fetch, file_has
 CONTENT = b"forty-two is the answer\n" * 1000
 
 
-def md5(content: bytes) -> str:
+def md5(content):
     return "md5:" + hashlib.md5(content).hexdigest()
 
 
 class Server:
     """Serves ``pages``; ``cut`` paths break off in the middle; ``asked`` lists the requests."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.pages: dict[str, bytes] = {}
         self.cut: set[str] = set()
         self.asked: list[str] = []
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+            def do_GET(self):
                 owner.asked.append(self.path)
                 body = owner.pages.get(self.path)
                 if body is None:
@@ -48,18 +47,18 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body[: len(body) // 2] if self.path in owner.cut else body)
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, *_):
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
-    def url(self, path: str) -> str:
+    def url(self, path):
         return f"http://127.0.0.1:{self.http.server_port}{path}"
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Server()
     yield server
@@ -67,19 +66,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.http.server_close()
 
 
-def left_over(folder: Path) -> list[str]:
+def left_over(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def remote(server: Server, name: str, content: bytes, *members: tuple) -> RemoteFile:
+def remote(server, name, content, *members):
     """A file that the server has, with its right hash."""
     server.pages["/x"] = content
     return RemoteFile(name, (server.url("/x"),), md5(content), members)
 
 
-def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path / "variable"))
     assert data_dir(tmp_path / "argument") == tmp_path / "argument"
     assert data_dir() == tmp_path / "variable"
@@ -93,9 +90,7 @@ def test_data_dir_takes_the_argument_then_the_variable_then_the_cache(
         data_dir(tmp_path / "file")
 
 
-def test_a_file_that_is_there_is_not_downloaded_nor_without_permission(
-    tmp_path: Path, server: Server
-) -> None:
+def test_a_file_that_is_there_is_not_downloaded_nor_without_permission(tmp_path, server):
     file = remote(server, "a.bin", CONTENT)
     with pytest.raises(DataError, match="downloading was not allowed"):
         fetch(file, tmp_path, download=False)
@@ -104,9 +99,7 @@ def test_a_file_that_is_there_is_not_downloaded_nor_without_permission(
     assert server.asked == []
 
 
-def test_download_is_verified_readable_and_leaves_nothing_beside_it(
-    tmp_path: Path, server: Server
-) -> None:
+def test_download_is_verified_readable_and_leaves_nothing_beside_it(tmp_path, server):
     server.pages["/a.bin"] = CONTENT
     sha = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
     got = fetch(RemoteFile("a.bin", (server.url("/a.bin"),), sha), tmp_path / "new" / "folder")
@@ -115,7 +108,7 @@ def test_download_is_verified_readable_and_leaves_nothing_beside_it(
     assert got.stat().st_mode & 0o444 == 0o444  # others may read it
 
 
-def test_mirrors_are_tried_in_turn(tmp_path: Path, server: Server) -> None:
+def test_mirrors_are_tried_in_turn(tmp_path, server):
     server.pages |= {"/wrong": b"an error page", "/cut": CONTENT, "/good": CONTENT, "/next": b""}
     server.cut.add("/cut")
     urls = tuple(server.url(p) for p in ("/missing", "/wrong", "/cut", "/good", "/next"))
@@ -125,9 +118,7 @@ def test_mirrors_are_tried_in_turn(tmp_path: Path, server: Server) -> None:
 
 
 @pytest.mark.parametrize("broken", ["/missing", "/wrong", "/cut"])
-def test_a_failed_download_keeps_nothing_and_says_what_to_do(
-    tmp_path: Path, server: Server, broken: str
-) -> None:
+def test_a_failed_download_keeps_nothing_and_says_what_to_do(tmp_path, server, broken):
     server.pages |= {"/wrong": b"an error page", "/cut": CONTENT}
     server.cut.add("/cut")
     file = RemoteFile("a.bin", (server.url(broken),), md5(CONTENT))
@@ -139,12 +130,10 @@ def test_a_failed_download_keeps_nothing_and_says_what_to_do(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_download_leaves_nothing(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_download_leaves_nothing(tmp_path, server, monkeypatch):
     import pooch
 
-    def stop(_: object, url: str, output_file: str, *__: object) -> None:
+    def stop(_, url, output_file, *__):
         Path(output_file).write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -154,9 +143,7 @@ def test_an_interrupted_download_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_of_the_user_is_named_and_never_touched(
-    tmp_path: Path, server: Server
-) -> None:
+def test_a_damaged_file_of_the_user_is_named_and_never_touched(tmp_path, server):
     file = remote(server, "a.bin", CONTENT)
     mine = tmp_path / "a.bin"
     mine.write_bytes(b"mine")
@@ -167,9 +154,7 @@ def test_a_damaged_file_of_the_user_is_named_and_never_touched(
     assert mine.read_bytes() == b"mine" and server.asked == []
 
 
-def test_hashes_are_remembered_until_the_file_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "a.bin"
     path.write_bytes(b"one")
     reads = []
@@ -183,7 +168,7 @@ def test_hashes_are_remembered_until_the_file_changes(
     assert file_hash(path, "sha256") == "sha256:" + hashlib.sha256(b"two").hexdigest()
 
 
-def tar_of(members: dict[str, bytes], suffix: str = "gz") -> bytes:
+def tar_of(members, suffix="gz"):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=f"w:{suffix}") as tar:
         for name, content in members.items():
@@ -193,7 +178,7 @@ def tar_of(members: dict[str, bytes], suffix: str = "gz") -> bytes:
     return buffer.getvalue()
 
 
-def zip_of(members: dict[str, bytes]) -> bytes:
+def zip_of(members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         for name, content in members.items():
@@ -210,9 +195,7 @@ def zip_of(members: dict[str, bytes]) -> bytes:
         ("d.zip", zip_of),
     ],
 )
-def test_only_the_wanted_members_of_an_archive_arrive(
-    tmp_path: Path, server: Server, name: str, pack: Callable[[dict[str, bytes]], bytes]
-) -> None:
+def test_only_the_wanted_members_of_an_archive_arrive(tmp_path, server, name, pack):
     archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O", "../outside": b"O"})
     file = remote(server, name, archive, ("d/a", md5(b"A")), ("d/sub", None))
     assert fetch(file, tmp_path / "data") == tmp_path / "data"
@@ -221,7 +204,7 @@ def test_only_the_wanted_members_of_an_archive_arrive(
     assert len(server.asked) == 1
 
 
-def test_missing_members_are_added_and_those_there_stay(tmp_path: Path, server: Server) -> None:
+def test_missing_members_are_added_and_those_there_stay(tmp_path, server):
     members = (("d/a", md5(b"A")), ("d/b", md5(b"B")))
     file = remote(server, "d.tar.gz", tar_of({"d/a": b"A", "d/b": b"B"}), *members)
     (tmp_path / "d").mkdir()
@@ -232,7 +215,7 @@ def test_missing_members_are_added_and_those_there_stay(tmp_path: Path, server: 
     assert (tmp_path / "d" / "a").stat().st_ino == before
 
 
-def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path: Path, server: Server) -> None:
+def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path, server):
     packed = gzip.compress(CONTENT)
     (tmp_path / "a.idx.gz").write_bytes(packed)
     fetch(remote(server, "a.idx.gz", packed, ("a.idx", md5(CONTENT))), tmp_path, download=False)
@@ -240,7 +223,7 @@ def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path: Path, server:
     assert left_over(tmp_path) == ["a.idx", "a.idx.gz"] and server.asked == []
 
 
-def test_a_damaged_member_or_archive_is_named(tmp_path: Path, server: Server) -> None:
+def test_a_damaged_member_or_archive_is_named(tmp_path, server):
     archive = tar_of({"d/a": b"A"})
     file = remote(server, "d.tar.gz", archive, ("d/a", md5(b"A")))
     (tmp_path / "d.tar.gz").write_bytes(archive[:-5])
@@ -254,7 +237,7 @@ def test_a_damaged_member_or_archive_is_named(tmp_path: Path, server: Server) ->
     assert server.asked == []
 
 
-def link_outside() -> bytes:
+def link_outside():
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         link = tarfile.TarInfo("d/a")
@@ -273,20 +256,18 @@ def link_outside() -> bytes:
         (b"no archive", ("d/a", None), "could not be unpacked"),
     ],
 )
-def test_what_is_wrong_inside_an_archive_is_not_installed(
-    tmp_path: Path, server: Server, archive: bytes, member: tuple, said: str
-) -> None:
+def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, archive, member, said):
     with pytest.raises(DataError, match=said):
         fetch(remote(server, "d.tgz", archive, member), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_fetches_at_once_both_succeed(tmp_path: Path, server: Server) -> None:
+def test_two_fetches_at_once_both_succeed(tmp_path, server):
     archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
     file = remote(server, "d.tar.gz", archive, ("d/a", md5(CONTENT)), ("d/sub", None))
     errors = []
 
-    def work() -> None:
+    def work():
         try:
             fetch(file, tmp_path)
         except BaseException as error:
@@ -301,13 +282,11 @@ def test_two_fetches_at_once_both_succeed(tmp_path: Path, server: Server) -> Non
     assert left_over(tmp_path) == ["d/a", "d/sub/b"]
 
 
-def test_a_folder_that_another_process_installed_meanwhile_is_kept(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_another_process_installed_meanwhile_is_kept(tmp_path, server, monkeypatch):
     file = remote(server, "d.tar.gz", tar_of({"d/b": b"B"}), ("d", None))
     unpack = fetch_module._unpack
 
-    def slow(*arguments: object) -> Path:
+    def slow(*arguments):
         (tmp_path / "d").mkdir()
         (tmp_path / "d" / "b").write_bytes(b"theirs")
         return unpack(*arguments)
@@ -318,13 +297,13 @@ def test_a_folder_that_another_process_installed_meanwhile_is_kept(
     assert left_over(tmp_path) == ["d/b"]
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
         fetch(RemoteFile("a", (), md5(b"")), tmp_path / "file" / "below")
 
 
-def test_importing_the_data_package_is_light() -> None:
+def test_importing_the_data_package_is_light():
     code = (
         "import sys, qrkd_lab.data; "
         "print({'torchvision', 'sklearn', 'pooch', 'PIL', 'requests'} & set(sys.modules))"

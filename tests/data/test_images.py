@@ -10,7 +10,6 @@ import shutil
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from qrkd_lab.data import DataError, Images, VisionData, load_images
+from qrkd_lab.data import DataError, Images, load_images
 from qrkd_lab.data import images as module
 from qrkd_lab.data.images import fingerprint, read_folder, stratified_order
 
@@ -31,19 +30,19 @@ DIGITS_SHA256 = "92af1e2f35be7734d8d6f48515d11074b2f4d625cca7f516b167a8c1ea6395e
 
 
 @pytest.fixture(autouse=True)
-def cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(request, tmp_path, monkeypatch):
     """A cache of decoded images for each test; the real data keep theirs."""
     if not request.node.name.startswith("test_real"):
         monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "folders"
 
 
-def need(name: str) -> None:
+def need(name):
     if not DATA or not (Path(DATA) / name).is_dir():
         pytest.skip(f"needs {name} in $QRKD_DATA_DIR, which is {DATA or 'not set'}")
 
 
-def rows(images: Images) -> list[bytes]:
+def rows(images):
     """Each image as bytes, to compare sets of images."""
     return [row.numpy().tobytes() for row in images.pixels]
 
@@ -102,7 +101,7 @@ def test_the_fingerprint_sees_pixels_labels_shape_and_the_cut_between_parts():
 
 
 @pytest.fixture(scope="module")
-def digits() -> VisionData:
+def digits():
     return load_images("digits")
 
 
@@ -224,16 +223,16 @@ def test_real_cifar10():
 TRAIN, TEST = 60, 20  # tiny sets; the real sizes are tested where the real data are
 
 
-def md5(content: bytes) -> str:
+def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
-def idx(values: np.ndarray) -> bytes:
+def idx(values):
     return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
 
 
 @pytest.fixture
-def mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+def mnist(tmp_path, monkeypatch):
     """A tiny MNIST in ``tmp_path``, with its hashes in place of the published ones."""
     rng = np.random.default_rng(0)
     arrays = {
@@ -276,7 +275,7 @@ def test_mnist_is_read_from_idx_files(tmp_path, mnist):
 
 
 @pytest.fixture
-def cifar(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+def cifar(monkeypatch):
     """Member files of a tiny CIFAR-10, with their hashes in place of the published ones."""
     rng, theirs = np.random.default_rng(1), torchvision.datasets.CIFAR10
     batches = {}
@@ -293,7 +292,7 @@ def cifar(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return {f"cifar-10-batches-py/{name}": content for name, content in files.items()}
 
 
-def lay_out(root: Path, contents: dict[str, bytes]) -> None:
+def lay_out(root, contents):
     for name, content in contents.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
@@ -326,10 +325,10 @@ def test_cifar10_is_unpacked_from_an_archive_that_lies_there(tmp_path, cifar, mo
 
 
 class Evil:
-    def __init__(self, mark: Path) -> None:
+    def __init__(self, mark):
         self.mark = mark
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self):
         return os.mkdir, (str(self.mark),)
 
 
@@ -347,7 +346,7 @@ def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
 # ------------------------------------------------------------------ a copy as images
 
 
-def copy_as_images(root: Path, classes: tuple[str, ...], size: int = 32) -> None:
+def copy_as_images(root, classes, size=32):
     rng = np.random.default_rng(2)
     for part, count in (("train", 10), ("test", 2)):
         for label in classes:
@@ -377,15 +376,7 @@ def test_a_folder_that_is_no_copy_of_cifar10_is_refused(tmp_path, classes, size)
 # ------------------------------------------------------------------ folders
 
 
-def build(
-    root: Path,
-    classes: tuple[str, ...] = ("ant", "bee"),
-    size: tuple[int, int] = (5, 7),
-    channels: int = 3,
-    suffix: str = ".png",
-    train: int = 20,
-    test: int = 3,
-) -> Path:
+def build(root, classes=("ant", "bee"), size=(5, 7), channels=3, suffix=".png", train=20, test=3):
     """A folder of seeded noise images; size is (H, W)."""
     rng = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
@@ -485,24 +476,24 @@ def test_readers_at_once_all_get_the_data_and_leave_one_file(tmp_path, cache):
     assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
 
 
-def save(path: Path, mode: str, size: tuple[int, int] = (7, 5)) -> None:
+def save(path, mode, size=(7, 5)):
     Image.new(mode, size).save(path)
 
 
-def instead(path: Path) -> Path:
+def instead(path):
     path.unlink()
     return path
 
 
-def animate(path: Path) -> None:
+def animate(path):
     frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
-def deep_png() -> bytes:
+def deep_png():
     """RGB with 16 bits a channel, 7 x 5, which Pillow reads but does not write."""
 
-    def chunk(name: bytes, body: bytes) -> bytes:
+    def chunk(name, body):
         return (
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         )
@@ -519,7 +510,7 @@ def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
         read_folder(build(tmp_path / "mine"))
 
 
-def in_both(root: Path, act: Callable[[Path], object]) -> None:
+def in_both(root, act):
     for part in ("train", "test"):
         act(root / part)
 

@@ -26,7 +26,7 @@ def test_parameter_counts_are_those_of_the_printed_formula(shape, classes, width
     assert model(torch.zeros(2, *shape)).shape == (2, classes)
 
 
-def test_forward_is_the_documented_stack_of_layers() -> None:
+def test_forward_is_the_documented_stack_of_layers():
     torch.manual_seed(0)
     model, images = CNN(MNIST, 10, widths=(5, 2, 31)), torch.randn(4, *MNIST)
     w = dict(model.named_parameters())
@@ -43,7 +43,7 @@ def test_forward_is_the_documented_stack_of_layers() -> None:
     assert features.shape == (4, model.feature_dim) and features.min() == 0 < features.max()
 
 
-def test_gradients_reach_every_parameter() -> None:
+def test_gradients_reach_every_parameter():
     torch.manual_seed(2)
     model = CNN(MNIST, 10)
     logits, features = model.logits_and_features(torch.randn(16, *MNIST))
@@ -77,7 +77,7 @@ def test_impossible_sizes_are_refused(arguments, message):
         CNN(*arguments)
 
 
-def test_wrong_images_are_refused_with_the_expected_shape() -> None:
+def test_wrong_images_are_refused_with_the_expected_shape():
     model = CNN(MNIST, 10)
     with pytest.raises(ValueError, match=r"\(n, 1, 28, 28\), got \(2, 3, 28, 28\)"):
         model(torch.zeros(2, 3, 28, 28))
@@ -85,6 +85,6 @@ def test_wrong_images_are_refused_with_the_expected_shape() -> None:
         model(torch.zeros(2, *MNIST, dtype=torch.uint8))
 
 
-def test_repr_tells_parameters_and_shapes() -> None:
+def test_repr_tells_parameters_and_shapes():
     shown = repr(CNN(MNIST, 10, widths=(5, 2, 31)))
     assert "1,725 parameters, 1 x 28 x 28 -> 2 x 4 x 4 -> 31 -> 10, padding=0" in shown

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -66,26 +64,26 @@ CODE = "from pathlib import Path; Path(__file__).with_name('ran').touch(); Mine 
 
 
 @pytest.fixture
-def folder(tokenizer, tmp_path) -> Path:
+def folder(tokenizer, tmp_path):
     """A checkpoint of two blocks."""
     torch.manual_seed(0)
     build_gpt2(tokenizer, 2, 64, 16).save_pretrained(tmp_path / "own")
     return tmp_path / "own"
 
 
-def configure(folder: Path, **values: Any) -> None:
+def configure(folder, **values):
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def reweigh(folder: Path, change: Callable[[dict], Any]) -> None:
+def reweigh(folder, change):
     file = folder / "model.safetensors"
     held = load_file(file)
     change(held)
     save_file(held, file)
 
 
-def logits(folder: Path, tokenizer, **settings: Any):
+def logits(folder, tokenizer, **settings):
     with seeded(3, "teacher"):
         model = pretrained_gpt2(str(folder), tokenizer, 16, **settings).eval()
     return model.lm_head(body(model, torch.arange(16)[None]))
@@ -104,7 +102,7 @@ def test_a_checkpoint_gives_the_weights_that_transformers_reads(folder, tokenize
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def with_code(folder: Path) -> None:
+def with_code(folder):
     """Everything by which transformers lets a folder choose code, or another reader."""
     kinds = {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.Mine"}
     configure(folder, auto_map=kinds, attn_implementation="someone/kernel", quantization=1)
@@ -141,7 +139,7 @@ def test_what_changes_no_number_is_taken(folder, tokenizer):
     assert torch.equal(logits(folder, tokenizer), before)
 
 
-def headless(folder: Path) -> None:
+def headless(folder):
     GPT2Model.from_pretrained(folder).save_pretrained(folder)
 
 
@@ -156,11 +154,11 @@ def test_a_missing_head_is_told(folder, tokenizer):
         pretrained_gpt2(str(folder), tokenizer, 16)
 
 
-def cut(file: Path) -> None:
+def cut(file):
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def outside(folder: Path) -> None:
+def outside(folder):
     (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
     index = {"weight_map": {"wte.weight": "../model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
