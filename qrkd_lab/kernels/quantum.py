@@ -13,7 +13,7 @@ import inspect
 import io
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,24 @@ class QuantumKernel(Kernel):
     @property
     def embedding_size(self) -> int:
         return 2**self.qubits
+
+    @property
+    def entangles(self) -> bool:
+        """Whether ``entangle=False`` would give other kernel values than ``entangle=True``.
+
+        Gates between qubits after the last angle cancel in a fidelity, though not in a projected
+        kernel.
+        """
+        known = inspect.signature(_function(self.feature_map)).parameters
+        if self.qubits == 1 or "entangle" not in known:
+            return False
+        generator = torch.Generator().manual_seed(0)
+        size = (4, self.features or self.qubits)
+        x = torch.randn(size, dtype=torch.float64, generator=generator)
+        pair = [replace(self, bandwidth=1.0, entangle=on, chunk=None) for on in (True, False)]
+        with torch.no_grad():
+            one, other = (kernel(x) for kernel in pair)
+        return (one - other).abs().max().item() > 1e-9
 
     @property
     def circuit(self) -> Callable[..., None]:

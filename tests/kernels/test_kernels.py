@@ -282,6 +282,39 @@ def test_angles_of_another_width_are_refused():
         RBFKernel()(torch.full((2, 2), torch.nan))
 
 
+def looser(angles, wires, entangle=True):
+    """A user's map whose gates between qubits come last."""
+    qp.RY(angles[..., 0], wires=wires[0])
+    qp.RX(angles[..., 1], wires=wires[1])
+    if entangle:
+        qp.CZ(wires=wires[:2])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "entangles"),
+    [
+        (FidelityKernel("zz"), True),
+        (FidelityKernel("zz", qubits=1), False),
+        (FidelityKernel("zz", layers=1, bandwidth=1e-3), True),
+        (FidelityKernel("iqp", layers=1, qubits=2), True),
+        (FidelityKernel("angle"), False),
+        (FidelityKernel("angle", layers=2), True),
+        (ProjectedKernel("angle"), False),
+        (FidelityKernel("reuploading", layers=1), False),
+        (FidelityKernel("reuploading", layers=1, qubits=2, entangle=False), False),
+        (ProjectedKernel("reuploading", layers=1), True),
+        (FidelityKernel("reuploading", layers=2), True),
+        (FidelityKernel("amplitude", qubits=2), False),
+        (FidelityKernel(rotated, qubits=2), False),
+        (FidelityKernel(looser, qubits=2), False),
+        (ProjectedKernel(looser, qubits=2), True),
+    ],
+    ids=lambda case: name(case),
+)
+def test_a_kernel_knows_whether_entanglement_can_be_left_out(kernel, entangles):
+    assert kernel.entangles is entangles
+
+
 def numpy_list(angles):
     return angles.tolist()
 
