@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from qrkd_lab.studies.records import published_runs
 from tests.browser.controls import changed, check_layout, left_by, menu, press
 from tests.browser.screen import expect
-from tests.studies.records.made_runs import keep, made_run
+from tests.studies.made_runs import keep, made_run
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_records.ipynb"
 BOX = "qrkd-StudyBrowser"

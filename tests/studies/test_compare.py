@@ -29,8 +29,8 @@ from qrkd_lab.studies.provenance import reproduce
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.teaching.plots import scores
 from tests.hazards import flipped, table
-from tests.studies.records.made_runs import keep as store
-from tests.studies.records.made_runs import made_run
+from tests.studies.made_runs import keep as store
+from tests.studies.made_runs import made_run
 
 SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,

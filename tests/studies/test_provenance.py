@@ -27,7 +27,7 @@ from qrkd_lab.studies.provenance import (
 )
 from qrkd_lab.studies.records import read_runs, run_key
 from qrkd_lab.studies.settings import ARMS, TEACHER, parse_parameters
-from tests.studies.records.made_runs import SHA, keep, made_run, own_run
+from tests.studies.made_runs import SHA, keep, made_run, own_run
 
 FOREIGN = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
 

@@ -40,7 +40,7 @@ from qrkd_lab.studies.records import (
     scan_runs,
 )
 from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
-from tests.studies.records.made_runs import keep, made_run
+from tests.studies.made_runs import keep, made_run
 
 RECORD, FILE = "record.json", "weights.safetensors"
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}

@@ -18,7 +18,7 @@ from qrkd_lab.studies.settings import ARMS
 from qrkd_lab.studies.statistics import equivalence
 from qrkd_lab.studies.tune import Trial, TuningHistory
 from tests.hazards import disk_that_ends
-from tests.studies.records.made_runs import keep, made_run
+from tests.studies.made_runs import keep, made_run
 
 RKD = (0.90, 0.92, 0.93, 0.95)
 BETTER = (0.92, 0.95, 0.95, 0.976)  # than RKD, on every seed

@@ -16,7 +16,7 @@ from scipy import stats
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.statistics import power_of
 from qrkd_lab.studies.summary import results, summary
-from tests.studies.records.made_runs import made_run
+from tests.studies.made_runs import made_run
 
 T_975 = {2: 4.302653, 4: 2.776445}  # a printed table's
 

@@ -28,7 +28,7 @@ from qrkd_lab.studies.tune import (
     weight_settings,
 )
 from tests.hazards import elsewhere, flipped
-from tests.studies.records.made_runs import keep, made_run
+from tests.studies.made_runs import keep, made_run
 
 SMALL = {  # and long enough for the candidates to differ
     "scale": "smoke", "train_size": 256, "validation_size": 100, "epochs": 4, "qubits": 2,

@@ -10,7 +10,7 @@ import qrkd_lab as ql
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.teaching.live import Order, Track
 from qrkd_lab.teaching.widgets.distillation import DistillationExplorer, progress
-from tests.studies.records.made_runs import made_run
+from tests.studies.made_runs import made_run
 
 ORDER = Order("digits", "smoke", ("kd",), 0, {})
 

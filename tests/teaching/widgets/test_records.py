@@ -17,7 +17,7 @@ from qrkd_lab.studies.provenance import run_table
 from qrkd_lab.studies.summary import results, summary
 from qrkd_lab.teaching.widgets import records
 from qrkd_lab.teaching.widgets.records import StudyBrowser
-from tests.studies.records.made_runs import keep, made_run, own_run
+from tests.studies.made_runs import keep, made_run, own_run
 
 ARMS = ("teacher", "kd", "rkd", "qrkd")
 
