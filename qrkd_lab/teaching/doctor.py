@@ -20,6 +20,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -65,13 +66,9 @@ class Finding:
 
 def check() -> list[Finding]:
     """Everything that is looked at, in the order of the table; takes about ten seconds."""
-    parts = (
-        _python, _packages, _libraries, _devices, _workers, _data, _folders, widget_findings,
-        _kernel,
-    )  # fmt: skip
     findings: list[Finding] = []
-    for part in parts:
-        if part is _devices and any(f.name.startswith("torch ") and not f.ok for f in findings):
+    for part in (_packages, _libraries, _machine, _folders, widget_findings, _kernel):
+        if part is _machine and any(f.name.startswith("torch ") and not f.ok for f in findings):
             continue  # a torch that crashes would crash this process too
         try:
             findings += part()
@@ -103,28 +100,21 @@ def _version(name: str) -> str:
         return ""
 
 
-def _needs() -> tuple[str, list[str], bool]:
-    """The Python and the packages that are needed; whether the package itself is installed."""
+def _packages() -> Iterator[Finding]:
+    """The Python, the qrkd_lab that notebooks import, and the packages that it needs."""
     try:
         python = metadata.metadata("qrkd-lab")["Requires-Python"]
-        return python, metadata.requires("qrkd-lab") or [], True
+        requires, installed = metadata.requires("qrkd-lab") or [], True
     except metadata.PackageNotFoundError:
         project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
-        return project["requires-python"], project["dependencies"], False
-
-
-def _python() -> list[Finding]:
-    wanted, have = SpecifierSet(_needs()[0]), platform.python_version()
-    advice = f"Make a new environment with Python {wanted}."
-    ok = wanted.contains(have, prereleases=True)
-    return [Finding("Python", ok, f"{have} at {sys.executable}", advice)]
-
-
-def _packages() -> list[Finding]:
-    _, requires, installed = _needs()
-    needed = [Requirement(line) for line in requires]
+        python, requires, installed = project["requires-python"], project["dependencies"], False
+    have = platform.python_version()
+    ok = SpecifierSet(python).contains(have, prereleases=True)
+    advice = f"Make a new environment with Python {python}."
+    yield Finding("Python", ok, f"{have} at {sys.executable}", advice)
+    yield _own_package(installed)
+    wrong, needed = [], [Requirement(line) for line in requires]
     needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
-    wrong = []
     for requirement in needed:
         have = _version(requirement.name)
         if not have or not requirement.specifier.contains(have, prereleases=True):
@@ -132,16 +122,16 @@ def _packages() -> list[Finding]:
             advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
             wrong.append(Finding(requirement.name, False, found, advice))
     count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
-    packages = Finding("packages", not wrong, count, "See the next rows.")
-    return [_own_package(installed), packages, *wrong]
+    yield Finding("packages", not wrong, count, "See the next rows.")
+    yield from wrong
 
 
 def _own_package(installed: bool) -> Finding:
     """Whether notebooks import this very qrkd_lab, wherever they lie."""
-    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
     if not installed:
         found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
         return Finding("qrkd-lab", False, found, _INSTALL, essential=False)
+    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
     # -P: not the one in the working directory
     run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     other = Path(run.stdout.rstrip("\n")).resolve()
@@ -154,10 +144,9 @@ def _own_package(installed: bool) -> Finding:
     return Finding("qrkd-lab", False, found, _INSTALL)
 
 
-def _libraries() -> list[Finding]:
+def _libraries() -> Iterator[Finding]:
     with ThreadPoolExecutor(max_workers=2) as pool:
         errors = dict(zip(_PROBES, pool.map(_probe, _PROBES.values()), strict=True))
-    findings = []
     for name, error in errors.items():
         advice = f"{_PIP} install --force-reinstall {name}"
         if name != "torch" and errors["torch"]:
@@ -168,8 +157,7 @@ def _libraries() -> list[Finding]:
                 "one for CUDA). Install both in one command, from the same index:\n"
                 f"{_PIP} install --force-reinstall torch torchvision"
             )
-        findings.append(Finding(f"{name} {_version(name)}", not error, error or "works", advice))
-    return findings
+        yield Finding(f"{name} {_version(name)}", not error, error or "works", advice)
 
 
 def _probe(code: str) -> str | None:
@@ -185,13 +173,16 @@ def _probe(code: str) -> str | None:
     return said.splitlines()[-1] if run.returncode else None
 
 
-def _devices() -> list[Finding]:
+def _machine() -> Iterator[Finding]:
+    """Devices and worker processes."""
     import torch
 
     from qrkd_lab.devices import pick_device
+    from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
 
     threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
     cores = f"{os.cpu_count()} cores, torch uses {threads} threads, instructions: {instructions}"
+    yield Finding("CPU", True, cores)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
     unused = not count and shutil.which("nvidia-smi") is not None
@@ -200,68 +191,58 @@ def _devices() -> list[Finding]:
         "An NVIDIA driver is here, but torch does not use it: the driver is too old, or torch is\n"
         f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
     )
+    yield Finding("CUDA", not unused, names or none, advice, essential=False)
     mps = "there" if torch.backends.mps.is_available() else "none (Apple silicon only)"
-    return [
-        Finding("CPU", True, cores),
-        Finding("CUDA", not unused, names or none, advice, essential=False),
-        Finding("MPS", True, mps),
-        Finding('device="auto"', True, f"picks {pick_device('auto')}"),
-    ]
-
-
-def _workers() -> list[Finding]:
-    from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
-
-    ok = can_start_workers()
+    yield Finding("MPS", True, mps)
+    yield Finding('device="auto"', True, f"picks {pick_device('auto')}")
+    workers = can_start_workers()
     advice = (
         "For jobs at the same time, mount /dev/shm so that it can be written; in a container of\n"
         "Docker: --shm-size=1g, and not --read-only without --tmpfs /dev/shm."
     )
-    found = "can be started" if ok else NO_WORKERS
-    return [Finding("processes", ok, found, advice, essential=False)]
+    found = "can be started" if workers else NO_WORKERS
+    yield Finding("processes", workers, found, advice, essential=False)
 
 
-def _data() -> list[Finding]:
+_DATA = {  # by name: what shows that the data are there, and what they are
+    "mnist": {"MNIST/raw/train-images*": "official files"},
+    "cifar10": {
+        "cifar-10-batches-py": "official files",
+        "cifar-10-python.tar.gz": "official files",
+        "cifar10_jpeg/train": "a folder of images, not the official pixels",
+    },
+    "wikitext2": {"wikitext-2/wiki.train.tokens": "text"},
+    "ptb": {"ptb/ptb.train.txt": "text"},
+    "imdb": {"aclImdb/train/pos": "reviews"},
+}
+
+
+def _folders() -> Iterator[Finding]:
+    """Data, records, and where runs are written."""
     from qrkd_lab.data import data_dir
-
-    folder = data_dir()
-    places = {  # by name: what shows that the data are there, and what they are
-        "mnist": {"MNIST/raw/train-images*": "official files"},
-        "cifar10": {
-            "cifar-10-batches-py": "official files",
-            "cifar-10-python.tar.gz": "official files",
-            "cifar10_jpeg/train": "a folder of images, not the official pixels",
-        },
-        "wikitext2": {"wikitext-2/wiki.train.tokens": "text"},
-        "ptb": {"ptb/ptb.train.txt": "text"},
-        "imdb": {"aclImdb/train/pos": "reviews"},
-    }
-    findings = []
-    for name, patterns in places.items():
-        seen = [f"{what}: {path}" for each, what in patterns.items() for path in folder.glob(each)]
-        found = seen[0] if seen else f"not in {folder}"
-        advice = f"Downloaded when first used; to fetch it now: python -m qrkd_lab data {name}"
-        findings.append(Finding(f"data: {name}", bool(seen), found, advice, essential=False))
-    return findings
-
-
-def _folders() -> list[Finding]:
     from qrkd_lab.studies.records import PUBLISHED
 
-    runs, kit = runs_folder().absolute(), PUBLISHED.is_dir()
-    at = next(path for path in (runs, *runs.parents) if path.exists())
-    ok, free = can_be_written(runs), shutil.disk_usage(at).free / 1e9
+    folder = data_dir()
+    for name, places in _DATA.items():
+        seen = [f"{what}: {path}" for each, what in places.items() for path in folder.glob(each)]
+        found = seen[0] if seen else f"not in {folder}"
+        advice = f"Downloaded when first used; to fetch it now: python -m qrkd_lab data {name}"
+        yield Finding(f"data: {name}", bool(seen), found, advice, essential=False)
+    runs = runs_folder().absolute()
+    ok = can_be_written(runs)
     advice = "Name a folder of your own in the environment variable QRKD_RUNS_DIR."
-    found = f"{PUBLISHED}" if kit else f"none: there is no {PUBLISHED}"
-    lacks = (
+    yield Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", advice)
+    kit = PUBLISHED.is_dir()
+    advice = (
         "Notebooks on the benchmarks would train: an installed wheel has no records. Work in a\n"
         f"clone of the project, with {_INSTALL}"
     )
-    return [
-        Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", advice),
-        Finding("published records", kit, found, lacks, essential=False),
-        Finding("disk", free > 1, f"{free:.1f} GB free there", "Make room: 1 GB at least.", False),
-    ]
+    found = f"{PUBLISHED}" if kit else f"none: there is no {PUBLISHED}"
+    yield Finding("published records", kit, found, advice, essential=False)
+    at = next(path for path in (runs, *runs.parents) if path.exists())
+    free = shutil.disk_usage(at).free / 1e9
+    advice = "Make room: 1 GB at least."
+    yield Finding("disk", free > 1, f"{free:.1f} GB free there", advice, essential=False)
 
 
 def _same_folder(python: str | os.PathLike[str]) -> bool:
@@ -307,7 +288,7 @@ def _server() -> list[Finding]:
     return [Finding("server", same, found, advice, essential=False)] if known else []
 
 
-def _kernel() -> list[Finding]:
+def _kernel() -> Iterator[Finding]:
     from jupyter_client.kernelspec import KernelSpecManager
 
     spec = KernelSpecManager().get_kernel_spec("python3")
@@ -317,5 +298,6 @@ def _kernel() -> list[Finding]:
     advice = f"{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix --name python3"
     if python is None:
         found = f"{spec.argv[0]} does not exist (said by {spec.resource_dir})"
-        return [Finding("notebook kernel", False, found, advice)]
-    return [Finding("notebook kernel", _same_folder(python), f"runs {python}", advice, False)]
+        yield Finding("notebook kernel", False, found, advice)
+    else:
+        yield Finding("notebook kernel", _same_folder(python), f"runs {python}", advice, False)

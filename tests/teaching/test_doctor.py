@@ -38,8 +38,6 @@ def test_sees_everything_that_it_should(works):
 
 def test_old_python_and_old_and_missing_packages(monkeypatch):
     monkeypatch.setattr("platform.python_version", lambda: "3.9.1")
-    (python,) = doctor._python()
-    assert not python.ok and python.essential and ">=3.11" in python.advice
     real = metadata.version
 
     def version(name):
@@ -48,7 +46,8 @@ def test_old_python_and_old_and_missing_packages(monkeypatch):
         return "0.44.0" if name == "pennylane" else real(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    findings = doctor._packages()
+    findings = list(doctor._packages())
+    assert not findings[0].ok and findings[0].essential and ">=3.11" in findings[0].advice
     old, missing = named(findings, "pennylane"), named(findings, "pooch")
     assert not old.ok and "0.44.0; needed: >=0.45" in old.found
     assert not missing.ok and "not installed" in missing.found
@@ -92,9 +91,9 @@ def test_which_package_notebooks_import(tmp_path, monkeypatch, state, said):
 
 
 def test_a_system_without_shared_memory_is_named(monkeypatch):
-    assert doctor._workers()[0].ok
+    assert named(doctor._machine(), "processes").ok
     monkeypatch.setattr("qrkd_lab.studies.parallel.can_start_workers", lambda: False)
-    (finding,) = doctor._workers()
+    finding = named(doctor._machine(), "processes")
     assert not finding.ok and "one after another" in finding.found and "/dev/shm" in finding.advice
 
 
@@ -117,7 +116,7 @@ def test_commands_to_paste_are_quoted():
 def test_torchvision_for_another_torch(monkeypatch, error):
     fails = {doctor._PROBES["torchvision"]: error}
     monkeypatch.setattr(doctor, "_probe", fails.get)
-    findings = doctor._libraries()
+    findings = list(doctor._libraries())
     finding = named(findings, "torchvision")
     assert not finding.ok and finding.essential and error in finding.found
     assert f"{sys.executable} -m pip install --force-reinstall torch torchvision" in finding.advice
@@ -127,7 +126,7 @@ def test_torchvision_for_another_torch(monkeypatch, error):
 
 def test_a_broken_torch_stops_nothing_else(monkeypatch):
     monkeypatch.setattr(doctor, "_probe", lambda code: NMS if "torch" in code else None)
-    monkeypatch.setattr(doctor, "_devices", lambda: pytest.fail("would import the broken torch"))
+    monkeypatch.setattr(doctor, "_machine", lambda: pytest.fail("would import the broken torch"))
     findings = doctor.check()
     assert "--force-reinstall torch" in named(findings, "torch ").advice
     assert named(findings, "torchvision").advice == "Mend torch first."
@@ -145,40 +144,37 @@ def test_a_probe_tells_what_went_wrong(tmp_path, monkeypatch):
 
 
 def test_a_check_that_crashes_becomes_a_finding(works, monkeypatch):
-    def _data():
+    def _folders():
+        yield Finding("data", True, "there")
         raise OSError("disk on fire")
 
-    monkeypatch.setattr(doctor, "_data", _data)
+    monkeypatch.setattr(doctor, "_folders", _folders)
     findings = doctor.check()
-    finding = named(findings, "data")
+    finding = named(findings, "folders")
     assert not finding.ok and "disk on fire" in finding.found
-    assert named(findings, "notebook kernel")
+    assert named(findings, "data") and named(findings, "notebook kernel")
 
 
-def test_data(tmp_path, monkeypatch):
+def test_data_and_a_runs_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def found():
+        return {f.name.removeprefix("data: "): f for f in doctor._folders()}
+
     monkeypatch.setenv("QRKD_DATA_DIR", str(tmp_path))
-    mnist, cifar, *texts = doctor._data()
-    assert [f.name for f in texts if not f.ok] == ["data: wikitext2", "data: ptb", "data: imdb"]
-    assert not mnist.ok and not mnist.essential and "qrkd_lab data mnist" in mnist.advice
-    assert not cifar.ok and "qrkd_lab data cifar10" in cifar.advice
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
-    for part in ("train", "t10k"):
-        (tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte").touch()
-    (tmp_path / "cifar10_jpeg" / "train").mkdir(parents=True)
-    (tmp_path / "ptb").mkdir()
-    (tmp_path / "ptb" / "ptb.train.txt").write_text("a line")
-    mnist, cifar, _, ptb, _ = doctor._data()
-    assert ptb.ok and mnist.ok and "official" in mnist.found
-    assert cifar.ok and "not the official" in cifar.found
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    assert "official files" in doctor._data()[1].found
-
-
-def test_a_runs_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
-    assert doctor._folders()[0].ok
+    assert found()["runs"].ok
+    for name in ("mnist", "cifar10", "wikitext2", "ptb", "imdb"):
+        finding = found()[name]
+        assert not finding.ok and not finding.essential
+        assert f"qrkd_lab data {name}" in finding.advice
+    for place in ("MNIST/raw/train-images-idx3-ubyte", "cifar10_jpeg/train", "ptb/ptb.train.txt"):
+        (tmp_path / place).mkdir(parents=True)
     (tmp_path / "runs").write_text("a file")
-    runs = doctor._folders()[0]
+    seen = found()
+    assert seen["ptb"].ok and "official" in seen["mnist"].found
+    assert seen["cifar10"].ok and "not the official" in seen["cifar10"].found
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert "official files" in found()["cifar10"].found
+    runs = seen["runs"]
     assert not runs.ok and runs.essential and "not writable" in runs.found
     assert "QRKD_RUNS_DIR" in runs.advice
 
@@ -207,7 +203,7 @@ def test_a_kernel_of_another_python(tmp_path, monkeypatch):
     def kernel(python):
         spec = {"argv": [python, "-m", "ipykernel_launcher"], "display_name": "Python 3"}
         (folder / "kernel.json").write_text(json.dumps(spec))
-        return doctor._kernel()[0]
+        return next(doctor._kernel())
 
     assert kernel("python").ok
     assert kernel(sys.executable).ok
