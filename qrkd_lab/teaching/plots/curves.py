@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
     from qrkd_lab.studies.records import Run
 
-__all__ = ["arms_so_far", "histories", "learning_curves", "loss_terms", "matrices_so_far"]
+__all__ = [
+    "arms_so_far",
+    "histories",
+    "learning_curves",
+    "loss_terms",
+    "matrices_so_far",
+]
 
 
 TERMS = ("total", "task", "kd", "distance", "angle", "kernel")

@@ -218,9 +218,7 @@ class Explorer:
             time.sleep(0.01)
         return True
 
-    def show(
-        self, words: str | None = None, stale: bool = False, **parts: Picture | str
-    ) -> None:
+    def show(self, words: str | None = None, stale: bool = False, **parts: Picture | str) -> None:
         """Put words and parts up, from any thread; those that are not given stay.
 
         Args:
