@@ -1,4 +1,4 @@
-"""Kernel matrices: heat maps, differences, classes, components, and the kernel explorer's panel."""
+"""Kernel matrices: heat maps, components, and the kernel explorer's panel."""
 
 from __future__ import annotations
 
@@ -17,19 +17,9 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
 
-from qrkd_lab.kernels.analysis import (
-    eigenvalues,
-    off_diagonal_values,
-)
+from qrkd_lab.kernels.analysis import eigenvalues, off_diagonal_values
 from qrkd_lab.teaching.plots.kernels import COLOURS, TINY, log_axis
-from qrkd_lab.teaching.plots.style import (
-    ARM_COLOURS,
-    INK,
-    Chart,
-    need,
-    panels,
-    quiet,
-)
+from qrkd_lab.teaching.plots.style import ARM_COLOURS, INK, Chart, need, panels, quiet
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -52,8 +42,6 @@ __all__ = [
 
 CLASSES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#000000", "#882255",
            "#5B7F3A", "#7A5195")  # fmt: skip
-ALIKE = {"cmap": "cividis", "vmin": 0, "vmax": 1}
-APART = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
 
 
 def kernel_matrices(
@@ -81,8 +69,7 @@ def kernel_matrices(
     chart, places = panels(len(kernels), height=3.4, rest=0.8)
     said = []
     for axes, (name, kernel) in zip(places, kernels.items(), strict=True):
-        look = {"cmap": "cividis", "vmin": low, "vmax": high}
-        image = _heat_map(axes, kernel, classes, class_names, **look)
+        image = _heat_map(axes, kernel, classes, class_names, vmin=low, vmax=high)
         within, between = _contrast(kernel, classes)
         numbers = f"within {within:.2f}, between {between:.2f}".replace("nan", "–")
         axes.set_title(f"{name}\n{numbers}", fontsize=10)
@@ -142,11 +129,13 @@ def _heat_map(
     names: Sequence[str] | None = None,
     size: float = 9,
     edges: bool = True,
-    **look: Any,  # noqa: ANN401
+    **limits: float,
 ) -> AxesImage:
     """A matrix sorted by class, a line between classes, a tick at the middle of each."""
     order = np.argsort(classes, kind="stable")
-    image = axes.imshow(matrix[np.ix_(order, order)], interpolation="nearest", **look)
+    image = axes.imshow(
+        matrix[np.ix_(order, order)], interpolation="nearest", cmap="cividis", **limits
+    )
     found, starts = np.unique(classes[order], return_index=True)
     for edge in starts[1:] - 0.5 if edges else ():
         axes.axhline(edge, color="white", lw=0.7)
@@ -304,7 +293,9 @@ class KernelPanel(RedrawnChart):
         heat, beside, pairs = top.subplots(1, 3)
         histogram, spectrum = bottom.subplots(1, 2)
         self._images = [
-            _heat_map(axes, np.zeros((n, n)), classes, class_names, 8.5, edges=False, **ALIKE)
+            _heat_map(
+                axes, np.zeros((n, n)), classes, class_names, 8.5, edges=False, vmin=0, vmax=1
+            )
             for axes in (heat, beside)
         ]
         top.colorbar(self._images[0], ax=[heat, beside], label="Kernel value", shrink=0.8)
