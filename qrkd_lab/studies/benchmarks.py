@@ -38,6 +38,7 @@ __all__ = [
     "benchmark_of",
     "benchmark_settings",
     "check_scale",
+    "given_settings",
     "is_text",
     "load_benchmark",
     "load_image_benchmark",
@@ -318,6 +319,34 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
     base = Settings(os.fspath(benchmark), scale, TEACHER).replace(**scales[scale])
     changed = base.replace(**overrides)
     return changed if "arm" in overrides else replace(changed, arm=Settings.arm)
+
+
+def given_settings(settings: Settings) -> dict[str, Any]:
+    """What to give beside benchmark, scale, arm and seed to get a run of these settings again.
+
+    Only what the run's arm uses, and what is not the default of its benchmark and scale, as plain
+    JSON values.
+
+    Example:
+        >>> given_settings(benchmark_settings("mnist", epochs=3))
+        {'epochs': 3}
+    """
+    usual = replace(default_settings(settings), arm=settings.arm, seed=settings.seed)
+    own, other = settings.effective(), usual.effective()
+    derived = {"epochs", "kernel_weight"}  # may follow from stop_after and kernel_weights
+    return {
+        name: own.get(name)
+        for name in (field.name for field in fields(Settings))
+        if own.get(name) != other.get(name)
+        and (name in derived or getattr(settings, name) != getattr(usual, name))
+    }
+
+
+def default_settings(settings: Settings) -> Settings:
+    """The defaults of the benchmark and scale of some settings; its folder need not be there."""
+    name = settings.benchmark
+    own = name if name in BENCHMARKS else "cifar10" if settings.sequence_length is None else "ptb"
+    return replace(benchmark_settings(own, settings.scale), benchmark=name)
 
 
 @default_arithmetic()

@@ -26,7 +26,7 @@ from qrkd_lab.kernels.analysis import (
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
-from qrkd_lab.studies.benchmarks import Benchmark
+from qrkd_lab.studies.benchmarks import Benchmark, given_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
@@ -314,6 +314,7 @@ def _record(
             metrics=metrics,
             seconds={"train": learner.seconds, "evaluate": seconds},
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            given=given_settings(learner.settings),
         )
         yield replace(run, path=save_run(run, learner.model.state_dict(), runs_dir))
 

@@ -1,7 +1,7 @@
-"""What a record's settings say: what was changed, how to make it again, what it belongs to.
+"""What a record's settings say: what was given, how to make it again, what it belongs to.
 
 Records that differ in more than arm and seed are never put in one table. They are told apart by
-their changes: what has to be given to :func:`~qrkd_lab.compare` to get their settings.
+what was given to :func:`~qrkd_lab.compare` beside the benchmark's defaults.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +25,7 @@ from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.settings import ARMS, TEACHER, Settings, parse_parameters, typed
+from qrkd_lab.studies.settings import TEACHER, parse_parameters
 from qrkd_lab.studies.summary import order_arms, results
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "DEFAULT",
     "Recipe",
     "Variant",
-    "changes_of",
     "in_words",
     "one_kind",
     "reproduce",
@@ -45,51 +44,17 @@ __all__ = [
 ]
 
 
-# ---- changes
+# ---- what was given
 
 
-Values = tuple[tuple[str, Any], ...]  # settings as pairs, which can be hashed
-_FIELDS = {field.name: str(field.type) for field in fields(Settings)}
-
-
-def changes_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be given to :func:`~qrkd_lab.compare` beside names and seed to get these settings.
-
-    Args:
-        settings: of a record, i.e. of :meth:`~qrkd_lab.studies.settings.Settings.effective`.
-
-    Returns:
-        Overrides, none of which can be left out, in the order of the fields of ``Settings``.
-
-    Raises:
-        ValueError: no overrides give them: an arm, scale or setting that this version does not
-            know, or one that it has and the record lacks.
-
-    Example:
-        >>> from qrkd_lab.studies.benchmarks import benchmark_settings
-        >>> changes_of(benchmark_settings("mnist", epochs=3).effective())
-        {'epochs': 3}
-    """
-    if settings["arm"] not in (TEACHER, *ARMS):
-        raise ValueError(f"the arm {settings['arm']!r} is none of this version's")
-    if settings["scale"] not in SCALES:
-        raise ValueError(f"the scale {settings['scale']!r} is none of {', '.join(SCALES)}")
-    if unknown := [name for name in settings if name not in _FIELDS]:
-        raise ValueError(f"this version has no setting {', '.join(unknown)}")
-    try:
-        return dict(_changes(tuple(_typed(settings).items())))
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-
-
-def in_words(changes: Mapping[str, Any]) -> str:
-    """Changes in one line.
+def in_words(given: Mapping[str, Any]) -> str:
+    """Settings in one line.
 
     Example:
         >>> in_words({"kernel_weight": 3.0, "student_widths": (5, 2, 31)})
         'kernel_weight=3, student_widths=5-2-31'
     """
-    return ", ".join(f"{name}={_short(value)}" for name, value in changes.items())
+    return ", ".join(f"{name}={_short(value)}" for name, value in given.items())
 
 
 def _short(value: Any) -> str:  # noqa: ANN401
@@ -98,59 +63,36 @@ def _short(value: Any) -> str:  # noqa: ANN401
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+def made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that this run's arm and benchmark have with these given, but for the seed.
+
+    Raises:
+        ValueError: this version knows no such benchmark, scale, arm or setting.
+    """
+    own = run.settings
+    who = {"benchmark": own["benchmark"], "scale": own["scale"], "arm": own["arm"]}
+    return dict(_made("sequence_length" in own, json.dumps([who, dict(given)])))
+
+
 @cache
-def _changes(pairs: Values) -> Values:
-    asked = dict(pairs)
-    needed: dict[str, Any] = {}
-    while (here := _made(asked, needed)) != asked:
-        # More than once: another feature map has another number of layers by default.
-        odd = [name for name in {**asked, **here} if asked.get(name) != here.get(name)]
-        more = [n for n in odd if n not in needed and (n in asked or "None" in _FIELDS[n])]
-        if not more:
-            lacks = "".join(f"; it lacks {name}" for name in odd if name not in asked)
-            raise ValueError(f"this version gives another {', '.join(odd)} than the record{lacks}")
-        needed |= {name: asked.get(name) for name in more}
-    for name in list(needed):
-        fewer = {n: v for n, v in needed.items() if n != name}
-        if _is_made(asked, fewer):
-            needed = fewer
-    return tuple((name, needed[name]) for name in _FIELDS if name in needed)
-
-
-def _typed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the seed, each as its field's type, which can be hashed."""
-    return {name: typed(name, value) for name, value in settings.items() if name != "seed"}
-
-
-def _is_made(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Whether these changes give these (typed) settings."""
+def _made(text: bool, words: str) -> Mapping[str, Any]:
+    who, given = json.loads(words)
+    name = who["benchmark"]
+    own = name if name in BENCHMARKS else "ptb" if text else "cifar10"
     try:
-        return _made(settings, changes) == settings
+        settings = replace(benchmark_settings(own, who["scale"]), benchmark=name, arm=who["arm"])
+        made = settings.replace(**given).effective()
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+    return {name: value for name, value in made.items() if name != "seed"}
+
+
+def _is_made(run: Run, given: Mapping[str, Any]) -> bool:
+    """Whether these settings, given today, make this run."""
+    try:
+        return {**made_by(run, given), "seed": run.settings["seed"]} == run.settings
     except ValueError:
         return False
-
-
-def _made(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What changes give on the benchmark, scale and arm of some settings."""
-    benchmark, text = settings["benchmark"], "sequence_length" in settings
-    own = benchmark if benchmark in BENCHMARKS else "ptb" if text else "cifar10"
-    who = {"benchmark": benchmark, "arm": settings["arm"]}
-    return _with_changes(own, settings["scale"], tuple({**changes, **who}.items()))
-
-
-@cache
-def _with_changes(benchmark: str, scale: str, changes: Values) -> dict[str, Any]:
-    settings = replace(benchmark_settings(benchmark, scale), **dict(changes))
-    settings.check()
-    return _typed(settings.effective())
-
-
-def _changes_in_words(run: Run) -> str:
-    """What is not the default in a run; nothing where all is."""
-    try:
-        return in_words(changes_of(run.settings))
-    except ValueError as error:
-        return f"unknown: not by this version, {error}"
 
 
 # ---- the call that makes a run again
@@ -203,8 +145,10 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
     asked, data = run.settings, run.data
     writer = run.versions.get("qrkd_lab") or "of unknown version"
     try:
-        changes = changes_of(asked)
-        if run_key(_typed(asked) | {"seed": asked["seed"]}, data["sha256"]) != run.key:
+        made = made_by(run, run.given) | {"seed": asked["seed"]}
+        if odd := [n for n in {**asked, **made} if asked.get(n) != made.get(n)]:
+            raise ValueError(f"this version gives another {', '.join(odd)} than the record")
+        if run_key(made, data["sha256"]) != run.key:
             raise ValueError("this version writes a setting as another kind of number")
     except ValueError as error:
         said = (
@@ -230,11 +174,11 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
         f"digits on the same device ({run.device}), torch "
         f"({run.versions.get('torch') or 'of unknown version'}) and kind of processor."
     )
-    given = {"arms": [arm], "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
+    given = {"arms": [arm], "seeds": [seed], "scale": scale, **run.given, "runs_dir": runs_dir}
     shell = [
         f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arm} --seed {seed}",
         f"--scale {scale}",
-        *set_words(changes),
+        *set_words(run.given),
         f"--runs-dir {shlex.quote(runs_dir)}",
     ]
     return Recipe(_call(place, given), " ".join(shell), tuple(notes))
@@ -304,7 +248,7 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     """
     kept, others = [], []
     for of_one in _groups(runs, "benchmark", "scale"):
-        own = [run for run in of_one if not _changes_in_words(run)]
+        own = [run for run in of_one if _is_made(run, {})]
         several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
         mixed = [same for same in _groups(of_one, "arm") if len({_kind(run) for run in same}) > 1]
         for same in several:
@@ -332,7 +276,7 @@ def _kind(run: Run) -> str:
 
 
 def _undecided(same: Sequence[Run], what: str) -> str:
-    which = (f"{run.path or run.key}: {_changes_in_words(run) or 'defaults'}" for run in same)
+    which = (f"{run.path or run.key}: {in_words(run.given) or 'defaults'}" for run in same)
     return (
         f"expected one record of {same[0].settings['benchmark']} {what}, or one with the "
         f"default settings among several, got {len(same)}:\n  " + "\n  ".join(which) + "\nMove the "
@@ -375,8 +319,8 @@ class Variant:
 def variants(runs: Iterable[Run]) -> list[Variant]:
     """The variants among the runs of one benchmark and scale: the defaults first, then by name.
 
-    A variant all of whose runs are in another one is left out. Runs with settings that
-    :func:`changes_of` cannot express come last, told apart by whatever differs within an arm.
+    A variant all of whose runs are in another one is left out. Runs that this version would not
+    make with what was given come last, told apart by whatever differs within an arm.
     """
     by_data: dict[str, list[Run]] = {}
     for run in runs:
@@ -401,22 +345,13 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
 
 def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
     """The variants of runs on the same data, those within others left out."""
-    kinds, known, foreign = {}, [], []
-    for run in runs:
-        try:
-            changes = changes_of(run.settings)
-        except ValueError:
-            foreign.append(run)
-        else:
-            kinds[tuple(changes.items())] = changes
-            known.append(run)
-    found = [
-        Variant(changes, tuple(run for run in known if _is_made(_typed(run.settings), changes)))
-        for changes in kinds.values()
-    ]
+    known = [run for run in runs if _is_made(run, run.given)]
+    found = []
+    for given in {json.dumps(run.given, sort_keys=True): run.given for run in known}.values():
+        found.append(Variant(given, tuple(run for run in known if _is_made(run, given))))
     keys = [{run.key for run in variant.runs} for variant in found]
     kept = [v for v, mine in zip(found, keys, strict=True) if not any(mine < k for k in keys)]
-    return kept + _as_recorded(foreign)
+    return kept + _as_recorded([run for run in runs if not _is_made(run, run.given)])
 
 
 def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
@@ -451,7 +386,7 @@ def _one_home(variant: Variant) -> Variant:
     """
 
     def size(runs: Sequence[Run]) -> tuple[int, int]:
-        own = (changes_of(run.settings) == variant.changes for run in runs if variant.known)
+        own = (run.given == variant.changes for run in runs if variant.known)
         return sum(own), len(runs)
 
     kept: list[Run] = []
@@ -538,7 +473,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
     table = results(runs)
     held = list(table.pop("run"))
     return table.assign(
-        changed=list(map(_changes_in_words, held)),
+        changed=[in_words(run.given) for run in held],
         data_sha256=[run.data["sha256"] for run in held],
         qrkd_lab=[run.versions.get("qrkd_lab") for run in held],
         torch=[run.versions.get("torch") for run in held],

@@ -78,13 +78,13 @@ __all__ = [
 ]
 
 
-FORMAT = 1
+FORMAT = 2
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
 _NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
 KINDS: dict[str, type] = {
-    "settings": dict, "key": str, "versions": dict, "device": str, "data": dict, "metric": dict,
-    "parameters": int, "history": list, "metrics": dict, "seconds": dict, "finished": str,
-    "weights_sha256": str,
+    "settings": dict, "given": dict, "key": str, "versions": dict, "device": str, "data": dict,
+    "metric": dict, "parameters": int, "history": list, "metrics": dict, "seconds": dict,
+    "finished": str, "weights_sha256": str,
 }  # fmt: skip
 COLUMNS = {  # of a table of runs, beside the metrics
     "benchmark", "scale", "arm", "seed", "seconds", "parameters", "device", "source", "key", "run",
@@ -107,6 +107,7 @@ class Run:
         metrics: final numbers by name.
         seconds: ``{"train": ..., "evaluate": ...}``; the first is needed.
         finished: time in ISO 8601.
+        given: those of the settings that were given, as they are not the benchmark's defaults.
         path: the folder, None as long as the run is not saved.
     """
 
@@ -121,6 +122,7 @@ class Run:
     metrics: Mapping[str, float]
     seconds: Mapping[str, float]
     finished: str
+    given: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = field(default=None, compare=False)
 
     @property

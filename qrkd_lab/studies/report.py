@@ -23,7 +23,7 @@ from qrkd_lab.files import RecordError, expanded, write_file, writing
 from qrkd_lab.studies import summary
 from qrkd_lab.studies.benchmarks import BENCHMARKS, check_scale
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.studies.provenance import changes_of, one_kind, set_words, taught
+from qrkd_lab.studies.provenance import one_kind, set_words, taught
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.settings import ARMS, TEACHER, TUNED
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
@@ -309,7 +309,10 @@ def _what_ran(studies: Studies) -> dict[str, str]:
         ", ".join(parts): [", ".join(f"{r.data[p]:,}" for p in parts if p in r.data) for r in runs],
         "source": [str(run.data.get("source")) for run in runs],
         "sha256": [str(run.data["sha256"])[:12] for run in runs],
-        "settings of its own": list(map(_changes, runs)),
+        "settings of its own": [
+            " ".join([f"`{run.settings['arm']}`", *set_words(run.given)]) if run.given else ""
+            for run in runs
+        ],
     })  # fmt: skip
     data = data.groupby("benchmark", sort=False).agg(lambda x: "; ".join(filter(None, x.unique())))
     kinds = pd.DataFrame({"device": r.device, **r.versions} for r in runs).fillna("not recorded")
@@ -323,14 +326,6 @@ def _what_ran(studies: Studies) -> dict[str, str]:
             for name, values in kinds.items()
         ),
     }  # fmt: skip
-
-
-def _changes(run: Run) -> str:
-    try:
-        words = set_words(changes_of(run.settings))
-    except ValueError as error:
-        words = [f"not by this version: {error}"]
-    return " ".join([f"`{run.settings['arm']}`", *words]) if words else ""
 
 
 def _ranged(row: pd.Series) -> str:

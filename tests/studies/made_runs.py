@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from qrkd_lab.studies.benchmarks import benchmark_settings
+from qrkd_lab.studies.benchmarks import benchmark_settings, given_settings
 from qrkd_lab.studies.records import Run, run_key, save_run
 from qrkd_lab.studies.settings import TEACHER
 
@@ -16,7 +16,7 @@ SHA = "ab" * 32
 def made_run(arm="qrkd", seed=0, benchmark="digits", scale="smoke", sha256=SHA, **changes):
     """A run that was never trained; its scores depend on arm and seed."""
     settings = benchmark_settings(benchmark, scale, **changes).replace(arm=arm, seed=seed)
-    return own_run(settings.effective(), sha256)
+    return replace(own_run(settings.effective(), sha256), given=given_settings(settings))
 
 
 def own_run(settings, sha256=SHA):

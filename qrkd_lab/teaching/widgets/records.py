@@ -17,7 +17,6 @@ from qrkd_lab.files import runs_folder
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import (
     Catalogue,
-    changes_of,
     in_words,
     reproduce,
     run_table,
@@ -398,10 +397,7 @@ def _table(
 def _card(run: Run) -> str:
     """Everything about one run: result, settings, data, versions, and the code that makes it."""
     home = f"{run.settings['benchmark']}, {run.settings['scale']}"
-    try:
-        changed = in_words(changes_of(run.settings)) or "all by default"
-    except ValueError:
-        changed = "not those of ql.compare"
+    changed = in_words(run.given) or "all by default"
     kit, here = _of_kit(run), _here()
     place = run.path.relative_to(PUBLISHED.parent) if kit else run.path
     facts = {
