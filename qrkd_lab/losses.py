@@ -61,7 +61,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
               \qquad p = \operatorname{softmax}(z / T)
 
     The factor :math:`T^2` keeps the size of the gradient comparable over temperatures. A class that
-    the teacher excludes (a logit of -inf) adds nothing: 0 log 0 = 0.
+    the teacher excludes (a logit of -inf) adds nothing.
 
     Args:
         student_logits: ``(n, c)``, or ``(n, t, v)`` for sequences (then averaged over tokens too).
@@ -69,11 +69,10 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
         temperature: T > 0, without unit.
 
     Returns:
-        A scalar in nats, >= 0; 0 exactly when both distributions agree.
+        A scalar in nats, >= 0; 0 exactly where both distributions agree.
 
     Raises:
-        TypeError: the logits are not floating-point tensors.
-        ValueError: there is a single class, the shapes differ, or the temperature is not positive.
+        TypeError, ValueError: no floating-point tensors of one shape, a single class, or T <= 0.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
 
@@ -116,9 +115,9 @@ def softened_kl(
     temperature: float,
     counted: Tensor | None = None,
 ) -> Tensor:
-    """:func:`kd_loss` on ``(m, c)`` where the teacher's side is at hand, from :func:`softened`.
+    """:func:`kd_loss` on ``(m, c)``, the teacher's side from :func:`softened`.
 
-    ``counted`` ``(m,)`` is True for the predictions that count; None: all. It is 0 where none does.
+    ``counted`` ``(m,)`` is True for the predictions that count; None: all.
     """
     _same_shape(student_logits, teacher[0], "logits")
     if counted is None:
@@ -127,10 +126,7 @@ def softened_kl(
 
 
 class _SoftenedKL(torch.autograd.Function):
-    r"""The value as written, and its gradient :math:`T (p^s - p^t) / n` in one go.
-
-    Over a vocabulary the loss is as dear as the network; autograd's own way takes twice as long.
-    """
+    r"""The value, and its gradient :math:`T (p^s - p^t) / n`: twice as fast as autograd's own."""
 
     @staticmethod
     def forward(
@@ -168,9 +164,8 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
               h(u) = \tfrac12 u^2 \text{ if } |u| < 1 \text{ else } |u| - \tfrac12
 
     P holds the pairs i != j of an ``(n, n)`` relation, or the triples with i, j, k all different of
-    an ``(n, n, n)`` one; entries that compare a sample with itself say nothing and are left out.
-    (Averages over all n^2 or n^3 entries, as in Park et al.'s code, are smaller by (n-1)/n or
-    (n-1)(n-2)/n^2.)
+    an ``(n, n, n)`` one. (Averages over all n^2 or n^3 entries, as in Park et al.'s code, are
+    smaller by (n-1)/n or (n-1)(n-2)/n^2.)
 
     Args:
         student: ``(n, n)`` or ``(n, n, n)``.
@@ -203,8 +198,7 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def normalised_distances(x: Tensor) -> Tensor:
     """Distances ``(n, d) -> (n, n)`` divided by their mean over distinct pairs.
 
-    A batch whose rows all coincide has no scale: it gives zeros. Rows that lie no further apart
-    than their own numbers are rounded count as coincident.
+    Rows that all coincide, up to the rounding of their own numbers, give zeros.
     """
     largest = check_features(x)
     rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
@@ -304,9 +298,8 @@ def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
 class Outputs(NamedTuple):
     """What a model says about a batch: logits ``(m, c)`` and tapped features ``(n, d)``.
 
-    A row of logits per prediction, a row of features per sample. Images have m = n; a text has a
-    prediction per token (c is v), and as many samples as its tap takes. Logits may also be
-    ``(n, t, v)``; the last axis is always that of the classes.
+    A row of logits per prediction, a row of features per sample: of images m = n, of a text a
+    prediction per token (c is v, or logits ``(n, t, v)``) and as many samples as its tap takes.
     """
 
     logits: Tensor
@@ -367,16 +360,13 @@ class DistillationLoss(nn.Module):
 
     .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
 
-    A prediction whose target is -100 counts in no term. A sample whose predictions are all ignored
-    is left out of the relations, where there are as many rows of features as targets (images,
-    reviews), or one per row of targets ``(n, t)``. Where neither holds, nothing says which sample a
-    target belongs to, and all samples count. A batch of nothing but ignored targets has terms of 0.
+    A prediction whose target is -100 counts in no term; a sample whose predictions are all ignored
+    is left out of the relations, where it is known which sample a target belongs to (as many rows
+    of features as targets, or as rows of targets). Without any target all terms are 0.
 
-    All is computed in float32 at least, also under autocast, and so are total and terms: a weighted
-    sum in float16 could overflow. Each gradient has the type of what it belongs to.
-
-    A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters
-    (an adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
+    Total and terms are in float32 at least; each gradient has the type of what it belongs to. A
+    term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
+    adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
 
     Args:
         kd, distance, angle: weights >= 0.
@@ -527,12 +517,11 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
     .. math:: g_{term} = \nabla_\theta L_{term}
 
     Args:
-        losses: of one batch, of :class:`DistillationLoss`; its graph is kept.
+        losses: of one batch; its graph is kept.
         leaves: what to differentiate by, e.g. ``list(student.parameters())``.
 
     Returns:
-        Name to a vector ``(m,)``, m numbers in all leaves together; zeros where no path leads from
-        a term to a leaf.
+        Name to a vector of all leaves' numbers; zeros where no path leads from a term to a leaf.
 
     Raises:
         ValueError: no leaf, or one that asks for no gradient.

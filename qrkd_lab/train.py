@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -53,8 +53,7 @@ def train(
 ) -> Iterator[int]:
     """Train all learners in lockstep; yields the number of each epoch when it is done.
 
-    A learner that diverges gets a ``failure`` and is left out from then on; the others do not
-    notice.
+    A learner that diverges gets a ``failure`` and is left out from then on.
 
     Args:
         learners: of one seed; each from the same initial student.
@@ -164,14 +163,10 @@ class Stopped(Exception):
 class Callback:
     """Is told of a training and does nothing; override what you want to know.
 
-    Whatever a callback does, the numbers stay the same: it must not draw from torch's global random
-    stream, and it leaves models in training mode.
-
-    Attributes:
-        stops: whether it may raise :class:`Stopped`.
+    It must not draw from torch's global random stream, and it leaves models in training mode.
     """
 
-    stops = False
+    stops = False  # whether it may raise Stopped
 
     def resume(self, training: Training) -> bool:
         """Put the learners, ``done`` and ``step`` where they were; whether that was possible."""
@@ -269,14 +264,15 @@ class Learner:
     def step(self, inputs: Any, targets: Tensor, teacher: TeacherBatch | None) -> None:  # noqa: ANN401
         """Learn from one batch; the optimiser moves after every ``accumulation`` of them.
 
-        It moves along the mean over these batches, or over those that an epoch's end leaves, each
-        weighted by its number of predictions that count.
+        It moves along the mean over these batches, weighted by their predictions that count.
 
         Raises:
             Diverged: the student's features are not finite.
             ValueError: the batch has too few samples for a term of the loss.
         """
-        with self._masks():
+        # Dropout's masks are the same for all arms at each batch.
+        masks = seeded(self.seed, "dropout", self.batches) if self.dropout else nullcontext()
+        with masks:
             outputs = self.outputs(self.model, inputs)
         if not self.batches:  # later ones may be smaller: what an epoch leaves over
             check_batch(self.loss.active, len(outputs.features))
@@ -291,15 +287,8 @@ class Learner:
             self._update()
         self._remember(outputs, losses, targets, counted)
 
-    def _masks(self) -> AbstractContextManager[None]:
-        """Dropout's masks are the same for all arms at each batch."""
-        return seeded(self.seed, "dropout", self.batches) if self.dropout else nullcontext()
-
     def _backward(self, total: Tensor, counted: Tensor, predictions: int) -> None:
-        """Add to the gradient: 1/accumulation of the batch's, as if all batches were alike.
-
-        Where they are not, :meth:`_update` makes up for it, when it knows them all.
-        """
+        """Add 1/accumulation of the gradient; :meth:`_update` corrects for unequal batches."""
         if self.accumulation > 1:
             if not self._group:
                 self._first = predictions

@@ -146,15 +146,8 @@ def distances(u: Tensor, v: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class RBFKernel(Kernel):
-    r"""Gaussian kernel of the scaled angles.
-
-    .. math:: k(x, y) = \exp\left(-\tfrac12 b^2 \lVert x - y \rVert_2^2\right)
-
-    Args:
-        bandwidth: b > 0; in the other common convention, gamma = b^2 / 2.
-        chunk: see :class:`~qrkd_lab.kernels.classical.Kernel`.
-    """
+class _OfDistances(Kernel):
+    """What kernels of the scaled angles' distances share."""
 
     bandwidth: float = 1.0
     chunk: int | None = None
@@ -164,6 +157,18 @@ class RBFKernel(Kernel):
 
     def embed(self, x: Tensor) -> Tensor:
         return x
+
+
+@dataclass(frozen=True)
+class RBFKernel(_OfDistances):
+    r"""Gaussian kernel of the scaled angles.
+
+    .. math:: k(x, y) = \exp\left(-\tfrac12 b^2 \lVert x - y \rVert_2^2\right)
+
+    Args:
+        bandwidth: b > 0; in the other common convention, gamma = b^2 / 2.
+        chunk: see :class:`Kernel`.
+    """
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
         # Far samples have k = 0 and no gradient, also where their squared distance overflows.
@@ -171,24 +176,15 @@ class RBFKernel(Kernel):
 
 
 @dataclass(frozen=True)
-class LaplacianKernel(Kernel):
+class LaplacianKernel(_OfDistances):
     r"""Laplacian kernel of the scaled angles.
 
     .. math:: k(x, y) = \exp\left(-b \lVert x - y \rVert_1\right)
 
     Args:
         bandwidth: b > 0.
-        chunk: see :class:`~qrkd_lab.kernels.classical.Kernel`.
+        chunk: see :class:`Kernel`.
     """
-
-    bandwidth: float = 1.0
-    chunk: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
-
-    def embed(self, x: Tensor) -> Tensor:
-        return x
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(u, v, p=1))
@@ -204,7 +200,7 @@ class PolynomialKernel(Kernel):
     Args:
         degree: p >= 1.
         bandwidth: b > 0.
-        chunk: see :class:`~qrkd_lab.kernels.classical.Kernel`.
+        chunk: see :class:`Kernel`.
     """
 
     degree: int = 2
@@ -234,7 +230,7 @@ class CosineKernel(Kernel):
     A zero row has no direction: its kernel values are 0, with itself too, and so is its gradient.
 
     Args:
-        chunk: see :class:`~qrkd_lab.kernels.classical.Kernel`.
+        chunk: see :class:`Kernel`.
     """
 
     chunk: int | None = None
