@@ -28,6 +28,7 @@ from unittest import mock
 import pennylane as qp
 import torch
 import torch.nn.functional as F
+from pandas import DataFrame
 from torch import Tensor, nn
 
 import qrkd_lab as ql
@@ -486,16 +487,17 @@ def browser_rows() -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    head = ["measure", "ours", "theirs", "ratio", "must reach", ""]
-    lines = [[row.name, f"{1e3 * row.ours:,.2f} ms", f"{1e3 * row.theirs:,.2f} ms",
-              f"{row.ratio:,.2f}", f"{'<=' if row.at_most else '>='} {row.target:g}",
-              "ok" if row.reached else "SHORT"] for row in rows]  # fmt: skip
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(6)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
-                  for i, (cell, w) in enumerate(zip(line, widths, strict=True)))
-        for line in [head, *lines]
-    )  # fmt: skip
+    lines = {
+        row.name: {
+            "ours": f"{1e3 * row.ours:,.2f} ms",
+            "theirs": f"{1e3 * row.theirs:,.2f} ms",
+            "ratio": f"{row.ratio:,.2f}",
+            "must reach": f"{'<=' if row.at_most else '>='} {row.target:g}",
+            "": "ok" if row.reached else "SHORT",
+        }
+        for row in rows
+    }
+    return DataFrame.from_dict(lines, orient="index").to_string()
 
 
 def main() -> None:
