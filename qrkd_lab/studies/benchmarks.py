@@ -399,8 +399,7 @@ def benchmark_of(
     Args:
         run: the record.
         data_dir, device: see :func:`load_benchmark`.
-        folder: where the data are, for a run on a folder of images or text of the user's own: a
-            record knows its name only.
+        folder: where the data are, for a run on a folder of one's own, as a record knows its name.
 
     Raises:
         DataError: the data here are not those of the record.

@@ -58,9 +58,8 @@ def train_group(
     settings go on from the very step the next time.
 
     Args:
-        benchmark: of the study.
+        benchmark, runs_dir: of the study.
         missing: settings of the runs, all of one seed.
-        runs_dir: folder of the records.
         callbacks: of the teacher's training and of the arms'.
 
     Yields:

@@ -405,10 +405,6 @@ class Catalogue:
 
     Args:
         runs: of any benchmarks; where two are the same run, the first folder's comes first.
-
-    Example:
-        >>> Catalogue(ql.published_runs()).benchmarks                  # doctest: +SKIP
-        ['mnist', 'cifar10', 'wikitext2', 'ptb', 'imdb']
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:

@@ -197,12 +197,7 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
     """Write a run's record and weights under ``root``; returns its folder.
 
     If the same run is there already (another process finished it first), that one is kept.
-    Tensors that share all their memory (tied weights) are stored once.
-
-    Args:
-        run: the finished run.
-        weights: the student's ``state_dict()``; on any device.
-        root: the folder of all records; made if missing.
+    ``weights`` is the student's ``state_dict()``, on any device.
 
     Raises:
         RecordError: the record is not strict JSON, lacks what a run has, its key does not belong
@@ -226,9 +221,7 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
 def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     """Read the run in one folder, and check that it is whole.
 
-    Args:
-        path: the folder.
-        weights: False: a record without its weights, as some are published, is whole too.
+    With ``weights=False`` a record without its weights, as some are published, is whole too.
 
     Raises:
         RecordError: there is no such folder; the record is cut, edited, of another format, without
@@ -506,24 +499,16 @@ def published_runs(
 def published_seeds(
     wanted: Sequence[Settings], seeds: Iterable[int], folder: str | Path = PUBLISHED
 ) -> dict[int, list[Run]]:
-    """The seeds of which every wanted run is published: seed -> its runs, as ``wanted`` goes.
+    """Seeds of which every wanted run is published, with these runs, in the order of ``wanted``.
 
-    Args:
-        wanted: settings of the arms, one benchmark and scale; the seed is set here.
-        seeds: which.
-        folder: of the records.
+    ``wanted`` are the settings of the arms on one benchmark and scale; the seed is set here.
     """
-    known: dict[tuple[str, int], list[Run]] = {}
-    for run in published_runs(wanted[0].benchmark, wanted[0].scale, folder):
-        known.setdefault((run.settings["arm"], run.settings["seed"]), []).append(run)
+    there = published_runs(wanted[0].benchmark, wanted[0].scale, folder)
     found = {}
     for seed in seeds:
-        runs = []
-        for settings in wanted:
-            asked = settings.replace(seed=seed).effective()
-            same = [r for r in known.get((settings.arm, seed), []) if dict(r.settings) == asked]
-            runs += same[:1]
-        if len(runs) == len(wanted) and len({run.data["sha256"] for run in runs}) == 1:
+        asked = [settings.replace(seed=seed).effective() for settings in wanted]
+        runs = [next((run for run in there if run.settings == one), None) for one in asked]
+        if None not in runs and len({run.data["sha256"] for run in runs}) == 1:
             found[seed] = runs
     return found
 
@@ -536,14 +521,9 @@ def has_weights(run: Run) -> bool:
 def publish(
     runs: Iterable[Run], folder: str | Path = PUBLISHED, largest: int = LARGEST_PUBLISHED
 ) -> int:
-    """Copy records into a folder, as they are; weights only up to a size. Returns how many.
+    """Copy saved records into a folder, as they are; weights only up to ``largest`` bytes.
 
-    A record that is there already is kept.
-
-    Args:
-        runs: saved ones.
-        folder: made if missing.
-        largest: bytes of a weights file that still comes along.
+    A record that is there already is kept. Returns how many were copied.
 
     Raises:
         RecordError: a run that is not saved, or was damaged, or a folder that cannot be written.
