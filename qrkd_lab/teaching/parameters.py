@@ -243,7 +243,7 @@ def _list_of(fits: Callable[[Any], bool], value: object) -> bool:
 
 
 def _number_rules(seeds_least: int, seed_most: int, study: bool) -> dict[str, _Rule]:
-    from qrkd_lab.teaching.experiments import as_points
+    from qrkd_lab.teaching.plane import as_points
 
     def whole(low: int, high: int) -> _Rule:
         return f"a whole number from {low} to {high}", lambda v: _whole(v, low, high)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.relations import triplet_angles
-from qrkd_lab.teaching.experiments import (
+from qrkd_lab.teaching.plane import (
     SEEN,
     Pull,
     as_points,
@@ -218,7 +218,7 @@ class RelationPanel(RedrawnChart):
 
         Args:
             student, teacher: points ``(n, 2)``.
-            found: of :func:`~qrkd_lab.teaching.experiments.pull` at the student's points.
+            found: of :func:`~qrkd_lab.teaching.plane.pull` at the student's points.
             path, losses: see :func:`relation_panel`.
             chosen: a point to draw a ring around.
         """

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from qrkd_lab.checks import whole
-from qrkd_lab.teaching import experiments as pulls
-from qrkd_lab.teaching.experiments import CHANGES, as_points, changed, size_of, teacher_points
+from qrkd_lab.teaching import plane
+from qrkd_lab.teaching.plane import CHANGES, as_points, changed, size_of, teacher_points
 from qrkd_lab.teaching.plots.relations import RelationPanel
 from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, button, menu, slider
 
@@ -35,7 +35,7 @@ class RelationExplorer(Explorer):
         student: points ``(n, 2)`` of the student, instead of a preset.
         point: number of the point that the sliders x and y move.
         distance, angle, kernel: weights of the losses, 0 to 5.
-        step: of :func:`~qrkd_lab.teaching.experiments.downhill`, 0.05 to 3.
+        step: of :func:`~qrkd_lab.teaching.plane.downhill`, 0.05 to 3.
 
     Raises:
         ValueError: points that are not finite ``(n, 2)`` with n >= 3, a student with another n or
@@ -101,18 +101,18 @@ class RelationExplorer(Explorer):
         super().__init__(controls, column)
 
     def see(self) -> None:
-        found = pulls.pull(self._student, self._teacher, self._weights)
+        found = plane.pull(self._student, self._teacher, self._weights)
         points, point = (self._student, self._teacher), self.controls["point"].value
         panel = self._panel.draw_points(*points, found, self._path, self._losses, point)
         preset, size = self.controls["preset"].value, size_of(self._teacher)
         how = "moved by hand or downhill"
         if preset != OWN:
             how = CHANGES[preset].words(self.controls["strength"].value)
-        odd = pulls.remark(*points, found) or pulls.fall_in_words(self._losses)
+        odd = plane.remark(*points, found) or plane.fall_in_words(self._losses)
         lines = (
-            f"<b>{html.escape(pulls.verdict(*points, found.losses))}.</b> ({how})",
-            html.escape(pulls.loss_in_words(found)),
-            html.escape(f"{pulls.force_in_words(found, size)} {odd}".strip()) or "&nbsp;",
+            f"<b>{html.escape(plane.verdict(*points, found.losses))}.</b> ({how})",
+            html.escape(plane.loss_in_words(found)),
+            html.escape(f"{plane.force_in_words(found, size)} {odd}".strip()) or "&nbsp;",
         )
         self.show(f"<p>{'<br>'.join(lines)}</p>", picture=Picture.of(panel))
 
@@ -124,7 +124,7 @@ class RelationExplorer(Explorer):
     @property
     def losses(self) -> dict[str, float]:
         """Relation to its loss, without weight."""
-        return dict(pulls.pull(self._student, self._teacher, self._weights).losses)
+        return dict(plane.pull(self._student, self._teacher, self._weights).losses)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class RelationExplorer(Explorer):
         if not any(self._weights.values()):
             return self.refresh()  # which says that nothing pulls
         with self.lock:
-            path, losses = pulls.downhill(self._student, self._teacher, self._weights, step, steps)
+            path, losses = plane.downhill(self._student, self._teacher, self._weights, step, steps)
             self._move(path[-1], self._path + path[:-1], self._losses[:-1] + losses)
             self.set_to(preset=OWN)
 
@@ -173,7 +173,7 @@ class RelationExplorer(Explorer):
                 student, preset.value = self.student, OWN
                 student[point.value, "xy".index(name)] = self.controls[name].value
                 self._move(student)
-            elif name in pulls.RELATIONS:
+            elif name in plane.RELATIONS:
                 self._move(self._student)  # another loss: its fall so far says nothing
             self._place_sliders()
 
@@ -206,7 +206,7 @@ class RelationExplorer(Explorer):
 
     @property
     def _weights(self) -> dict[str, float]:
-        return {name: self.controls[name].value for name in pulls.RELATIONS}
+        return {name: self.controls[name].value for name in plane.RELATIONS}
 
 
 def _slider(label: str, value: float, low: float, high: float, pace: float) -> W.ValueWidget:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.teaching.experiments import CHANGES, changed, pull, teacher_points
+from qrkd_lab.teaching.plane import CHANGES, changed, pull, teacher_points
 from qrkd_lab.teaching.widgets.relations import RelationExplorer
 
 pytestmark = pytest.mark.filterwarnings("error")

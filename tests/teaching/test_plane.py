@@ -1,0 +1,260 @@
+"""Points in the plane: changes are what they are called, and words follow the numbers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import qrkd_lab as ql
+from qrkd_lab.relations import pairwise_distances
+from qrkd_lab.teaching.plane import (
+    CHANGES,
+    as_points,
+    changed,
+    coincidences,
+    downhill,
+    encoded,
+    fall_in_words,
+    force_in_words,
+    loss_in_words,
+    plane_kernel,
+    pull,
+    remark,
+    size_of,
+    teacher_points,
+    verdict,
+)
+
+POINTS = torch.tensor([[10.0, 20.0], [14.0, 20.0], [14.0, 24.0], [10.0, 26.0]], dtype=torch.float64)
+close = torch.testing.assert_close
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+@pytest.mark.parametrize("seed", [0, 20])
+def test_teachers_are_seeded_centred_of_size_one_and_well_apart(n, seed):
+    points = teacher_points(n, seed)
+    assert points.equal(teacher_points(n, seed)) and not points.equal(teacher_points(n, seed + 1))
+    assert points.mean(0).abs().max() < 0.006 and size_of(points) == pytest.approx(1, abs=0.012)
+    apart = pairwise_distances(points) + 9 * torch.eye(n)
+    assert apart.min() > 0.1
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_begins_at_nothing_goes_on_steadily_and_says_how_far(name):
+    close(changed(POINTS, name, 0.0), POINTS)
+    near, far = changed(POINTS, name, 0.5), changed(POINTS, name, 1.0)
+    assert (name == "same") == far.equal(POINTS)
+    assert (changed(POINTS, name, 0.501) - near).abs().max() < 0.1
+    said = {CHANGES[name].words(strength) for strength in (0.0, 0.5, 1.0)}
+    assert len(said) == (1 if name in ("same", "shift") else 3)
+
+
+def test_changes_are_what_they_are_called():
+    centre = POINTS.mean(0)
+    x = POINTS - centre
+    close(changed(POINTS, "rotation") - centre, torch.stack([-x[:, 1], x[:, 0]], 1))
+    close(changed(POINTS, "reflection") - centre, x * torch.tensor([-1, 1]))
+    close(changed(POINTS, "scaling") - centre, 1.8 * x)
+    close(changed(POINTS, "shear") - centre, x + 0.8 * x[:, 1:] * torch.tensor([1, 0]))
+    close(
+        changed(POINTS, "shift") - POINTS,
+        (size_of(POINTS) * centre.new_tensor([0.7, 0.5])).expand(4, 2),
+    )
+    close(changed(POINTS, "line")[:, 1], centre[1].expand(4))
+    close(changed(POINTS, "point"), centre.expand(4, 2))
+    close(changed(POINTS, "coincident"), POINTS[[0, 0, 2, 3]])
+    close(changed(POINTS, "swap"), POINTS[[1, 0, 2, 3]])
+    close(changed(POINTS, "swap", 0.5)[0], POINTS[:2].mean(0))
+
+
+def test_random_places_follow_the_seed():
+    assert changed(POINTS, "random", seed=1).equal(changed(POINTS, "random", seed=1))
+    assert not changed(POINTS, "random", seed=1).equal(changed(POINTS, "random", seed=2))
+
+
+def test_the_points_given_stay_as_they_are():
+    before = POINTS.clone()
+    for name in CHANGES:
+        changed(POINTS, name)
+    assert POINTS.equal(before)
+
+
+def test_coincident_points_are_found():
+    assert coincidences(POINTS) == []
+    assert coincidences(POINTS[[0, 1, 0, 3]]) == [(0, 2)]
+    assert size_of(torch.zeros(3, 2)) == 1
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ([[0, 0], [1, 1]], "3 to 20 points .* got 2"),
+        ([[0.0]] * 3, r"expected shape \(n, 2\), .* got \(3, 1\)"),
+        ([0, 1, 2], r"got \(3,\)"),
+        ([[0, 0], [1, 1], [math.nan, 2]], "NaN or infinity in row 2"),
+        ([[0, 0], [1, math.inf], [2, 2]], "NaN or infinity in row 1"),
+        ([[0, 0]] * 21, "got 21"),
+        ("many", "expected n points in the plane"),
+        ([[0, 0], [1]], "expected n points in the plane"),
+    ],
+)
+def test_what_are_no_points_is_told(values, said):
+    with pytest.raises(ValueError, match=f"student: .*{said}"):
+        as_points(values, "student")
+
+
+def test_wrong_numbers_and_names_are_told():
+    with pytest.raises(ValueError, match="expected 5 points, as the teacher has, got 4"):
+        as_points(POINTS, "student", 5)
+    with pytest.raises(ValueError, match="unknown change 'turn'; choose one of same, shift"):
+        changed(POINTS, "turn")
+    with pytest.raises(ValueError, match="strength: expected a number from 0 to 1, got 1.5"):
+        changed(POINTS, "line", 1.5)
+    with pytest.raises(ValueError, match="n: expected a whole number from 3"):
+        teacher_points(2)
+
+
+TEACHER = teacher_points(5, 0)
+USUAL = {"distance": 1.0, "angle": 2.0}
+
+
+def said_of(name, strength=1.0):
+    student = changed(TEACHER, name, strength)
+    return verdict(student, TEACHER, pull(student, TEACHER, {}).losses)
+
+
+def test_losses_are_those_of_the_package():
+    student = changed(TEACHER, "shear")
+    found = pull(student, TEACHER, {"distance": 1.0, "angle": 2.0, "kernel": 3.0})
+    kernel = ql.kernel_loss(encoded(student), encoded(TEACHER), plane_kernel()).item()
+    distance, angle = ql.distance_loss(student, TEACHER), ql.angle_loss(student, TEACHER)
+    assert found.losses["distance"] == distance.item() and found.losses["angle"] == angle.item()
+    assert found.losses["kernel"] == pytest.approx(kernel, abs=1e-5)
+    assert found.total == pytest.approx(distance.item() + 2 * angle.item() + 3 * kernel, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["distance", "angle", "kernel"])
+def test_the_gradient_is_that_of_the_weighted_sum(name):
+    student, weights = changed(TEACHER, "random"), {name: 1.5}
+    found = pull(student, TEACHER, weights)
+    for i, k in ((0, 0), (3, 1)):
+        moved = [student.clone(), student.clone()]
+        for x, h in zip(moved, (1e-5, -1e-5)):
+            x[i, k] += h
+        up, down = (pull(x, TEACHER, weights).total for x in moved)
+        assert found.gradient[i, k].item() == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["shift", "rotation", "reflection", "scaling"])
+def test_distances_and_angles_are_blind_to_a_change_of_coordinates(name):
+    student = changed(TEACHER, name, 1.0 if name == "reflection" else 0.4)
+    losses = pull(student, TEACHER, {}).losses
+    assert losses["distance"] < 1e-9 and losses["angle"] < 1e-9
+    blind, _, _ = verdict(student, TEACHER, losses).partition(" blind to it")
+    assert "distances" in blind and "angles" in blind
+
+
+def test_the_verdict_names_who_sees_what():
+    assert said_of("same") == "No point moved: every relation is the teacher's"
+    assert said_of("rotation") == (
+        "Every point moved; distances and angles are blind to it, the kernel sees it"
+    )
+    assert said_of("line", 0.5) == (
+        "Every point moved; the kernel is blind to it, distances and angles see it"
+    )
+    assert said_of("scaling") == (
+        "Every point moved; distances, angles and the kernel are blind to it"
+    )
+    assert said_of("coincident") == "1 of 5 points moved; distances, angles and the kernel see it"
+
+
+def test_the_verdict_goes_by_numbers_and_not_by_names():
+    row = torch.tensor([[0.0, 0], [1, 0], [3, 0], [4, 0]], dtype=torch.float64)
+    other = row**1.5
+    losses = pull(other, row, {}).losses
+    assert verdict(other, row, losses).startswith("2 of 4 points moved; angles are blind to it")
+    losses = {"distance": 9e-7, "angle": 1.1e-6, "kernel": 0.0}
+    said = verdict(changed(TEACHER, "shear"), TEACHER, losses)
+    assert said == "Every point moved; distances and the kernel are blind to it, angles see it"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_every_gradient_is_finite_and_bounded(name, strength):
+    student = changed(TEACHER, name, strength)
+    found = pull(student, TEACHER, USUAL)
+    assert torch.isfinite(found.gradient).all() and found.lengths.max() < 2
+    found = pull(student, TEACHER, {"kernel": 1.0})  # a spread of 0 is divided by sqrt(1e-5)
+    assert torch.isfinite(found.gradient).all() and found.lengths.max() < 1e5**0.5
+
+
+def test_downhill_goes_down_and_remembers_the_way():
+    student = changed(TEACHER, "shear")
+    path, losses = downhill(student, TEACHER, USUAL, 0.2, 30)
+    assert len(path) == len(losses) == 31 and path[0].equal(student)
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.05 * losses[0]
+    assert losses[5] == pull(path[5], TEACHER, USUAL).total
+    torch.testing.assert_close(
+        path[1], student - 0.2 * pull(student, TEACHER, USUAL).gradient, rtol=0, atol=1e-3
+    )
+
+
+def test_downhill_does_not_depend_on_the_unit():
+    student = changed(TEACHER, "shear")
+    _, small = downhill(student, TEACHER, USUAL, 0.2, 5)
+    _, large = downhill(100 * student, 100 * TEACHER, USUAL, 0.2, 5)
+    assert large == pytest.approx(small)
+
+
+def test_points_on_a_line_stay_on_it():
+    path, losses = downhill(changed(TEACHER, "line"), TEACHER, USUAL, 0.5, 40)
+    assert path[-1][:, 1].std() < 1e-6 and losses[-1] > 0.5
+
+
+def test_what_is_odd_is_said():
+    def said(student, weights=USUAL):
+        return remark(student, TEACHER, pull(student, TEACHER, weights))
+
+    assert said(TEACHER) == said(changed(TEACHER, "shear")) == ""
+    assert said(TEACHER, {}) == "All weights are 0: there is no loss, and nothing pulls."
+    assert said(changed(TEACHER, "point")).startswith("All points are in one place")
+    longest = pull(changed(TEACHER, "coincident"), TEACHER, USUAL).lengths.max()
+    coincident = said(changed(TEACHER, "coincident"))
+    assert coincident.startswith("Points 0 and 1 coincide: ") and f"{longest:.2g}." in coincident
+    path, _ = downhill(changed(TEACHER, "line"), TEACHER, USUAL, 0.5, 60)
+    assert "a local minimum or a saddle" in said(path[-1])
+
+
+def test_losses_and_forces_are_put_in_words():
+    found = pull(changed(TEACHER, "shear"), TEACHER, USUAL)
+    said = loss_in_words(found)
+    assert said.startswith(
+        f"Loss {found.total:.4f} = 1 · {found.losses['distance']:.4f} (distance)"
+    )
+    assert f"0 · {found.losses['kernel']:.4f} (kernel)" in said
+    assert f"The gradient is {found.gradient.norm():.2g} long" in force_in_words(found)
+    assert f"at point {int(found.lengths.argmax())} alone" in force_in_words(found)
+    assert "next to nothing pulls" in force_in_words(pull(TEACHER, TEACHER, USUAL))
+    assert force_in_words(pull(TEACHER, TEACHER, {})) == ""
+
+
+def test_the_fall_of_the_loss_is_put_in_words():
+    assert fall_in_words([]) == fall_in_words([0.4]) == ""
+    assert fall_in_words([0.4, 0.3]) == "The last step lowered the loss by 0.1."
+    assert (
+        fall_in_words([0.3, 0.4]) == "The last step raised the loss by 0.1: the step is too long."
+    )
+    assert fall_in_words([0.3, 0.3]) == "The last step left the loss as it was."
+    assert fall_in_words([0.4 - 0.01 * i for i in range(12)]).startswith("The last step lowered")
+    assert "local minimum" in fall_in_words([0.9, *[0.2] * 11])
+    assert "local minimum" not in fall_in_words([0.9, *[1e-5] * 11])
+
+
+def test_wrong_weights_are_told():
+    with pytest.raises(ValueError, match="unknown relation 'angles'; choose from distance, angle"):
+        pull(TEACHER, TEACHER, {"angles": 1.0})
+    for weight in (-1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="angle: expected a weight >= 0"):
+            pull(TEACHER, TEACHER, {"angle": weight})
