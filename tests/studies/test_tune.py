@@ -317,7 +317,7 @@ def test_the_command_that_tune_prints_makes_the_study_that_it_chose(made, monkey
     command = capsys.readouterr().out.splitlines()[-1].removeprefix("A study with it: ")
     asked = {}
 
-    def compare(benchmark, arms, seeds, scale, runs_dir, data_dir, **options):
+    def compare(benchmark, arms, scale, runs_dir, data_dir, **options):
         asked.update(benchmark=benchmark, arms=arms, scale=scale, places=[runs_dir, data_dir])
         asked["settings"] = {n: v for n, v in options.items() if n in dir(Settings)}
         raise ValueError("asked")
