@@ -105,8 +105,8 @@ def compose(
     if not studies:
         raise ValueError("expected at least one record to report on, got none: train some first")
     found, figures = _answer(studies)
-    traces = {trace.benchmark: trace for trace in tunings if trace.benchmark in studies}
-    found |= _controls(studies) | _weights(studies, traces) | _what_ran(studies)
+    histories = {history.benchmark: history for history in tunings if history.benchmark in studies}
+    found |= _controls(studies) | _weights(studies, histories) | _what_ran(studies)
     found |= {
         "command": command, "margin": f"{MARGIN:g}",
         "incomplete": "Not all that was asked for is here: see *Missing*." if missing else "",
@@ -265,35 +265,35 @@ def _all_arms(name: str, study: Study) -> str:
     return f"<details><summary>All arms on {name}</summary>\n\n{said}\n</details>"
 
 
-def _weights(studies: Studies, traces: Mapping[str, TuningHistory]) -> dict[str, str]:
+def _weights(studies: Studies, histories: Mapping[str, TuningHistory]) -> dict[str, str]:
     """The weights in the records, the score of every candidate, and what that cannot say."""
     used: dict[str, dict[str, str]] = {}
     for name, study in studies.items():
         for arm, runs in study.results.groupby("arm", sort=False)["run"]:
             key = OWN.get(arm, "kernel_weight")
             if held := sorted({run.settings[key] for run in runs if key in run.settings}):
-                chosen = traces[name].chosen.get(arm, held[0]) if name in traces else held[0]
+                chosen = histories[name].chosen.get(arm, held[0]) if name in histories else held[0]
                 row = used.setdefault(arm, {"arm": arm, "its own weight": key})
                 row[name] = " and ".join(map(exact, held))
                 row[name] += "" if held == [chosen] else f" ({exact(chosen)})"
     parts, limits = [], _list("No search for its own weights is recorded for",
-                              [name for name in studies if name not in traces])  # fmt: skip
-    for name, trace in traces.items():
+                              [name for name in studies if name not in histories])  # fmt: skip
+    for name, history in histories.items():
         rows: dict[str, dict[str, str]] = {}
-        for row in trace.table[trace.table["counts"]].itertuples():
+        for row in history.table[history.table["counts"]].itertuples():
             cells = rows.setdefault(row.arm, {"arm": row.arm, "seeds": str(row.seeds)})
-            said = _known(row.score * summary.units(trace.metric)[0]) or "diverged"
+            said = _known(row.score * summary.units(history.metric)[0]) or "diverged"
             cells[exact(row.weight)] = f"**{said}**" if row.chosen else said
-        seeds = sorted({trial.seed for trial in trace.trials})
-        given = " ".join([f"{trace.full_epochs} epochs", *set_words(trace.overrides)])
+        seeds = sorted({trial.seed for trial in history.trials})
+        given = " ".join([f"{history.full_epochs} epochs", *set_words(history.overrides)])
         parts += [
-            f"{name}: mean {trace.metric.replace('_', ' ')} by weight (bold: chosen) on the seeds "
-            f"{', '.join(map(str, seeds))}, after {trace.epochs} of a study's {given}:",
+            f"{name}: mean {history.metric.replace('_', ' ')} by weight (bold: chosen) on the "
+            f"seeds {', '.join(map(str, seeds))}, after {history.epochs} of a study's {given}:",
             summary.markdown_table(rows.values()),
         ]
         own = [seed for seed in seeds if seed in set(studies[name].results["seed"])]
         limits += _list(f"{name}: the weights were chosen on seeds of the study,", own)
-        limits += _list(f"{name}: the best may lie beyond the weights tried for", trace.at_edge)
+        limits += _list(f"{name}: the best may lie beyond the weights tried for", history.at_edge)
     return {"weights": summary.markdown_table(used.values()), "tuned": "\n\n".join(parts),
             "limits": _bullets(limits)}  # fmt: skip
 
