@@ -96,9 +96,8 @@ class Settings:
     """What a run computes. Lengths are in epochs and samples; weights and angles have no unit.
 
     A sample is an image, a review (``imdb-sentiment``), or ``sequence_length`` tokens of a text;
-    sizes of a text's parts are in tokens. The defaults are those of no benchmark in particular;
-    ``studies.benchmarks`` sets them for each benchmark and scale, and says why where a value is
-    unusual. None: the benchmark has no use for it, or decides by itself.
+    sizes of a text's parts are in tokens. ``arms.BENCHMARKS`` has what differs from these defaults
+    by benchmark and scale. None: the benchmark has no use for it, or decides by itself.
     """
 
     benchmark: str
@@ -126,9 +125,9 @@ class Settings:
     teacher_epochs: int = 3
     epochs: int = 3
     stop_after: int | None = None  # epochs after which students were stopped, of all those planned
-    epoch_size: int | None = None  # samples an epoch, drawn anew each time; None: all of them
+    epoch_size: int | None = None  # samples per epoch, drawn anew each time; None: all
     batch_size: int = 64
-    accumulation: int = 1  # batches an optimiser step; relations are within a batch
+    accumulation: int = 1  # batches per optimiser step; relations are within a batch
     learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
     teacher_learning_rate: float | None = None  # None: the student's
     schedule: str = "constant"  # "cosine": a warm-up of 3 % of the steps, then down to 0
@@ -149,7 +148,7 @@ class Settings:
     feature_map: str = "zz"
     qubits: int = 6
     layers: int | None = None  # None: the feature map's own default
-    bandwidth: float | None = None  # None: by the rule of kernels.calibration, on the teacher
+    bandwidth: float | None = None  # None: by calibrated() on the teacher
     encoder: str = "adapter"
 
     @property
