@@ -1,8 +1,7 @@
 """The same kernel as a quantum device would estimate it: circuit by circuit, with shots and noise.
 
 This path shares nothing with the batched statevector but the feature map, so each checks the other.
-It is slow by nature (a fidelity matrix of n samples is n (n - 1) / 2 circuits) and has no gradient:
-it is for evaluation, and for seeing what hardware would need.
+It is slow (n (n - 1) / 2 circuits for the fidelities of n samples) and has no gradient.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ __all__ = ["DeviceKernel"]
 class DeviceKernel:
     r"""A quantum kernel evaluated on a PennyLane device, circuit by circuit.
 
-    Every circuit is simulated from the start: 64 samples on six qubits are 2,016 circuits, about
-    a quarter of a minute, and minutes with noise, whose simulation grows as 4^q.
+    64 samples on six qubits are 2,016 circuits: a quarter of a minute, and minutes with noise,
+    whose simulation grows as 4^q.
 
     A fidelity is the probability of finding :math:`|0\dots0\rangle` after :math:`U(x)` and then
     :math:`U(y)^\dagger`; a projected kernel measures X, Y and Z of each qubit, three circuits a
@@ -41,8 +40,7 @@ class DeviceKernel:
         shots: measurements a circuit; None: exact probabilities, where the device can.
         noise: probability of a depolarising error after each gate on each of its qubits (needs a
             mixed-state device, so ``default.mixed``), or a ``pennylane.NoiseModel``. Templates are
-            taken apart, so that each of their gates errs; ``Barrier``, ``Snapshot``, ``WireCut``,
-            ``Identity`` and ``GlobalPhase`` are no gates.
+            taken apart; what acts on no qubit (``Barrier``, ``Identity``, ...) is no gate.
         seed: of the shots, where the device is given by name.
 
     Attributes:

@@ -182,8 +182,7 @@ def concentration_table(
 
     Args:
         feature_maps: names, or PennyLane quantum functions; not ``amplitude`` (2^q features).
-        qubits: numbers of qubits.
-        bandwidths: factors on the angles.
+        qubits, bandwidths: numbers of qubits, and factors on the angles.
         angles: ``(n, at least the largest q)``, whose first q columns are taken; None: standard
             normal, as an encoder standardises its angles.
         samples, seed: of the normal angles.
@@ -273,20 +272,17 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
 
     .. math:: b^* = \arg\min_b \sum_{i<j} \big( K_{ij} - k_b(x_i, x_j) \big)^2
 
-    by a scan over b on a logarithmic grid and a bounded scalar search around its best point (the
-    polynomial family: for each degree from 1 to 6). The diagonal, which is 1 in both, is left out:
-    it would make any two near-identities agree. The angles are those given to the kernel, before
-    its own bandwidth.
+    by a scan over b and a bounded scalar search around its best point (the polynomial family: for
+    each degree from 1 to 6). The diagonal, which is 1 in both, is left out.
 
     Args:
         kernel: ``(n, n)``, n >= 3.
-        x: angles ``(n, q)``.
+        x: angles ``(n, q)``, before the kernel's own bandwidth.
         family: ``rbf``, ``laplacian``, ``polynomial`` or ``cosine`` (nothing to choose).
 
     Raises:
-        TypeError: not a float tensor.
-        ValueError: unknown family (lists them), fewer than 3 samples, other sizes, or all samples
-            equal; see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
+        TypeError, ValueError: unknown family (lists them), fewer than 3 samples, other sizes, or
+            all samples equal; see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
 
     Source of the question: Florez Ablan et al., arXiv 2503.05602 (tuned quantum kernels resemble
     RBF kernels).
@@ -457,8 +453,7 @@ def frequency_distribution(kernel: Kernel, x: Tensor) -> Tensor | None:
               e^{-2 \pi i m (s - t) / M}
 
     with :math:`K^{(x,j)}` the kernel matrix of M = 64 samples that equal x but for angle j, which
-    takes the M points of a period. That is the spectrum of the kernel averaged over shifts of one
-    angle: never negative, and of sum 1.
+    takes the M points of a period.
 
     Returns:
         ``(q, 64)``, frequency m in ``torch.fft.fftfreq`` order, in units of the kernel's bandwidth;

@@ -78,8 +78,7 @@ class Encoder(nn.Module):
 
     Raises:
         TypeError: a seed that is no whole number.
-        ValueError: unknown kind (lists them), or more angles asked for than a fixed side has
-            features (nothing is padded, and nothing is cut but by ``truncate``).
+        ValueError: unknown kind (lists them), or more angles than a fixed side has features.
 
     Example:
         >>> encoder = Encoder(teacher_dim=20, student_dim=31, qubits=6)
@@ -207,8 +206,8 @@ class KernelRelation(nn.Module):
             one, is this module's only parameter.
         control: None; ``"shuffled"``: samples of the teacher's matrix are permuted anew in each
             batch; ``"detached"``: the student's features are detached, so the term has no gradient
-            at the student (the mistake of a public implementation, kept as a control);
-            ``"random_teacher"``: the teacher's matrix is that of an untrained teacher.
+            (the mistake of a public implementation); ``"random_teacher"``: the teacher is not
+            trained.
         seed: of the permutations.
     """
 

@@ -47,9 +47,8 @@ class QuantumKernel(Kernel):
     Args:
         feature_map: one of ``angle``, ``zz``, ``iqp``, ``reuploading``, ``amplitude``, or your own
             PennyLane quantum function of ``(angles, wires)`` or of ``(angles)`` alone, or a QNode,
-            whose measurement is left out. Yours may take any number of angles. It is called in
-            each call of the kernel, so it may use arrays and tensors that change; gradients reach
-            torch tensors in it.
+            whose measurement is left out. Yours takes any number of angles and is called in each
+            call of the kernel; gradients reach torch tensors in it.
         qubits: q, 1 to 16.
         layers: repetitions; None takes the map's own default.
         bandwidth: factor on every angle; see :class:`~qrkd_lab.kernels.classical.Kernel`.

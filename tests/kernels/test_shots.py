@@ -19,12 +19,6 @@ def draws(shots, count=400):
     return torch.stack([sampled(K, shots, source) for _ in range(count)])
 
 
-def test_shots_have_no_bias_and_the_spread_of_a_binomial():
-    many = draws(20)
-    torch.testing.assert_close(many.mean(0), K, atol=0.03, rtol=0)
-    torch.testing.assert_close(many.std(0), (K * (1 - K) / 20).sqrt(), atol=0.02, rtol=0)
-
-
 def test_drawn_matrices_are_shares_symmetric_with_the_diagonal_of_the_exact_one():
     one = draws(8, 1)[0]
     assert torch.equal(one, one.T) and torch.equal(one.diagonal(), K.diagonal())
