@@ -48,45 +48,40 @@ def sweep_students(
     scale: str = "laptop",
     jobs: int = 1,
     runs_dir: str | Path | None = None,
-    arm: str = "qrkd",
-    reference: str = "rkd",
-    metrics: Sequence[str] = ("test_accuracy", "test_agreement"),
     **options: Any,  # noqa: ANN401
 ) -> pd.DataFrame:
-    """Train an arm at each value of a setting, and the reference once; differences by seed.
+    """Train ``qrkd`` at each value of a setting, and ``rkd`` once; differences by seed.
 
     Every value is a study of its own, so records are found again. Students of one seed share
-    teacher, initial weights and batches at all values and in the reference arm.
+    teacher, initial weights and batches at all values and in both arms.
 
     Args:
         benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`.
-        knob: a field of ``Settings`` that the reference does not use.
+        knob: a field of ``Settings`` that ``rkd`` does not use.
         values: in the order to show them.
-        arm, reference: names of arms.
-        metrics: what to compare.
         options: other arguments of ``compare``, and settings that stand still.
 
     Returns:
-        A row for each value and seed: ``knob``, ``value``, ``seed``, each metric and, as
-        ``<metric>_difference``, the same minus the reference; also ``bandwidth``, as used. What
-        ``compare`` says of each study is in ``.attrs["notes"]``.
+        A row for each value and seed: ``knob``, ``value``, ``seed``, ``test_accuracy`` and, as
+        ``test_accuracy_difference``, the same minus that of ``rkd``; also ``bandwidth``, as used.
+        What ``compare`` says of each study is in ``.attrs["notes"]``.
 
     Raises:
-        ValueError: the reference changes with the knob, too; see also ``compare``.
+        ValueError: ``rkd`` changes with the knob, too; see also ``compare``.
     """
     options = {"progress": False} | options
     known, tables, notes = None, [], []
     for value in values:
         chosen = options | {knob: value}
-        study = compare(benchmark, [reference, arm], seeds, scale, jobs, runs_dir, **chosen)
+        study = compare(benchmark, ["rkd", "qrkd"], seeds, scale, jobs, runs_dir, **chosen)
         found = study.results.set_index(["arm", "seed"])
-        fixed = found.loc[reference]
+        fixed = found.loc["rkd"]
         if known is not None and list(fixed["key"]) != known:
-            raise ValueError(f"{knob} changes {reference} too, so it is no fixed reference")
+            raise ValueError(f"{knob} changes rkd too, so it is no fixed reference")
         known = list(fixed["key"])
-        part = found.loc[arm][[*metrics, "bandwidth"]].reset_index()
-        for name in metrics:
-            part[f"{name}_difference"] = part[name] - fixed[name].to_numpy()
+        part = found.loc["qrkd"][["test_accuracy", "bandwidth"]]
+        part["test_accuracy_difference"] = part["test_accuracy"] - fixed["test_accuracy"]
+        part = part.reset_index()
         tables.append(part.assign(knob=knob, value=pd.Series([value] * len(part), dtype=object)))
         notes.append(f"{knob} = {value}: {study.notes[0]}")
     table = pd.concat(tables, ignore_index=True)
@@ -94,15 +89,11 @@ def sweep_students(
     return table
 
 
-def knob_summary(
-    table: pd.DataFrame, metric: str = "test_accuracy", confidence: float = 0.95
-) -> pd.DataFrame:
-    """Mean difference to the reference at each value, its interval, and p (Holm over values).
+def knob_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean difference of accuracy at each value, its 95 % interval, and p (Holm over values).
 
     Args:
         table: of :func:`sweep_students`.
-        metric: one of its metrics.
-        confidence: of the interval.
 
     Returns:
         A row a value: ``mean``, ``low``, ``high``, ``p``, ``seeds``; the last but one NaN with
@@ -110,8 +101,8 @@ def knob_summary(
     """
     rows, values = [], []
     for value, part in _by_value(table):
-        d = part[f"{metric}_difference"].to_numpy(dtype=float)
-        low, high = interval(d, confidence)
+        d = part["test_accuracy_difference"].to_numpy(dtype=float)
+        low, high = interval(d, 0.95)
         told = len(d) >= FEWEST and np.ptp(d) > 0
         p = float(stats.ttest_1samp(d, 0.0).pvalue) if told else math.nan
         rows.append({"mean": d.mean(), "low": low, "high": high, "p": p, "seeds": len(d)})
@@ -121,8 +112,8 @@ def knob_summary(
     return found
 
 
-def same_at_all_values(table: pd.DataFrame, metric: str = "test_accuracy") -> float:
-    """p of Friedman's test: could the knob make no difference to the metric at all?
+def same_at_all_values(table: pd.DataFrame) -> float:
+    """p of Friedman's test: could the knob make no difference to the accuracy at all?
 
     It ranks the values within each seed, so no scale and no normal distribution is assumed.
 
@@ -130,7 +121,7 @@ def same_at_all_values(table: pd.DataFrame, metric: str = "test_accuracy") -> fl
         p; NaN with fewer than three values or seeds, where the test says nothing, or where all
         values of a knob give the same in every seed.
     """
-    wide = np.array([part[metric].to_numpy(dtype=float) for _, part in _by_value(table)])
+    wide = np.array([part["test_accuracy"].to_numpy(dtype=float) for _, part in _by_value(table)])
     if min(wide.shape) < FEWEST or not np.ptp(wide, axis=0).any():
         return math.nan
     return float(stats.friedmanchisquare(*wide).pvalue)
@@ -283,8 +274,6 @@ def fit_adapter(
     student: Tensor,
     teacher: Tensor,
     steps: int = 400,
-    batch_size: int = 64,
-    learning_rate: float = 1e-2,
     seed: int = 0,
 ) -> KernelRelation:
     """A copy of a relation whose adapter starts anew and is trained alone, on frozen features.
@@ -293,7 +282,7 @@ def fit_adapter(
         relation: gives kernel and teacher's side; not changed.
         student: frozen features ``(n, d_s)``.
         teacher: features ``(n, d_t)`` of the same samples.
-        steps, batch_size, learning_rate: of Adam, on batches drawn with replacement.
+        steps: of Adam at a learning rate of 0.01, on batches of 64 drawn with replacement.
         seed: of the adapter's start and of the batches.
 
     Raises:
@@ -316,10 +305,10 @@ def fit_adapter(
     weights = start.student_map.detach().to(at_least_float32(student))
     encoder.student_map = torch.nn.Parameter(weights)
     fitted = KernelRelation(relation.kernel, encoder).to(student.device)
-    optimizer = torch.optim.Adam(fitted.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(fitted.parameters(), lr=1e-2)
     order = generator(seed, "adapter")
     for _ in range(steps):
-        index = torch.randint(len(student), (min(batch_size, len(student)),), generator=order)
+        index = torch.randint(len(student), (min(64, len(student)),), generator=order)
         optimizer.zero_grad()
         relation_value(fitted, student[index], teacher[index]).backward()
         optimizer.step()

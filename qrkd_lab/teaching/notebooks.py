@@ -368,16 +368,15 @@ def images_at_hand(
     benchmark: str,
     scale: str = "laptop",
     data_dir: str | Path | None = None,
-    **options: Any,  # noqa: ANN401
 ) -> ImageBenchmark | Missing:
     """The benchmark if its images are on this machine; nothing is downloaded.
 
     Args:
-        benchmark, scale, data_dir, options: see
+        benchmark, scale, data_dir: see
             :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
 
     Raises:
-        ValueError: unknown names, a language benchmark, or settings out of range.
+        ValueError: unknown names, or a language benchmark.
 
     Example:
         >>> images_at_hand("digits", "smoke").settings.benchmark
@@ -390,7 +389,7 @@ def images_at_hand(
         raise ValueError(f"{benchmark} is a benchmark of language: it has no images")
     try:
         load_images(benchmark, data_dir=data_dir, download=False)  # no network from here on
-        return load_benchmark(benchmark, scale, data_dir, **options)
+        return load_benchmark(benchmark, scale, data_dir)
     except DataError:
         return Missing(
             f"the images of {benchmark} are not on this machine, or not whole. Get them with "

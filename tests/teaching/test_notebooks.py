@@ -225,9 +225,8 @@ def test_freshness_sees_code_and_reruns_but_not_prose(write):
 
 
 def test_images_that_are_there_are_given():
-    bench = images_at_hand("digits", "smoke", train_size=64)
-    assert len(bench.train) == 64
-    assert if_there(bench, lambda bench: bench.settings.train_size) == 64
+    bench = images_at_hand("digits", "smoke")
+    assert if_there(bench, lambda bench: bench.settings.benchmark) == "digits"
 
 
 def test_absent_images_are_not_downloaded_but_named(tmp_path, monkeypatch):
@@ -242,5 +241,5 @@ def test_absent_images_are_not_downloaded_but_named(tmp_path, monkeypatch):
 def test_mistakes_are_not_taken_for_missing_images():
     with pytest.raises(ValueError, match="ptb is a benchmark of language"):
         images_at_hand("ptb")
-    with pytest.raises(ValueError, match="unknown setting"):
-        images_at_hand("digits", "smoke", epoks=3)
+    with pytest.raises(ValueError, match="choose from smoke"):
+        images_at_hand("digits", "huge")

@@ -39,12 +39,11 @@ MARKERS = "oDs^vPX*"
 TINY = 1e-12  # of the trace: eigenvalues below are rounding
 
 
-def spectra(matrices: Mapping[str, Tensor], title: str | None = None) -> Chart:
+def spectra(matrices: Mapping[str, Tensor]) -> Chart:
     """How many directions does a kernel have? Its eigenvalues, largest first, on a log scale.
 
     Args:
         matrices: name to kernel matrix ``(n, n)``.
-        title: the message; without it, the smallest and the largest effective rank.
 
     Raises:
         ValueError: no matrix, or not a kernel matrix.
@@ -65,7 +64,7 @@ def spectra(matrices: Mapping[str, Tensor], title: str | None = None) -> Chart:
     legend_below(chart, axes)
     message = f"Effective ranks from {min(ranks.values()):.1f} to {max(ranks.values()):.1f}"
     return chart.finish(
-        title or message,
+        message,
         f"Eigenvalues of each kernel matrix as a share of its trace, log scale. {'; '.join(said)}.",
     )
 
@@ -89,7 +88,7 @@ def legend_below(chart: Chart, axes: Axes) -> None:
 # ---- sweeps
 
 
-def concentration(table: DataFrame, title: str | None = None) -> Chart:
+def concentration(table: DataFrame) -> Chart:
     r"""Does a kernel concentrate? Variance over pairs against qubits, with the fitted base.
 
     A dashed line is :math:`\mathrm{Var} \propto \beta^q`; :math:`\beta` is fitted by least
@@ -98,7 +97,6 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
     Args:
         table: of :func:`~qrkd_lab.kernels.diagnosis.concentration_table` (a colour a map, a marker
             a bandwidth), or one with a column ``kernel`` (a marker a kernel); two sizes or more.
-        title: the message; without it, the fastest and the slowest fall.
 
     Raises:
         ValueError: an empty table.
@@ -127,8 +125,7 @@ def concentration(table: DataFrame, title: str | None = None) -> Chart:
     legend_below(chart, axes)
     fast, slow = min(bases, key=bases.__getitem__), max(bases, key=bases.__getitem__)
     return chart.finish(
-        title
-        or f"Each further qubit multiplies the variance of {fast} by {bases[fast]:.2f}, "
+        f"Each further qubit multiplies the variance of {fast} by {bases[fast]:.2f}, "
         f"of {slow} by {bases[slow]:.2f}",
         f"Variance over pairs on a log scale against qubits, with exponential fits: "
         f"{'; '.join(said)}.",

@@ -201,7 +201,6 @@ def improvements(
     studies: Mapping[str, Study],
     arm: str = "qrkd",
     reference: str = "rkd",
-    title: str | None = None,
 ) -> Chart:
     """Is an arm better than the reference, benchmark by benchmark?
 
@@ -215,7 +214,6 @@ def improvements(
     Args:
         studies: name of a benchmark to its study; each has both arms.
         arm, reference: names of arms.
-        title: the message; without it, on how many benchmarks the arm is better or worse.
 
     Raises:
         ValueError: no study, or one without both arms.
@@ -241,7 +239,7 @@ def improvements(
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
     ).replace("\n", " ")
     return chart.finish(
-        title or _count(table.loc[family], arm, reference),
+        _count(table.loc[family], arm, reference),
         f"One line a benchmark: by how many per cent of {reference}'s mean score {arm} is better, "
         f"seeds as points, means with 95 % intervals, each for its line alone; p corrected for "
         f"{len(family)} (Holm): {said}.",
