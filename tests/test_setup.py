@@ -198,10 +198,13 @@ class TestMake:
         installs = calls.read_text().count("pip install") if calls.exists() else 0
         return run.returncode, run.stdout + run.stderr, installs
 
-    def test_alone_lists_the_targets(self, folder):
+    def test_alone_lists_the_targets_and_without_a_browser_nothing_is_installed(self, folder):
         code, text, installs = self.make(folder)
         assert code == 0 and installs == 0
         assert "make demo" in text and "make doctor" in text
+        code, _, installs = self.make(folder, "test-browser")
+        assert code != 0 and installs == 0
+        assert (folder / "calls").read_text() == "tests/browser/chromium.py\n"
 
     @pytest.mark.parametrize("given", [[], ["TORCH_INDEX=https://here/whl/cpu?a=b&c='d e'"]])
     def test_the_index_of_torch_is_handed_to_pip(self, folder, given):
@@ -240,11 +243,6 @@ class TestMake:
         *_, last = (folder / "calls").read_text().splitlines()
         assert last == f"-m qrkd_lab reproduce {asked}"
 
-    def test_without_a_browser_nothing_is_installed(self, folder):
-        code, _, installs = self.make(folder, "test-browser")
-        assert code != 0 and installs == 0
-        assert (folder / "calls").read_text() == "tests/browser/chromium.py\n"
-
     def test_a_cut_off_install_goes_on(self, folder):
         (folder / "offline").touch()
         code, text, _ = self.make(folder, "install")
@@ -269,19 +267,17 @@ class TestMake:
         assert code != 0 and "no Python that runs" in text and "remove or rename" in text
         assert (folder / ".venv" / "mine").exists()
 
-    def test_an_environment_without_pip_gets_it(self, folder):
-        """One that uv made, say."""
+    def test_an_environment_without_pip_or_of_another_folder_is_installed_again(
+        self, folder
+    ):
         self.make(folder, "install")
         (folder / ".venv" / ".installed").unlink()
-        (folder / "no-pip").touch()
+        (folder / "no-pip").touch()  # as in one that uv made
         assert self.make(folder, "test")[::2] == (0, 2)
         assert "-m ensurepip" in (folder / "calls").read_text()
-
-    def test_installs_again_where_the_package_is_that_of_another_folder(self, folder):
-        self.make(folder, "install")
         (folder / "moved").touch()
         code, text, installs = self.make(folder, "test")
-        assert (code, installs) == (0, 2) and "of another folder" in text
+        assert (code, installs) == (0, 3) and "of another folder" in text
 
     @pytest.mark.parametrize("where", ["clone", "venv", "home"])
     def test_every_target_takes_every_path_and_removes_nothing(self, folder, where, monkeypatch):

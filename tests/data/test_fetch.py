@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import io
 import os
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -301,12 +299,3 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
         fetch(RemoteFile("a", (), md5(b"")), tmp_path / "file" / "below")
-
-
-def test_importing_the_data_package_is_light():
-    code = (
-        "import sys, qrkd_lab.data; "
-        "print({'torchvision', 'sklearn', 'pooch', 'PIL', 'requests'} & set(sys.modules))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "set()"

@@ -24,17 +24,12 @@ def net():
 IMAGES = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
-def test_logits_are_the_models_and_features_the_layers_in_one_row_a_sample():
-    model = net()
-    outputs = Tapped(model, "1")(IMAGES)
-    torch.testing.assert_close(outputs.logits, model(IMAGES))
-    torch.testing.assert_close(outputs.features, model[1](model[0](IMAGES)).reshape(6, 12))
-
-
-def test_the_model_is_shared_and_keeps_no_hook():
+def test_logits_are_the_models_and_features_the_layers_and_no_hook_is_left():
     model = net()
     tapped = Tapped(model, "1")
-    tapped(IMAGES)
+    outputs = tapped(IMAGES)
+    torch.testing.assert_close(outputs.logits, model(IMAGES))
+    torch.testing.assert_close(outputs.features, model[1](model[0](IMAGES)).reshape(6, 12))
     assert tapped.model is model and not model[1]._forward_hooks
     assert {id(p) for p in tapped.parameters()} == {id(p) for p in model.parameters()}
     with pytest.raises(RuntimeError):
