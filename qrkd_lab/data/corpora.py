@@ -141,9 +141,8 @@ def read_corpus(name: str, data_dir: Path, *, download: bool = True) -> Corpus:
         path.name for path, digest in official.items()
         if file_hash(path, digest.partition(":")[0]) != digest
     ]  # fmt: skip
-    one = len(other) == 1
-    differ = f"{' and '.join(other)} {'differs' if one else 'differ'} from the official one"
-    own = f"files of your own: {differ}{'' if one else 's'}"
+    differ = "differs from the official one" if len(other) == 1 else "differ from the official ones"
+    own = f"files of your own: {' and '.join(other)} {differ}"
     return replace(corpus, source=own if other else "the official files")
 
 
