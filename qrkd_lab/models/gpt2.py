@@ -160,7 +160,8 @@ def _checked(
     if len(blocks) != config.n_layer:
         raise DataError(
             f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
-            f"{len(blocks)}: take both files from one checkpoint"
+            f"{len(blocks)}. Where weights are missing, they would be random: take both files from "
+            "one checkpoint"
         )
     try:
         with torch.device("meta"):
@@ -287,8 +288,9 @@ def pretrained_config(
         )
     if len(tokenizer) > config.vocab_size:
         raise DataError(
-            f"{name} knows {config.vocab_size:,} tokens, its tokenizer makes {len(tokenizer):,}. "
-            "Put the tokenizer's own files (vocab.json and merges.txt, or tokenizer.json) beside it"
+            f"{name} knows {config.vocab_size:,} tokens, its tokenizer makes {len(tokenizer):,}: "
+            "they do not belong together. Put the tokenizer's own files (vocab.json and "
+            "merges.txt, or tokenizer.json) beside the model's"
         )
     return config
 
