@@ -50,7 +50,8 @@ def zz(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = T
     equal to the published circuit of CNOTs and phase gates up to a global phase, which no kernel
     sees. Source: Havlicek et al., Nature 567, 209 (2019).
     """
-    _phases(2 * angles, 2 * _products(math.pi - angles), wires, layers, entangle)
+    products = 2 * _products(math.pi - angles, len(wires))
+    _phases(2 * angles, products, wires, layers, entangle)
 
 
 def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = True) -> None:
@@ -62,12 +63,14 @@ def iqp(angles: Tensor, wires: Sequence[int], layers: int = 2, entangle: bool = 
     The same circuit as PennyLane's ``IQPEmbedding``. Source: Havlicek et al., Nature 567, 209
     (2019); Bremner et al., PRL 117, 080501 (2016).
     """
-    _phases(angles, _products(angles), wires, layers, entangle)
+    _phases(angles, _products(angles, len(wires)), wires, layers, entangle)
 
 
-def _products(angles: Tensor) -> Tensor:
-    """x_i x_j of all pairs i < j: ``(..., q) -> (..., q (q - 1) / 2)``."""
-    i, j = np.triu_indices(angles.shape[-1], 1)
+def _products(angles: Tensor, qubits: int) -> Tensor:
+    """x_i x_j of all pairs i < j of the first q: ``(..., d) -> (..., q (q - 1) / 2)``."""
+    if angles.shape[-1] < qubits:
+        raise IndexError(f"expected an angle for each of {qubits} qubits, got {angles.shape[-1]}")
+    i, j = np.triu_indices(qubits, 1)
     if not isinstance(angles, Tensor):
         return angles[..., i] * angles[..., j]
     i, j = (torch.as_tensor(k, device=angles.device) for k in (i, j))

@@ -12,6 +12,7 @@ import torch
 
 from qrkd_lab.kernels import FidelityKernel, ProjectedKernel
 from qrkd_lab.kernels.circuits import CircuitError, one_at_a_time
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.statevector import StateVector
 
 WEIGHTS = np.array([0.3, -0.7, 1.1])
@@ -123,6 +124,10 @@ TEMPLATES = {
         qp.RY(-3 * (2 * a[..., 0]), 0),
         qp.IsingXX(-0.5 * a[..., 1], [0, 1]),
         qp.IsingXX(1 - a[..., -1] ** 2, [1, 2]),
+    ),
+    "a built-in map on some of the qubits": lambda a, w: (
+        FEATURE_MAPS["zz"](a, w[:2]),
+        FEATURE_MAPS["iqp"](a, w[1:], layers=1),
     ),
     "where": lambda a, w: qp.RX(torch.where(a[..., 0] > 0, a[..., 0], a[..., 1]), 0),
 }
@@ -309,6 +314,7 @@ def test_a_qnode_with_transforms_is_refused():
         (lambda a, w: qp.expval(qp.Z(0)), "must not measure"),
         (lambda a, w: qp.AmplitudeDamping(a[..., 0], 0), "AmplitudeDamping has neither"),
         (lambda a, w: qp.RX(a[..., 0], wires=5), "wire 5"),
+        (lambda a, w: FEATURE_MAPS["zz"](a[..., :2], w), "fails on samples of 3 angles"),
         (lambda a, w: (qp.X(0), qp.BasisState(np.array([1]), [0])), "must come first"),
         (lambda a, w: qp.RY(a.tolist()[0], 0), "values"),
     ],
