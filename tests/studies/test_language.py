@@ -303,7 +303,7 @@ def penn_treebank(root, patch):
     patch.setenv("QRKD_CACHE_DIR", str(root / "cache"))
     patch.setattr("qrkd_lab.data.corpora.fetch", lambda *a, **k: None)
     home = root / "data" / "ptb"
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     for i, (name, count) in enumerate(zip(("train", "valid", "test"), PARTS.values())):
         (home / f"ptb.{name}.txt").write_text("".join(lines(count, i)))
     return root / "data"
@@ -329,8 +329,8 @@ def study(tmp_path_factory):
         options = {"scale": "smoke", "data_dir": data, "runs_dir": data / "runs", "progress": False}
         found = ql.compare("ptb", seeds=3, **options, **FAST)
         again = ql.compare("ptb", seeds=3, **options, **FAST)
-        assert "15 runs reused, 0 trained" in again.notes[0]
-        yield found, data
+    assert "15 runs reused, 0 trained" in again.notes[0]
+    return found, data
 
 
 def test_a_study_of_text_is_told_in_perplexities(study, tmp_path):
@@ -344,8 +344,9 @@ def test_a_study_of_text_is_told_in_perplexities(study, tmp_path):
     assert (written / "learning_curves.png").stat().st_size > 10_000
 
 
-def test_settings_that_were_set_to_none_come_back_and_other_data_are_refused(study, tmp_path):
+def test_settings_set_to_none_come_back_and_other_data_are_refused(study, tmp_path, monkeypatch):
     found, data = study
+    penn_treebank(data.parent, monkeypatch)
     back = ql.benchmark_of(found.runs[3], data).settings
     assert back.clip_norm is None and back.train_size is None and back.tap == "tokens"
     other = shutil.copytree(data / "ptb", tmp_path / "ptb") / "ptb.train.txt"
@@ -438,8 +439,9 @@ def test_what_a_text_needs_is_asked_for_by_name(ptb, name, changes, says):
         ql.load_benchmark(name, "smoke", data_dir=ptb, **FAST | changes)
 
 
-def test_an_exported_student_works_without_the_kit(study, tmp_path):
+def test_an_exported_student_works_without_the_kit(study, tmp_path, monkeypatch):
     found, data = study
+    penn_treebank(data.parent, monkeypatch)
     run = next(run for run in found.runs if run.settings["arm"] == "kd")
     b = ql.benchmark_of(run, data)
     out = b.export(run, tmp_path / "student")
