@@ -26,8 +26,8 @@ from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
 from qrkd_lab.studies.arms import BENCHMARKS, SCALES, check_scale
 from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.scores import Scores
 from qrkd_lab.studies.settings import TEACHER, Settings
-from qrkd_lab.studies.summary import Scores
 from qrkd_lab.train import odd_tensors
 
 __all__ = [
@@ -170,7 +170,7 @@ class Benchmark(ABC):
     ) -> list[dict[str, float]]:
         """The numbers of each model on a part, in one pass; with a teacher also in what they agree.
 
-        See :class:`~qrkd_lab.studies.summary.Scores`.
+        See :class:`~qrkd_lab.studies.scores.Scores`.
         """
         scores = [Scores() for _ in models]
         for model in (*models, *([] if teacher is None else [teacher])):

@@ -285,7 +285,7 @@ class Study:
     @cached_property
     def results(self) -> pd.DataFrame:
         """A row per run; see :func:`~qrkd_lab.studies.summary.results`."""
-        from qrkd_lab.studies.summary import results
+        from qrkd_lab.studies.results import results
 
         return results(self.runs)
 

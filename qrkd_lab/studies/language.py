@@ -34,8 +34,8 @@ from qrkd_lab.models.gpt2 import (
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.scores import Scores
 from qrkd_lab.studies.settings import Settings
-from qrkd_lab.studies.summary import Scores
 
 __all__ = [
     "LanguageBenchmark",

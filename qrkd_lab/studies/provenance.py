@@ -25,8 +25,8 @@ from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
+from qrkd_lab.studies.results import order_arms, results
 from qrkd_lab.studies.settings import TEACHER, parse_parameters
-from qrkd_lab.studies.summary import order_arms, results
 
 __all__ = [
     "Catalogue",

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F
 from scipy import stats
-from torch import Tensor
 
-from qrkd_lab.losses import IGNORED
+from qrkd_lab.studies.results import GAPS, differing, order_arms, refuse_duplicates, results
 from qrkd_lab.studies.statistics import (
     FEWEST,
     detectable_difference,
@@ -29,12 +25,8 @@ from qrkd_lab.studies.statistics import (
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.compare import Study
-    from qrkd_lab.studies.records import Run
 
 __all__ = [
-    "ARM_ORDER",
-    "GAPS",
-    "Scores",
     "Summary",
     "counted",
     "improvement_table",
@@ -52,9 +44,13 @@ __all__ = [
 ]
 
 
-GAPS = ("train_test_gap", "teacher_student_gap", "distillation_gain")
-OWN_UNITS = {"accuracy": "points", "agreement": "points", "perplexity": "ppl", "nll": "nats",
-             "kl": "nats"}  # fmt: skip
+# By the last word of a metric's name: the unit of a difference, and whether more is better.
+KINDS: dict[str, tuple[str, bool]] = {
+    "accuracy": ("points", True), "agreement": ("points", True), "perplexity": ("ppl", False),
+    "nll": ("nats", False), "kl": ("nats", False),
+    **dict.fromkeys(("alignment", "auc", "bleu", "f1", "gain", "precision", "recall"), ("", True)),
+    **dict.fromkeys(("error", "gap", "loss", "mae", "mse", "rmse", "seconds"), ("", False)),
+}  # fmt: skip
 
 
 def _kind(metric: str) -> str:
@@ -64,12 +60,13 @@ def _kind(metric: str) -> str:
 
 def units(metric: str) -> tuple[float, str]:
     """Factor and unit to print a metric with: fractions as percent, all else as it is."""
-    return (100.0, " %") if OWN_UNITS.get(_kind(metric)) == "points" else (1.0, "")
+    return (100.0, " %") if own_unit(metric) == "points" else (1.0, "")
 
 
 def own_unit(metric: str) -> str:
     """Unit of a difference of two scores as it is printed; the metric's own name if it has none."""
-    return OWN_UNITS.get(_kind(metric), metric.removeprefix("test_").replace("_", " "))
+    unit, _ = KINDS.get(_kind(metric), ("", None))
+    return unit or metric.removeprefix("test_").replace("_", " ")
 
 
 def in_logs(metric: str) -> bool:
@@ -286,93 +283,12 @@ def _percent(value: float) -> str:
 # ---- from runs to a summary
 
 
-ARM_ORDER = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
 MEANS = {name: name for name in GAPS} | {
     "agreement": "test_agreement",
     "seconds": "seconds",
     "word_perplexity": "test_word_perplexity",
 }
 PAIRED = ("pairs", "difference", "difference_low", "difference_high", "p", "p_adjusted")
-
-
-def order_arms(arms: Iterable[str]) -> list[str]:
-    """Each arm once: teacher, scratch, kd, rkd_only, rkd, qrkd, then the others as they come."""
-    arms = dict.fromkeys(arms)
-    return [a for a in ARM_ORDER if a in arms] + [a for a in arms if a not in ARM_ORDER]
-
-
-def results(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row per run: who it is, every metric, three gaps, cost, and the run (column ``run``).
-
-    The gaps are built from the run's own metric and positive means, in this order: better on the
-    training data than on the test data; behind the teacher; ahead of ``scratch`` of the same seed.
-    ``distillation_gain`` is NaN where there is no such ``scratch``; ``seconds`` counts training
-    and evaluation.
-
-    Raises:
-        ValueError: no runs, or a seed with several ``scratch`` runs to measure the gain by.
-    """
-    rows = [_row(run) for run in runs]
-    if not rows:
-        raise ValueError("expected at least one run, got none: train some, or check the folder.")
-    frame = pd.DataFrame(rows)
-    place = {arm: i for i, arm in enumerate(order_arms(frame["arm"]))}
-    frame = frame.sort_values(
-        ["benchmark", "scale", "arm", "seed"],
-        key=lambda column: column.map(place) if column.name == "arm" else column,
-        ignore_index=True,
-    )
-    home = ["benchmark", "scale", "seed"]
-    scratch = frame[frame["arm"] == "scratch"]
-    _refuse_duplicates(scratch, home)
-    ahead = frame[home].merge(scratch[[*home, "_score"]], "left", home)["_score"]
-    frame["distillation_gain"] = (frame["_score"] - ahead).where(frame["arm"] != "teacher")
-    last = [*GAPS, "seconds", "parameters", "device", "source", "key", "run"]
-    first = [name for name in frame.columns if name not in last and name != "_score"]
-    return frame[first + last]
-
-
-def _row(run: Run) -> dict[str, Any]:
-    name, metrics = run.metric["name"], run.metrics
-    sign = 1.0 if run.metric["higher_is_better"] else -1.0
-    value = metrics.get(name, math.nan)
-    student = run.settings["arm"] != "teacher"
-    teacher = metrics.get(f"teacher_{name}", math.nan) if student else math.nan
-    train = metrics.get(f"train_{name.removeprefix('test_')}", math.nan)
-    return {
-        **{part: run.settings[part] for part in ("benchmark", "scale", "arm", "seed")},
-        **metrics,
-        "train_test_gap": sign * (train - value),
-        "teacher_student_gap": sign * (teacher - value),
-        "_score": sign * value,
-        "seconds": float(sum(run.seconds.values())),
-        "parameters": run.parameters,
-        "device": run.device,
-        "source": run.data.get("source"),
-        "key": run.key,
-        "run": run,
-    }
-
-
-def _refuse_duplicates(frame: pd.DataFrame, by: Sequence[str] = ("arm", "seed")) -> None:
-    for _, group in frame[frame.duplicated(list(by), keep=False)].groupby(list(by)):
-        said = "settings that this table does not hold"
-        if "run" in group:
-            kinds = _differing([run.settings for run in group["run"]]).items()
-            said = ", ".join(f"{name} ({' and '.join(counts)})" for name, counts in kinds)
-            said = said or "no setting, so in the data or as copies of one run"
-        raise ValueError(
-            f"expected one run of {group['arm'].iloc[0]} seed {group['seed'].iloc[0]}, got "
-            f"{len(group)}; they differ in {said}. Keep the runs of one kind, e.g. "
-            "[r for r in runs if r.settings['epochs'] == 5]."
-        )
-
-
-def _differing(items: Sequence[Mapping[str, Any]]) -> dict[str, Counter[str]]:
-    """The names whose values are not the same in all items, with how often each value is there."""
-    names = dict.fromkeys(name for item in items for name in item)
-    counts = {name: Counter(str(item.get(name)) for item in items) for name in names}
-    return {name: found for name, found in counts.items() if len(found) > 1}
 
 
 def summary(
@@ -445,22 +361,18 @@ def _check(results: pd.DataFrame, reference: str, metric: str, confidence: float
                 f"expected one {name}, got {', '.join(values)}: keep one, "
                 f"e.g. results[results[{name!r}] == {values[0]!r}]."
             )
-    _refuse_duplicates(results)
-
-
-HIGHER = {"accuracy", "agreement", "alignment", "auc", "bleu", "f1", "gain", "precision", "recall"}
-LOWER = {"error", "gap", "kl", "loss", "mae", "mse", "nll", "perplexity", "rmse", "seconds"}
+    refuse_duplicates(results)
 
 
 def _direction(metric: str, own: Mapping[str, Any]) -> bool:
     """Whether more is better: what the runs say of their own metric, else what the name says."""
     if metric == own.get("name"):
         return own["higher_is_better"]
-    if (kind := _kind(metric)) not in HIGHER | LOWER:
+    if (kind := _kind(metric)) not in KINDS:
         raise ValueError(
             f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
         )
-    return kind in HIGHER
+    return KINDS[kind][1]
 
 
 def _compare(
@@ -520,11 +432,11 @@ def _notes_on_records(rows: pd.DataFrame) -> list[str]:
         for run in rows["run"]
     ]
     notes = []
-    for name, kinds in _differing(seen).items():
+    for name, kinds in differing(seen).items():
         counts = " and ".join(f"{kind} ({number} runs)" for kind, number in kinds.items())
         notes.append(f"The runs differ in {name}: {counts}.")
     for arm, runs in rows.groupby("arm", sort=False)["run"]:
-        if odd := _differing([{**run.settings, "seed": None} for run in runs]):
+        if odd := differing([{**run.settings, "seed": None} for run in runs]):
             notes.append(f"The runs of {arm} have different settings: {', '.join(odd)}.")
     return notes
 
@@ -651,70 +563,3 @@ def _summary(name: str, study: Study, arm: str, reference: str) -> Summary:
             f"{name}: expected two arms of its study, got {arm!r} and {reference!r}; it has {arms}."
         )
     return summary
-
-
-# ---- scores
-
-
-class Scores:
-    r"""Counts and sums over predictions, each a row of logits ``(m, c)``.
-
-    ==============  =============================================================================
-    accuracy        fraction whose largest logit is the target's
-    nll             mean of :math:`-\log p(target)`, nats
-    agreement       fraction whose largest logit is the teacher's largest
-    kl              mean of :math:`\mathrm{KL}(teacher \| student)`, nats, at temperature 1
-    ==============  =============================================================================
-
-    Example:
-        >>> scores = Scores()
-        >>> scores.add(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0]))
-        >>> scores.accuracy
-        0.5
-    """
-
-    def __init__(self) -> None:
-        self.predictions = 0
-        self._sums: Tensor | float = 0.0  # correct, nll, same, kl
-        self._beside_teacher = False
-
-    @torch.no_grad()
-    def add(self, logits: Tensor, targets: Tensor, teacher: Tensor | None = None) -> None:
-        """Count one batch: logits ``(m, c)``, targets ``(m,)``, the teacher's logits ``(m, c)``.
-
-        Predictions with a target of -100 are left out.
-        """
-        counted = targets != IGNORED
-        if not counted.all():
-            logits, targets = logits[counted], targets[counted]
-            teacher = None if teacher is None else teacher[counted]
-        said, log_p = logits.argmax(1), logits.float().log_softmax(1)
-        sums = [(said == targets).sum(), F.nll_loss(log_p, targets, reduction="sum")]
-        if teacher is not None:
-            log_t = teacher.float().log_softmax(1)
-            sums.append((said == teacher.argmax(1)).sum())
-            sums.append(F.kl_div(log_p, log_t, log_target=True, reduction="sum"))
-        self._beside_teacher = teacher is not None
-        # Float32 has not the digits for a sum over millions; MPS has no float64, so on the CPU.
-        self._sums = self._sums + torch.stack([s.float() for s in sums]).cpu().double()
-        self.predictions += len(targets)
-
-    def _mean(self, index: int) -> float:
-        if not self.predictions:
-            raise ValueError("nothing was counted: the part holds no predictions")
-        return self._sums[index].item() / self.predictions
-
-    @property
-    def accuracy(self) -> float:
-        return self._mean(0)
-
-    @property
-    def nll(self) -> float:
-        return self._mean(1)
-
-    @property
-    def beside_teacher(self) -> dict[str, float]:
-        """``agreement`` and ``kl``; empty where no teacher was given."""
-        if not self._beside_teacher:
-            return {}
-        return {"agreement": self._mean(2), "kl": self._mean(3)}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from qrkd_lab.studies.summary import Scores
+from qrkd_lab.studies.scores import Scores
 
 LOGITS = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
 TEACHER = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
