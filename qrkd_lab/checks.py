@@ -24,6 +24,7 @@ __all__ = [
     "at_least_float32",
     "check_features",
     "flag",
+    "floating",
     "in_float32",
     "no_second_derivative",
     "positive",
@@ -122,6 +123,16 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
+def floating(name: str, x: object, shape: str) -> None:
+    """Raise a TypeError unless the value is a floating-point tensor."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"a {x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            f"{name}: expected a floating-point torch tensor {shape}, got {kind}; "
+            "convert with torch.as_tensor(...).float()"
+        )
+
+
 class NotFinite(ValueError):
     """Features that hold NaN or infinity."""
 
@@ -136,12 +147,7 @@ def check_features(x: Tensor, name: str = "features") -> float:
         TypeError: ``x`` is not a floating-point tensor.
         ValueError: ``x`` has another shape, or holds NaN or infinity.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = f"a {x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(
-            f"{name}: expected a floating-point torch tensor (n, d), got {kind}; "
-            "convert with torch.as_tensor(...).float()"
-        )
+    floating(name, x, "(n, d)")
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(
             f"{name}: expected shape (n samples, d features), got {tuple(x.shape)}; "

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from qrkd_lab.checks import (
     at_least_float32,
     check_features,
+    floating,
     in_float32,
     no_second_derivative,
     positive,
@@ -90,9 +91,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
 
 def _check_logits(logits: Tensor) -> None:
     """Raise unless ``logits`` is a floating-point ``(n, c)`` or ``(n, t, v)`` tensor, c, v >= 2."""
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        kind = f"a {logits.dtype} tensor" if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"logits: expected a floating-point torch tensor (n, c), got {kind}")
+    floating("logits", logits, "(n, c)")
     if logits.ndim < 2 or logits.shape[-1] < 2:
         raise ValueError(
             "logits: expected shape (n, c) or (n, t, v), with two classes or more along the last "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import flag, positive
+from qrkd_lab.checks import flag, floating, positive
 
 __all__ = [
     "GeometricDifference",
@@ -47,12 +47,7 @@ def check_matrix(kernel: Tensor, name: str = "K") -> Tensor:
         TypeError: no real floating-point tensor.
         ValueError: not ``(n, n)`` with n >= 1, not finite, or not symmetric.
     """
-    if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
-        kind = f"a {kernel.dtype} tensor" if isinstance(kernel, Tensor) else type(kernel).__name__
-        raise TypeError(
-            f"{name}: expected a floating-point torch tensor (n, n), got {kind}; "
-            "convert with torch.as_tensor(...).double()"
-        )
+    floating(name, kernel, "(n, n)")
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
         raise ValueError(
             f"{name}: expected a square matrix (n, n) with n >= 1, got {tuple(kernel.shape)}; "

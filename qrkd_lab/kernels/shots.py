@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import check_features, whole
+from qrkd_lab.checks import at_least_float32, check_features, whole
 
 __all__ = ["sampled"]
 
@@ -34,33 +34,25 @@ def sampled(kernel: Tensor, shots: int, generator: torch.Generator | None = None
         ValueError: shots < 1, no matrix, or a value outside 0..1 by more than rounding.
     """
     shots = whole("shots", shots, 1)
-    exact, itself, rounding = _probabilities(kernel)
-    drawn = exact.clone()
-    if itself:
-        row, column = torch.triu_indices(len(exact), len(exact), offset=1)
-        drawn[row, column] = drawn[column, row] = _shares(exact[row, column], shots, generator)
-        unsure = exact.diagonal() < 1 - rounding  # as noise leaves it
-        drawn.diagonal()[unsure] = _shares(exact.diagonal()[unsure], shots, generator)
-    else:
-        drawn = _shares(exact, shots, generator)
-    return drawn.to(kernel.device, kernel.dtype)
-
-
-def _shares(chance: Tensor, shots: int, generator: torch.Generator | None) -> Tensor:
-    chance = chance.clamp(0, 1)
-    return torch.binomial(torch.full_like(chance, shots), chance, generator=generator) / shots
-
-
-def _probabilities(kernel: Tensor) -> tuple[Tensor, bool, float]:
-    """The matrix on the CPU, in float32 at least; whether it is one set's; what is rounding."""
     check_features(kernel, "kernel")
-    exact = kernel.detach().cpu()
-    exact = exact if exact.dtype == torch.float64 else exact.float()
+    exact = at_least_float32(kernel.detach().cpu())
     rounding = 1e-9 if kernel.dtype == torch.float64 else max(1e-4, torch.finfo(kernel.dtype).eps)
     if exact.min() < -rounding or exact.max() > 1 + rounding:
         raise ValueError(
             f"kernel: expected probabilities from 0 to 1, got {exact.min():.3g} to "
             f"{exact.max():.3g}"
         )
-    square = exact.shape[0] == exact.shape[1]
-    return exact, square and bool((exact - exact.T).abs().max() <= rounding), rounding
+
+    def shares(chance: Tensor) -> Tensor:
+        chance = chance.clamp(0, 1)
+        return torch.binomial(torch.full_like(chance, shots), chance, generator=generator) / shots
+
+    n, m = exact.shape
+    if n == m and (exact - exact.T).abs().max() <= rounding:  # of one set with itself
+        drawn, (row, column) = exact.clone(), torch.triu_indices(n, n, offset=1)
+        drawn[row, column] = drawn[column, row] = shares(exact[row, column])
+        unsure = exact.diagonal() < 1 - rounding  # as noise leaves it
+        drawn.diagonal()[unsure] = shares(exact.diagonal()[unsure])
+    else:
+        drawn = shares(exact)
+    return drawn.to(kernel.device, kernel.dtype)
