@@ -102,16 +102,11 @@ class Encoder(nn.Module):
         self.seed = int(seed)
         teacher_dim = whole("teacher_dim", teacher_dim, 1)
         student_dim = whole("student_dim", student_dim, 1)
-        self.kind, self.qubits = kind, (qubits := whole("qubits", qubits, 1))
+        self.kind, self.qubits = kind, whole("qubits", qubits, 1)
         self.teacher_side, self.student_side = ENCODERS[kind]
-        self._check_width("teacher", teacher_dim, self.teacher_side)
-        self._check_width("student", student_dim, self.student_side)
-        unfitted = torch.full((teacher_dim, qubits), torch.nan)
-        self.register_buffer(
-            "teacher_map",
-            unfitted if self.teacher_side == "pca" else self._map(teacher_dim, self.teacher_side),
-        )
-        student_map = self._map(student_dim, self.student_side)
+        teacher_map = self._map("teacher", teacher_dim, self.teacher_side)
+        student_map = self._map("student", student_dim, self.student_side)
+        self.register_buffer("teacher_map", teacher_map)
         if self.student_side == "trained":
             self.student_map = nn.Parameter(student_map)
         else:
@@ -163,16 +158,16 @@ class Encoder(nn.Module):
         wide = features if largest < LARGE else with_room(features, largest)
         return standardise(wide @ linear.to(wide)).to(features)
 
-    def _check_width(self, side: str, width: int, how: str) -> None:
+    def _map(self, side: str, width: int, how: str) -> Tensor:
+        """The matrix ``(width, q)`` of one side; of ``pca`` NaN until it is fitted."""
         if how != "trained" and width < self.qubits:
             raise ValueError(
                 f"encoder {self.kind!r}: the {side} has {width} features, fewer than the "
                 f"{self.qubits} angles asked for; use fewer qubits"
                 + (", or kind='adapter'" if side == "student" else "")
             )
-
-    def _map(self, width: int, how: str) -> Tensor:
-        """A (width, q) matrix: the first columns of the identity, or seeded orthonormal ones."""
+        if how == "pca":
+            return torch.full((width, self.qubits), torch.nan)
         if how == "truncate":
             return torch.eye(width, self.qubits)
         generator = torch.Generator().manual_seed(self.seed)
