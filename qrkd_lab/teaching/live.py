@@ -185,14 +185,9 @@ class LiveRun:
         self._on_change()
 
     def pause(self) -> None:
-        """Wait after the present step, until :meth:`go_on`."""
-        if self.state == "training":
-            self._send("pause")
-
-    def go_on(self) -> None:
-        """Go on after a pause."""
-        if self.state == "paused":
-            self._send("go on")
+        """Wait after the present step, or go on after a pause."""
+        if self.state in ("training", "paused"):
+            self._send("pause" if self.state == "training" else "go on")
 
     def stop(self) -> None:
         """End after the present step; the last whole epoch is recorded."""
@@ -299,8 +294,7 @@ def serve(descriptor: int) -> None:
 
 
 def _tell(pipe: Connection, *message: Any) -> None:  # noqa: ANN401
-    """Send a message, if somebody is still there to take it."""
-    with suppress(OSError):
+    with suppress(OSError):  # nobody is there any more
         pipe.send(message)
 
 

@@ -147,7 +147,7 @@ class DistillationExplorer(Explorer):
 
     def pause(self) -> None:
         """Pause, or go on after a pause."""
-        (self.training.go_on if self.training.state == "paused" else self.training.pause)()
+        self.training.pause()
 
     def stop(self) -> None:
         """End now; the last whole epoch is recorded."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
 from contextlib import suppress
 
@@ -115,15 +113,10 @@ class WidgetDoctor:
 
 
 def _front_end() -> Finding:
-    """What kind of page this kernel belongs to, as far as it can tell."""
+    """Whether this kernel belongs to a notebook, as far as it can tell."""
     from IPython import get_ipython
 
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
-        advice = "Open a notebook in JupyterLab: make lab"
-        return Finding("page", False, "none: this Python runs without a notebook", advice)
-    if "google.colab" in sys.modules:
-        return Finding("page", True, "Google Colab, which draws ipywidgets")
-    if "VSCODE_PID" in os.environ or "VSCODE_CWD" in os.environ:
-        return Finding("page", True, "VS Code, which draws ipywidgets with its Jupyter extension")
-    return Finding("page", True, "a Jupyter front end, or a run without one")
+    if hasattr(get_ipython(), "kernel"):
+        return Finding("page", True, "a Jupyter front end, or a run without one")
+    advice = "Open a notebook in JupyterLab: make lab"
+    return Finding("page", False, "none: this Python runs without a notebook", advice)
