@@ -44,7 +44,7 @@ __all__ = [
 _CSS = """
 .qrkd-faded {opacity: 0.3}
 .qrkd-wrong {color: #A50026; font-weight: bold}
-.qrkd-explorer img {max-width: 100%; max-height: 520px; height: auto; flex: none;
+.qrkd-explorer img {max-width: 100%; max-height: 505px; height: auto; flex: none;
   object-fit: contain; object-position: left top}
 .qrkd-explorer img.qrkd-wide {max-width: none}
 .qrkd-explorer .widget-tab-contents {padding: 4px 8px !important}

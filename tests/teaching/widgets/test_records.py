@@ -115,12 +115,14 @@ def test_one_run_with_the_lines_that_make_it_again(browser):
     assert f"run = ql.load_run(&quot;{browser.runs[-2].path}&quot;)" in card
 
 
-def test_foreign_records_have_tables_and_no_lines(tmp_path):
+def test_foreign_records_have_tables_and_no_lines_and_one_arm_no_benchmarks(tmp_path):
     who = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
     keep(tmp_path, own_run(who | {"note": "<b>"}))
     browser = choose(StudyBrowser(tmp_path, published=False), view="scores")
     assert "No call of ql.compare makes this run" in part(browser, "run")
     assert "<b>" not in part(browser, "run") and "&lt;b&gt;" in part(browser, "run")
+    choose(browser, view="benchmarks")
+    assert "No benchmark has records of ladder and another arm" in browser._words.value
 
 
 # Folders
@@ -209,9 +211,7 @@ def test_no_arm_and_no_other_arm_are_said(browser):
     choose(browser, arms=("rkd",))
     assert "no other student to compare rkd with" in browser._words.value
     assert part(browser, "table")
-    choose(browser, view="benchmarks", reference="qrkd", arms=("teacher",), arm="teacher")
-    assert "No benchmark has records of" in browser._words.value
-    choose(browser, view="scores", arms=("kd",))
+    choose(browser, arms=("kd",))
     assert "alert" not in browser._words.value
 
 
