@@ -54,9 +54,10 @@ def keep(file: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
     Raises:
         OSError: the disk is full or cannot be written.
     """
-    from safetensors.torch import save
+    from safetensors.numpy import save  # older ones for torch know no uint16
 
-    write_file(file, save(tensors, notes | {"digest": _digest(tensors, notes)}))
+    arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
+    write_file(file, save(arrays, notes | {"digest": _digest(tensors, notes)}))
 
 
 def _digest(tensors: dict[str, Tensor], notes: dict[str, str]) -> str:
