@@ -84,11 +84,12 @@ class QuantumKernel(Kernel):
         default = {"layers": None, "entangle": True, "seed": 0}
         wanted = {name: getattr(self, name) for name in default}
         wanted = {name: value for name, value in wanted.items() if value != default[name]}
-        for name in wanted.keys() - known.keys():
-            raise ValueError(
-                f"feature map {_name(self.feature_map)!r} has no option {name!r}, got "
-                f"{name}={wanted[name]!r}; leave it out"
-            )
+        for name, value in wanted.items():
+            if name not in known:
+                raise ValueError(
+                    f"feature map {_name(self.feature_map)!r} has no option {name!r}, got "
+                    f"{name}={value!r}; leave it out"
+                )
         return wanted
 
     def __getstate__(self) -> dict[str, Any]:
