@@ -69,7 +69,7 @@ def test_its_notebook_trains_says_what_is_wrong_and_keeps_its_picture(lab):
     notebook.run_all(seconds=180)
     box = notebook.explorer(BOX)
     press(box, "Loss")
-    weight = menu(box, "of the kernel")
+    weight = menu(box, "Kernel weight")
     for value, alerts in (("0", 1), ("2", 0)):
         weight.fill(value)
         weight.press("Enter")

@@ -255,10 +255,10 @@ def _setting_controls(start: Settings) -> dict[str, W.Widget]:
         "epochs": field("Epochs", start.epochs, 1, 1000, 1),
         "learning_rate": field("Learning rate", start.learning_rate, 0.0, 1e9, 1e-3),
         "temperature": field("Temperature", start.temperature, 0.0, 100.0, 0.5),
-        "kd_weight": field("Weight of kd", start.kd_weight, 0.0, 1e6, 0.1),
-        "distance_weight": field("of distances", start.distance_weight, 0.0, 1e6, 0.1),
-        "angle_weight": field("of angles", start.angle_weight, 0.0, 1e6, 0.1),
-        "kernel_weight": field("of the kernel", start.weight("kernel"), 0.0, 1e6, 0.1),
+        "kd_weight": field("KD weight", start.kd_weight, 0.0, 1e6, 0.1),
+        "distance_weight": field("Distance weight", start.distance_weight, 0.0, 1e6, 0.1),
+        "angle_weight": field("Angle weight", start.angle_weight, 0.0, 1e6, 0.1),
+        "kernel_weight": field("Kernel weight", start.weight("kernel"), 0.0, 1e6, 0.1),
         "kernel": menu("Kernel", start.kernel, KERNELS.keys()),
         "feature_map": menu("Feature map", start.feature_map, FEATURE_MAPS.keys()),
         "qubits": slider("Qubits", start.qubits, 1, 12),
@@ -309,16 +309,12 @@ def _table(track: Track) -> str:
     name = f"validation_{track.runs[0].metric['name'].removeprefix('test_')}"
     factor, unit = units(name)
     rows = [
-        {
-            "run": run.name,
-            "epochs": len(run.history),
-            name.replace("_", " "): f"{run.history[-1][name] * factor:.2f}{unit}",
-            "training": f"{run.seconds['train']:.1f} s",
-            "record": run.path or "",
-        }
+        {"run": run.name, "epochs": len(run.history),
+         name.replace("_", " "): f"{run.history[-1][name] * factor:.2f}{unit}",
+         "training": f"{run.seconds['train']:.1f} s", "record": run.path or ""}
         | ({"training": "was on disk"} if run.name in track.reused else {})
         for run in track.runs
-    ]
+    ]  # fmt: skip
     said = "Test scores are in the records: choose by validation, and look at them last."
     return table(rows) + _paragraph(said)
 

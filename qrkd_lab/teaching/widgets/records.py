@@ -7,7 +7,6 @@ import html
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -398,7 +397,7 @@ def _card(run: Run) -> str:
     """Everything about one run: result, settings, data, versions, and the code that makes it."""
     home = f"{run.settings['benchmark']}, {run.settings['scale']}"
     changed = in_words(run.given) or "all by default"
-    kit, here = _of_kit(run), _here()
+    kit, here = _of_kit(run), versions()
     place = run.path.relative_to(PUBLISHED.parent) if kit else run.path
     facts = {
         "Result": ", ".join(
@@ -434,6 +433,3 @@ def _card(run: Run) -> str:
         f"<h4>{html.escape(run.name)}</h4>{known}{code}"
         f"<details><summary>All its settings</summary>{every}</details>"
     )
-
-
-_here = cache(versions)
