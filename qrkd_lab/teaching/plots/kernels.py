@@ -85,9 +85,6 @@ def legend_below(chart: Chart, axes: Axes) -> None:
     )
 
 
-# ---- sweeps
-
-
 def concentration(table: DataFrame) -> Chart:
     r"""Does a kernel concentrate? Variance over pairs against qubits, with the fitted base.
 

@@ -1,8 +1,4 @@
-"""Pictures of what is distilled: soft targets, points in the plane, and relations against another.
-
-The points are batches of features ``(n, 2)``, so that a reader can see at a glance what a distance
-or an angle keeps and what it loses.
-"""
+"""Pictures of what is distilled: images, and points in the plane with their relations."""
 
 from __future__ import annotations
 
@@ -58,9 +54,6 @@ def _distinct(relation: Tensor) -> np.ndarray:
         same = torch.eye(n, dtype=torch.bool)
         pairs = pairs[None] & ~same[:, :, None] & ~same[:, None, :]
     return relation[pairs].cpu().double().numpy()
-
-
-# ---- points
 
 
 REACH, LONGEST = 3.0, 0.9  # an arrow's length: of a gradient 1 / size, and at most, in sizes
@@ -129,9 +122,6 @@ def arrows(points: np.ndarray, pulls: np.ndarray, size: float) -> list[np.ndarra
     return shapes
 
 
-# ---- relation_panels
-
-
 ARROW = arm_style("qrkd")["color"]
 ROOM = 2.05  # half the width of a map of points, in sizes
 FAR, STEPS = 2.6, 10  # where the axes of normalised distances and of steps end at first
@@ -178,9 +168,11 @@ class RelationPanel(RedrawnChart):
         for axes in (taught, learnt):
             quiet(axes, "", "", grid="both").tick_params(labelsize=8)
             axes.set_aspect("equal")
-        for axes in grid[:3]:
-            _small(axes, "teacher's", "student's")
-        _small(history, "step", "loss / start")
+        for axes in grid:
+            quiet(axes, "teacher's", "student's", grid="both").tick_params(labelsize=7.5)
+            axes.xaxis.label.set_size(8.5)
+            axes.yaxis.label.set_size(8.5)
+        history.set(xlabel="step", ylabel="loss / start")
         self._maps, self._history = (taught, learnt), history
         self._teacher = NumberedPoints(taught, TEACHER["color"])
         self._student = NumberedPoints(learnt, STUDENT["color"])
@@ -223,7 +215,16 @@ class RelationPanel(RedrawnChart):
             chosen: a point to draw a ring around.
         """
         size = size_of(teacher)
-        pairs = _relations(student, teacher, size)
+        relations = {
+            "distance": normalised_distances,
+            "angle": triplet_angles,
+            "kernel": lambda x: plane_kernel()(encoded(x, size)),
+        }
+        with torch.no_grad():
+            pairs = {
+                name: (_distinct(relation(teacher)), _distinct(relation(student)))
+                for name, relation in relations.items()
+            }
         share = np.asarray(losses) / (losses[0] or 1) if len(losses) else np.empty(0)
         self._fit(student, teacher, pairs["distance"], share)
         self._teacher.draw(teacher)
@@ -235,7 +236,12 @@ class RelationPanel(RedrawnChart):
         for name, (target, values) in pairs.items():
             self._dots[name].set_data(target, values)
         self._fall.set_data(range(len(share)), share)
-        said = self._texts(found, losses)
+        heads = [f"{what}\nloss {_number(found.losses[name])}" for name, what in SCATTERS.items()]
+        fall = "steps downhill\nnone yet"
+        if len(losses) > 1:
+            ends = f"{_number(losses[0])} to {_number(losses[-1])}"
+            fall = f"{len(losses) - 1} steps downhill\n{ends}"
+        said = ["teacher", "student, arrows downhill", *heads, fall]
         for title, text in zip(self._titles, said, strict=True):
             title.set_text(text)
         self.alt = (
@@ -270,46 +276,10 @@ class RelationPanel(RedrawnChart):
         self._history.set_yticks([0, 0.5 * top, top])
         self.lay_out_again()
 
-    def _texts(self, found: Pull, losses: Sequence[float]) -> list[str]:
-        """What stands over each part."""
-        heads = [f"{what}\nloss {_number(found.losses[name])}" for name, what in SCATTERS.items()]
-        if len(losses) > 1:
-            fall = (
-                f"{len(losses) - 1} steps downhill\n{_number(losses[0])} to {_number(losses[-1])}"
-            )
-        else:
-            fall = "steps downhill\nnone yet"
-        return ["teacher", "student, arrows downhill", *heads, fall]
-
-
-def _small(axes: Axes, x: str, y: str) -> Axes:
-    """Quiet axes with small letters."""
-    quiet(axes, x, y, grid="both").tick_params(labelsize=7.5)
-    axes.xaxis.label.set_size(8.5)
-    axes.yaxis.label.set_size(8.5)
-    return axes
-
 
 def _both(axes: Axes, limits: tuple[float, float], ticks: Sequence[float]) -> None:
     """The same limits and ticks on both axes."""
     axes.set(xlim=limits, ylim=limits, xticks=ticks, yticks=ticks)
-
-
-def _relations(
-    student: Tensor, teacher: Tensor, size: float
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Relation to the teacher's and the student's values over distinct pairs or triples."""
-    kernel = plane_kernel()
-    functions = {
-        "distance": normalised_distances,
-        "angle": triplet_angles,
-        "kernel": lambda x: kernel(encoded(x, size)),
-    }
-    with torch.no_grad():
-        return {
-            name: (_distinct(relation(teacher)), _distinct(relation(student)))
-            for name, relation in functions.items()
-        }
 
 
 def _doublings(ratio: float) -> int:
@@ -319,9 +289,6 @@ def _doublings(ratio: float) -> int:
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if value >= 5e-5 or value < SEEN else f"{value:.0e}"
-
-
-# ---- images
 
 
 def class_samples(images: Images, classes: Sequence[str], each: int = 5) -> Chart:
