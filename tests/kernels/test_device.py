@@ -159,33 +159,11 @@ def test_noise_strikes_every_gate_once_and_nothing_else(name):
     torch.testing.assert_close(noisy(x), torch.triu(expected) + torch.triu(expected, 1).T)
 
 
-def test_noise_is_that_of_a_model_of_pennylane():
-    everywhere = qp.NoiseModel(
-        {qp.noise.op_in([qp.RY, qp.RX, qp.CNOT]): lambda op, **_: [
-            qp.DepolarizingChannel(0.1, wires=wire) for wire in op.wires
-        ]}
-    )  # fmt: skip
-    for kind in (FidelityKernel, ProjectedKernel):
-        kernel = kind(MAPS_WITH["barrier"], qubits=2)
-        x = sample(kernel, 3)
-        ours, theirs = (kernel.on("default.mixed", noise=n)(x) for n in (0.1, everywhere))
-        torch.testing.assert_close(ours, theirs)
-
-
 def test_a_noise_model_of_pennylane_is_taken_as_it_is():
     flips = qp.NoiseModel({qp.noise.op_eq(qp.RY): lambda op, **_: qp.BitFlip(0.5, wires=op.wires)})
     kernel = FidelityKernel("angle", qubits=1)
     k = kernel.on("default.mixed", noise=flips)(sample(kernel, 2))
     assert k.max() < 1 - 1e-3
-
-
-def test_more_shots_come_closer():
-    kernel = FidelityKernel("iqp", qubits=2, bandwidth=0.5)
-    x = sample(kernel, 5)
-    rough, fine = (
-        (kernel.on(shots=shots, seed=3)(x) - kernel(x)).norm().item() for shots in (20, 20_000)
-    )
-    assert fine < rough / 5
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from qrkd_lab.kernels.statevector import (
     StateVector,
     compiled,
     kron,
-    matmul,
     merged,
     on_neighbours,
     on_wires,
@@ -228,21 +227,6 @@ def test_the_merged_circuit_prepares_the_same_state(seed):
 # The basis axis
 
 BITS = list(product((0, 1), repeat=4))  # of every basis state of four qubits, in order
-
-
-@pytest.mark.parametrize("shapes", [((2, 2), (4, 4)), ((3, 2, 2), (2, 2)), ((3, 2, 2), (3, 4, 4))])
-def test_kron_of_batches_is_torchs_kron_of_each(shapes):
-    a, b = random(*shapes[0]), random(*shapes[1], seed=1)
-    found = kron(a, b).expand(3, -1, -1)
-    for i in range(3):
-        one, other = (m[i] if m.ndim == 3 else m for m in (a, b))
-        torch.testing.assert_close(found[i], torch.kron(one, other))
-
-
-def test_matmul_of_real_and_complex():
-    a, b = random(2, 3), random(3, 2, dtype=torch.float64)
-    torch.testing.assert_close(matmul(a, b), a @ b.to(a.dtype))
-    assert matmul(b, b.mT).dtype == torch.float64
 
 
 @pytest.mark.parametrize("batch", [(), (3,)])
