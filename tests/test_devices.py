@@ -9,8 +9,24 @@ import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.devices import OutOfMemory, default_arithmetic, memory_advice, one_thread
+from qrkd_lab.devices import (
+    OutOfMemory,
+    default_arithmetic,
+    memory_advice,
+    one_thread,
+    pick_device,
+)
 from qrkd_lab.studies.group import lockstep, make_learner
+
+
+def test_a_device_is_picked_or_named_as_missing():
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match="none of torch's"):
+        pick_device("gpu0")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="not available on this machine"):
+            pick_device("cuda")
 
 
 def test_a_lack_of_memory_becomes_advice():

@@ -1,23 +1,16 @@
-"""The public face: names, laziness, the command line, progress, devices."""
+"""Public names: all there, lazy, and clear about numbers and truth values of other kinds."""
 
 from __future__ import annotations
 
-import io
-import re
 import subprocess
 import sys
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 
 import qrkd_lab as ql
-from qrkd_lab.cli import main
-from qrkd_lab.devices import pick_device
-from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import PUBLISHED
-from qrkd_lab.train import Training
 
 
 def test_every_public_name_can_be_had():
@@ -158,149 +151,3 @@ def test_a_study_s_arguments_of_another_kind_are_refused_by_name(wrong, tmp_path
         with pytest.raises(ValueError, match="weights: expected"):
             ql.tune("digits", weights=weights, runs_dir=tmp_path)
     assert not any(tmp_path.iterdir())
-
-
-def test_compare_on_the_command_line(tmp_path, capsys):
-    status = main(
-        ["compare", "digits", "--arms", "scratch", "rkd", "--seeds", "2", "--scale", "smoke",
-         "--runs-dir", str(tmp_path / "runs"), "--out", str(tmp_path / "out"),
-         "--set", "train_size=128", "epochs=1"]
-    )  # fmt: skip
-    said = capsys.readouterr()
-    assert status == 0
-    assert re.search(r"rkd +2 ", said.out) and "reference" in said.out
-    assert (
-        "2 seeds" in said.out or "interval" in said.out
-    )  # too few for an interval, and it says so
-    assert (tmp_path / "out" / "summary.md").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["compare", "nothing"], "choose from digits"),
-        (["compare", "digits", "--arms", "nothing"], "choose from scratch"),
-        (["compare", "digits", "--set", "epochs=many"], "epochs: expected a whole number"),
-        (["compare", "digits", "--set", "epochs"], "name=value"),
-        (
-            ["compare", "digits", "--set", "epochs=many", "--set", "train_size=128"],
-            "epochs: expected",
-        ),
-        (["compare", "digits", "--arms", "nothing", "--arms", "rkd"], "choose from scratch"),
-        (["compare", "digits", "--seed", "-1", "--seed", "1"], "seed"),
-        (["tune", "digits", "--weights", "-1", "--weights", "1"], "-1"),
-        (["compare", "digits", "--set", "jobs=2"], "jobs is no setting"),
-        (["tune", "digits", "--set", "epochs=3"], "epochs is no setting; see the arguments"),
-        (["data", "nothing"], "choose from digits, mnist, cifar10, wikitext2, ptb, imdb"),
-        (["notebook", "nothing.ipynb"], "nothing.ipynb"),
-        (["notebook", "nothing.ipynb", "-p", "scale", "-p", "seed=1"], "name=value"),
-    ],
-)
-def test_mistakes_on_the_command_line_are_one_line_of_advice(arguments, says, capsys):
-    assert main(arguments) == 1
-    said = capsys.readouterr().err
-    assert says in said and "Traceback" not in said
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
-def test_output_of_any_encoding(monkeypatch, encoding):
-    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    monkeypatch.setattr("sys.stdout", out)
-    monkeypatch.setattr("qrkd_lab.teaching.doctor.main", lambda: print("98.1 ± 0.2 → 漢"))
-    assert main(["doctor"]) == 0
-    out.flush()
-    said = "98.1 ± 0.2 → 漢".encode(encoding, "backslashreplace")
-    assert out.buffer.getvalue().strip() == said
-
-
-def test_traceback_on_demand():
-    with pytest.raises(ValueError, match="choose from digits"):
-        main(["--traceback", "compare", "nothing"])
-
-
-def test_data_on_the_command_line(capsys):
-    assert main(["data", "digits"]) == 0
-    assert "1 x 8 x 8" in capsys.readouterr().out
-
-
-def test_a_notebook_on_the_command_line_runs_in_its_own_folder(tmp_path, capsys):
-    nb = nbformat.v4.new_notebook()
-    parameters = nbformat.v4.new_code_cell("word = 'no'", metadata={"tags": ["parameters"]})
-    written = nbformat.v4.new_code_cell("open('here.txt', 'w').write(word)")
-    nb.cells = [parameters, written]
-    (tmp_path / "folder").mkdir()
-    nbformat.write(nb, tmp_path / "folder" / "tiny.ipynb")
-    source, out = str(tmp_path / "folder" / "tiny.ipynb"), str(tmp_path / "out")
-    assert main(["notebook", source, "--out", out, "--set", "word=yes"]) == 0
-    assert (tmp_path / "folder" / "here.txt").read_text() == "yes"
-    assert (tmp_path / "out" / "tiny.ipynb").exists()
-    assert main(["notebook", source, "--out", out, "--set", "words=yes"]) == 1
-    assert "word: str" in capsys.readouterr().err
-
-
-def test_devices():
-    assert pick_device("cpu") == torch.device("cpu")
-    assert pick_device("auto").type in ("cpu", "cuda", "mps")
-    with pytest.raises(ValueError, match="none of torch's"):
-        pick_device("gpu0")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="not available on this machine"):
-            pick_device("cuda")
-
-
-class Arm:
-    """What progress asks of a learner."""
-
-    failure, seed, history = None, 3, [{"accuracy": 0.91}]
-
-    def __init__(self, name):
-        self.name = name
-
-    def means(self):
-        return {"task": 0.5}
-
-
-def shown(stream, done=0, epochs=(1, 2), steps=3):
-    """What two epochs of two arms print."""
-    progress = Progress("digits", lambda epoch: f"{100 * epoch['accuracy']:.1f}%", stream)
-    training = Training([Arm("kd"), Arm("qrkd")], 2, steps, None, done // steps)
-    progress.begin(training)
-    for epoch in epochs:
-        for step in range(1, steps + 1):
-            training.done, training.step = epoch - 1, step
-            progress.step(training)
-        training.done, training.step = epoch, 0
-        progress.epoch(training)
-    progress.end()
-    return stream.getvalue()
-
-
-def test_without_a_terminal_progress_is_plain_lines():
-    said = shown(io.StringIO())
-    assert said.count("\n") == 1  # epochs this fast do not flood a log
-    assert "digits seed 3: epoch 2/2, kd 91.0%, qrkd 91.0%, took" in said
-
-
-def test_progress_that_goes_on_after_an_epochs_last_batch_says_how_it_ended():
-    said = shown(io.StringIO(), done=6, epochs=(2,), steps=3)
-    assert "digits seed 3: epoch 2/2, kd 91.0%, qrkd 91.0%, took" in said
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_in_a_terminal_progress_is_a_bar_that_names_arm_epoch_terms_and_time(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.studies.progress.BAR_SECONDS", -1.0)
-    said = shown(Terminal())
-    for part in ("digits seed 3", "epoch 1/2", "qrkd: task 0.5", "kd: task 0.5", "left"):
-        assert part in said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.44, "0.4 s"), (42.2, "42 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],
-)
-def test_durations_in_words(seconds, words):
-    assert duration(seconds) == words
