@@ -43,7 +43,7 @@ python := "$$VENV/bin/python"
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: ready-test ## make .venv and install everything into it, as all targets do (small CPU build of torch: TORCH_INDEX=https://download.pytorch.org/whl/cpu)
+install: ready-test ## make .venv and install everything into it, as all targets do (TORCH_INDEX=<an index with torch's small CPU build>)
 	@printf 'Installed in %s\n' "$$VENV"
 
 # A parameter of the notebook, where it was given: the rest is as the notebook has it.
@@ -135,7 +135,7 @@ ready-test:
 	else exit 0; fi; \
 	echo "$$why"; \
 	echo "Installing into $$VENV: a few minutes, and about 6.5 GB on Linux, where torch's default build"; \
-	echo "brings the CUDA libraries (TORCH_INDEX=https://download.pytorch.org/whl/cpu: about 1 GB, no GPU)."; \
+	echo "brings the CUDA libraries (README says how to get the small CPU build, about 1 GB)."; \
 	echo "To watch: tail -f '$$VENV/install.log'"; \
 	$(call pip_install,test,$$how) || { [ "$$how" = --no-build-isolation ] && $(call pip_install,test); } || $(failed); \
 	rm -f "$$VENV/.unfinished"; touch "$$VENV/.installed"
