@@ -13,12 +13,13 @@ the test part.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,7 @@ def tune(
 
     The same call continues what was interrupted: a stage and seed that the same versions trained
     on the same device is not trained again. The history is written to
-    ``<runs_dir>/<benchmark>/<scale>/tuning.json``; one that is there already is replaced only by
-    one that has all that it has.
+    ``<runs_dir>/<benchmark>/<scale>/tuning.json``; another one that is there is kept beside it.
 
     Args:
         benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
@@ -124,7 +124,7 @@ def tune(
 
     Raises:
         ValueError: an arm that has no kernel to weigh, no candidates, a weight out of range or
-            given as a setting; or a history that is there would be lost.
+            given as a setting.
         DataError, RecordError: as :func:`~qrkd_lab.compare`.
         TuningError: a stage failed on some seeds; says which, and why.
         RuntimeError: another process tunes the same benchmark in the same folder.
@@ -149,30 +149,12 @@ def tune(
     recipe = Recipe(benchmark, scale, data_dir, device, overrides | {"epochs": short})
     keep(recipe, there := recipe.load())
     check_writable(folder := runs_folder(runs_dir))
-    asked = {name: getattr(there.settings, name) for name in overrides}
-    changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
-    data = there.data
-    empty = TuningHistory(
-        benchmark=there.settings.benchmark,
-        scale=scale,
-        metric=_metric(there),
-        higher_is_better=there.higher_is_better,
-        weights=grid,
-        epochs=short,
-        full_epochs=own.epochs,
-        trials=(),
-        data={"name": data.name, "source": data.source, "sha256": data.sha256},
-        versions=versions(),
-        device=str(there.device),
-        overrides=plain(changed, "overrides"),
-    )
-    empty.check_replaces(folder, ("kd", "rkd", *wanted), drawn)
     does = (
         f"tunes {benchmark} in {folder} at this moment: wait for it, and what it has done is found "
         "here; or give another runs_dir."
     )
+    trials: list[Trial] = []
     with alone(_home(folder, there.settings), "tune", does):
-        trials: list[Trial] = []
         for stage, of_stage in (("kd", ["kd"]), ("rkd", ["rkd"]), ("kernel", wanted)):
             chosen = weight_settings(best_weights(trials, there.higher_is_better))
             settled = there.settings.replace(arm=TEACHER, **chosen)  # each arm is checked below
@@ -185,7 +167,24 @@ def tune(
                 candidates.append(settled.replace(arm="rkd"))
             tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
             trials += _stage(stage, tasks, jobs, progress)
-        (history := replace(empty, trials=tuple(trials))).save(folder)
+        asked = {name: getattr(there.settings, name) for name in overrides}
+        changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
+        data = there.data
+        history = TuningHistory(
+            benchmark=there.settings.benchmark,
+            scale=scale,
+            metric=_metric(there),
+            higher_is_better=there.higher_is_better,
+            weights=grid,
+            epochs=short,
+            full_epochs=own.epochs,
+            trials=tuple(trials),
+            data={"name": data.name, "source": data.source, "sha256": data.sha256},
+            versions=versions(),
+            device=str(there.device),
+            overrides=plain(changed, "overrides"),
+        )
+        history.save(folder)
     return history
 
 
@@ -270,20 +269,18 @@ def _metric(benchmark: Benchmark) -> str:
 def _arms(arms: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(arms, Iterable):
         raise TypeError(f"arms: expected some of {', '.join(TUNED)}, got {arms!r}")
-    chosen = tuple(dict.fromkeys([arms] if isinstance(arms, str) else arms))
-    if not chosen or (odd := [arm for arm in chosen if arm not in TUNED]):
-        got = odd[0] if chosen else "none"
-        raise ValueError(f"arms: expected some of {', '.join(TUNED)}, got {got}")
-    return chosen
+    chosen = dict.fromkeys([arms] if isinstance(arms, str) else arms)
+    odd = [arm for arm in chosen if arm not in TUNED]
+    if odd or not chosen:
+        raise ValueError(f"arms: expected some of {', '.join(TUNED)}, got {[*odd, 'none'][0]}")
+    return tuple(chosen)
 
 
 def _grid(weights: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(weights, str) or not isinstance(weights, Iterable):
-        raise ValueError(f"weights: expected finite numbers > 0, got {weights!r}")
-    grid = tuple(sorted({positive("weights", weight) for weight in weights}))
+    grid = () if isinstance(weights, str) or not isinstance(weights, Iterable) else [*weights]
     if not grid:
-        raise ValueError("weights: expected finite numbers > 0, got none")
-    return grid
+        raise ValueError(f"weights: expected finite numbers > 0, got {weights!r}")
+    return tuple(sorted({positive("weights", weight) for weight in grid}))
 
 
 # ---- history
@@ -395,58 +392,23 @@ class TuningHistory:
         table["chosen"] = table["counts"] & (table["weight"] == table["arm"].map(self.chosen))
         return table
 
-    def path(self, root: str | os.PathLike[str]) -> Path:
-        """The file that holds the history under a folder of records."""
-        return Path(expanded(root), self.benchmark, self.scale, FILE)
-
-    def check_replaces(
-        self, root: str | os.PathLike[str], arms: Iterable[str], seeds: Iterable[int]
-    ) -> None:
-        """Raise ValueError if a file under ``root`` has what this history will not have.
-
-        Args:
-            root: the folder of records.
-            arms, seeds: those that this history will have in the end.
-        """
-        path = self.path(root)
-        if not path.exists():
-            return
-        old = read_tuning(path)
-        lost = []
-        if old.data["sha256"] != self.data["sha256"]:
-            lost.append(f"the data {old.data['name']}, sha256 {old.data['sha256'][:12]}")
-        if old.epochs != self.epochs:
-            lost.append(f"--epochs {old.epochs}")
-        if old.overrides != self.overrides:
-            lost.append(" ".join(set_words(old.overrides)) or "no --set")
-        for what, held, others in (
-            ("arms", old.chosen, set(arms)),
-            ("weights", map(exact, old.weights), set(map(exact, self.weights))),
-            ("seeds", sorted({trial.seed for trial in old.trials}), set(seeds)),
-        ):
-            if lacks := [str(each) for each in held if each not in others]:
-                lost.append(f"the {what} {', '.join(lacks)}")
-        if lost:
-            raise ValueError(
-                f"{path} is the history of another tuning, and would be replaced. It has "
-                f"{'; '.join(lost)}: this one does not. Ask for the same and more, give another "
-                "folder, or delete that file first."
-            )
-
     def save(self, root: str | os.PathLike[str]) -> Path:
         """Write the history under a folder of records; returns the file.
 
+        Another history that is there is kept beside it, as ``tuning-<digest>.json``.
+
         Raises:
-            ValueError: the file that is there has what this history has not.
-            RecordError: that file is damaged; or the disk is full or read-only.
+            RecordError: the disk is full or read-only.
         """
-        self.check_replaces(root, self.chosen, {trial.seed for trial in self.trials})
-        path = self.path(root)
+        path = Path(expanded(root), self.benchmark, self.scale, FILE)
         held = plain({"format": 1} | asdict(self), "tuning")
         if not self.overrides:  # as in every history before there were any, byte for byte
             del held["overrides"]
         text = json.dumps(sealed(held, DIGEST), indent=1, allow_nan=False) + "\n"
         with writing(f"the tuning history in {path.parent}"):
+            if path.exists() and (old := path.read_bytes()) != text.encode():
+                digest = hashlib.sha256(old).hexdigest()[:12]
+                write_file(path.with_stem(f"{path.stem}-{digest}"), old)
             write_file(path, text.encode())
         return path
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -115,7 +114,6 @@ def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
     monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
     assert tuned(root) == trace and not asked
     assert read_tuning(root / "digits" / "smoke") == trace
-    (root / "digits" / "smoke" / "tuning.json").unlink()  # it has more arms
     tuned(root, arms=("qrkd",))
     assert len(asked) == 2, "kd and rkd are as they were; the last stage has other arms"
     assert tuned(root) == trace
@@ -143,33 +141,6 @@ def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch):
 
 def test_settings_that_are_not_the_benchmarks_own_are_in_the_trace(trace):
     assert trace.overrides == {"validation_size": 100, "qubits": 2}, "256 images are its own"
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"arms": ("qrkd",)}, "It has the arms shuffled: this one does not"),
-        ({"weights": (0.3, 1.0)}, "the weights 3:"),
-        ({"seeds": [1000]}, "the seeds 1001:"),
-        ({"epochs": 2}, "--epochs 4:"),
-        ({"qubits": 3}, "--set validation_size=100 qubits=2:"),
-        ({"epochs": 2, "arms": ("rbf",)}, "--epochs 4; the arms qrkd, shuffled: .*delete that"),
-    ],
-)
-def test_a_trace_that_would_be_lost_is_kept(changes, said, trace, root, monkeypatch):
-    def refuse(*args):
-        raise AssertionError("nothing is trained")
-
-    monkeypatch.setattr(tuning, "each", refuse)
-    with pytest.raises(ValueError, match=said):
-        tuned(root, **changes)
-    assert read_tuning(root / "digits" / "smoke") == trace
-
-
-def test_a_trace_is_replaced_by_a_fuller_one(tmp_path):
-    tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,))
-    full = tuned(tmp_path, seeds=1, arms=ARMS, weights=WEIGHTS + (1.0,))
-    assert read_tuning(tmp_path / "digits" / "smoke") == full
 
 
 def test_two_jobs_find_the_same(trace, tmp_path):
@@ -231,15 +202,16 @@ def test_tune_on_the_command_line(root, trace, capsys):
     assert trace.settings.items() >= {("validation_size", 100), ("qubits", 2)}
 
 
-def test_a_history_is_published_and_replaced_only_by_one_that_has_all_that_it_has(trace, tmp_path):
+def test_a_history_is_published_and_another_one_is_kept_beside_it(trace, tmp_path):
     keep(tmp_path / "runs", made_run("rkd"))
     trace.save(tmp_path / "runs")
     publish = ["publish", "digits", "--scale", "smoke", "--runs-dir", str(tmp_path / "runs")]
     assert main([*publish, "--out", str(tmp_path / "out")]) == 0
     fewer = replace(trace, trials=tuple(t for t in trace.trials if t.seed == 1000))
-    with pytest.raises(ValueError, match="It has the seeds 1001: this one does not"):
-        fewer.save(tmp_path / "out")
-    assert read_tuning(tmp_path / "out" / "digits" / "smoke") == trace
+    for _ in range(2):
+        assert read_tuning(fewer.save(tmp_path / "out")) == fewer
+    (kept,) = (tmp_path / "out" / "digits" / "smoke").glob("tuning-*.json")
+    assert read_tuning(kept) == trace
 
 
 def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
@@ -290,7 +262,7 @@ AWKWARD = (1 / 3, 0.1 + 0.2, 1e-7, 123456.789, 1e22, 5e-324)
 
 
 @pytest.mark.parametrize("weight", AWKWARD)
-def test_a_choice_is_printed_as_the_very_number_that_was_chosen(weight, made, tmp_path):
+def test_a_choice_is_printed_as_the_very_number_that_was_chosen(weight, made):
     scored = {"kd": 0.1, "rkd": 0.1, "qrkd": 0.1, "rbf": 0.1}
     trials = [trial(arm, weight, 0, 0.5, arm if arm in ("kd", "rkd") else "kernel")
               for arm in scored]  # fmt: skip
@@ -299,13 +271,7 @@ def test_a_choice_is_printed_as_the_very_number_that_was_chosen(weight, made, tm
         made, weights=(weight,), trials=tuple(trials), overrides=overrides
     )  # fmt: skip
     assert parse_parameters(shlex.split(found.as_options())) == found.settings
-    said = repr(weight).removesuffix(".0")
-    assert said in str(found)
-    if weight > 1e-300:
-        found.save(tmp_path)
-        other = replace(found, weights=(weight * (1 + 2e-16),))
-        with pytest.raises(ValueError, match="the weights " + re.escape(said)):
-            other.check_replaces(tmp_path, (), ())
+    assert repr(weight).removesuffix(".0") in str(found)
 
 
 def test_the_command_that_tune_prints_makes_the_study_that_it_chose(made, monkeypatch, capsys):
