@@ -39,10 +39,10 @@ _HOMES = {
         "relation_loss",
     ],
     "relations": ["pairwise_distances", "triplet_angles"],
+    "studies.arms": ["ARMS"],
     "studies.benchmarks": ["Benchmark", "benchmark_of", "load_benchmark"],
     "studies.compare": ["Study", "compare"],
     "studies.records": ["load_run", "published_runs", "read_runs"],
-    "studies.settings": ["ARMS"],
     "studies.tune": ["tune"],
     "teaching.parameters": ["check_values"],
 }

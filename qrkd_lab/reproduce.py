@@ -20,12 +20,12 @@ import nbformat
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import PROJECT, RecordError, check_writable, expanded, runs_folder
 from qrkd_lab.seeds import which_seeds
+from qrkd_lab.studies.arms import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.studies.benchmarks import benchmark_settings, load_benchmark
 from qrkd_lab.studies.cluster import ClusterError
 from qrkd_lab.studies.compare import StudyError, compare
 from qrkd_lab.studies.parallel import alone, check_jobs
 from qrkd_lab.studies.records import PUBLISHED, Run
-from qrkd_lab.studies.settings import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 from qrkd_lab.teaching.notebooks import execute
 from qrkd_lab.teaching.parameters import NotebookError, read_parameters

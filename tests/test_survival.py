@@ -23,11 +23,11 @@ from pandas import DataFrame
 import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import Study, StudyError
 from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import Run, published_runs
 from qrkd_lab.studies.report import Report
-from qrkd_lab.studies.settings import TEACHER
 from qrkd_lab.teaching.notebooks import execute, refresh
 from qrkd_lab.teaching.parameters import NotebookError
 from qrkd_lab.teaching.plots.style import Animation, Chart

@@ -8,6 +8,7 @@ import torch
 import qrkd_lab as ql
 from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import IGNORED, Outputs
+from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.studies.benchmarks import load_benchmark
 from qrkd_lab.studies.group import (
     find,
@@ -16,7 +17,6 @@ from qrkd_lab.studies.group import (
     train_group,
 )
 from qrkd_lab.studies.records import read_runs
-from qrkd_lab.studies.settings import ARMS, TEACHER
 from qrkd_lab.train import Callback, Stopped
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}

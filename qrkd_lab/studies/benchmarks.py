@@ -24,20 +24,17 @@ from qrkd_lab.files import RecordError
 from qrkd_lab.losses import Outputs
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
-from qrkd_lab.studies.arms import BENCHMARKS, SCALES, check_scale
+from qrkd_lab.studies.arms import BENCHMARKS, TEACHER, check_scale
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.scores import Scores
-from qrkd_lab.studies.settings import TEACHER, Settings
+from qrkd_lab.studies.settings import Settings
 from qrkd_lab.train import odd_tensors
 
 __all__ = [
-    "BENCHMARKS",
     "Benchmark",
     "ImageBenchmark",
-    "SCALES",
     "benchmark_of",
     "benchmark_settings",
-    "check_scale",
     "given_settings",
     "is_text",
     "load_benchmark",

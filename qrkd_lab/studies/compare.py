@@ -37,7 +37,8 @@ from qrkd_lab.files import (
     writing,
 )
 from qrkd_lab.seeds import which_seeds
-from qrkd_lab.studies.benchmarks import BENCHMARKS, Benchmark, benchmark_settings, load_benchmark
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, TEACHER, get_arm
+from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.studies.cluster import CalledOff, ClusterError, each_on_cluster, own_folder
 from qrkd_lab.studies.group import find, make_learner, train_group
 from qrkd_lab.studies.parallel import check_jobs, each, processes
@@ -52,7 +53,7 @@ from qrkd_lab.studies.records import (
     published_seeds,
     record_place,
 )
-from qrkd_lab.studies.settings import ARMS, DEFAULT_ARMS, TEACHER, Settings, get_arm
+from qrkd_lab.studies.settings import Settings
 from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def compare(
 
     Args:
         benchmark: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
-        arms: names from :data:`~qrkd_lab.studies.settings.ARMS`.
+        arms: names from :data:`~qrkd_lab.studies.arms.ARMS`.
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.
         jobs: processes on this machine, each with one thread; -1 is one a core.

@@ -26,11 +26,12 @@ from qrkd_lab.kernels.analysis import (
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
+from qrkd_lab.studies.arms import TEACHER, get_arm
 from qrkd_lab.studies.benchmarks import Benchmark, given_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
-from qrkd_lab.studies.settings import TEACHER, Settings, build_kernel, get_arm
+from qrkd_lab.studies.settings import Settings, build_kernel
 from qrkd_lab.train import Callback, Diverged, Learner, Stopped, Training, train
 
 __all__ = [

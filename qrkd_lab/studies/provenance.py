@@ -22,11 +22,12 @@ from typing import Any
 import pandas as pd
 
 from qrkd_lab.files import expanded, write_file
-from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
+from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
+from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.results import order_arms, results
-from qrkd_lab.studies.settings import TEACHER, parse_parameters
+from qrkd_lab.studies.settings import parse_parameters
 
 __all__ = [
     "Catalogue",

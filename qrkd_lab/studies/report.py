@@ -21,11 +21,10 @@ from matplotlib.figure import Figure
 
 from qrkd_lab.files import RecordError, expanded, write_file, writing
 from qrkd_lab.studies import summary
-from qrkd_lab.studies.benchmarks import BENCHMARKS, check_scale
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, TEACHER, TUNED, check_scale
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import one_kind, set_words, taught
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
-from qrkd_lab.studies.settings import ARMS, TEACHER, TUNED
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
 from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
 

@@ -21,29 +21,9 @@ from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 from qrkd_lab.losses import check_batch
 from qrkd_lab.models.gpt2 import HEAD
-from qrkd_lab.studies.arms import (
-    ARMS,
-    CANDIDATES,
-    DEFAULT_ARMS,
-    TEACHER,
-    TUNED,
-    Arm,
-    get_arm,
-)
+from qrkd_lab.studies.arms import TEACHER, get_arm
 
-__all__ = [
-    "ARMS",
-    "Arm",
-    "CANDIDATES",
-    "DEFAULT_ARMS",
-    "Settings",
-    "TEACHER",
-    "TUNED",
-    "build_kernel",
-    "get_arm",
-    "parse_parameters",
-    "typed",
-]
+__all__ = ["Settings", "build_kernel", "parse_parameters", "typed"]
 
 
 # How often a run is saved on the way changes no number; a weight is recorded as the one it was.

@@ -44,6 +44,7 @@ from qrkd_lab.files import (
     writing,
 )
 from qrkd_lab.seeds import which_seeds
+from qrkd_lab.studies.arms import CANDIDATES, TEACHER, TUNED
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.compare import Recipe, keep, loaded, no_arm_or_seed
@@ -52,7 +53,7 @@ from qrkd_lab.studies.parallel import alone, check_jobs, each
 from qrkd_lab.studies.progress import Progress
 from qrkd_lab.studies.provenance import set_words
 from qrkd_lab.studies.records import versions
-from qrkd_lab.studies.settings import CANDIDATES, TEACHER, TUNED, Settings
+from qrkd_lab.studies.settings import Settings
 from qrkd_lab.train import Diverged, Learner
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from torch import Tensor
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, runs_folder
 from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import Run
-from qrkd_lab.studies.settings import TEACHER
 from qrkd_lab.train import Callback, Stopped, Training
 
 __all__ = ["LiveRun", "Order", "Track", "serve"]

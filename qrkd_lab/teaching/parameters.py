@@ -194,7 +194,7 @@ def check_values(
         Traceback (most recent call last):
         ValueError: parameter 'seeds': expected a whole number from 1 to 10000; got 0 (int)
     """
-    from qrkd_lab.studies.settings import DEFAULT_ARMS
+    from qrkd_lab.studies.arms import DEFAULT_ARMS
 
     needed = DEFAULT_ARMS if study else arms_needed
     rules = _number_rules(seeds_least, seed_most, study)
@@ -291,8 +291,8 @@ def _name_rules(
     settings_taken: Sequence[str],
 ) -> dict[str, _Rule]:
     from qrkd_lab.devices import pick_device
-    from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings, is_text
-    from qrkd_lab.studies.settings import ARMS
+    from qrkd_lab.studies.arms import ARMS, BENCHMARKS, SCALES
+    from qrkd_lab.studies.benchmarks import benchmark_settings, is_text
 
     kinds = dict.fromkeys(("any", "records"), list(BENCHMARKS)) | {
         "images": [name for name in BENCHMARKS if not is_text(name)],

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings, given_settings
 from qrkd_lab.studies.records import Run, run_key, save_run
-from qrkd_lab.studies.settings import TEACHER
 
 SHA = "ab" * 32
 

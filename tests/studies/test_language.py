@@ -20,10 +20,10 @@ from qrkd_lab.data.text import encode, train_tokenizer
 from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
+from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
-from qrkd_lab.studies.settings import ARMS, TEACHER
 
 CPU = torch.device("cpu")
 WORDS = "the cat sat on a mat and saw two small green birds near that old house by day".split()

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import qrkd_lab as ql
-from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings, given_settings
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, SCALES, TEACHER
+from qrkd_lab.studies.benchmarks import benchmark_settings, given_settings
 from qrkd_lab.studies.provenance import (
     Catalogue,
     in_words,
@@ -25,7 +26,7 @@ from qrkd_lab.studies.provenance import (
     write_csv,
 )
 from qrkd_lab.studies.records import read_runs, run_key
-from qrkd_lab.studies.settings import ARMS, TEACHER, parse_parameters
+from qrkd_lab.studies.settings import parse_parameters
 from tests.studies.made_runs import SHA, keep, made_run, own_run
 
 FOREIGN = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}

@@ -22,7 +22,8 @@ import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError, canonical_sha256, file_sha256, sealed
 from qrkd_lab.studies import records
-from qrkd_lab.studies.benchmarks import BENCHMARKS, benchmark_settings
+from qrkd_lab.studies.arms import BENCHMARKS
+from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.records import (
     PUBLISHED,
     Run,

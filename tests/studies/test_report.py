@@ -12,9 +12,9 @@ from scipy import stats
 
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError
+from qrkd_lab.studies.arms import ARMS
 from qrkd_lab.studies.records import PUBLISHED
 from qrkd_lab.studies.report import MARGIN, compose, report_on, sort_runs
-from qrkd_lab.studies.settings import ARMS
 from qrkd_lab.studies.statistics import equivalence
 from qrkd_lab.studies.tune import Trial, TuningHistory
 from tests.hazards import disk_that_ends

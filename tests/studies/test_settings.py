@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, ProjectedKernel, RBFKernel
+from qrkd_lab.studies.arms import ARMS
 from qrkd_lab.studies.benchmarks import benchmark_settings
-from qrkd_lab.studies.settings import ARMS, Settings, build_kernel
+from qrkd_lab.studies.settings import Settings, build_kernel
 
 BASE = Settings("digits", "smoke")
 # A text's, with a trained-from-scratch teacher; one of its fields at a time is changed.

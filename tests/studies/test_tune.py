@@ -13,10 +13,11 @@ import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError, sealed, unsealed
 from qrkd_lab.studies import tune as tuning
-from qrkd_lab.studies.benchmarks import BENCHMARKS, ImageBenchmark, benchmark_settings
+from qrkd_lab.studies.arms import BENCHMARKS, TEACHER, TUNED
+from qrkd_lab.studies.benchmarks import ImageBenchmark, benchmark_settings
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import PUBLISHED, read_runs
-from qrkd_lab.studies.settings import TEACHER, TUNED, Settings, parse_parameters
+from qrkd_lab.studies.settings import Settings, parse_parameters
 from qrkd_lab.studies.tune import (
     DIGEST,
     Trial,

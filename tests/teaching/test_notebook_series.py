@@ -16,7 +16,7 @@ from jupyter_core.utils import ensure_event_loop
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from qrkd_lab.studies.settings import ARMS
+from qrkd_lab.studies.arms import ARMS
 from qrkd_lab.teaching.notebooks import execute, is_fresh, run_series
 from qrkd_lab.teaching.parameters import NotebookError, read_parameters
 

@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from qrkd_lab.files import expanded, write_file, writing
-from qrkd_lab.studies.settings import ARMS, Arm, get_arm
+from qrkd_lab.studies.arms import ARMS, Arm, get_arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

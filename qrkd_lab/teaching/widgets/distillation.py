@@ -14,8 +14,9 @@ from qrkd_lab.files import runs_folder
 from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
-from qrkd_lab.studies.benchmarks import BENCHMARKS, SCALES, benchmark_settings
-from qrkd_lab.studies.settings import ARMS, DEFAULT_ARMS, Settings
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, SCALES
+from qrkd_lab.studies.benchmarks import benchmark_settings
+from qrkd_lab.studies.settings import Settings
 from qrkd_lab.studies.summary import units
 from qrkd_lab.teaching.live import LiveRun, Order, Track
 from qrkd_lab.teaching.plots.curves import arms_so_far, matrices_so_far

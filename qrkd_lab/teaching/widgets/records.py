@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets as W
 
 from qrkd_lab.files import runs_folder
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import (
     Catalogue,
@@ -22,7 +23,6 @@ from qrkd_lab.studies.provenance import (
     write_csv,
 )
 from qrkd_lab.studies.records import PUBLISHED, Run, has_weights, scan_runs, versions
-from qrkd_lab.studies.settings import TEACHER
 from qrkd_lab.studies.statistics import p_in_words
 from qrkd_lab.studies.summary import improvement_table, in_own_unit, units
 from qrkd_lab.teaching import plots

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from qrkd_lab.studies.settings import ARMS
+from qrkd_lab.studies.arms import ARMS
 from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
