@@ -61,17 +61,15 @@ def study(folder: Path, seeds: int = 6, **more: Any) -> ql.Study:
     return ql.compare("digits", ARMS, seeds, runs_dir=folder, **options)
 
 
-def slow_study(folder: Path) -> None:
-    """The study on a disk so slow that a record is half written for a while."""
+def doomed_study(folder: Path, name: str, after: int) -> None:
+    """The study, killed at a call of this name (see ``_watched``), after so many others of it."""
+    calls = iter(range(after))
 
-    def write_bytes(path: Path, content: bytes) -> None:
-        with path.open("wb", buffering=0) as file:
-            half = file.write(content[: len(content) // 2])
-            time.sleep(0.01)
-            file.write(content[half:])
+    def strike() -> None:
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Path, "write_bytes", write_bytes)
+    with _watched(strike, name):
         study(folder)
 
 
@@ -133,14 +131,17 @@ def remount(folder: Path, options: str, first: bool = False) -> None:
 
 
 class _Stream:
-    """An open file whose writing may strike the end of the disk."""
+    """An open file; what may strike does so when the first half of a text is written."""
 
     def __init__(self, stream: IO[bytes], strike: Callable[[], None]) -> None:
         self._stream, self._strike = stream, strike
 
     def write(self, data: bytes) -> int:
+        half = len(data) // 2
+        self._stream.write(data[:half])
+        self._stream.flush()
         self._strike()
-        return self._stream.write(data)
+        return half + self._stream.write(data[half:])
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401
         return getattr(self._stream, name)
@@ -150,6 +151,32 @@ class _Stream:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+
+@contextmanager
+def _watched(strike: Callable[[], None], *names: str) -> Iterator[None]:
+    """Call ``strike`` before each call of these names of ``os``, "open" and "write" of a file."""
+
+    def striking(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            strike()
+            return call(*arguments, **named)
+
+        return run
+
+    real = io.open
+
+    def open_(path: Any, mode: str = "r", *more: Any, **named: Any) -> Any:  # noqa: ANN401
+        if mode[0] != "r" and "open" in names:
+            strike()
+        stream = real(path, mode, *more, **named)
+        return _Stream(stream, strike) if mode[0] != "r" and "write" in names else stream
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in set(names) - {"open", "write"}:
+            patched.setattr(os, name, striking(getattr(os, name)))
+        patched.setattr(io, "open", open_)
+        yield
 
 
 @contextmanager
@@ -166,25 +193,7 @@ def disk_that_ends(after: int, code: int = errno.ENOSPC) -> Iterator[list[int]]:
             refused.append(code)
             raise OSError(code, os.strerror(code))
 
-    def striking(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-            strike()
-            return call(*arguments, **named)
-
-        return run
-
-    real = io.open
-
-    def open_(path: Any, mode: str = "r", *more: Any, **named: Any) -> Any:  # noqa: ANN401
-        if mode[0] == "r":
-            return real(path, mode, *more, **named)
-        strike()
-        return _Stream(real(path, mode, *more, **named), strike)
-
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("mkdir", "fsync", "rename", "replace"):
-            patched.setattr(os, name, striking(getattr(os, name)))
-        patched.setattr(io, "open", open_)
+    with _watched(strike, "mkdir", "open", "write", "fsync", "rename", "replace"):
         yield refused
 
 
