@@ -116,10 +116,9 @@ class Summary:
         """One sentence: is the arm better or worse than the reference, and how sure is that?"""
         if arm not in self.frame.index:
             raise ValueError(f"unknown arm {arm!r}; choose from {', '.join(self.frame.index)}.")
-        row, level = self.frame.loc[arm], 1 - self.confidence
-        pairs = int(row["pairs"]) if arm != self.reference else 0
         if arm == self.reference:
             return f"{arm} is the reference that the other arms are compared with."
+        row, level, pairs = self.frame.loc[arm], 1 - self.confidence, int(self.frame.pairs[arm])
         if math.isnan(row["p"]):
             seeds = f"{pairs} shared seed{'' if pairs == 1 else 's'}"
             return f"{arm} and {self.reference} cannot be ranked by {seeds}: see the notes."
@@ -190,42 +189,37 @@ class Summary:
         low, high = self._signed(row["difference_low"]), self._signed(row["difference_high"])
         return f"[{low}, {high}]" if low else ""
 
-    @property
-    def _costs(self) -> list[str]:
-        gap = "train - test" if self.higher_is_better else "test - train"
-        return [gap, "to teacher", "over scratch", "agreement", "seconds", "per word"]
+    def _cells(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Scores and costs, a row per arm, as text; columns without any value are left out."""
+        frame, (factor, unit), ratio = self.frame, units(self.metric), in_logs(self.metric)
 
-    def _cells(self) -> pd.DataFrame:
-        """A row per arm, as text; columns without any value are left out."""
+        def cells(values: pd.Series, digits: str = "+.2f", scale: float = factor) -> pd.Series:
+            return values.map(lambda x: "" if math.isnan(x) else f"{x * scale:{digits}}")
 
-        def cells(values: pd.Series, digits: str, scale: float = 1.0) -> list[str]:
-            return ["" if math.isnan(value) else f"{value * scale:{digits}}" for value in values]
-
-        frame, (factor, unit) = self.frame, units(self.metric)
-        halves = cells((frame["high"] - frame["low"]) / 2, ".2f", factor)
-        means = cells(frame["mean"], ".2f", factor)
-        differences = cells(frame["difference"], "+.2f", self._factor)
-        differences[list(frame.index).index(self.reference)] = "reference"
-        ratio = in_logs(self.metric)
-        table = {
-            "arm": frame.index,
+        halves = cells((frame["high"] - frame["low"]) / 2, ".2f")
+        differences = cells(frame["difference"], scale=self._factor)
+        differences[self.reference] = "reference"
+        scores = {
             "seeds": frame["seeds"].map("{:.0f}".format),
-            self.metric.replace("_", " ") + unit.replace(" ", ", "): [
-                f"{mean} ± {half}" if half else mean
-                for mean, half in zip(means, halves, strict=True)
-            ],
+            self.metric.replace("_", " ") + unit.replace(" ", ", "): cells(frame["mean"], ".2f")
+            + halves.where(halves == "", " ± " + halves),
             f"against {self.reference}, %" if ratio else f"minus {self.reference}": differences,
-            f"{_percent(self.confidence)} interval": [self._range(r) for _, r in frame.iterrows()],
+            f"{_percent(self.confidence)} interval": frame.apply(self._range, axis=1),
             "p (Holm)": frame["p_adjusted"].map(p_in_words),
         }
-        formats = [("+.2f", factor)] * 3 + [(".2f", 100.0), (".1f", 1.0), (".1f", 1.0)]
-        for name, column, how in zip(self._costs, MEANS, formats, strict=True):
-            table[name] = cells(frame[column], *how)
-        shown = pd.DataFrame(table).reset_index(drop=True)
-        return shown[[name for i, name in enumerate(shown) if i < 4 or shown[name].any()]]
-
-    def _named_rows(self) -> pd.DataFrame:
-        return self._cells().set_index("arm").rename_axis(index=None, columns="arm")
+        costs = {
+            "train - test" if self.higher_is_better else "test - train": cells(frame[GAPS[0]]),
+            "to teacher": cells(frame[GAPS[1]]),
+            "over scratch": cells(frame[GAPS[2]]),
+            "agreement": cells(frame["agreement"], ".2f", 100),
+            "seconds": cells(frame["seconds"], ".1f", 1),
+            "per word": cells(frame["word_perplexity"], ".1f", 1),
+        }
+        first, second = (
+            table.loc[:, (table != "").any()].rename_axis(index=None, columns="arm")
+            for table in (pd.DataFrame(scores), pd.DataFrame(costs))
+        )
+        return first, second
 
     def _footnotes(self) -> list[str]:
         level, said = _percent(self.confidence), []
@@ -246,22 +240,20 @@ class Summary:
         return [*said, *self.notes]
 
     def __str__(self) -> str:
-        table = self._named_rows()
-        costs = [name for name in table if name in self._costs]
-        blocks = [table.drop(columns=costs), *([table[costs]] if costs else [])]
-        shown = "\n\n".join(block.to_string() for block in blocks)
-        return "\n".join([shown, "", *self._footnotes()])
+        shown = [table.to_string() for table in self._cells() if len(table.columns)]
+        return "\n".join(["\n\n".join(shown), "", *self._footnotes()])
 
     __repr__ = __str__
 
     def to_markdown(self) -> str:
         """The table and its notes in Markdown."""
         notes = (f"- {note}" for note in self._footnotes())
-        return "\n".join([markdown_table(self._cells()), "", *notes, ""])
+        table = pd.concat(self._cells(), axis=1).rename_axis("arm").reset_index()
+        return "\n".join([markdown_table(table), "", *notes, ""])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self._footnotes())
-        return f"{self._named_rows().to_html(border=0)}<ul>{notes}</ul>"
+        return f"{pd.concat(self._cells(), axis=1).to_html(border=0)}<ul>{notes}</ul>"
 
 
 def markdown_table(rows: pd.DataFrame | Iterable[Mapping[str, str]]) -> str:
@@ -399,27 +391,28 @@ def _compare(
 def _paired(
     table: pd.DataFrame, arm: str, reference: str, confidence: float, notes: list[str]
 ) -> dict[str, float]:
-    both = table[[arm, reference]].dropna()
-    if alone := sorted(set(table[[arm, reference]].dropna(how="all").index) - set(both.index)):
-        seeds = ", ".join(map(str, alone))
+    some = table[[arm, reference]].dropna(how="all")
+    both = some.dropna()
+    if len(both) < len(some):
+        seeds = ", ".join(map(str, some.index.difference(both.index)))
         notes.append(f"{arm} and {reference} are compared on {len(both)} seeds; not on {seeds}.")
     x, y = both[arm].to_numpy(), both[reference].to_numpy()
     found = {"pairs": len(both), "difference": (x - y).mean() if len(both) else math.nan}
     if len(both) < FEWEST:
         return found
-    names = ("difference_low", "difference_high", "p")
     if (x == y).all():
         notes.append(f"{arm} and {reference} are identical in every seed.")
-        return found | dict(zip(names, (0.0, 0.0, 1.0), strict=True))
-    if np.ptp(x - y) <= 1e-12 * np.abs([x, y]).max():
+        low, high, p = 0.0, 0.0, 1.0
+    elif np.ptp(x - y) <= 1e-12 * np.abs([x, y]).max():
         notes.append(
             f"{arm} and {reference} differ by the same amount in every seed: no spread from which "
             "to estimate an interval or p."
         )
         return found
-    test = stats.ttest_rel(x, y)
-    low, high = test.confidence_interval(confidence)
-    return found | dict(zip(names, (low, high, test.pvalue), strict=True))
+    else:
+        test = stats.ttest_rel(x, y)
+        (low, high), p = test.confidence_interval(confidence), test.pvalue
+    return found | {"difference_low": low, "difference_high": high, "p": p}
 
 
 def _notes_on_records(rows: pd.DataFrame) -> list[str]:
@@ -492,13 +485,12 @@ def improvement_table(
         known = gains if p[name] == p[name] else gains[:0]
         joint = 1 - LEVEL / (max(1, p[family].count()) if name in family else 1)
         spread = known.std(ddof=1) if len(known) else 0.0
-        numbers = [
-            gains.mean() if len(gains) else math.nan,
-            *interval(known, 1 - LEVEL),
-            *interval(known, joint),
-            detectable_difference(spread, len(known), joint) if spread > 0 else math.nan,
-        ]
-        names = ("improvement", "low", "high", "joint_low", "joint_high", "smallest")
+        numbers = {
+            "improvement": gains.mean() if len(gains) else math.nan,
+            **dict(zip(("low", "high"), interval(known, 1 - LEVEL), strict=True)),
+            **dict(zip(("joint_low", "joint_high"), interval(known, joint), strict=True)),
+            "smallest": detectable_difference(spread, len(known), joint) if spread else math.nan,
+        }
         scores = _table(summary.results, metric)
         rows[name] = {
             "metric": metric,
@@ -506,13 +498,13 @@ def improvement_table(
             "seeds": len(gains),
             "reference": summary.frame.loc[reference, "mean"],
             "difference": (scores[arm] - scores[reference]).mean(),
-            **dict(zip(names, (_per_cent(x, metric) for x in numbers), strict=True)),
+            **{of: _per_cent(number, metric) for of, number in numbers.items()},
             "won": int((gains > 0).sum()),
             "p_win": win_probability(gains),
             "p": p[name],
+            "p_adjusted": p[name],
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("benchmark")
-    table["p_adjusted"] = p
     table.loc[family, "p_adjusted"] = holm(p[family].to_numpy())
     return table
 
@@ -521,11 +513,8 @@ def seed_improvements(
     studies: Mapping[str, Study], arm: str = "qrkd", reference: str = "rkd"
 ) -> dict[str, pd.Series]:
     """The same, seed by seed: benchmark to a series of per cents with the seeds as its index."""
-    found = {}
-    for name, study in studies.items():
-        summary = _summary(name, study, arm, reference)
-        found[name] = _per_cent(relative_gains(summary, arm), summary.metric)
-    return found
+    found = {name: _summary(name, study, arm, reference) for name, study in studies.items()}
+    return {name: _per_cent(relative_gains(s, arm), s.metric) for name, s in found.items()}
 
 
 def relative_gains(summary: Summary, arm: str) -> pd.Series:
