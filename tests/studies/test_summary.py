@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,43 +14,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.statistics import power_of
-from qrkd_lab.studies.summary import results, summary
-from tests.studies.made_runs import made_run
+from qrkd_lab.studies.compare import Study
+from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.statistics import power_of, win_probability
+from qrkd_lab.studies.summary import (
+    counted,
+    improvement_table,
+    in_own_unit,
+    relative_gains,
+    results,
+    seed_improvements,
+    summary,
+)
+from tests.studies.made_runs import SHA, own_run
 
 T_975 = {2: 4.302653, 4: 2.776445}  # a printed table's
 
 
-def make_run(arm: str, seed: int, accuracy: float, **more: Any) -> Run:  # noqa: ANN401
-    chosen = {"benchmark": "mnist", "scale": "laptop", "arm": arm, "seed": seed, "epochs": 3} | more
-    metrics = {
-        "test_accuracy": accuracy,
-        "train_accuracy": accuracy + 0.01,
-        "test_agreement": 0.9,
-        "teacher_test_accuracy": 0.99,
-    }
-    return Run(
-        settings=chosen,
-        key=run_key(chosen, "ab12"),
-        versions={"torch": "2.14"},
-        device="cpu",
-        data={"name": "mnist", "source": "official IDX files", "sha256": "ab12"},
-        metric={"name": "test_accuracy", "higher_is_better": True},
-        parameters=8,
-        history=[],
-        metrics=metrics,
+def make_run(
+    arm: str,
+    seed: int,
+    score: float,
+    metric: str = "test_accuracy",
+    higher: bool = True,
+    benchmark: str = "mnist",
+    **settings: Any,  # noqa: ANN401
+) -> Run:
+    metrics = {metric: score, f"train_{metric.removeprefix('test_')}": score + 0.01}
+    return replace(
+        own_run({"benchmark": benchmark, "scale": "smoke", "arm": arm, "seed": seed} | settings),
+        metric={"name": metric, "higher_is_better": higher},
+        metrics=metrics | {"test_agreement": 0.9, f"teacher_{metric}": 0.99},
         seconds={"train": 40.0, "evaluate": 2.0},
-        finished="2026-11-23T06:30:00+00:00",
     )
 
 
-def make_study(**arms: list[float]) -> list[Run]:
-    return [make_run(arm, seed, v) for arm, values in arms.items() for seed, v in enumerate(values)]
+def make_study(
+    metric: str = "test_accuracy", higher: bool = True, benchmark: str = "mnist",
+    **arms: Sequence[float],
+) -> Study:  # fmt: skip
+    scores = ((arm, seed, v) for arm, values in arms.items() for seed, v in enumerate(values))
+    return Study(tuple(make_run(*one, metric, higher, benchmark) for one in scores))
 
 
 def table(**arms: list[float]) -> pd.DataFrame:
-    return results(make_study(**arms))
+    return make_study(**arms).results
 
 
 # d = qrkd - rkd = (1, 2, 3, 4, 5) / 100: mean 0.03, sd sqrt(2.5) / 100, t = 3 / sqrt(0.5)
@@ -67,7 +76,7 @@ def p_of_t4(t: float) -> float:
 
 
 def test_results_hold_gaps_by_hand() -> None:
-    runs = make_study(teacher=[0.99, 0.98], scratch=[0.90, 0.80], qrkd=[0.93, 0.85, 0.88])
+    runs = make_study(teacher=[0.99, 0.98], scratch=[0.90, 0.80], qrkd=[0.93, 0.85, 0.88]).runs
     frame = results(reversed(runs))
     assert list(frame["arm"]) == ["teacher"] * 2 + ["scratch"] * 2 + ["qrkd"] * 3
     assert list(frame["seed"]) == [0, 1, 0, 1, 0, 1, 2]
@@ -78,7 +87,7 @@ def test_results_hold_gaps_by_hand() -> None:
     gain = [nan, nan, 0.0, 0.0, 0.03, 0.05, nan]
     assert frame["distillation_gain"].to_numpy() == pytest.approx(gain, nan_ok=True)
     row = frame.iloc[4]
-    assert row["seconds"] == 42.0 and row["parameters"] == 8 and row["source"].startswith("offic")
+    assert row["seconds"] == 42.0 and row["parameters"] == 10 and row["source"] == "invented"
     assert row["run"].name == "qrkd seed 0" and row["key"] == row["run"].key
 
 
@@ -100,7 +109,7 @@ def test_gain_is_taken_within_one_benchmark() -> None:
 
 
 def test_two_scratch_runs_of_a_seed_say_what_differs() -> None:
-    runs = [make_run("scratch", 0, 0.9), make_run("scratch", 0, 0.9, epochs=5)]
+    runs = [make_run("scratch", 0, 0.9, epochs=epochs) for epochs in (3, 5)]
     with pytest.raises(ValueError, match=r"scratch seed 0, got 2; .* epochs \(3 and 5\)"):
         results(runs)
 
@@ -226,7 +235,7 @@ def test_the_same_difference_in_every_seed_has_no_spread() -> None:
 
 def test_only_shared_seeds_are_paired() -> None:
     study = make_study(rkd=RKD, qrkd=QRKD)
-    runs = [run for run in study if run.name not in ("rkd seed 1", "qrkd seed 3")]
+    runs = [run for run in study.runs if run.name not in ("rkd seed 1", "qrkd seed 3")]
     found = summary(results(runs))
     row = found.frame.loc["qrkd"]
     assert row["pairs"] == 3 and row["seeds"] == 4 and row["difference"] == pytest.approx(0.03)
@@ -236,7 +245,7 @@ def test_only_shared_seeds_are_paired() -> None:
 
 
 def test_no_shared_seed() -> None:
-    runs = [r for r in make_study(rkd=RKD[:4], qrkd=QRKD[:4])
+    runs = [r for r in make_study(rkd=RKD[:4], qrkd=QRKD[:4]).runs
             if (r.settings["seed"] < 2) == (r.settings["arm"] == "rkd")]  # fmt: skip
     found = summary(results(runs))
     assert found.frame.loc["qrkd", "pairs"] == 0
@@ -247,9 +256,9 @@ def test_no_shared_seed() -> None:
     ("change", "note"),
     [
         ({"device": "cuda"}, "The runs differ in device: cpu (9 runs) and cuda (1 runs)."),
-        ({"versions": {"torch": "2.13"}}, "The runs differ in torch: 2.14 (9 runs) and 2.13 (1"),
-        ({"data": {"source": "JPEG copy", "sha256": "ab12"}}, "The runs differ in data source"),
-        ({"data": {"source": "official IDX files", "sha256": "x"}}, "The runs differ in data cont"),
+        ({"versions": {"torch": "2.13"}}, "The runs differ in torch: 2.0.0 (9 runs) and 2.13 (1"),
+        ({"data": {"source": "JPEG copy", "sha256": SHA}}, "The runs differ in data source"),
+        ({"data": {"source": "invented", "sha256": "x"}}, "The runs differ in data cont"),
         (
             {"settings": make_run("qrkd", 4, 0, epochs=9).settings},
             "The runs of qrkd have different settings: epochs.",
@@ -257,7 +266,7 @@ def test_no_shared_seed() -> None:
     ],
 )
 def test_runs_that_are_not_alike_are_noted(change: dict[str, Any], note: str) -> None:
-    runs = make_study(rkd=RKD, qrkd=QRKD)
+    runs = list(make_study(rkd=RKD, qrkd=QRKD).runs)
     assert summary(results(runs)).notes == ()
     runs[-1] = replace(runs[-1], **change)
     assert [n for n in summary(results(runs)).notes if n.startswith(note)]
@@ -285,8 +294,8 @@ def test_wrong_questions_say_what_there_is() -> None:
 
 
 def test_mixed_tables_are_refused() -> None:
-    runs = make_study(rkd=RKD, qrkd=QRKD)
-    with pytest.raises(ValueError, match=r"one run of qrkd seed 0, got 2; .*epochs \(3 and 9\)"):
+    runs = make_study(rkd=RKD, qrkd=QRKD).runs
+    with pytest.raises(ValueError, match=r"one run of qrkd seed 0, got 2; .*epochs \(None and 9\)"):
         summary(results([*runs, make_run("qrkd", 0, 0.5, epochs=9)]))
     with pytest.raises(ValueError, match="expected one benchmark, got imdb, mnist"):
         summary(results([*runs, make_run("qrkd", 0, 0.5, benchmark="imdb")]))
@@ -302,20 +311,10 @@ def test_a_plain_table_will_do() -> None:
 # what it says
 
 
-def plain(**arms: list[float]) -> pd.DataFrame:
-    scratch = arms.get("scratch", [math.nan] * 5)
-    return pd.DataFrame(
-        {"arm": arm, "seed": seed, "test_accuracy": value, "train_test_gap": 0.01,
-         "teacher_student_gap": 0.99 - value, "distillation_gain": value - scratch[seed],
-         "test_agreement": 0.9, "seconds": 42.0}
-        for arm, values in arms.items() for seed, value in enumerate(values)
-    )  # fmt: skip
-
-
 def test_verdicts_follow_from_the_numbers() -> None:
     low = [v - 0.1 for v in QRKD]
     noisy = [v + d for v, d in zip(RKD, [0.02, -0.02, 0.01, 0.0, -0.0025], strict=True)]
-    frame = plain(rkd=RKD, qrkd=QRKD, kd=low, rbf=noisy)
+    frame = table(rkd=RKD, qrkd=QRKD, kd=low, rbf=noisy)
     found = summary(frame)
     assert found.verdict("qrkd").startswith("qrkd is better than rkd: +3.00 points on average")
     assert "95 % interval [+1.04, +4.96], p = 0.026 (Holm)" in found.verdict("qrkd")
@@ -326,7 +325,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
     least = found.smallest_seen("rbf")
     assert power_of(least, d.std(ddof=1), 5, 1 - 0.05 / 3) == pytest.approx(0.8)
     assert said.endswith(f"(80 % power, level 5 % / 3) is {100 * least:.2f} points.")
-    alone = summary(plain(rkd=RKD, rbf=noisy)).verdict("rbf")
+    alone = summary(table(rkd=RKD, rbf=noisy)).verdict("rbf")
     assert "could have seen (80 % power, level 5 %) is" in alone
     assert "is the reference" in found.verdict("rkd")
     lower = summary(frame, higher_is_better=False)
@@ -335,18 +334,18 @@ def test_verdicts_follow_from_the_numbers() -> None:
 
 
 def test_holm_can_take_a_verdict_away() -> None:
-    one = summary(plain(rkd=RKD, qrkd=QRKD))
+    one = summary(table(rkd=RKD, qrkd=QRKD))
     assert "better" in one.verdict("qrkd")
     rng = np.random.default_rng(0)
     others = {f"c{i}": [v + e for v, e in zip(RKD, rng.normal(0, 0.02, 5), strict=True)]
               for i in range(5)}  # fmt: skip
-    many = summary(plain(rkd=RKD, qrkd=QRKD, **others))
+    many = summary(table(rkd=RKD, qrkd=QRKD, **others))
     assert many.frame.loc["qrkd", "p"] == one.frame.loc["qrkd", "p"]
     assert "Its own interval excludes 0, but several arms were compared" in many.verdict("qrkd")
 
 
 def test_text_is_aligned_and_in_percent() -> None:
-    found = summary(plain(teacher=[0.99] * 5, scratch=RKD, rkd=RKD, qrkd=QRKD))
+    found = summary(table(teacher=[0.99] * 5, scratch=RKD, rkd=RKD, qrkd=QRKD))
     text = str(found)
     half = T_975[4] * np.std(QRKD, ddof=1) / math.sqrt(5) * 100
     assert f"93.40 ± {half:.2f}" in text
@@ -359,7 +358,7 @@ def test_text_is_aligned_and_in_percent() -> None:
 
 
 def test_markdown_and_html_hold_the_same_cells() -> None:
-    frame = plain(rkd=RKD, qrkd=QRKD).replace({"arm": {"qrkd": "q|<b>"}})
+    frame = table(rkd=RKD, qrkd=QRKD).replace({"arm": {"qrkd": "q|<b>"}})
     found = summary(frame)
     lines = found.to_markdown().splitlines()
     heads = [cell.strip() for cell in lines[0].split("|")[1:5]]
@@ -373,7 +372,7 @@ def test_markdown_and_html_hold_the_same_cells() -> None:
 
 
 def test_a_metric_without_percent() -> None:
-    frame = plain(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "test_perplexity"})
+    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "test_perplexity"})
     found = summary(frame, metric="test_perplexity", higher_is_better=False)
     assert "against rkd, %" in str(found) and "minus rkd" not in str(found)
     assert "qrkd is worse than rkd: +3.30 % in test perplexity on average" in found.verdict("qrkd")
@@ -390,22 +389,14 @@ def test_a_metric_without_percent() -> None:
 )  # fmt: skip
 def test_a_label_has_the_sign_of_its_number(metric: str, higher: bool) -> None:
     """The column of the gap to the training data is named as it is subtracted."""
-    runs = [
-        replace(
-            made_run(arm, seed, "mnist"),
-            metric={"name": metric, "higher_is_better": higher},
-            metrics={metric: value, f"train_{metric.removeprefix('test_')}": value + 0.5},
-        )
-        for arm, values in {"rkd": RKD, "qrkd": QRKD}.items()
-        for seed, value in enumerate(values)
-    ]
+    runs = make_study(metric, higher, rkd=RKD, qrkd=QRKD).runs
     found = summary(results(runs))  # metric and direction are those of the runs
     assert (found.metric, found.higher_is_better) == (metric, higher)
     shown, hidden = ("train - test", "test - train")[:: 1 if higher else -1]
     for form in (str(found), found.to_markdown(), found._repr_html_()):
         assert shown in form and hidden not in form
         factor = 100 if metric == "test_accuracy" else 1
-        assert f"{(0.5 if higher else -0.5) * factor:+.2f}" in form
+        assert f"{(0.01 if higher else -0.01) * factor:+.2f}" in form
         assert ("is better." in form) == (not higher)
     assert f"qrkd is {'better' if higher else 'worse'} than rkd" in found.verdict("qrkd")
 
@@ -414,7 +405,7 @@ def test_a_label_has_the_sign_of_its_number(metric: str, higher: bool) -> None:
     ("metric", "higher"), [("val_perplexity", False), ("test_kl", False), ("test_agreement", True)]
 )
 def test_the_direction_of_a_known_metric_needs_no_word(metric: str, higher: bool) -> None:
-    frame = plain(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "accuracy_"})
+    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "accuracy_"})
     frame[metric] = frame["accuracy_"]
     assert summary(frame, metric=metric).higher_is_better == higher
 
@@ -439,8 +430,124 @@ def test_perplexities_are_compared_by_their_ratio() -> None:
         summary(frame.replace(2000.0, -1.0), metric="test_perplexity")
 
 
-def test_p_that_is_corrected_stands_beside_intervals_that_are_said_not_to_be() -> None:
-    found = summary(plain(rkd=RKD, qrkd=QRKD, kd=[v - 0.1 for v in QRKD]))
-    note = "p is corrected for 2 arms that are compared at once (Holm); each interval is for its"
-    assert note in str(found) and note in found.to_markdown() and note in found._repr_html_()
-    assert "corrected for" not in str(summary(plain(rkd=RKD, qrkd=QRKD)))
+# ---- several benchmarks: better is positive on each, seeds stay paired
+
+AFTER = [0.91, 0.94, 0.92, 0.96]
+BEFORE = [0.90, 0.92, 0.93, 0.93]
+IMAGES = make_study(rkd=BEFORE, qrkd=AFTER)
+TEXT = make_study("test_perplexity", False, rkd=[100.0, 110, 120], qrkd=[95.0, 104, 116])
+
+
+def test_accuracy_by_hand() -> None:
+    row = improvement_table({"mnist": IMAGES}).loc["mnist"]
+    test = stats.ttest_rel(AFTER, BEFORE)
+    assert row["difference"] == pytest.approx(np.mean(AFTER) - np.mean(BEFORE))
+    assert row["improvement"] == pytest.approx(100 * (np.mean(AFTER) / np.mean(BEFORE) - 1))
+    low, high = (100 * end / np.mean(BEFORE) for end in test.confidence_interval())
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    assert row["p"] == pytest.approx(test.pvalue) and row["seeds"] == 4
+
+
+def test_less_perplexity_is_better_and_low_is_below_high() -> None:
+    table = improvement_table({"mnist": IMAGES, "ptb": TEXT})
+    row = table.loc["ptb"]
+    assert row["difference"] == pytest.approx(-5.0)
+    gains = np.log([100 / 95, 110 / 104, 120 / 116])
+    assert row["improvement"] == pytest.approx(100 * (1 - np.exp(-gains.mean())))
+    assert row["low"] < row["improvement"] < row["high"]
+    assert list(table["p_adjusted"]) == pytest.approx(
+        [max(p, 2 * min(table["p"])) for p in table["p"]]
+    )
+
+
+def test_seeds_stay_paired_and_have_the_mean_of_the_table() -> None:
+    seeds = seed_improvements({"mnist": IMAGES, "ptb": TEXT})
+    assert list(seeds["ptb"]) == pytest.approx([5, 100 * 6 / 110, 100 * 4 / 120])
+    assert seeds["mnist"].mean() == pytest.approx(
+        improvement_table({"mnist": IMAGES}).loc["mnist", "improvement"]
+    )
+
+
+def test_wins_are_counted_the_way_in_which_better_is_positive() -> None:
+    table = improvement_table({"mnist": IMAGES, "ptb": TEXT})
+    assert list(table["won"]) == [3, 3]
+    gains = np.log([100 / 95, 110 / 104, 120 / 116])
+    assert list(TEXT.summary("rkd").gains("qrkd")) == pytest.approx(list(gains))
+    assert list(relative_gains(TEXT.summary("rkd"), "qrkd")) == pytest.approx(list(100 * gains))
+    row = table.loc["ptb"]
+    assert row["p_win"] == pytest.approx(win_probability(gains))
+    assert row["p_win"] > 0.5 and row["p"] < 0.05
+
+
+def test_two_seeds_have_no_interval() -> None:
+    short = make_study(rkd=BEFORE[:2], qrkd=AFTER[:2])
+    row = improvement_table({"imdb": short}).loc["imdb"]
+    assert math.isnan(row["low"]) and math.isnan(row["p_adjusted"]) and row["improvement"] > 0
+    assert math.isnan(row["p_win"]) and row["won"] == 2
+
+
+def test_errors_say_what_is_missing() -> None:
+    with pytest.raises(ValueError, match="expected a mapping from names to studies"):
+        improvement_table({})
+    with pytest.raises(ValueError, match="mnist: expected two arms .* 'rbf' and 'rkd'.* rkd, qrkd"):
+        improvement_table({"mnist": IMAGES}, "rbf")
+    with pytest.raises(ValueError, match="expected two arms"):
+        improvement_table({"mnist": IMAGES}, "rkd", "rkd")
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher", "said"),
+    [
+        ("test_accuracy", True, "-10.00 points"),
+        ("test_top5_accuracy", True, "-10.00 points"),
+        ("test_perplexity", False, "-0.10 ppl"),
+        ("test_rmse", False, "-0.10 rmse"),
+        ("test_log_likelihood", True, "-0.10 log likelihood"),
+        ("test_kl", False, "-0.10 nats"),
+        ("my score", True, "-0.10 my score"),
+    ],
+)
+def test_every_metric_has_its_own_unit_and_direction(metric: str, higher: bool, said: str) -> None:
+    scores = {"rkd": [1.0, 1.2, 1.1], "qrkd": [0.9, 1.1, 1.0 + 1e-6]}
+    row = improvement_table({"mine": make_study(metric, higher, **scores)}).loc["mine"]
+    assert in_own_unit(row) == said and row["higher_is_better"] == higher
+    assert (row["improvement"] > 0) == (not higher)
+
+
+def test_per_cents_of_a_negative_mean_keep_their_sign_and_of_nothing_are_refused() -> None:
+    scores = {"rkd": [-1.0, -1.2, -1.1], "qrkd": [-0.9, -1.05, -1.0]}
+    row = improvement_table({"mine": make_study("test_bound", **scores)}).loc["mine"]
+    assert row["improvement"] > 0 and row["low"] < row["improvement"] < row["high"]
+    zero = make_study("test_bound", rkd=[0.0, 0.0], qrkd=[1.0, 1.0])
+    with pytest.raises(ValueError, match="no per cent of rkd: its mean test_bound is 0"):
+        improvement_table({"mine": zero})
+
+
+def test_digits_are_practice_and_in_no_family() -> None:
+    digits = make_study(rkd=BEFORE, qrkd=AFTER)
+    benchmarks = {"mnist": IMAGES, "ptb": TEXT}
+    without = improvement_table(benchmarks)
+    beside = improvement_table({"digits": digits, **benchmarks})
+    columns = ["p_adjusted", "joint_low", "joint_high", "smallest"]
+    assert beside.loc[["mnist", "ptb"], columns].equals(without[columns])
+    alone = improvement_table({"digits": digits}).loc["digits"]
+    assert list(beside.loc["digits", columns]) == list(alone[columns])
+    assert counted(["digits", "ptb"]) == ["ptb"] and counted(["digits"]) == ["digits"]
+
+
+@pytest.mark.parametrize("many", [1, 2, 5])
+def test_limits_that_are_read_together_are_simultaneous(many: int) -> None:
+    table = improvement_table({str(i): IMAGES for i in range(many)})
+    test = stats.ttest_rel(AFTER, BEFORE)
+    for of, level in (("", 0.05), ("joint_", 0.05 / many)):
+        ends = [100 * end / np.mean(BEFORE) for end in test.confidence_interval(1 - level)]
+        assert list(table.loc["0", [f"{of}low", f"{of}high"]]) == pytest.approx(ends)
+
+
+def test_the_smallest_improvement_is_seen_in_four_of_five_studies_whatever_was_observed() -> None:
+    spread = np.std(np.subtract(AFTER, BEFORE), ddof=1) / np.mean(BEFORE) * 100
+    row = improvement_table({"mnist": IMAGES, "ptb": TEXT}).loc["mnist"]
+    assert power_of(row["smallest"], spread, 4, 1 - 0.05 / 2) == pytest.approx(0.8)
+    moved = make_study(rkd=BEFORE, qrkd=[q - 0.1 for q in AFTER])
+    other = improvement_table({"mnist": moved, "ptb": TEXT}).loc["mnist"]
+    assert other["smallest"] == pytest.approx(row["smallest"]) and other["p"] != row["p"]
