@@ -2,10 +2,10 @@ r"""Losses: how far the student is from the teacher, output by output and relati
 
 .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
 
-Every loss is ``f(student, teacher) -> scalar``; weights live outside, in
-:class:`~qrkd_lab.losses.DistillationLoss`. No gradient ever reaches the teacher. All compute in
-float32 at least, under autocast too, and come back in the type of the student's side
-(:func:`~qrkd_lab.checks.in_float32`).
+Every loss is ``f(student, teacher) -> scalar >= 0``; weights are in :class:`DistillationLoss`. No
+gradient reaches the teacher. All compute in float32 at least and come back in the student's type
+(:func:`~qrkd_lab.checks.in_float32`). All raise a TypeError or ValueError unless they get finite
+floating-point tensors of the shapes given.
 """
 
 from __future__ import annotations
@@ -66,14 +66,11 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
 
     Args:
         student_logits: ``(n, c)``, or ``(n, t, v)`` for sequences (then averaged over tokens too).
-        teacher_logits: the same shape; gets no gradient.
+        teacher_logits: the same shape.
         temperature: T > 0, without unit.
 
     Returns:
-        A scalar in nats, >= 0; 0 exactly where both distributions agree.
-
-    Raises:
-        TypeError, ValueError: no floating-point tensors of one shape, a single class, or T <= 0.
+        A scalar in nats, 0 where both distributions agree.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
 
@@ -90,7 +87,6 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float =
 
 
 def _check_logits(logits: Tensor) -> None:
-    """Raise unless ``logits`` is a floating-point ``(n, c)`` or ``(n, t, v)`` tensor, c, v >= 2."""
     floating("logits", logits, "(n, c)")
     if logits.ndim < 2 or logits.shape[-1] < 2:
         raise ValueError(
@@ -114,10 +110,7 @@ def softened_kl(
     temperature: float,
     counted: Tensor | None = None,
 ) -> Tensor:
-    """:func:`kd_loss` on ``(m, c)``, the teacher's side from :func:`softened`.
-
-    ``counted`` ``(m,)`` is True for the predictions that count; None: all.
-    """
+    """:func:`kd_loss` of the ``counted`` rows (None: all) of ``(m, c)`` with :func:`softened`."""
     _same_shape(student_logits, teacher[0], "logits")
     if counted is None:
         counted = torch.ones(len(student_logits), dtype=torch.bool, device=student_logits.device)
@@ -167,14 +160,10 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     smaller by (n-1)/n or (n-1)(n-2)/n^2.)
 
     Args:
-        student: ``(n, n)`` or ``(n, n, n)``.
-        teacher: the same shape; gets no gradient.
+        student, teacher: both ``(n, n)`` or both ``(n, n, n)``.
 
     Returns:
-        A scalar >= 0; 0 for a batch too small to have such pairs or triples.
-
-    Raises:
-        ValueError: the shapes differ.
+        A scalar; 0 for a batch too small to have such pairs or triples.
     """
     _same_shape(student, teacher, "relations")
     teacher = teacher.detach().to(student.dtype)
@@ -195,10 +184,7 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @in_float32
 def normalised_distances(x: Tensor) -> Tensor:
-    """Distances ``(n, d) -> (n, n)`` divided by their mean over distinct pairs.
-
-    Rows that all coincide, up to the rounding of their own numbers, give zeros.
-    """
+    """Distances ``(n, d) -> (n, n)`` divided by their mean over pairs; 0 where all rows coincide."""
     largest = check_features(x)
     rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
     distances = pairwise_distances(with_room(x, largest))
@@ -217,14 +203,10 @@ def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     with h of :func:`relation_loss`.
 
     Args:
-        student: features ``(n, d_s)``, any unit.
-        teacher: features ``(n, d_t)``; gets no gradient.
+        student, teacher: features ``(n, d_s)`` and ``(n, d_t)``, any unit.
 
     Returns:
         A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
-
-    Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.checks.check_features`.
 
     Source: Park et al., CVPR 2019, eq. 5-7.
     """
@@ -243,14 +225,10 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     with A of :func:`~qrkd_lab.relations.triplet_angles` and h of :func:`relation_loss`.
 
     Args:
-        student: features ``(n, d_s)``, any unit.
-        teacher: features ``(n, d_t)``; gets no gradient.
+        student, teacher: features ``(n, d_s)`` and ``(n, d_t)``, any unit.
 
     Returns:
         A scalar without unit, blind to rotation, shift and scale (of any size) of either side.
-
-    Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.checks.check_features`.
 
     Source: Park et al., CVPR 2019, eq. 8-10.
     """
@@ -268,15 +246,11 @@ def kernel_loss(student: Tensor, teacher: Tensor, kernel: Kernel) -> Tensor:
     with h of :func:`relation_loss`: half the squared difference, as kernel values lie in [0, 1].
 
     Args:
-        student: angles ``(n, q)``, radians before the kernel's bandwidth.
-        teacher: angles ``(n, q)``; gets no gradient.
+        student, teacher: angles ``(n, q)``, radians before the kernel's bandwidth.
         kernel: any :class:`~qrkd_lab.kernels.classical.Kernel`, quantum or classical.
 
     Returns:
         A scalar without unit, in [0, 1/2].
-
-    Raises:
-        TypeError, ValueError: the angles do not fit the kernel.
     """
     with torch.no_grad():
         target = kernel(teacher)
@@ -307,9 +281,7 @@ class Outputs(NamedTuple):
 
 @dataclass
 class TeacherBatch:
-    """The teacher's outputs on one batch; what students are compared with is computed once.
-
-    All arms of a study share one of these per batch, so the teacher's side is paid for once.
+    """The teacher's outputs on one batch; all arms share one, so each relation is computed once.
 
     Attributes:
         outputs: logits and features of the teacher.
@@ -363,8 +335,7 @@ class DistillationLoss(nn.Module):
     is left out of the relations, where it is known which sample a target belongs to (as many rows
     of features as targets, or as rows of targets). Without any target all terms are 0.
 
-    Total and terms are in float32 at least; each gradient has the type of what it belongs to. A
-    term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
+    A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
     adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
 
     Args:
@@ -372,9 +343,6 @@ class DistillationLoss(nn.Module):
         kernel: ``(relation, weight)``, the relation a
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         temperature: of the KD term.
-
-    Raises:
-        ValueError: a weight is negative or not finite.
 
     Example:
         >>> loss = DistillationLoss(kd=1.0, distance=1.0, angle=2.0)
@@ -425,7 +393,7 @@ class DistillationLoss(nn.Module):
             TypeError: ``student`` is no Outputs, or targets are no whole numbers (soft targets are
                 a teacher's part: kd takes them as logits).
             ValueError: logits of a single class; targets of another shape, or beyond the classes
-                (on a GPU torch itself stops there); no teacher; see also the terms.
+                (on a GPU torch itself stops there); no teacher.
         """
         if not isinstance(student, Outputs):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
@@ -521,9 +489,6 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
 
     Returns:
         Name to a vector of all leaves' numbers; zeros where no path leads from a term to a leaf.
-
-    Raises:
-        ValueError: no leaf, or one that asks for no gradient.
 
     Example:
         >>> w = torch.tensor([3.0], requires_grad=True)

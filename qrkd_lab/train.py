@@ -1,12 +1,8 @@
-"""The one training loop: all students of one seed side by side, in lockstep, on the same batches.
+"""The training loop: all students of one seed in lockstep, on the same batches.
 
-Every student starts from the same weights and sees the same batches in the same order, so a
-comparison is paired by construction. The teacher is asked once per batch for all of them. A
-student's numbers do not depend on which others it trains beside: they are the same as alone, bit
-for bit.
-
-Training a teacher is the same loop with one learner and the task loss alone. The last epoch's
-weights are the result; no epoch is picked, by validation or by test.
+Every student starts from the same weights and sees the same batches in the same order; its numbers
+are the same as alone, bit for bit. A teacher is trained by the same loop, with the task loss alone.
+The last epoch's weights are the result.
 """
 
 from __future__ import annotations
@@ -83,7 +79,17 @@ def train(
     try:
         while training.done < epochs:
             epoch = training.done + 1
-            _epoch(training, islice(batches(epoch), training.step, None), callbacks)
+            for learner in training.active:
+                learner.model.train()
+            for inputs, targets in islice(batches(epoch), training.step, None):
+                asked = teacher is not None and any(one.distils for one in training.active)
+                taught = teacher(inputs) if asked else None
+                for learner in training.active:
+                    learner.try_to(learner.step, inputs, targets, taught)
+                training.step += 1
+                if not any(learner.pending for learner in training.active):
+                    for callback in callbacks:
+                        callback.step(training)
             for learner in training.active:
                 learner.try_to(learner.end_epoch, epoch)
             training.done, training.step = epoch, 0
@@ -92,35 +98,13 @@ def train(
             if not training.active:
                 return
             yield epoch
+    except Stopped:
+        for callback in callbacks:
+            callback.stop(training)
+        raise
     finally:
         for callback in callbacks:
             callback.end()
-
-
-def _epoch(
-    training: Training,
-    batches: Iterable[tuple[Any, Tensor]],
-    callbacks: Sequence[Callback],
-) -> None:
-    """The batches of one epoch that are left."""
-    for learner in training.active:
-        learner.model.train()
-    for inputs, targets in batches:
-        taught = None
-        if training.teacher is not None and any(one.distils for one in training.active):
-            taught = training.teacher(inputs)
-        for learner in training.active:
-            learner.try_to(learner.step, inputs, targets, taught)
-        training.step += 1
-        if any(learner.pending for learner in training.active):
-            continue
-        try:
-            for callback in callbacks:
-                callback.step(training)
-        except Stopped:
-            for callback in callbacks:
-                callback.stop(training)
-            raise
 
 
 @dataclass
@@ -332,11 +316,7 @@ class Learner:
         return dict(zip(self._names, (self._sums / seen).tolist(), strict=True))
 
     def end_epoch(self, epoch: int) -> None:
-        """Use the gradient that waits, and add the epoch to the history.
-
-        Raises:
-            Diverged: a mean loss is not finite.
-        """
+        """Use the gradient that waits, and add the epoch to the history."""
         if self.pending:  # an epoch's last batches need not fill an optimiser step
             self.batches += self.accumulation - self.pending
             self._update()
@@ -345,11 +325,7 @@ class Learner:
         self._sums, self._seen = 0.0, 0
 
     def add_to_history(self, numbers: Mapping[str, float]) -> None:
-        """More numbers of the last epoch.
-
-        Raises:
-            Diverged: one of them is not finite.
-        """
+        """More numbers of the last epoch; raises Diverged if one of them is not finite."""
         if bad := [name for name, value in numbers.items() if not math.isfinite(value)]:
             epoch = self.history.pop()["epoch"]
             raise self.diverged(f"{', '.join(bad)} not finite", epoch)
@@ -376,8 +352,7 @@ class Learner:
     def wrong(self, state: Any) -> str:  # noqa: ANN401
         """What in a state from a file is not as :meth:`state` has it, in words; empty if it fits.
 
-        To be asked before :meth:`restore`: a fused optimiser writes wherever a tensor of another
-        size says.
+        To be asked before :meth:`restore`: a fused optimiser trusts the sizes of its tensors.
         """
         own, parameters, moments = self.state(), self._parameters(), None
         if isinstance(state, dict) and state.keys() == own.keys():
@@ -449,10 +424,7 @@ class Learner:
 
 
 def odd_tensors(found: Any, expected: Mapping[str, Tensor]) -> str:  # noqa: ANN401
-    """What in ``found`` is not a tensor of the expected name, type and shape; empty if all are.
-
-    To be asked before anything is copied: an optimiser trusts the sizes of its tensors.
-    """
+    """What in ``found`` is not a tensor of the expected name, type and shape; empty if all are."""
     if not isinstance(found, Mapping) or found.keys() != expected.keys():
         got = sorted(map(str, found)) if isinstance(found, Mapping) else found
         return f"expected {', '.join(sorted(expected)) or 'nothing'}, got {got!r:.200}"

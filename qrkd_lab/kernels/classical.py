@@ -1,10 +1,4 @@
-"""What every kernel is: embed each sample, then compare every two embeddings.
-
-A kernel says only two things: how a batch of angles ``(n, q)`` becomes one row ``(n, m)`` a sample
-(:meth:`Kernel.embed`: a quantum state, Bloch vectors, or the angles themselves), and how rows of
-two batches become a matrix (:meth:`Kernel.compare`). Checks, bandwidth and bounded memory are here,
-once, for quantum kernels and classical controls alike.
-"""
+"""The base of all kernels, and the classical ones: embed each sample, then compare embeddings."""
 
 from __future__ import annotations
 
@@ -39,16 +33,9 @@ class Kernel:
 
     bandwidth: float = 1.0
     chunk: int | None = None
-
-    @property
-    def features(self) -> int | None:
-        """How many angles a sample must have; None: any number."""
-        return None
-
-    @property
-    def embedding_size(self) -> int:
-        """Numbers a row of the embedding holds, to choose ``chunk`` by."""
-        return 1024
+    embedding_size = 1024  # numbers a row of the embedding holds, to choose ``chunk`` by
+    entangles = False  # whether entanglement can be left out and changes the values
+    features: int | None = None  # how many angles a sample must have; None: any number
 
     def embed(self, x: Tensor) -> Tensor:
         """Rows ``(n, m)`` for angles ``(n, q)``, bandwidth already applied."""
@@ -67,8 +54,7 @@ class Kernel:
             y: angles ``(m, q)``; None means ``x``.
 
         Returns:
-            ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``; computed in float32
-            at least (:func:`~qrkd_lab.checks.in_float32`).
+            ``(n, n)`` or ``(n, m)``, in the dtype and on the device of ``x``.
 
         Raises:
             TypeError, ValueError: not a finite float ``(n, q)`` tensor, or another q than expected.
@@ -97,11 +83,7 @@ class Kernel:
         return matrix
 
     def check(self, x: Tensor, name: str = "x") -> float:
-        """Raise unless ``x`` is a finite float tensor ``(n, q)`` with the q this kernel takes.
-
-        Returns:
-            The largest absolute value.
-        """
+        """The largest absolute value; raises unless ``x`` is ``(n, q)`` with this kernel's q."""
         largest = check_features(x, name)
         if self.features is not None and x.shape[1] != self.features:
             raise ValueError(
@@ -131,17 +113,12 @@ FAR = 100.0  # exp(-FAR^2 / 2) is 0 in double precision, too
 
 
 def squared_distances(u: Tensor, v: Tensor) -> Tensor:
-    """``|u_i - v_j|^2``: ``(n, m), (k, m) -> (n, k)``; >= 0, with gradient 0 at coincident rows.
-
-    Taken from direct differences, so equal rows are exactly 0 apart and the relative error of all
-    others is near the dtype's resolution, however far they lie from the origin; from
-    ``|u|^2 + |v|^2 - 2 u v`` it would be an absolute error that grows with ``|u|^2``.
-    """
+    """``|u_i - v_j|^2``: ``(n, m), (k, m) -> (n, k)``; >= 0, with gradient 0 at coincident rows."""
     return distances(u, v).square()
 
 
 def distances(u: Tensor, v: Tensor) -> Tensor:
-    """``|u_i - v_j|``: ``(n, m), (k, m) -> (n, k)``, from direct differences."""
+    """``|u_i - v_j|``, from direct differences: exact for near rows far from the origin."""
     return torch.cdist(u, v, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -251,10 +228,6 @@ def unit_rows(x: Tensor) -> Tensor:
 
 
 def sizes(x: Tensor) -> Tensor:
-    """A power of two near the largest number of each row ``(..., d) -> (..., 1)``.
-
-    A row divided by it has squares that neither overflow nor vanish, and the division rounds
-    nothing.
-    """
+    """A power of two near the largest number of each row; dividing a row by it rounds nothing."""
     least = 2**20 * torch.finfo(x.dtype).tiny
     return x.detach().abs().amax(-1, keepdim=True).clamp(min=least).log2().floor().exp2()

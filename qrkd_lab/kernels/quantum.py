@@ -1,8 +1,6 @@
 """Quantum kernels: how alike two samples are once they have become quantum states.
 
-Exact values come from the batched statevector (:mod:`qrkd_lab.kernels.statevector`): n simulated
-circuits and one matrix product, not n^2 circuits. ``kernel.on(...)`` is the same kernel as a device
-would estimate it, circuit by circuit, with shots and noise.
+Values are exact; ``kernel.on(...)`` estimates them circuit by circuit, with shots and noise.
 """
 
 from __future__ import annotations
@@ -114,11 +112,7 @@ class QuantumKernel(Kernel):
 
     @property
     def entangles(self) -> bool:
-        """Whether ``entangle=False`` would give other kernel values than ``entangle=True``.
-
-        Gates between qubits after the last angle cancel in a fidelity, though not in a projected
-        kernel.
-        """
+        """Whether ``entangle=False`` would give other kernel values than ``entangle=True``."""
         known = inspect.signature(_function(self.feature_map)).parameters
         if self.qubits == 1 or "entangle" not in known:
             return False
@@ -163,11 +157,7 @@ class QuantumKernel(Kernel):
         return self.statevector(self.bandwidth * x)
 
     def gates(self, angles: Tensor) -> list[qp.operation.Operator]:
-        """The circuit of one sample of angles ``(features,)``, as PennyLane's operators.
-
-        Raises:
-            CircuitError: the feature map queues no gates, measures, or takes batches only.
-        """
+        """The circuit of one sample of angles ``(features,)``, as PennyLane's operators."""
         from qrkd_lab.kernels.circuits import CircuitError, one_at_a_time, operations
 
         with one_at_a_time():
@@ -224,10 +214,7 @@ class QuantumKernel(Kernel):
         noise: float | Any | None = None,  # noqa: ANN401
         seed: int | None = None,
     ) -> DeviceKernel:
-        """The same kernel on a PennyLane device, circuit by circuit.
-
-        See :class:`~qrkd_lab.kernels.device.DeviceKernel`.
-        """
+        """The same kernel as a :class:`~qrkd_lab.kernels.device.DeviceKernel`."""
         from qrkd_lab.kernels.device import DeviceKernel
 
         return DeviceKernel(self, device, shots, noise, seed)
@@ -257,11 +244,7 @@ class FidelityKernel(QuantumKernel):
 
 
 class _SquaredOverlaps(torch.autograd.Function):
-    r"""K_ij = |<v_j|u_i>|^2 of states ``(n, 2^q)`` and ``(m, 2^q)``.
-
-    The two sides of a batch with itself are one tensor; its gradient,
-    :math:`2 ((g + g^T) \odot O) u` with O the overlaps, then takes one product instead of two.
-    """
+    """K_ij = |<v_j|u_i>|^2; the gradient of a batch with itself takes one product, not two."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, v: Tensor) -> Tensor:  # noqa: ANN401

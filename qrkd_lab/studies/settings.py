@@ -204,7 +204,7 @@ class Settings:
                     f"arm {self.arm!r} would equal 'qrkd', as the study's kernel is "
                     f"{self.kernel!r}; leave the arm out, or choose another kernel"
                 )
-            if not arm.entangle and not getattr(build_kernel(self, entangle=True), "entangles", 0):
+            if not arm.entangle and not build_kernel(self, entangle=True).entangles:
                 raise ValueError(
                     f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
                     "out with these settings (its values are the same without gates between "
