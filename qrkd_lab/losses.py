@@ -184,7 +184,7 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @in_float32
 def normalised_distances(x: Tensor) -> Tensor:
-    """Distances ``(n, d) -> (n, n)`` divided by their mean over pairs; 0 where all rows coincide."""
+    """Distances ``(n, d) -> (n, n)`` divided by their mean over pairs; 0 where rows coincide."""
     largest = check_features(x)
     rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
     distances = pairwise_distances(with_room(x, largest))

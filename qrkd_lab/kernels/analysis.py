@@ -1,4 +1,8 @@
-r"""Numbers of kernel matrices: how their values spread, and what they agree with."""
+r"""Numbers of kernel matrices: how their values spread, and what they agree with.
+
+All take a kernel matrix ``(n, n)`` and compute in float64 without gradient. They raise a TypeError
+or ValueError for what is no finite symmetric matrix, and where two sizes differ.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ __all__ = [
     "GeometricDifference",
     "NothingToAlign",
     "OffDiagonal",
+    "alignment_or",
     "centred",
     "centred_alignment",
     "check_matrix",
@@ -41,12 +46,7 @@ class NothingToAlign(ValueError):
 
 
 def check_matrix(kernel: Tensor, name: str = "K") -> Tensor:
-    """The matrix in float64, detached, on the CPU, exactly symmetric.
-
-    Raises:
-        TypeError: no real floating-point tensor.
-        ValueError: not ``(n, n)`` with n >= 1, not finite, or not symmetric.
-    """
+    """The matrix in float64, detached, on the CPU, exactly symmetric."""
     floating(name, kernel, "(n, n)")
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
         raise ValueError(
@@ -77,11 +77,7 @@ def _same_size(a: Tensor, b: Tensor, name: str) -> None:
 
 
 def off_diagonal_values(kernel: Tensor, name: str = "K") -> Tensor:
-    """The n (n - 1) / 2 values over pairs of different samples, row by row, in float64.
-
-    Raises:
-        ValueError: fewer than two samples; see also :func:`check_matrix`.
-    """
+    """The n (n - 1) / 2 values over pairs of different samples, row by row."""
     matrix = check_matrix(kernel, name)
     if len(matrix) < 2:
         raise ValueError(f"{name}: one sample has no pairs; expected n >= 2 samples")
@@ -111,9 +107,6 @@ def off_diagonal(kernel: Tensor) -> OffDiagonal:
     Args:
         kernel: ``(n, n)``, n >= 2.
 
-    Raises:
-        TypeError, ValueError: see :func:`off_diagonal_values`.
-
     Example:
         >>> off_diagonal(torch.eye(3))
         OffDiagonal(mean=0.0, variance=0.0, min=0.0, max=0.0)
@@ -124,7 +117,7 @@ def off_diagonal(kernel: Tensor) -> OffDiagonal:
 
 
 def eigenvalues(kernel: Tensor) -> Tensor:
-    """The eigenvalues ``(n,)`` in float64, largest first."""
+    """The eigenvalues ``(n,)``, largest first."""
     return torch.linalg.eigvalsh(check_matrix(kernel)).flip(0)
 
 
@@ -134,10 +127,8 @@ def spectral_entropy(kernel: Tensor) -> float:
     .. math:: H = -\sum_i p_i \log p_i, \qquad p_i = \frac{|\lambda_i|}{\sum_j |\lambda_j|}
 
     The absolute values of the eigenvalues :math:`\lambda_i` are the singular values, so that a
-    matrix estimated from shots, which may have negative ones, has an entropy too.
-
-    Raises:
-        ValueError: all entries are 0; see also :func:`check_matrix`.
+    matrix estimated from shots, which may have negative ones, has an entropy too. A matrix of zeros
+    has none: a ValueError.
     """
     sizes = eigenvalues(kernel).abs()
     if not sizes.sum() > 0:
@@ -159,19 +150,13 @@ def effective_rank(kernel: Tensor) -> float:
 
 
 def centred(kernel: Tensor) -> Tensor:
-    r"""The kernel of the same samples with their mean moved to the origin, in float64.
+    r"""The kernel of the same samples with their mean moved to the origin.
 
     .. math:: K^c = HKH, \qquad H = I - \tfrac1n 1 1^T, \qquad
               K^c_{ij} = K_{ij} - \bar K_{i\cdot} - \bar K_{\cdot j} + \bar K
 
-    Args:
-        kernel: ``(n, n)``.
-
     Returns:
         ``(n, n)``; rows and columns sum to 0.
-
-    Raises:
-        TypeError, ValueError: see :func:`check_matrix`.
     """
     matrix = check_matrix(kernel)
     mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
@@ -188,11 +173,8 @@ def kernel_pca(kernel: Tensor, components: int = 2) -> Tensor:
         components: how many, at most n.
 
     Returns:
-        Scores ``(n, components)`` in float64. The sign of a column is arbitrary; its largest entry
-        is made positive.
-
-    Raises:
-        ValueError: more components than samples; see also :func:`check_matrix`.
+        Scores ``(n, components)``. The sign of a column is arbitrary; its largest entry is made
+        positive.
 
     Source: Schölkopf, Smola, Müller, Neural Computation 10, 1299 (1998).
     """
@@ -209,14 +191,10 @@ def kernel_pca(kernel: Tensor, components: int = 2) -> Tensor:
 
 
 def class_matrix(labels: Tensor, signed: bool = False) -> Tensor:
-    r"""The kernel that knows the classes, ``(n, n)`` in float64.
+    r"""The kernel ``(n, n)`` that knows the classes ``(n,)``.
 
     .. math:: T_{ij} = 1 \text{ if } y_i = y_j, \text{ else } 0
               \quad (\text{with signed, for two classes: else } -1)
-
-    Raises:
-        TypeError: no tensor.
-        ValueError: not ``(n,)``, NaN, or ``signed`` with other than two classes.
     """
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a torch tensor (n,), got {type(labels).__name__}")
@@ -247,9 +225,6 @@ def kernel_target_alignment(kernel: Tensor, labels: Tensor, signed: bool = False
 
     Returns:
         From 0 (or -1 if ``signed``) to 1, for kernels with values >= 0.
-
-    Raises:
-        TypeError, ValueError: see :func:`check_matrix` and :func:`class_matrix`.
     """
     matrix, target = check_matrix(kernel), class_matrix(labels, signed)
     _same_size(matrix, target, "labels")
@@ -269,10 +244,7 @@ def class_blocks(kernel: Tensor, labels: Tensor) -> Tensor:
         labels: ``(n,)``; the classes that occur are sorted.
 
     Returns:
-        ``(c, c)`` in float64, symmetric; NaN on the diagonal for a class with one sample.
-
-    Raises:
-        ValueError: labels of another number of samples; see also :func:`check_matrix`.
+        ``(c, c)``, symmetric; NaN on the diagonal for a class with one sample.
     """
     matrix = check_matrix(kernel)
     if labels.shape != (len(matrix),):
@@ -288,10 +260,10 @@ def class_blocks(kernel: Tensor, labels: Tensor) -> Tensor:
 
 
 def r_squared(wanted: Tensor, found: Tensor) -> float:
-    """The share of a kernel matrix's variance over pairs that another matrix explains."""
+    """The share of a matrix's variance over pairs that another explains; NaN if it has none."""
     values = off_diagonal_values(wanted)
-    left = (values - off_diagonal_values(found)).square().mean()
-    return float(1 - left / values.var(correction=0))
+    left, variance = (values - off_diagonal_values(found)).square().mean(), values.var(correction=0)
+    return float(1 - left / variance) if variance > 1e-20 else math.nan
 
 
 def centred_alignment(kernel: Tensor, other: Tensor, debiased: bool = False) -> float:
@@ -323,7 +295,6 @@ def centred_alignment(kernel: Tensor, other: Tensor, debiased: bool = False) -> 
     Raises:
         NothingToAlign: a ValueError: a matrix is constant once centred (n = 1, or all samples look
             alike), so that it has no direction; with ``debiased`` also n < 4.
-        ValueError: sizes differ; see also :func:`check_matrix`.
 
     Example:
         >>> x, y = torch.randn(2, 64, 768, generator=torch.Generator().manual_seed(0))
@@ -351,6 +322,14 @@ def centred_alignment(kernel: Tensor, other: Tensor, debiased: bool = False) -> 
             )
         unit.append(rest / rest.norm())
     return (unit[0] * unit[1]).sum().item()
+
+
+def alignment_or(nothing: float, kernel: Tensor, other: Tensor) -> float:
+    """The :func:`centred_alignment`, or the number given where there is nothing to align."""
+    try:
+        return centred_alignment(kernel, other)
+    except NothingToAlign:
+        return nothing
 
 
 class GeometricDifference(NamedTuple):
@@ -390,10 +369,6 @@ def geometric_difference(
     Args:
         classical, quantum: :math:`K_C` and :math:`K_Q`, ``(n, n)``, positive semi-definite.
         regularisation: :math:`\lambda > 0`; the mean eigenvalue of either matrix is 1.
-
-    Raises:
-        ValueError: sizes differ, trace not > 0, a clearly negative eigenvalue, or lambda not > 0;
-            see also :func:`check_matrix`.
 
     Source: Huang et al., "Power of data in quantum machine learning", Nat. Commun. 12, 2631 (2021),
     and its supplement.

@@ -14,15 +14,14 @@ from torch import Tensor
 
 from qrkd_lab.checks import check_features, whole
 from qrkd_lab.kernels.analysis import (
-    NothingToAlign,
     OffDiagonal,
-    centred_alignment,
+    alignment_or,
     check_matrix,
     class_matrix,
     effective_rank,
     kernel_target_alignment,
     off_diagonal,
-    off_diagonal_values,
+    r_squared,
 )
 from qrkd_lab.kernels.classical import (
     CosineKernel,
@@ -144,10 +143,6 @@ def diagnose(kernel: Tensor, labels: Tensor | None = None, x: Tensor | None = No
         labels: classes ``(n,)``, for the alignments.
         x: the angles ``(n, q)`` that the kernel was given, n >= 3, for its best RBF.
 
-    Raises:
-        TypeError, ValueError: see :func:`~qrkd_lab.kernels.analysis.off_diagonal`,
-            :func:`~qrkd_lab.kernels.analysis.kernel_target_alignment` and :func:`best_fit`.
-
     Example:
         >>> diagnose(torch.eye(4)).verdict
         'nearly the identity: each sample only resembles itself'
@@ -157,17 +152,9 @@ def diagnose(kernel: Tensor, labels: Tensor | None = None, x: Tensor | None = No
         off_diagonal(kernel),
         effective_rank(kernel),
         None if labels is None else kernel_target_alignment(kernel, labels),
-        None if labels is None else _alignment(kernel, class_matrix(labels)),
+        None if labels is None else alignment_or(math.nan, kernel, class_matrix(labels)),
         None if x is None else best_fit(kernel, x),
     )
-
-
-def _alignment(kernel: Tensor, other: Tensor) -> float:
-    """CKA; NaN where one is constant."""
-    try:
-        return centred_alignment(kernel, other)
-    except NothingToAlign:
-        return math.nan
 
 
 def concentration_table(
@@ -190,9 +177,6 @@ def concentration_table(
     Returns:
         Columns ``feature_map``, ``bandwidth``, ``qubits``, ``mean``, ``variance``,
         ``effective_rank``, ``samples``.
-
-    Raises:
-        ValueError: fewer columns of angles than qubits; see also :class:`~qrkd_lab.FidelityKernel`.
     """
     from pandas import DataFrame
 
@@ -280,10 +264,6 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
         x: angles ``(n, q)``, before the kernel's own bandwidth.
         family: ``rbf``, ``laplacian``, ``polynomial`` or ``cosine`` (nothing to choose).
 
-    Raises:
-        TypeError, ValueError: unknown family (lists them), fewer than 3 samples, other sizes, or
-            all samples equal; see also :func:`~qrkd_lab.kernels.analysis.check_matrix`.
-
     Source of the question: Florez Ablan et al., arXiv 2503.05602 (tuned quantum kernels resemble
     RBF kernels).
 
@@ -310,7 +290,6 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
     matrix = best(x)
     residual = _mismatch(best, wanted, x) ** 0.5
-    variance = off_diagonal_values(kernel).var(correction=0).item()
     ranks = (effective_rank(kernel), effective_rank(matrix))
     powers = {"rbf": (0.5, 2), "laplacian": (1.0, 1), "polynomial": (1.0, 2)}
     factor, power = powers.get(family, (math.nan, 1))
@@ -319,8 +298,8 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
         best,
         factor * best.bandwidth**power,
         residual,
-        1 - residual**2 / variance if variance > 1e-20 else math.nan,
-        _alignment(kernel, matrix),
+        r_squared(wanted, matrix),
+        alignment_or(math.nan, wanted, matrix),
         min(ranks) > NEARLY * len(x),
         matrix,
     )
@@ -348,7 +327,7 @@ def _fit_bandwidth(make: Callable[[float], Kernel], wanted: Tensor, x: Tensor) -
 
 @torch.no_grad()
 def _mismatch(kernel: Kernel, wanted: Tensor, x: Tensor) -> float:
-    """Mean squared difference over pairs; asked for some hundred bandwidths, so nothing else."""
+    """Mean squared difference over pairs."""
     n = len(x)
     embedded = kernel.embed(kernel.bandwidth * x)
     matrix = kernel.compare(embedded, embedded)
@@ -414,9 +393,6 @@ def random_feature_surrogate(
         x: angles ``(n, q)`` to fit on, n >= 4.
         features: D >= 1.
         seed: of the draw.
-
-    Raises:
-        ValueError: too few samples or features; see also ``kernel.check``.
 
     Source: Rahimi and Recht, NIPS 2007; for quantum models: Sweke et al., arXiv 2309.11647.
     """

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from qrkd_lab.devices import memory_advice, one_thread
 from qrkd_lab.kernels.analysis import (
-    NothingToAlign,
-    centred_alignment,
+    alignment_or,
     effective_rank,
     off_diagonal,
 )
@@ -376,12 +375,12 @@ def kernel_numbers(
             kernel = calibrated(kernel, angles[0])
     found = []
     for learner, features in zip(learners, seen, strict=True):
-        numbers = {"feature_alignment": _alignment(features @ features.T, taught @ taught.T)}
+        numbers = {"feature_alignment": alignment_or(0.0, features @ features.T, taught @ taught.T)}
         if angles is not None:
             view = least_squares_view(features[:half], angles[0])
             student = kernel(standardise(features[half:] @ view))
             target = kernel(angles[1])
-            numbers["kernel_alignment"] = _alignment(student, target)
+            numbers["kernel_alignment"] = alignment_or(0.0, student, target)
             for name, matrix in (("kernel", student), ("teacher_kernel", target)):
                 numbers[f"{name}_spread"] = math.sqrt(off_diagonal(matrix).variance)
                 numbers[f"{name}_rank"] = effective_rank(matrix)
@@ -389,7 +388,7 @@ def kernel_numbers(
             device = relation.encoder.teacher_map.device
             student = relation.student(features[half:].to(device))
             target = relation.teacher(taught[half:].to(device))
-            numbers["own_kernel_alignment"] = _alignment(student, target)
+            numbers["own_kernel_alignment"] = alignment_or(0.0, student, target)
         found.append(numbers)
     return found
 
@@ -407,10 +406,3 @@ def least_squares_view(features: Tensor, angles: Tensor) -> Tensor:
         return features.new_zeros(len(gram), angles.shape[1])
     ridge = RIDGE * size * torch.eye(len(gram), dtype=gram.dtype)
     return torch.linalg.solve(gram + ridge, centred.T @ angles)
-
-
-def _alignment(matrix: Tensor, target: Tensor) -> float:
-    try:
-        return centred_alignment(matrix, target)
-    except NothingToAlign:
-        return 0.0

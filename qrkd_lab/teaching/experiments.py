@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qrkd_lab.checks import at_least_float32, check_features
 from qrkd_lab.devices import one_thread
-from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
+from qrkd_lab.kernels.analysis import alignment_or
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, standardise
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.seeds import generator
@@ -186,7 +186,7 @@ class Snapshots:
         0 for a student that sees no difference between samples (all its features are dead).
         """
         target = self.teacher_matrix(relation)
-        return [_alignment(matrix, target) for matrix in self.matrices(relation)]
+        return [alignment_or(0.0, matrix, target) for matrix in self.matrices(relation)]
 
     def feature_alignments(self) -> list[float]:
         r"""The same without encoder and kernel: of the features' Gram matrices, linear CKA.
@@ -196,7 +196,7 @@ class Snapshots:
         It is blind to rotation and scale of either side.
         """
         taught = self.teacher_features.double()
-        return [_alignment(x @ x.T, taught @ taught.T) for x in self.features.double()]
+        return [alignment_or(0.0, x @ x.T, taught @ taught.T) for x in self.features.double()]
 
     def _relation(self, given: KernelRelation | None) -> KernelRelation:
         if given is None and self.relation is None:
@@ -209,13 +209,6 @@ class Snapshots:
     def __repr__(self) -> str:
         samples = self.features.shape[1]
         return f"Snapshots({self.arm} seed {self.seed}, {len(self.epochs)} of {samples} samples)"
-
-
-def _alignment(matrix: Tensor, target: Tensor) -> float:
-    try:
-        return centred_alignment(matrix, target)
-    except NothingToAlign:
-        return 0.0
 
 
 def record_snapshots(
