@@ -45,12 +45,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Make a function of tensors compute in float32 at least, with autocast off.
 
-    float16 and bfloat16 arguments become float32 inside; float32 and float64 stay as they are. The
-    result has the type of the first tensor argument, and each gradient that of its argument. So,
-    unlike torch's own losses, which autocast returns in float32, a loss of bfloat16 features is
-    bfloat16. A float16 result beyond 65504 is infinite, as everywhere in torch.
-
-    Outside of autocast, float32 and float64 arguments pass through at no cost.
+    The result has the type of the first tensor argument, and each gradient that of its argument:
+    unlike torch's own losses, a loss of bfloat16 features is bfloat16.
     """
     names = inspect.signature(function)
 
@@ -73,10 +69,7 @@ def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _backward_without_autocast(result: Tensor, inputs: list[Any], device_type: str) -> None:
-    """Have the backward steps between inputs and result run with autocast off, too.
-
-    Called inside autocast, backward would take its matrix products in half precision.
-    """
+    """Have the backward steps between inputs and result run with autocast off, too."""
     before: list[bool] = []
 
     def off(*_: object) -> None:
@@ -138,15 +131,7 @@ class NotFinite(ValueError):
 
 
 def check_features(x: Tensor, name: str = "features") -> float:
-    """Raise unless ``x`` is a finite floating-point ``(n, d)`` tensor with ``n, d >= 1``.
-
-    Returns:
-        The largest absolute value.
-
-    Raises:
-        TypeError: ``x`` is not a floating-point tensor.
-        ValueError: ``x`` has another shape, or holds NaN or infinity.
-    """
+    """The largest absolute value; raises unless ``x`` is finite, floating-point and ``(n, d)``."""
     floating(name, x, "(n, d)")
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(
@@ -164,11 +149,7 @@ def check_features(x: Tensor, name: str = "features") -> float:
 
 
 def with_room(x: Tensor, largest: float) -> Tensor:
-    """Features in float64, on the CPU, where float32 has no room for their squares and cubes.
-
-    Raises:
-        NotFinite: float64 has none either.
-    """
+    """Features in float64, on the CPU, where float32 has no room for their squares and cubes."""
     if largest == 0 or SMALL < largest < LARGE:
         return x
     if not 1e-90 < largest < 1e90:
@@ -180,10 +161,7 @@ def with_room(x: Tensor, largest: float) -> Tensor:
 
 
 def no_second_derivative() -> None:
-    """To be called in a backward: raise where a derivative of it is asked for.
-
-    Hand-written backwards have none; without this, autograd would take it for zero.
-    """
+    """To be called in a hand-written backward: raise where autograd would take its slope for 0."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "second derivatives (create_graph=True) of kd, angles and kernels are not implemented; "

@@ -1,8 +1,7 @@
 """Reading a circuit: what a PennyLane quantum function does to a batch, as gates and tensors.
 
-:class:`~qrkd_lab.kernels.statevector.StateVector` runs what is read here. A user's own function is
-called with one sample's angles under ``torch.func.vmap``, in every call; a built-in feature map is
-traced once for each shape of angles.
+A user's own function is called with one sample's angles under ``torch.func.vmap``, in every call; a
+built-in feature map is traced once for each shape of angles.
 """
 
 from __future__ import annotations
@@ -64,17 +63,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the gates take from the angles of n samples.
+    """What the gates take from the angles of n samples."""
 
-    ``thetas`` is ``(n, r)``, a column per rotation; ``matrices`` one tensor ``(n, 2^k, 2^k)`` or
-    ``(2^k, 2^k)`` per matrix gate; ``state`` the prepared initial state ``(n, 2^q)`` or None.
-    ``phases`` keeps what several layers share.
-    """
-
-    thetas: Tensor | None = None
-    matrices: Sequence[Tensor] = ()
-    state: Tensor | None = None
-    phases: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    thetas: Tensor | None = None  # (n, r), a column per rotation
+    matrices: Sequence[Tensor] = ()  # (n, 2^k, 2^k) or (2^k, 2^k) per matrix gate
+    state: Tensor | None = None  # the prepared one (n, 2^q)
+    phases: dict[object, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layers share them
 
 
 @dataclass
@@ -105,11 +99,7 @@ class Reading:
 
 
 def operations(circuit: Callable[..., object], qubits: int, angles: Tensor) -> list[Operator]:
-    """The operations that ``circuit(angles, wires)`` queues on the wires 0..q-1.
-
-    Raises:
-        CircuitError: there are none, or there are measurements.
-    """
+    """The operations that ``circuit(angles, wires)`` queues on the wires 0..q-1."""
     script = qp.tape.make_qscript(circuit)(angles, list(range(qubits)))
     if script.measurements or any("MidMeasure" in op.name for op in script.operations):
         raise CircuitError(
@@ -126,11 +116,7 @@ def operations(circuit: Callable[..., object], qubits: int, angles: Tensor) -> l
 def trace(
     circuit: Callable[..., object], qubits: int, angles: Tensor
 ) -> tuple[Reading, Callable[[Tensor], Numbers]]:
-    """The gates of a fixed circuit, and a function of the angles that gives their numbers.
-
-    The angles of rotations are columns of a few tensors ``(n, m)``. These are put side by side, so
-    that no column is computed alone.
-    """
+    """The gates of a fixed circuit, and a function of the angles that gives their numbers."""
     read = Reading()
 
     def tensors(x: Tensor) -> list[Tensor]:
@@ -144,7 +130,8 @@ def trace(
         module = make_fx(tensors)(example.to(angles.device))
     output = list(module.graph.nodes)[-1]
     results = list(output.args[0])
-    sources, width = {}, 0  # tensors, and where the columns of each begin among all
+    # Rotations take columns of a few tensors (n, m), put side by side: where those of each begin.
+    sources, width = {}, 0
     for place, gate in enumerate(read.gates):
         if gate.kind == "rotation":
             source, _, column = results[gate.column].args  # of a select
@@ -247,8 +234,7 @@ def _compare_with_batch(
 ) -> None:
     """Refuse a function that gives the samples of a batch other gates than it gives each alone.
 
-    What it means is then not clear. A function that fails on a batch, or gives it gates of another
-    form, is one for single samples, and is fine.
+    One that fails on a batch, or gives it gates of another form, is one for single samples.
     """
     count = 3 if x.shape[1] == 2 else 2  # not d: a sample is then not taken for a batch
     scale = torch.linspace(1, 0.8, count, dtype=x.dtype, device=x.device)
@@ -301,20 +287,15 @@ def _culprit(error: Exception) -> str:
 def one_at_a_time() -> Iterator[None]:
     """Inside, this thread alone makes, draws or runs circuits; others wait until it is done.
 
-    PennyLane notes the gates of all threads in one list, which a drawing in another thread takes
-    away for a moment: gates get lost, or a lock is never given back and every later circuit waits
-    for ever. So the wait is for PennyLane's own lock, which a recording anywhere holds, also one in
-    a reader's cell. May be nested; gates that are made inside belong to no recording outside.
+    PennyLane notes the gates of all threads in one list, so this takes the lock that every
+    recording of PennyLane holds. May be nested; gates made inside belong to no recording outside.
     """
     with qp.queuing.AnnotatedQueue(), qp.QueuingManager.stop_recording():
         yield
 
 
 def _walk(operations: Sequence[Operator], qubits: int) -> Reading:
-    """Sort operations into gates and the tensors that they depend on.
-
-    An operation without a matrix in torch is taken apart.
-    """
+    """Operations as gates and the tensors that they depend on."""
     read = Reading()
     todo = list(reversed(operations))
     while todo:
@@ -379,10 +360,7 @@ _KINDS: dict[object, tuple[str, np.ndarray | None]] = {}  # of gates met before
 
 
 def _kind(op: Operator) -> tuple[object, str, np.ndarray | None]:
-    """A key, equal for gates that share the rest; a gate's kind; and its constant matrix.
-
-    A gate of the kind "parts" is to be decomposed.
-    """
+    """A key for gates that are alike, their kind ("parts": decompose), and constant matrix."""
     leaves, structure = qp.pytrees.flatten(op)
     moving = any(isinstance(leaf, Tensor) for leaf in leaves)
     batch = op.batch_size is not None

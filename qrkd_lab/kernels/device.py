@@ -1,7 +1,6 @@
 """The same kernel as a quantum device would estimate it: circuit by circuit, with shots and noise.
 
-This path shares nothing with the batched statevector but the feature map, so each checks the other.
-It is slow (n (n - 1) / 2 circuits for the fidelities of n samples) and has no gradient.
+It shares only the feature map with the batched statevector, so each checks the other.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ __all__ = ["DeviceKernel"]
 
 
 class DeviceKernel:
-    r"""A quantum kernel evaluated on a PennyLane device, circuit by circuit.
+    r"""A quantum kernel evaluated on a PennyLane device, circuit by circuit, without gradient.
 
-    64 samples on six qubits are 2,016 circuits: a quarter of a minute, and minutes with noise,
-    whose simulation grows as 4^q.
+    64 samples on six qubits are 2,016 circuits: a quarter of a minute, and minutes with noise.
 
     A fidelity is the probability of finding :math:`|0\dots0\rangle` after :math:`U(x)` and then
     :math:`U(y)^\dagger`; a projected kernel measures X, Y and Z of each qubit, three circuits a
@@ -45,10 +43,6 @@ class DeviceKernel:
 
     Attributes:
         circuits: how many circuits have been executed so far.
-
-    Raises:
-        ValueError: shots < 1, noise outside 0..0.75, noise on a device without mixed states, or a
-            seed for a device that you made.
     """
 
     def __init__(
@@ -128,11 +122,7 @@ class DeviceKernel:
         return qp.tape.QuantumScript(self._gates(a) + back, measured, self.shots)
 
     def _gates(self, angles: Tensor) -> list[qp.operation.Operator]:
-        """The circuit for one sample, state preparations taken apart so that they can be undone.
-
-        So is what else has no matrix where each gate errs: ``add_noise`` takes apart PennyLane's
-        own templates only.
-        """
+        """The circuit for one sample, without state preparations (or templates, under noise)."""
         todo, gates = self.kernel.gates(angles)[::-1], []
         while todo:
             op = todo.pop()

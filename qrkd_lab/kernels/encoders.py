@@ -5,8 +5,8 @@ So each side is mapped linearly to q columns, and each column is standardised ov
 
 .. math:: a_{ik} = \frac{z_{ik} - \mu_k}{\sqrt{\sigma_k^2 + 10^{-5}}}, \qquad z = f W
 
-with mean and (biased) variance over the batch, as batch normalisation does. A constant or dead
-column gives exactly 0 for every sample. The kernel's ``bandwidth`` then scales the angles.
+with mean and (biased) variance over the batch. A constant column gives 0 for every sample. The
+kernel's ``bandwidth`` then scales the angles.
 """
 
 from __future__ import annotations
@@ -46,11 +46,7 @@ ENCODERS = {
 
 @in_float32
 def standardise(z: Tensor) -> Tensor:
-    """Columns of ``(n, q)`` shifted to mean 0 and scaled to variance 1 over the batch.
-
-    Variances far below 1e-5 are not blown up: a constant column gives 0, and no gradient is larger
-    than 1 / sqrt(1e-5) times the incoming one.
-    """
+    """Columns of ``(n, q)`` shifted to mean 0 and scaled to variance 1; constant ones give 0."""
     if len(z) == 1:
         return 0 * z  # one sample has no spread
     return F.batch_norm(z, None, None, training=True, eps=1e-5)
@@ -77,7 +73,6 @@ class Encoder(nn.Module):
         seed: of projections and of the adapter's start.
 
     Raises:
-        TypeError: a seed that is no whole number.
         ValueError: unknown kind (lists them), or more angles than a fixed side has features.
 
     Example:
@@ -291,9 +286,6 @@ def calibrated(kernel: Kernel, angles: Tensor) -> Kernel:
     Args:
         kernel: any kernel.
         angles: of the teacher ``(n, q)``, n >= 3.
-
-    Raises:
-        ValueError: fewer than three samples.
     """
     if len(angles) < 3:
         raise ValueError(f"a bandwidth needs at least 3 samples to be chosen on, got {len(angles)}")

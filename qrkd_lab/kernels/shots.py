@@ -1,8 +1,7 @@
 r"""Kernel matrices as shots leave them, without running a circuit.
 
-An entry that is estimated from S shots is a share of S tosses, so a *matrix* from shots can be
-drawn from the exact one: fast enough for thousands of matrices, and for training. A device
-(``kernel.on(...)``) gives matrices of the same distribution, circuit by circuit.
+An entry estimated from S shots is a share of S tosses, so the matrix can be drawn from the exact
+one. A device (``kernel.on(...)``) gives matrices of the same distribution, circuit by circuit.
 """
 
 from __future__ import annotations
@@ -28,10 +27,6 @@ def sampled(kernel: Tensor, shots: int, generator: torch.Generator | None = None
         kernel: exact matrix ``(n, m)``, values from 0 to 1.
         shots: S >= 1.
         generator: of the draw, on the CPU.
-
-    Raises:
-        TypeError: no floating-point tensor.
-        ValueError: shots < 1, no matrix, or a value outside 0..1 by more than rounding.
     """
     shots = whole("shots", shots, 1)
     check_features(kernel, "kernel")

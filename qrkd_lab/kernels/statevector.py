@@ -1,6 +1,6 @@
 r"""All states of a batch at once: a PennyLane circuit replayed as a few torch operations.
 
-The states are exact and differentiable. What makes it fast is that a gate is never applied alone:
+The states are exact and differentiable. It is fast as gates are not applied one by one:
 
 - runs of diagonal gates become one phase :math:`e^{i \Theta E}`, with the angles
   :math:`\Theta` ``(n, r)`` times a constant table of eigenvalues E ``(r, 2^q)``;
@@ -8,8 +8,6 @@ The states are exact and differentiable. What makes it fast is that a gate is ne
   as matrix products;
 - permutations of basis states (X, CNOT, SWAP, Toffoli) become one index;
 - everything before the first angle is computed when the circuit is read.
-
-PennyLane's devices are the reference that this simulator is tested against.
 """
 
 from __future__ import annotations
@@ -151,8 +149,7 @@ Step = Callable[[Tensor, Numbers], Tensor]  # a state (n or 1, 2^q) to the next
 def merged(gates: Sequence[Gate]) -> list[tuple[str, list[Gate]]]:
     """Gates in groups that are one step each, with the kind of step.
 
-    Each gate joins the earliest group of its kind that it can be moved to: past gates on other
-    wires, and past diagonal ones if it is diagonal.
+    A gate joins the earliest group of its kind that it can be moved to.
     """
     groups: list[tuple[str, list[Gate]]] = []
     for gate in gates:
@@ -320,10 +317,7 @@ def _bits(wires: Sequence[int], qubits: int) -> np.ndarray:
 
 
 class Rotate(torch.autograd.Function):
-    """``state * factor``, factor = exp(i phase): ``(n or 1, 2^q), (n, 2^q) -> (n, 2^q)``.
-
-    One step for what autograd would take a dozen small ones for, forwards and back.
-    """
+    """``state * factor``, factor = exp(i phase): ``(n or 1, 2^q), (n, 2^q) -> (n, 2^q)``."""
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, phase: Tensor, factor: Tensor) -> Tensor:  # noqa: ANN401
