@@ -46,35 +46,17 @@ def test_shots_scatter_as_the_binomial_law_says():
     assert not torch.equal(estimate, kernel.on(shots=shots, seed=2)(x))
 
 
-def test_circuits_are_counted_as_pennylane_counts_them():
-    kernel = FidelityKernel("angle", qubits=2)
-    device = qp.device("default.qubit", wires=2)
-    x = sample(kernel, 5)
+@pytest.mark.parametrize(
+    ("kind", "within", "across"), [(FidelityKernel, 5 * 4 // 2, 2 * 5), (ProjectedKernel, 15, 21)]
+)
+def test_circuits_are_counted_as_pennylane_counts_them(kind, within, across):
+    kernel, device = kind("angle", qubits=2), qp.device("default.qubit", wires=2)
+    x, on_device = sample(kernel, 5), kernel.on(device)
     with qp.Tracker(device) as tracker:
-        on_device = kernel.on(device)
         on_device(x)
-        assert on_device.circuits == 5 * 4 // 2 == tracker.totals["simulations"]
+        assert on_device.circuits == within == tracker.totals["simulations"]
         on_device(x[:2], x)
-    assert on_device.circuits == 10 + 2 * 5 == tracker.totals["simulations"]
-
-
-def test_a_projected_kernel_needs_three_circuits_a_sample():
-    kernel = ProjectedKernel("angle", qubits=2)
-    on_device = kernel.on()
-    on_device(sample(kernel, 5))
-    assert on_device.circuits == 15
-
-
-def test_noise_pulls_the_diagonal_below_one():
-    kernel = FidelityKernel("angle", qubits=1)
-    x = sample(kernel, 3)
-    noisy = kernel.on("default.mixed", noise=0.03)
-    k = noisy(x)
-    # One RY there, one back, each followed by a channel that keeps 1 - 4p/3 of the Bloch vector.
-    kept = (1 - 4 * 0.03 / 3) ** 2
-    expected = (1 + kept * (2 * kernel(x) - 1)) / 2
-    torch.testing.assert_close(k, expected)
-    assert noisy.circuits == 6  # the diagonal is no longer known, so it is run too
+    assert on_device.circuits == within + across == tracker.totals["simulations"]
 
 
 class Turns(qp.operation.Operation):
@@ -85,16 +67,17 @@ class Turns(qp.operation.Operation):
         return [qp.RY(angle, wire) for angle, wire in zip(angles, wires, strict=True)]
 
 
-def circuit_with(extra=lambda wires: None, turns=None):
+def rotations(angles, wires):
+    for i, wire in enumerate(wires):
+        qp.RY(angles[..., i], wire)
+
+
+def circuit_with(extra=lambda wires: None, turns=rotations):
     """RY on each qubit, CNOT, RX; ``extra`` is called between all of them."""
 
     def feature_map(angles, wires):
         extra(wires)
-        if turns is None:
-            for i, wire in enumerate(wires):
-                qp.RY(angles[..., i], wire)
-        else:
-            turns(angles, wires)
+        turns(angles, wires)
         extra(wires)
         qp.CNOT(wires)
         extra(wires)
@@ -105,30 +88,16 @@ def circuit_with(extra=lambda wires: None, turns=None):
 
 
 def gate_by_gate(x, y, p):
-    """The noisy fidelity from density matrices, written out: a channel after every gate."""
+    """The noisy fidelity with each channel written out by hand."""
 
-    def on(wire, matrix):
-        pair = [np.eye(2), np.eye(2)]
-        pair[wire] = matrix
-        return np.kron(*pair)
+    def there(a):
+        return [qp.RY(a[0], 0), qp.RY(a[1], 1), qp.CNOT([0, 1]), qp.RX(a[0], 1)]
 
-    paulis = [np.array(m) for m in ([[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]])]
-
-    def turn(axis, angle):
-        return math.cos(angle / 2) * np.eye(2) - 1j * math.sin(angle / 2) * paulis[axis]
-
-    def gates(a):
-        cnot = np.eye(4)[[0, 1, 3, 2]]
-        turns = [(on(i, turn(1, a[i])), (i,)) for i in (0, 1)]
-        return [*turns, (cnot, (0, 1)), (on(1, turn(0, a[0])), (1,))]
-
-    rho = np.diag([1.0, 0, 0, 0]).astype(complex)
-    for gate, wires in [*gates(x), *((g.conj().T, w) for g, w in reversed(gates(y)))]:
-        rho = gate @ rho @ gate.conj().T
-        for wire in wires:
-            errors = [on(wire, pauli) for pauli in paulis]
-            rho = (1 - p) * rho + p / 3 * sum(e @ rho @ e for e in errors)
-    return rho[0, 0].real
+    noisy = []
+    for gate in [*there(x), *map(qp.adjoint, reversed(there(y)))]:
+        noisy += [gate, *(qp.DepolarizingChannel(p, wire) for wire in gate.wires)]
+    script = qp.tape.QuantumScript(noisy, [qp.probs(wires=[0, 1])])
+    return float(qp.execute([script], qp.device("default.mixed", wires=2))[0][0])
 
 
 NO_GATES = {
@@ -153,10 +122,14 @@ MAPS_WITH = {name: circuit_with(extra) for name, extra in NO_GATES.items()} | {
 def test_noise_strikes_every_gate_once_and_nothing_else(name):
     kernel = FidelityKernel(MAPS_WITH[name], qubits=2)
     x = sample(kernel, 3)
-    expected = torch.tensor([[gate_by_gate(a, b, 0.1) for b in x.numpy()] for a in x.numpy()])
+    expected = [[gate_by_gate(a, b, 0.1) for b in x.numpy()] for a in x.numpy()]
+    expected = torch.tensor(expected, dtype=x.dtype)
     noisy = kernel.on("default.mixed", noise=np.float32(0.1))
     torch.testing.assert_close(noisy(x[:2], x), expected[:2], atol=1e-7, rtol=0)
     torch.testing.assert_close(noisy(x), torch.triu(expected) + torch.triu(expected, 1).T)
+    assert (
+        noisy.circuits == 2 * 3 + 6 and (noisy(x).diagonal() < 1).all()
+    )  # is run too
 
 
 def test_a_noise_model_of_pennylane_is_taken_as_it_is():
