@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -52,8 +54,8 @@ def together(benchmark, teacher):
 def test_an_arm_is_the_same_alone_as_beside_others_bit_for_bit(benchmark, teacher, together, arm):
     alone = trained(benchmark, teacher, [arm])[arm]
     assert alone.history == together[arm].history
-    for name, weight in alone.model.state_dict().items():
-        assert torch.equal(weight, together[arm].model.state_dict()[name]), name
+    weights = [learner.model.state_dict() for learner in (alone, together[arm])]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
 
 
 def test_all_arms_start_from_one_student(benchmark, teacher):
@@ -62,7 +64,7 @@ def test_all_arms_start_from_one_student(benchmark, teacher):
         for arm in ARMS
     )
     for other in others:
-        assert all(torch.equal(first[name], other[name]) for name in first)
+        torch.testing.assert_close(other, first, rtol=0, atol=0)
 
 
 def test_every_arm_ends_elsewhere_but_the_detached_one(together):
@@ -88,12 +90,6 @@ def test_the_adapter_is_trained_along_and_is_not_part_of_the_student(benchmark, 
     assert "student_map" not in "".join(together["qrkd"].model.state_dict())
 
 
-def test_the_teacher_is_not_changed(benchmark, teacher):
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    trained(benchmark, teacher, ["qrkd"])
-    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
-
-
 def test_another_seed_means_another_start_and_another_order(benchmark):
     first, again = (next(iter(benchmark.batches(0, 1, 8)))[1] for _ in range(2))
     assert torch.equal(first, again)
@@ -101,16 +97,10 @@ def test_another_seed_means_another_start_and_another_order(benchmark):
         tuple(next(iter(benchmark.batches(s, e, 64)))[1].tolist()) for s in (0, 1) for e in (1, 2)
     }
     assert len(orders) == 4
+    stream = torch.get_rng_state()
     a, b = benchmark.student(0), benchmark.student(1)
     assert not torch.equal(a.output.weight, b.output.weight)
-
-
-def test_making_models_leaves_torchs_own_stream_alone(benchmark):
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    benchmark.student(0)
-    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(torch.get_rng_state(), stream)  # making models leaves it alone
 
 
 def test_a_diverging_arm_is_taken_out_and_the_others_do_not_notice(benchmark, teacher, together):
@@ -124,8 +114,10 @@ def test_a_diverging_arm_is_taken_out_and_the_others_do_not_notice(benchmark, te
     assert calm.failure is None and calm.history == together["kd"].history
 
 
-def test_the_teacher_is_asked_once_a_batch_for_all_arms(benchmark, teacher, monkeypatch):
-    asked = []
+def test_the_teacher_is_asked_once_a_batch_for_all_arms_and_not_changed(
+    benchmark, teacher, monkeypatch
+):
+    asked, before = [], copy.deepcopy(teacher.state_dict())
     outputs = type(benchmark).outputs
 
     def counted(self, model, inputs):
@@ -136,9 +128,10 @@ def test_the_teacher_is_asked_once_a_batch_for_all_arms(benchmark, teacher, monk
     monkeypatch.setattr(type(benchmark), "outputs", counted)
     trained(benchmark, teacher, ["kd", "rkd", "qrkd"])
     assert len(asked) == 2 * 3  # epochs times batches of 64
+    torch.testing.assert_close(teacher.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("encoder", ["adapter", "projection", "pca", "truncate"])
+@pytest.mark.parametrize("encoder", ["projection", "pca", "truncate"])  # adapter: see above
 def test_every_encoder_trains(benchmark, teacher, encoder):
     learner = trained(benchmark, teacher, ["qrkd"], encoder=encoder)["qrkd"]
     assert learner.failure is None and learner.history[-1]["kernel"] > 0
@@ -306,8 +299,7 @@ def same(runs, expected):
     assert len(runs) == len(expected)
     for run, other in zip(runs, expected):
         assert (run.key, run.metrics, run.history) == (other.key, other.metrics, other.history)
-        weights, expected_weights = run.weights(), other.weights()
-        assert all(torch.equal(weights[name], expected_weights[name]) for name in weights)
+        torch.testing.assert_close(run.weights(), other.weights(), rtol=0, atol=0)
 
 
 def test_a_stopped_run_is_the_record_of_its_last_whole_epoch(tmp_path):
@@ -351,9 +343,3 @@ def test_stopped_before_a_whole_epoch_nothing_is_recorded_and_nothing_lost(tmp_p
     assert first.seen == [("teacher", 3), ("kd", 0)]
     found, was = stoppable(benchmark_of(2), tmp_path)
     assert not was and len(found) == 2
-
-
-def test_a_callback_that_only_looks_changes_nothing(tmp_path):
-    watched, _ = stoppable(benchmark_of(2), tmp_path / "watched", Callback())
-    alone, _ = stoppable(benchmark_of(2), tmp_path / "alone")
-    same(watched, alone)

@@ -127,9 +127,7 @@ def test_noise_strikes_every_gate_once_and_nothing_else(name):
     noisy = kernel.on("default.mixed", noise=np.float32(0.1))
     torch.testing.assert_close(noisy(x[:2], x), expected[:2], atol=1e-7, rtol=0)
     torch.testing.assert_close(noisy(x), torch.triu(expected) + torch.triu(expected, 1).T)
-    assert (
-        noisy.circuits == 2 * 3 + 6 and (noisy(x).diagonal() < 1).all()
-    )  # is run too
+    assert noisy.circuits == 2 * 3 + 6 and (noisy(x).diagonal() < 1).all()  # is run too
 
 
 def test_a_noise_model_of_pennylane_is_taken_as_it_is():
