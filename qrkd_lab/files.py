@@ -1,9 +1,7 @@
 """Files and folders that are whole or not there, and strict JSON.
 
 A folder is written under a hidden name beside its final place and then renamed, so a killed
-process, a full disk or a second process never leaves half of one. What was damaged later is a
-:class:`RecordError`; what the system cannot read just now (no permission, a failing disk, too many
-open files) is not called damaged.
+process, a full disk or a second process never leaves half of one.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import Any, BinaryIO
 __all__ = [
     "PROJECT", "RecordError", "can_be_written", "canonical_sha256", "check_writable", "damaged",
     "expanded", "file_sha256", "is_number", "parsed_json", "plain", "read_file", "read_json",
-    "reading", "replacing", "runs_folder", "sealed", "strict_json", "unreadable", "unsealed",
+    "reading", "replacing", "runs_folder", "sealed", "unreadable", "unsealed",
     "why_no_file", "write_file", "write_folder", "writing",
 ]  # fmt: skip
 
@@ -296,17 +294,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """The dictionary in a file of strict JSON.
 
     Raises:
-        RecordError: the file is missing, cut or holds something else, so that its folder is
-            damaged; or it cannot be read.
+        ValueError: it is missing, cut or holds something else, in words that follow its name.
+        RecordError: it is no file, or cannot be read.
     """
-    try:
-        return strict_json(path)
-    except ValueError as error:
-        raise damaged(path.parent, f"{path.name} {error}") from error
-
-
-def strict_json(path: Path) -> dict[str, Any]:
-    """The same for a file that is not alone in its folder: a ValueError says what is wrong."""
     try:
         content = read_file(path)
     except ValueError as error:
@@ -314,7 +304,7 @@ def strict_json(path: Path) -> dict[str, Any]:
     return parsed_json(content)
 
 
-def parsed_json(content: bytes) -> dict[str, Any]:
+def parsed_json(content: bytes | str) -> dict[str, Any]:
     """The dictionary in the content of a file of strict JSON.
 
     Raises:

@@ -62,7 +62,7 @@ def make_run(seed=0):
 def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
     path = tmp_path / "record.json"
     path.write_bytes(content)
-    with pytest.raises(RecordError, match="record.json (cannot be read|holds no dictionary)"):
+    with pytest.raises(ValueError, match="cannot be read|holds no dictionary"):
         read_json(path)
     path.write_bytes(b'{"a": [1, null, 0.5]}')
     assert read_json(path) == {"a": [1, None, 0.5]}
@@ -104,7 +104,7 @@ def test_no_more_is_read_than_a_record_can_have(tmp_path):
     path = tmp_path / "record.json"
     with path.open("wb") as stream:
         stream.truncate(1 << 40)  # a hole, which takes no room on the disk
-    with pytest.raises(RecordError, match="holds more than 67,108,864 bytes"):
+    with pytest.raises(ValueError, match="holds more than 67,108,864 bytes"):
         read_json(path)
 
 

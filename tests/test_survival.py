@@ -18,7 +18,6 @@ from pandas import DataFrame
 import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError
-from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import Study, StudyError
 from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import Run, published_runs

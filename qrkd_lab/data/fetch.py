@@ -1,8 +1,7 @@
 """Find a data file in a folder or download it (with pooch), and check it by its hash.
 
-A file that is there with a wrong hash may be the user's own: an error names it, and it is never
-deleted. A download lies in a hidden folder until its hash is right and is then renamed into place,
-so a broken connection, a full disk or a second process leaves nothing half-written.
+A file with a wrong hash may be the user's own, so it is named and never deleted. A download lies
+in a hidden folder until its hash is right, and is then renamed into place.
 """
 
 from __future__ import annotations

@@ -233,7 +233,7 @@ def load_images(
             )
         name, parts = folder_name(folder), read_folder(folder)
     order = stratified_order(parts.train.labels)
-    held_out, size = _sizes(name, len(order), train_size, validation_size, parts, at_most)
+    held_out, size = _sizes(name, parts, train_size, validation_size, at_most)
     validation = parts.train[order[:held_out]]
     train = parts.train[order[held_out : held_out + size]]
     mean, std = _channel_statistics(train.pixels)
@@ -243,26 +243,22 @@ def load_images(
 
 
 def _sizes(
-    name: str,
-    total: int,
-    train_size: int | None,
-    validation_size: int | None,
-    parts: Parts,
-    at_most: Collection[str],
+    name: str, parts: Parts, train: int | None, validation: int | None, at_most: Collection[str]
 ) -> tuple[int, int]:
     """Numbers of validation and training images; those in ``at_most`` lowered to what can be."""
-    if "validation_size" in at_most and validation_size is not None:
-        fixed = 0 if train_size is None or "train_size" in at_most else train_size
-        validation_size = max(1, min(validation_size, total // 3, total - fixed))
-    held_out = parts.validation_size if validation_size is None else validation_size
-    if "train_size" in at_most and train_size is not None:
-        train_size = max(1, min(train_size, total - held_out))
+    total = len(parts.train)
+    if "validation_size" in at_most and validation is not None:
+        fixed = 0 if train is None or "train_size" in at_most else train
+        validation = max(1, min(validation, total // 3, total - fixed))
+    held_out = parts.validation_size if validation is None else validation
+    if "train_size" in at_most and train is not None:
+        train = max(1, min(train, total - held_out))
     if not 0 <= held_out < total:
         raise ValueError(
             f"validation_size must be from 0 to {total - 1:,}, since {name} has {total:,} images "
             f"to train on and at least one must stay; got {held_out:,}."
         )
-    kept = total - held_out if train_size is None else train_size
+    kept = total - held_out if train is None else train
     if not 1 <= kept <= total - held_out:
         raise ValueError(
             f"train_size must be from 1 to {total - held_out:,} ({name} has {total:,} images to "
@@ -546,10 +542,7 @@ def _decode(name: str, paths: list[Path], model: Path) -> Tensor:
 
 
 def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -> np.ndarray:
-    """One image as uint8 ``(C, H, W)``, of the shape ``like`` that the image ``model`` has.
-
-    What its header says is checked first: only an image that fits is decoded.
-    """
+    """One image as uint8 ``(C, H, W)``, decoded only if its header has the shape of ``model``."""
     from PIL import Image
 
     try:

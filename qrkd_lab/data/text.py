@@ -1,8 +1,7 @@
 """Text corpora as tokens: WikiText-2, Penn Treebank, IMDB, or a folder of text.
 
-A *document* is a line with its newline, or a review of IMDB, which is followed by the end-of-text
-token. Perplexities are published per *word*, however the text was cut into tokens, so each document
-carries its number of words: those between white space, and one for its end.
+A *document* is a line with its newline, or a review of IMDB with the end-of-text token. It carries
+its number of words (between white space, and one for its end): perplexities are per *word*.
 """
 
 from __future__ import annotations

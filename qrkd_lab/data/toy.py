@@ -1,13 +1,7 @@
-r"""A toy language whose every probability is known, and toy film reviews.
+"""A toy language whose every probability is known, and toy film reviews.
 
-A sentence is a walk through a small graph of states, and each step says a word. So the probability
-of a sentence, and the perplexity that no model can beat, can be computed. What is eaten or read at
-the end of a sentence depends on whether an animal or a person stood at its beginning.
-
-    every old teacher reads a letter slowly
-    the cat finds the fish
-
-A model learns it in seconds, with no data but the code below.
+A sentence is a walk through a small graph of states, and each step says a word, so the perplexity
+that no model can beat can be computed. The end of a sentence depends on its subject.
 """
 
 from __future__ import annotations

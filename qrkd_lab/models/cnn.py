@@ -1,18 +1,4 @@
-r"""The family of small convolutional networks for the image benchmarks.
-
-One shape, three numbers: channels :math:`c_1, c_2` and hidden units :math:`h`,
-
-    Conv(c1, 5x5) - ReLU - pool - Conv(c2, 5x5) - ReLU - pool - FC(h) - ReLU - FC(classes)
-
-On MNIST (1 x 28 x 28, ten classes) the widths ``(8, 12, 20)`` give 6,690 parameters and
-``(5, 2, 31)`` give 1,725: the sizes reported for the paper's teacher and student (Liu et al.,
-PMLR 322:212-234, 2026). With :math:`C` channels, :math:`k` classes and :math:`s_H \times s_W`
-pixels left after both pools, the count is
-
-.. math:: c_1 (25 C + 1) + c_2 (25 c_1 + 1) + h (c_2 s_H s_W + 1) + k (h + 1).
-
-The *features* of an image, which relations compare, are the ``h`` hidden units after their ReLU.
-"""
+"""The family of small convolutional networks for the image benchmarks."""
 
 from __future__ import annotations
 
@@ -27,7 +13,13 @@ KERNEL = 5
 
 
 class CNN(nn.Module):
-    """A two-stage convolutional classifier with a tap at its penultimate layer.
+    r"""A two-stage convolutional classifier with a tap at its penultimate layer.
+
+    Conv(c1, 5x5) - ReLU - pool - Conv(c2, 5x5) - ReLU - pool - FC(h) - ReLU - FC(classes). On MNIST
+    the widths ``(8, 12, 20)`` give 6,690 parameters and ``(5, 2, 31)`` give 1,725, as the paper's
+    teacher and student have (Liu et al., PMLR 322:212-234, 2026). For :math:`C` channels, :math:`k`
+    classes and :math:`s_H \times s_W` pixels left after both pools it is
+    :math:`c_1 (25 C + 1) + c_2 (25 c_1 + 1) + h (c_2 s_H s_W + 1) + k (h + 1)`.
 
     Args:
         image_shape: ``(C, H, W)`` of the images.

@@ -1,13 +1,11 @@
 """GPT-2 as teacher and student: transformers' own models of any size, and the taps into them.
 
-Of a checkpoint, in a folder or on the hub, only the sizes in ``config.json`` (``FIELDS``) and the
-numbers in the safetensors files are read. Whatever else could choose code (``auto_map``, pickled
-weights, attention kernels, tokenizer classes) is never used.
+Of a checkpoint only the sizes in ``config.json`` (``FIELDS``) and the safetensors files are read;
+what could choose code (``auto_map``, pickles, attention kernels, tokenizer classes) never is.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
@@ -18,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.data.fetch import DataError, check_file, file_hash, read_text
+from qrkd_lab.files import parsed_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -318,12 +317,9 @@ def _file(name: str, file: str) -> Path:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        held = json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is no JSON ({error}). Copy it again") from error
-    if not isinstance(held, dict):
-        raise DataError(f"{file} holds no dictionary. Copy it again")
-    return held
+        return parsed_json(read_text(file))
+    except ValueError as error:
+        raise DataError(f"{file} {error}. Copy it again") from error
 
 
 def tap(

@@ -37,7 +37,6 @@ from qrkd_lab.files import (
     read_json,
     runs_folder,
     sealed,
-    strict_json,
     unsealed,
     write_file,
     write_folder,
@@ -449,7 +448,7 @@ def read_tuning(path: str | os.PathLike[str]) -> TuningHistory:
     path = expanded(path)
     path = path / FILE if path.is_dir() else path
     try:
-        held = unsealed(strict_json(path), DIGEST)
+        held = unsealed(read_json(path), DIGEST)
     except ValueError as error:
         raise RecordError(f"{path} {error}. Delete{_AGAIN}") from error
     try:

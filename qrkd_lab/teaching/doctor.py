@@ -2,11 +2,6 @@
 
 It changes nothing and needs no network. Libraries that break often are imported in a process of
 their own, so that a broken one does not stop the rest.
-
-Example:
-    >>> from qrkd_lab.teaching import doctor
-    >>> [f.name for f in doctor.check() if not f.ok]  # doctest: +SKIP
-    []
 """
 
 from __future__ import annotations

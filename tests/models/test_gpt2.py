@@ -202,9 +202,9 @@ NORM = "transformer.ln_f.weight"
         (lambda f: configure(f, quantization_config={"quant_method": "fp8"}), "is quantised"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter to another model"),
         (lambda f: configure(f, model_type="llama"), "is a 'llama'; expected a GPT-2"),
-        (lambda f: (f / "config.json").write_text("[" * 9999), "config.json is no JSON"),
+        (lambda f: (f / "config.json").write_text("[" * 9999), "config.json cannot be read"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json holds no dictionary"),
-        (lambda f: cut(f / "config.json"), "config.json is no JSON"),
+        (lambda f: cut(f / "config.json"), "config.json cannot be read"),
     ],
 )
 def test_a_checkpoint_that_lies_is_refused_by_its_name(folder, tokenizer, harm, said):
