@@ -1,6 +1,6 @@
 """Training that a notebook can start, pause, stop and look at, while its cells go on.
 
-:class:`LiveRun` is the notebook's end of a pipe, :func:`serve` the other one, in a process of its
+:class:`LiveRun` is the notebook's end of a pipe, :class:`Worker` the other one, in a process of its
 own. What has come so far stands in a :class:`Track`, ready to be drawn at any moment.
 """
 
@@ -20,18 +20,17 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, runs_folder
 from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
 from qrkd_lab.studies.arms import TEACHER
-from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.studies.benchmarks import load_benchmark
 from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import Run
 from qrkd_lab.train import Callback, Stopped, Training
 
-__all__ = ["LiveRun", "Order", "Track", "serve"]
+__all__ = ["LiveRun", "Order", "Track", "Worker"]
 
 PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
 MOST = 64  # samples in a matrix
@@ -213,7 +212,7 @@ class LiveRun:
         if self._process is not None:
             return
         self._pipe, other = Pipe()
-        code = f"from qrkd_lab.teaching.live import serve; serve({other.fileno()})"
+        code = f"from qrkd_lab.teaching.live import Worker; Worker({other.fileno()}).serve()"
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[other.fileno()],
@@ -266,78 +265,68 @@ class LiveRun:
         self._on_change()
 
 
-def serve(descriptor: int) -> None:
-    """Carry out one order after the other, until the other end of the pipe is gone.
+class Worker(Callback):
+    """Trains what is ordered through a pipe, reports on it there, and obeys what comes back.
 
     Args:
         descriptor: of the pipe, as the process has inherited it.
     """
-    pipe = Connection(descriptor)
-    try:
-        while True:
-            order = pipe.recv()
-            if order == "end":
-                return
-            if not isinstance(order, Order):
-                continue  # a pause or stop that came too late
-            try:
-                _carry_out(order, pipe)
-            except Stopped:
-                _tell(pipe, "state", "stopped")
-            except Exception as error:  # said in the notebook; the next order may be better
-                known = isinstance(error, (ValueError, ArithmeticError, RecordError, DataError))
-                kind = "" if known else f"{type(error).__name__}: "
-                _tell(pipe, "failed", f"{kind}{error}")
-                _tell(pipe, "state", "failed")
-    except (EOFError, OSError, KeyboardInterrupt):
-        return
-
-
-def _tell(pipe: Connection, *message: Any) -> None:  # noqa: ANN401
-    with suppress(OSError):  # nobody is there any more
-        pipe.send(message)
-
-
-def _carry_out(order: Order, pipe: Connection) -> None:
-    benchmark = load_benchmark(
-        order.benchmark, order.scale, order.data_dir, order.device, **order.settings
-    )
-    folder = runs_folder(order.runs_dir)
-    check_writable(folder)
-    missing, failed = [], 0
-    for arm in order.arms:
-        settings = benchmark.settings.replace(arm=arm, seed=order.seed)
-        run = find(benchmark, settings, folder)
-        if run is None:
-            missing.append(settings)
-        else:
-            _tell(pipe, "run", run, True)
-    watch = PipeWatch(pipe, benchmark)
-    for result in train_group(benchmark, missing, folder, [watch]) if missing else ():
-        if isinstance(result, Run):
-            _tell(pipe, "run", result, False)
-        else:
-            failed += 1
-            _tell(pipe, "failed", str(result))
-    _tell(pipe, "state", "failed" if failed else "done")
-
-
-class PipeWatch(Callback):
-    """Reports steps, epochs and kernel matrices through a pipe, and obeys what comes back."""
 
     stops = True
 
-    def __init__(self, pipe: Connection, benchmark: Benchmark) -> None:
-        self.pipe, self.benchmark = pipe, benchmark
-        self.batch: tuple[Any, Tensor] | None = None
+    def __init__(self, descriptor: int) -> None:
+        self.pipe = Connection(descriptor)
         self._said = self._looked = 0.0
+
+    def serve(self) -> None:
+        """Carry out one order after the other, until the other end of the pipe is gone."""
+        with suppress(EOFError, OSError, KeyboardInterrupt):
+            while (order := self.pipe.recv()) != "end":
+                if not isinstance(order, Order):
+                    continue  # a pause or stop that came too late
+                try:
+                    self._tell("state", "done" if self._carry_out(order) else "failed")
+                except Stopped:
+                    self._tell("state", "stopped")
+                except Exception as error:  # said in the notebook; the next order may be better
+                    known = isinstance(error, (ValueError, ArithmeticError, RecordError, DataError))
+                    kind = "" if known else f"{type(error).__name__}: "
+                    self._tell("failed", f"{kind}{error}")
+                    self._tell("state", "failed")
+
+    def _tell(self, *message: Any) -> None:  # noqa: ANN401
+        with suppress(OSError):  # nobody is there any more
+            self.pipe.send(message)
+
+    def _carry_out(self, order: Order) -> bool:
+        """Train what is not on record; whether all arms could be trained."""
+        self.benchmark = benchmark = load_benchmark(
+            order.benchmark, order.scale, order.data_dir, order.device, **order.settings
+        )
+        folder = runs_folder(order.runs_dir)
+        check_writable(folder)
+        missing, whole = [], True
+        for arm in order.arms:
+            settings = benchmark.settings.replace(arm=arm, seed=order.seed)
+            run = find(benchmark, settings, folder)
+            if run is None:
+                missing.append(settings)
+            else:
+                self._tell("run", run, True)
+        for result in train_group(benchmark, missing, folder, [self]) if missing else ():
+            if isinstance(result, Run):
+                self._tell("run", result, False)
+            else:
+                whole = False
+                self._tell("failed", str(result))
+        return whole
 
     def begin(self, training: Training) -> None:
         settings = training.learners[0].settings
         self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
         histories = {le.settings.arm: list(le.history) for le in training.learners}
-        _tell(self.pipe, "begin", _at(training), training.epochs, histories)
-        _tell(self.pipe, "state", "training")
+        self._tell("begin", _at(training), training.epochs, histories)
+        self._tell("state", "training")
         self._look(training)
 
     def step(self, training: Training) -> None:
@@ -345,7 +334,7 @@ class PipeWatch(Callback):
         if now - self._said >= PULSE:
             self._said = now
             terms = {le.settings.arm: le.means() for le in training.active}
-            _tell(self.pipe, "pulse", _at(training), terms)
+            self._tell("pulse", _at(training), terms)
         if now - self._looked >= LOOK:
             self._look(training)
         try:
@@ -356,12 +345,12 @@ class PipeWatch(Callback):
 
     def epoch(self, training: Training) -> None:
         histories = {le.settings.arm: le.history[-1] for le in training.active}
-        _tell(self.pipe, "epoch", _at(training), histories)
+        self._tell("epoch", _at(training), histories)
         if time.monotonic() - self._looked >= LOOK or training.done == training.epochs:
             self._look(training)
 
     def note(self, text: str) -> bool:
-        _tell(self.pipe, "note", text)
+        self._tell("note", text)
         return True
 
     def _obey(self) -> None:
@@ -374,7 +363,7 @@ class PipeWatch(Callback):
                     raise Stopped
                 if paused != (word == "pause"):
                     paused = not paused
-                    _tell(self.pipe, "state", "paused" if paused else "training")
+                    self._tell("state", "paused" if paused else "training")
         except (EOFError, OSError):
             raise Stopped from None  # nobody is there any more
 
@@ -396,7 +385,7 @@ class PipeWatch(Callback):
             pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
             matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
         labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
-        _tell(self.pipe, "matrices", _at(training), matrices, labels)
+        self._tell("matrices", _at(training), matrices, labels)
 
 
 def _at(training: Training) -> float:

@@ -21,7 +21,7 @@ from qrkd_lab.losses import normalised_distances
 from qrkd_lab.studies.statistics import holm
 from qrkd_lab.teaching import exercises
 from qrkd_lab.teaching.exercises.distillation import SILENT_MISTAKES
-from qrkd_lab.teaching.exercises.training import right_step
+from qrkd_lab.teaching.exercises.training import STEP_MISTAKES, right_step
 
 pytestmark = pytest.mark.filterwarnings("error")
 CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}
@@ -143,6 +143,24 @@ def hkh(K):
     return H @ K @ H
 
 
+def training_step(order="zero backward step", under=torch.no_grad, returns=torch.clone):
+    def step(student, teacher, loss, optimizer, inputs, targets):
+        with under():
+            taught = teacher(inputs)
+        total, _ = loss(student(inputs), taught, targets)
+        do = {"backward": total.backward, "step": optimizer.step, "zero": optimizer.zero_grad}
+        for each in order.split():
+            do[each]()
+        return returns(total)
+
+    return step
+
+
+def own_optimizer(student, *others):
+    own = torch.optim.SGD(student.parameters(), lr=0.05)
+    return right_step(student, *others[:2], own, *others[3:])
+
+
 def perplexity(batches):
     total = sum(-x.item() for log_p in batches for x in log_p)
     return math.exp(total / sum(map(len, batches)))
@@ -192,7 +210,7 @@ RIGHT = {
                         both(rotations(qp.RX), lambda x, w: qp.CNOT(wires=w))],
     "check_silent_terms": [silent, lambda losses, weights: list(silent(losses, weights))],
     "check_near_but_unlike": [near_but_unlike],
-    "check_training_step": [right_step],
+    "check_training_step": [right_step, training_step(returns=torch.Tensor.item)],
 }  # fmt: skip
 
 
@@ -239,9 +257,13 @@ def test_each_typical_mistake_gets_its_own_hint(check, monkeypatch):
         assert repr(CHECKS[check](mistake)) == f"Not yet: {hint}"
 
 
-@pytest.mark.parametrize("hint", SILENT_MISTAKES)
-def test_each_mistake_about_silent_terms_gets_its_own_hint(hint):
-    assert exercises.check_silent_terms(SILENT_MISTAKES[hint]).text == hint
+@pytest.mark.parametrize(
+    ("check", "mistakes"),
+    [("check_silent_terms", SILENT_MISTAKES), ("check_training_step", STEP_MISTAKES)],
+)
+def test_each_mistake_of_the_other_checks_gets_its_own_hint(check, mistakes):
+    for hint, mistake in mistakes.items():
+        assert CHECKS[check](mistake).text == hint
 
 
 def diff(x):
@@ -369,6 +391,16 @@ TABLE = {
         (lambda losses, weights: "kernel", "the word 'kernel'"),
         (lambda losses, weights: 3, "expected a set of names, got 3"),
         (dict, "got the class dict"),
+    ],
+    "check_training_step": [
+        (training_step(under=torch.enable_grad), r"under torch.no_grad\(\)"),
+        (training_step(returns=lambda total: None), "return the total"),
+        (training_step(order="backward zero step"), "no weight has moved"),
+        (training_step(order="step backward"), r"first backward\(\), then step"),
+        (torch.no_grad()(right_step), "the student has no graph"),
+        (own_optimizer, "the optimiser given"),
+        (training_step(returns=lambda total: total + 1), "but the total is"),
+        (lambda *given: 1 / 0, "ZeroDivisionError"),
     ],
     "check_near_but_unlike": [
         (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),

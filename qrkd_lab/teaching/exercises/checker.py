@@ -79,13 +79,19 @@ def refuse(text: str, state: str = "Not yet") -> NoReturn:
     raise _Stop(Answer(state, text))
 
 
-def answered(f: Any, judge: Callable[[Any], str], function: bool = True) -> Answer:  # noqa: ANN401
+def answered(
+    f: Any,  # noqa: ANN401
+    judge: Callable[[Any], str],
+    function: bool = True,
+    says: Mapping[str, str] | None = None,
+) -> Answer:
     """The answer of a check.
 
     Args:
         f: what the reader gave; None and ``...`` count as not answered yet.
         judge: looks at it, calls :func:`refuse` where something is wrong, returns what is right.
         function: a function is asked for.
+        says: part of an exception's message to the hint that replaces it.
     """
     try:
         if f is None or f is ...:
@@ -100,7 +106,8 @@ def answered(f: Any, judge: Callable[[Any], str], function: bool = True) -> Answ
     except NotImplementedError:
         return Answer("Not answered yet", "your function raises NotImplementedError so far.")
     except Exception as error:
-        return Answer("Not yet", _told(f, error))
+        hints = (hint for part, hint in (says or {}).items() if part in str(error))
+        return Answer("Not yet", next(hints, None) or _told(f, error))
 
 
 def given(value: Any) -> Any:  # noqa: ANN401

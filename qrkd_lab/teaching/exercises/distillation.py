@@ -58,16 +58,11 @@ SILENT_MISTAKES: dict[str, Callable[[Losses, list[Tensor]], set[str]]] = {
     "a None or 0 is overlooked: in some of these losses a term is silent and you found none. Ask "
     "each term alone; the total has a gradient whatever happens to one of them.":
         lambda losses, _: set(),
-    "only the last weight is asked: relations never reach the output layer. A term is silent if "
-    "its gradient is None or 0 at all weights.":
-        lambda losses, weights: _silent(losses, weights[-1:]),
     "you named terms that miss *some* weights: relations never reach the output layer. Silent is "
     "None or 0 at *all* weights.":
         lambda losses, weights: {n for weight in weights for n in _silent(losses, [weight])},
     "a small gradient is not none: ask whether it is 0, not whether it is below some number.":
         lambda losses, weights: _silent(losses, weights, below=1e-3),
-    "these are the terms that do have a gradient: give the others.":
-        lambda losses, weights: set(losses.terms) - _silent(losses, weights),
 }  # fmt: skip
 
 TORCH_SAYS = {  # what torch says, and what the reader should know
@@ -104,19 +99,13 @@ def check_silent_terms(f: Function | None) -> Answer:
         wrong = min(found[case] - want[case])
         refuse(f"{case} you named {wrong}, but its gradient is not 0 at every weight.")
 
-    return answered(f, judge)
+    return answered(f, judge, says=TORCH_SAYS)
 
 
 def _names(f: Function, case: str, want: set[str]) -> set[str]:
     """What the reader's function says of a batch, as a set."""
     losses, weights = _batch(case)
-    try:
-        found = given(f(losses, weights))
-    except NotImplementedError:
-        raise
-    except RuntimeError as error:
-        hint = next((text for said, text in TORCH_SAYS.items() if said in str(error)), str(error))
-        refuse(f"your function raised RuntimeError {case}: {hint}")
+    found = given(f(losses, weights))
     if isinstance(found, str):
         refuse(f"expected a set of names, got the word {found!r}: use {{...}}.")
     try:
@@ -276,9 +265,6 @@ def check_effective_rank(f: Function | None) -> Answer:
         "the eigenvalues are not shares yet: divide them by their sum.":
             lambda k: entropy(k, share=False).exp(),
         "a sign is missing: H = -sum p log p.": lambda k: (-entropy(k)).exp(),
-        "two bases: H in nats belongs to e^H, not to 2^H.": lambda k: 2 ** entropy(k),
-        "this is the participation ratio (sum)^2 / sum of squares: a relative, not this one.":
-            lambda k: k.trace() ** 2 / (k * k).sum(),
         "this is the rank: it counts every eigenvalue above rounding alike.":
             torch.linalg.matrix_rank,
     }  # fmt: skip
@@ -296,11 +282,10 @@ def check_geometric_difference(f: Function | None) -> Answer:
         values, vectors = torch.linalg.eigh(k)
         return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
-    def g(c: Tensor, q: Tensor, r: float, scale: bool = True, power: int = 2) -> Tensor:
+    def g(c: Tensor, q: Tensor, r: float, scale: bool = True) -> Tensor:
         c, q = (k * (len(k) / k.trace()) if scale else k for k in (c, q))
         inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
-        middle = inverse @ c @ inverse if power == 2 else inverse
-        return torch.linalg.matrix_norm(root(q) @ middle @ root(q), ord=2).sqrt()
+        return torch.linalg.matrix_norm(root(q) @ inverse @ c @ inverse @ root(q), ord=2).sqrt()
 
     mistakes = {
         "the two kernels are swapped: the classical one is inverted.": lambda c, q, r: g(q, c, r),
@@ -309,10 +294,6 @@ def check_geometric_difference(f: Function | None) -> Answer:
             lambda c, q, r: g(c, q, r, scale=False),
         "not regularised: add lambda to the diagonal of the scaled classical matrix.":
             lambda c, q, r: g(c, q, 0.0),
-        "one inverse of K_C + lambda: regularised, it is sqrt(K_C) (K_C + lambda)^-2 sqrt(K_C).":
-            lambda c, q, r: g(c, q, r, power=1),
-        "the traces are scaled to 1: scale both to n.":
-            lambda c, q, r: g(c / c.trace(), q / q.trace(), r, scale=False),
     }  # fmt: skip
     cases = [
         Case(f"with {n} samples and lambda = {r}", (2 * rbf(n, 0.6, 3), rbf(n, 1.3, 3), r))
@@ -331,14 +312,10 @@ def check_perplexity(f: Function | None) -> Answer:
     mistakes = {
         "this is the mean of -log p: the perplexity is its exp.": nll,
         "2 to the mean: the logarithms are natural, so exp undoes them.": lambda b: 2 ** nll(b),
-        "the sign is lost: average -log p, so that a perplexity is 1 or more.":
-            lambda b: torch.exp(-nll(b)),
         "a mean over batches: the last one is shorter, so add up over tokens, then divide.":
             lambda b: torch.stack([-x.mean() for x in b]).mean().exp(),
         "a mean of the batches' perplexities: average -log p over all tokens, then take exp.":
             lambda b: torch.stack([torch.exp(-x.mean()) for x in b]).mean(),
-        "a mean of 1 / p: average the logarithms first, then take exp.":
-            lambda b: torch.exp(-torch.cat(list(b))).mean(),
     }  # fmt: skip
     cases = [
         Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
@@ -361,12 +338,8 @@ def check_word_perplexity(f: Function | None) -> Answer:
             lambda log_p, text: torch.exp(-log_p.sum() / len(text.split())),
         "these are spaces: 'a  b' has two words; use text.split().":
             lambda log_p, text: torch.exp(-log_p.sum() / (text.count(" ") + 1 + text.count("\n"))),
-        "per token, times tokens a word: the ratio belongs into the exponent.":
-            lambda log_p, text: torch.exp(-log_p.mean()) * len(log_p) / words(text),
         "the mean over words of -log p: the perplexity is its exp.":
             lambda log_p, text: -log_p.sum() / words(text),
-        "one end too many: the last line break ends a line and begins none.":
-            lambda log_p, text: torch.exp(-log_p.sum() / (words(text) + 1)),
     }  # fmt: skip
     right = "the same sum as per token, over a number that no tokenizer changes."
     rule = lambda log_p, text: torch.exp(-log_p.sum() / words(text))  # noqa: E731
@@ -382,14 +355,10 @@ def check_bits_per_byte(f: Function | None) -> Answer:
     mistakes = {
         "these are nats: a bit is a factor of 2, so divide by log 2.":
             lambda log_p, text: -log_p.sum() / len(text.encode()),
-        "multiplied by log 2: divide.":
-            lambda log_p, text: -log_p.sum() * math.log(2) / len(text.encode()),
         "per character: a letter with an accent takes two bytes; use text.encode().":
             lambda log_p, text: bits(log_p) / len(text),
         "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
         "the bits of the whole text: divide by its number of bytes.": lambda p, text: bits(p),
-        "per word: divide by the number of bytes.":
-            lambda log_p, text: bits(log_p) / len(text.split()),
     }  # fmt: skip
     right = "what an arithmetic coder that trusts the model would write."
     rule = lambda log_p, text: bits(log_p) / len(text.encode())  # noqa: E731
@@ -404,14 +373,11 @@ def check_mean_tap(f: Function | None) -> Answer:
 
     mistakes = {
         "padding counts: leave out positions from each row's length on.": lambda h, n: h.mean(1),
-        "divided by t: each row has its own number of real tokens.":
-            lambda h, n: mean(h, n) * n[:, None] / h.shape[1],
         "these are sums: divide each by its number of real tokens.":
             lambda h, n: mean(h, n) * n[:, None],
         "padding is summed, although you divide by the real tokens.":
             lambda h, n: h.sum(1) / n[:, None],
         "this is the last real token alone (the tap 'last').": lambda h, n: tap(h, "last", n),
-        "one token too few: the last real one belongs to the mean.": lambda h, n: mean(h, n - 1),
     }  # fmt: skip
     cases = [
         Case(f"with lengths {lengths}", (normal(len(lengths), 5, 3), torch.tensor(lengths)))

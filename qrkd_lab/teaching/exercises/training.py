@@ -54,6 +54,8 @@ def right_step(
 
 
 STEP_MISTAKES: dict[str, Function] = {
+    "no weight has moved: total.backward(), then optimizer.step().":
+        lambda *given: right_step(*given, of=lambda losses: 0 * losses.total),
     "the gradients of earlier batches are still there: call optimizer.zero_grad() in each step.":
         lambda *given: right_step(*given, zero=False),
     "the terms are added without their weights: use the total that the loss returns.":
@@ -61,6 +63,11 @@ STEP_MISTAKES: dict[str, Function] = {
     "only the task is learnt: use the total, not the term of the task alone.":
         lambda *given: right_step(*given, of=lambda losses: losses.terms["task"]),
 }  # fmt: skip
+
+TORCH_SAYS = {
+    "inplace operation": "the optimiser moves before backward(): first backward(), then step().",
+    "does not require grad": "the student has no graph: only the teacher is asked under no_grad().",
+}
 
 
 def check_training_step(f: Function | None) -> Answer:
@@ -73,40 +80,23 @@ def check_training_step(f: Function | None) -> Answer:
 
     def judge(f: Function) -> str:
         want, totals, _ = _run(right_step)
-        try:
-            got, said, teacher = _run(f)
-        except RuntimeError as error:  # torch's own words name neither of these
-            if "inplace operation" in str(error):
-                refuse("the optimiser moves before backward(): first backward(), then step().")
-            if "does not require grad" in str(error):
-                refuse("the student has no graph: only the teacher is asked under no_grad().")
-            raise
-        if torch.equal(got, _run(lambda *given: None)[0]):
-            if said[0] is None or said[0] is ...:
-                given(said[0])
-            refuse("no weight has moved: total.backward(), then optimizer.step().")
+        got, said, teacher = _run(f)
         if not torch.allclose(got, want, 1e-6, 1e-9):
-            for hint, mistake in STEP_MISTAKES.items():
-                if torch.allclose(got, _run(mistake)[0], 1e-6, 1e-9):
-                    refuse(hint)
-            refuse(
-                f"after {STEPS} steps the weights are not those of backward() and step() on the "
-                "total: use the loss and the optimiser that are given."
-            )
+            if said[0] is ... or said[0] is None and torch.equal(got, _run(lambda *_: None)[0]):
+                given(said[0])  # not answered yet
+            alike = (h for h, g in STEP_MISTAKES.items() if torch.allclose(got, _run(g)[0], 1e-6))
+            refuse(next(alike, "the weights are wrong: use the loss and the optimiser given."))
         if teacher.with_graph:
-            refuse(
-                "the weights are right, but the teacher builds a graph that nobody needs: ask it "
-                "under torch.no_grad()."
-            )
+            refuse("the teacher builds a graph that nobody needs: ask it under torch.no_grad().")
         try:
-            found = [float(total) for total in said]
-        except (TypeError, ValueError):
+            found = torch.tensor([torch.as_tensor(total).item() for total in said])
+        except (TypeError, ValueError, RuntimeError):
             refuse(f"the weights are right; return the total loss, too, not {said[0]!r:.60}.")
-        if not torch.allclose(torch.tensor(found), torch.stack(totals).float()):
+        if not torch.allclose(found, torch.stack(totals).float()):
             refuse(f"the weights are right, but the total is {totals[0]:.4g}, not {found[0]:.4g}.")
         return f"after {STEPS} steps student and adapter have the right weights."
 
-    return answered(f, judge)
+    return answered(f, judge, says=TORCH_SAYS)
 
 
 def _run(f: Function) -> tuple[Tensor, list[Any], Net]:
