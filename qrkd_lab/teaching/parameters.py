@@ -197,8 +197,9 @@ def check_values(
     from qrkd_lab.studies.arms import DEFAULT_ARMS
 
     needed = DEFAULT_ARMS if study else arms_needed
-    rules = _number_rules(seeds_least, seed_most, study)
-    rules |= _name_rules(values, here, needed, benchmark_kind, settings_taken)
+    rules = _rules(
+        values, here, needed, benchmark_kind, seeds_least, seed_most, settings_taken, study
+    )
     for name, value in values.items():
         if name not in rules:
             raise ValueError(f"parameter {name!r} has no rule; those that have: {', '.join(rules)}")
@@ -229,139 +230,144 @@ def _shown(value: object) -> str:
     return f"{text:.80} ({type(value).__name__})"
 
 
-_Rule = tuple[str, Callable[[Any], bool]]  # what is expected, in words, and whether a value is that
-
-
-def _whole(value: object, low: int, high: int) -> bool:
+def _whole(value: object, low: int = 1, high: int = MOST) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and low <= value <= high
 
 
-def _list_of(fits: Callable[[Any], bool], value: object) -> bool:
+def _number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+
+
+def _several(value: object, fits: Callable[[Any], bool]) -> bool:
     """Whether it is a list of different values, at least one, that fit."""
     listed = isinstance(value, list | tuple) and len(value) > 0
     return listed and all(map(fits, value)) and len(set(value)) == len(value)
 
 
-def _number_rules(seeds_least: int, seed_most: int, study: bool) -> dict[str, _Rule]:
-    from qrkd_lab.teaching.plane import as_points
-
-    def whole(low: int, high: int) -> _Rule:
-        return f"a whole number from {low} to {high}", lambda v: _whole(v, low, high)
-
-    def number(low: float, high: float) -> _Rule:
-        return (
-            f"a number from {low:g} to {high:g}",
-            lambda v: isinstance(v, Real) and not isinstance(v, bool) and low <= v <= high,
-        )
-
-    def seeds(value: object) -> bool:
-        if _whole(value, seeds_least, MOST):
-            return True
-        which = study and _list_of(lambda seed: _whole(seed, 0, 2**32 - 1), value)
-        return which and len(value) >= seeds_least
-
-    return {
-        "seeds": (
-            whole(seeds_least, MOST)[0]
-            + f" or at least {seeds_least} different whole numbers >= 0 in a list" * study,
-            seeds,
-        ),
-        "seed": whole(0, seed_most),
-        "jobs": (
-            "a whole number of processes from 1 to 1000, or -1 for one a core",
-            lambda v: _whole(v, 1, 1000) or _whole(v, -1, -1),
-        ),
-        "draws": whole(30, MOST),
-        "margin": number(1e-3, 100),  # per cent
-        "shots_a_second": number(1e-3, 1e15),
-        "shot_price": number(0, 1e9),
-        "circuit_price": number(0, 1e9),
-        "points": (
-            "a whole number from 3 to 8, or points [[x, y], ...]",
-            lambda v: _whole(v, 3, 8) or isinstance(v, list | tuple) and len(as_points(v)) > 0,
-        ),
-    }
+def _folder(value: object, here: bool) -> bool:
+    """Whether it is a path to a folder, or to one that can be made."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
+        return False
+    place = Path(os.path.expanduser(value))
+    if "\0" in str(place) or max(len(part.encode()) for part in ("", *place.parts)) > 255:
+        return False
+    there = next((up for up in (place, *place.parents) if os.path.lexists(up)), Path())
+    return not (here or place.is_absolute()) or os.path.isdir(there)
 
 
-def _name_rules(
+def _benchmark(value: object, named: Sequence[str], kind: str, runs: object, here: bool) -> bool:
+    """Whether it is a benchmark of this kind: one in ``named``, a folder, or one with records."""
+    from qrkd_lab.studies.arms import BENCHMARKS
+    from qrkd_lab.studies.benchmarks import is_text
+
+    if not isinstance(value, str) or not _folder(value, here):
+        return False
+    if value in BENCHMARKS:
+        return value in named
+    if kind == "records" and os.path.isdir(runs_folder(runs) / value):
+        return True
+    if not os.path.isdir(os.path.expanduser(value)):
+        return not here and ("/" in value or "\\" in value)  # seen from the notebook's folder
+    return kind in ("any", "records") or is_text(value) == (kind == "text")
+
+
+def _settings(value: object, values: Mapping[str, Any], taken: Sequence[str], here: bool) -> bool:
+    """Whether all arms can be trained with these settings."""
+    from qrkd_lab.studies.arms import BENCHMARKS
+    from qrkd_lab.studies.benchmarks import benchmark_settings
+
+    if not isinstance(value, dict):
+        return False
+    if own := {"benchmark", "scale", "arm", "seed", *taken} & value.keys():
+        raise ValueError(f"{min(own)} is set by the notebook itself")
+    name = values.get("benchmark", "digits")
+    if not (name in BENCHMARKS or here):
+        return True  # a folder: it is looked at in the notebook
+    base = benchmark_settings(name, values.get("scale", "laptop"), **value)
+    return all(base.replace(arm=arm) for arm in values.get("arms", ()))
+
+
+def _rules(
     values: Mapping[str, Any],
     here: bool,
     arms_needed: Sequence[str],
     benchmark_kind: str,
+    seeds_least: int,
+    seed_most: int,
     settings_taken: Sequence[str],
-) -> dict[str, _Rule]:
+    study: bool,
+) -> dict[str, tuple[str, Callable[[Any], bool]]]:
+    """By a parameter's name: what is expected, in words, and whether a value is that."""
     from qrkd_lab.devices import pick_device
     from qrkd_lab.studies.arms import ARMS, BENCHMARKS, SCALES
-    from qrkd_lab.studies.benchmarks import benchmark_settings, is_text
+    from qrkd_lab.studies.benchmarks import is_text
+    from qrkd_lab.teaching.plane import as_points
 
-    kinds = dict.fromkeys(("any", "records"), list(BENCHMARKS)) | {
+    kinds = {
         "images": [name for name in BENCHMARKS if not is_text(name)],
         "text": [name for name in BENCHMARKS if is_text(name) and name != "imdb-sentiment"],
     }
 
-    def folder(value: object) -> bool:
-        if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
-            return False
-        place = Path(os.path.expanduser(value))
-        if "\0" in str(place) or max(len(part.encode()) for part in ("", *place.parts)) > 255:
-            return False
-        there = next((up for up in (place, *place.parents) if os.path.lexists(up)), Path())
-        return not (here or place.is_absolute()) or os.path.isdir(there)
+    def of_kind(kind: str) -> tuple[str, Callable[[Any], bool]]:
+        named, runs = kinds.get(kind, list(BENCHMARKS)), values.get("runs_dir")
+        expected = f"a benchmark; choose from {', '.join(named)}, or give a folder"
+        return expected, lambda v: _benchmark(v, named, kind, runs, here)
 
-    def reviews_in(value: str | os.PathLike) -> str:
-        return os.path.join(os.path.expanduser(value), "aclImdb")
+    def which(value: object) -> bool:
+        seeds = _several(value, lambda seed: _whole(seed, 0, 2**32 - 1))
+        return study and seeds and len(value) >= seeds_least
 
-    def benchmark(value: object, kind: str) -> bool:
-        if not isinstance(value, str) or not folder(value):
-            return False
-        if value in BENCHMARKS:
-            return value in kinds[kind]
-        if kind == "records" and os.path.isdir(runs_folder(values.get("runs_dir")) / value):
-            return True
-        if not os.path.isdir(os.path.expanduser(value)):
-            return not here and ("/" in value or "\\" in value)  # seen from the notebook's folder
-        return kind in ("any", "records") or is_text(value) == (kind == "text")
+    def reviews(value: str) -> bool:
+        return not here or os.path.isdir(os.path.join(os.path.expanduser(value), "aclImdb"))
 
-    def of_kind(kind: str) -> _Rule:
-        choices = ", ".join(kinds[kind])
-        return f"a benchmark; choose from {choices}, or give a folder", lambda v: benchmark(v, kind)
-
-    def settings(value: object) -> bool:
-        name, scale = values.get("benchmark", "digits"), values.get("scale", "laptop")
-        if not isinstance(value, dict):
-            return False
-        if taken := {"benchmark", "scale", "arm", "seed", *settings_taken} & value.keys():
-            raise ValueError(f"{min(taken)} is set by the notebook itself")
-        if not (name in BENCHMARKS or here):
-            return True  # a folder: it is looked at in the notebook
-        base = benchmark_settings(name, scale, **value)
-        return all(base.replace(arm=arm) for arm in values.get("arms", ()))
-
-    needed = f" with {', '.join(arms_needed)}" if arms_needed else ""
     path = (
         "the path of a folder, or of one that can be made, or None",
-        lambda v: v is None or folder(v),
+        lambda v: v is None or _folder(v, here),
     )
+    price = ("a number from 0 to 1e+09", lambda v: _number(v, 0, 1e9))
+    or_list = f" or at least {seeds_least} different whole numbers >= 0 in a list" * study
+    needed = f" with {', '.join(arms_needed)}" if arms_needed else ""
     return {
+        "seeds": (
+            f"a whole number from {seeds_least} to {MOST}{or_list}",
+            lambda v: _whole(v, seeds_least) or which(v),
+        ),
+        "seed": (f"a whole number from 0 to {seed_most}", lambda v: _whole(v, 0, seed_most)),
+        "jobs": (
+            "a whole number of processes from 1 to 1000, or -1 for one a core",
+            lambda v: _whole(v, 1, 1000) or _whole(v, -1, -1),
+        ),
+        "draws": (f"a whole number from 30 to {MOST}", lambda v: _whole(v, 30)),
+        "margin": ("a number from 0.001 to 100", lambda v: _number(v, 1e-3, 100)),  # per cent
+        "shots_a_second": ("a number from 0.001 to 1e+15", lambda v: _number(v, 1e-3, 1e15)),
+        "shot_price": price,
+        "circuit_price": price,
+        "points": (
+            "a whole number from 3 to 8, or points [[x, y], ...]",
+            lambda v: _whole(v, 3, 8) or isinstance(v, list | tuple) and len(as_points(v)) > 0,
+        ),
         "scale": (f"a scale; choose from {', '.join(SCALES)}", lambda v: v in SCALES),
         "benchmark": of_kind(benchmark_kind),
         "other": of_kind("images"),
         "arms": (
             f"a list of different arms{needed}; choose from {', '.join(ARMS)}",
-            lambda v: _list_of(lambda arm: arm in list(ARMS), v) and set(arms_needed) <= set(v),
+            lambda v: _several(v, lambda arm: arm in list(ARMS)) and set(arms_needed) <= set(v),
         ),
         "device": ("a device", lambda v: isinstance(v, str) and bool(pick_device(v))),
         "published": ("True or False", lambda v: isinstance(v, bool)),
         **dict.fromkeys(("runs_dir", "out_dir", "data_dir"), path),
         "reviews": (
             "a folder that holds aclImdb, or None",
-            lambda v: v is None or folder(v) and (not here or os.path.isdir(reviews_in(v))),
+            lambda v: v is None or _folder(v, here) and reviews(v),
         ),
         "notebook": (
             "the name of a notebook, NAME.ipynb",
             lambda v: isinstance(v, str) and v.endswith(".ipynb"),
         ),
-        "settings": ("settings of the study by name, in a dict", settings),
+        "settings": (
+            "settings of the study by name, in a dict",
+            lambda v: _settings(v, values, settings_taken, here),
+        ),
     }
 
 
