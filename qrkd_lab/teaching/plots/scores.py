@@ -137,7 +137,8 @@ def paired_differences(
         factor, seeds = 100, [np.expm1(values) for values in seeds]
     elif units(study.metric)[1]:
         what += ", points"
-    chart = Chart(8.0, 1.9 + 0.55 * len(rows))
+    line = max(0.3, min(0.55, 4.6 / len(rows)))  # inches; eleven arms fit in 6.5
+    chart = Chart(8.0, 1.9 + line * len(rows))
     what += " (small points: seeds; bars: intervals, each for its arm alone)"
     axes = quiet(chart.subplots(), what, "Arm", grid="x")
     means = factor * rows[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
