@@ -20,7 +20,7 @@ from qrkd_lab.studies.summary import improvement_table, results, summary
 from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.scores import detectable_curve, effect_sizes, improvements
 from qrkd_lab.teaching.plots.style import ARM_COLOURS, Chart
-from tests.studies.test_improvements import IMAGES, QRKD, RKD, TEXT, make_study
+from tests.studies.test_summary import IMAGES, QRKD, RKD, TEXT, make_study
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -254,7 +254,7 @@ def test_the_title_says_where_it_is_better_or_that_none_is_sure():
 
 
 def test_two_seeds_are_drawn_without_an_interval():
-    short = make_study("imdb", "test_accuracy", True, {"rkd": RKD[:2], "qrkd": QRKD[:2]})
+    short = make_study(rkd=RKD[:2], qrkd=QRKD[:2])
     chart = improvements({"imdb": short})
     assert "no interval" in chart.alt and "nan" not in chart.alt and "chance" not in chart.alt
     assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
