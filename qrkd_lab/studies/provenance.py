@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -64,34 +63,32 @@ def _short(value: Any) -> str:  # noqa: ANN401
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that this run's arm and benchmark have with these given, but for the seed.
+@cache
+def _made(own: str, name: str, scale: str, arm: str, given: str) -> Mapping[str, Any]:
+    """What runs of an arm are made of, but for their seed; ``own``: whose defaults they have."""
+    try:
+        settings = replace(benchmark_settings(own, scale), benchmark=name, arm=arm)
+        return settings.replace(**json.loads(given)).effective()
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this run's benchmark, scale, arm and seed, with these given.
 
     Raises:
         ValueError: this version knows no such benchmark, scale, arm or setting.
     """
-    own = run.settings
-    who = {"benchmark": own["benchmark"], "scale": own["scale"], "arm": own["arm"]}
-    return dict(_made("sequence_length" in own, json.dumps([who, dict(given)])))
-
-
-@cache
-def _made(text: bool, words: str) -> Mapping[str, Any]:
-    who, given = json.loads(words)
-    name = who["benchmark"]
-    own = name if name in BENCHMARKS else "ptb" if text else "cifar10"
-    try:
-        settings = replace(benchmark_settings(own, who["scale"]), benchmark=name, arm=who["arm"])
-        made = settings.replace(**given).effective()
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    return {name: value for name, value in made.items() if name != "seed"}
+    name, scale, arm, seed = (run.settings[n] for n in ("benchmark", "scale", "arm", "seed"))
+    own = "ptb" if "sequence_length" in run.settings else "cifar10"  # a folder's
+    own = name if name in BENCHMARKS else own
+    return {**_made(own, name, scale, arm, json.dumps(dict(given))), "seed": seed}
 
 
 def _is_made(run: Run, given: Mapping[str, Any]) -> bool:
     """Whether these settings, given today, make this run."""
     try:
-        return {**made_by(run, given), "seed": run.settings["seed"]} == run.settings
+        return run_key(_made_by(run, given), run.data["sha256"]) == run.key
     except ValueError:
         return False
 
@@ -146,7 +143,7 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
     asked, data = run.settings, run.data
     writer = run.versions.get("qrkd_lab") or "of unknown version"
     try:
-        made = made_by(run, run.given) | {"seed": asked["seed"]}
+        made = _made_by(run, run.given)
         if odd := [n for n in {**asked, **made} if asked.get(n) != made.get(n)]:
             raise ValueError(f"this version gives another {', '.join(odd)} than the record")
         if run_key(made, data["sha256"]) != run.key:
@@ -247,20 +244,17 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
         ValueError: of several kinds of an arm none, or of several runs of one arm and seed not just
             one, has its benchmark's own settings.
     """
-    kept, others = [], []
+    runs, kept = list(runs), []
     for of_one in _groups(runs, "benchmark", "scale"):
         own = [run for run in of_one if _is_made(run, {})]
         several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
         mixed = [same for same in _groups(of_one, "arm") if len({_kind(run) for run in same}) > 1]
-        for same in several:
-            if sum(run in own for run in same) != 1:
-                raise ValueError(_undecided(same, same[0].name))
-        for same in mixed:
-            if not any(run in own for run in same):
-                raise ValueError(_undecided(same, f"{same[0].settings['arm']} in one setting"))
+        for same in several + mixed:
+            seeds = [run.settings["seed"] for run in same if run in own]
+            if not seeds or len(set(seeds)) < len(seeds):
+                raise ValueError(_undecided(same))
         kept += own if several or mixed else of_one
-        others += [run for run in of_one if (several or mixed) and run not in own]
-    return kept, others
+    return kept, [run for run in runs if run not in kept]
 
 
 def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
@@ -276,10 +270,12 @@ def _kind(run: Run) -> str:
     return json.dumps({**run.settings, "seed": 0}, sort_keys=True)
 
 
-def _undecided(same: Sequence[Run], what: str) -> str:
+def _undecided(same: Sequence[Run]) -> str:
+    arm, one_seed = same[0].settings["arm"], len({run.settings["seed"] for run in same}) == 1
     which = (f"{run.path or run.key}: {in_words(run.given) or 'defaults'}" for run in same)
     return (
-        f"expected one record of {same[0].settings['benchmark']} {what}, or one with the "
+        f"expected one record of {same[0].settings['benchmark']} "
+        f"{same[0].name if one_seed else f'{arm} in one setting'}, or one with the "
         f"default settings among several, got {len(same)}:\n  " + "\n  ".join(which) + "\nMove the "
         "folders of all kinds but one elsewhere, or name another --runs-dir."
     )
@@ -335,10 +331,10 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
             found[place] = replace(variant, data=said)
 
     def order(variant: Variant) -> tuple[Any, ...]:
-        numbers = {
-            n: v if isinstance(v, int | float) else math.inf for n, v in variant.changes.items()
-        }
-        values = [(name, numbers[name], str(value)) for name, value in variant.changes.items()]
+        values = [
+            (name, value if isinstance(value, int | float) else math.inf, str(value))
+            for name, value in variant.changes.items()
+        ]
         return not variant.known, len(values), values, variant.data
 
     return sorted(found, key=order)
@@ -352,31 +348,28 @@ def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
         found.append(Variant(given, tuple(run for run in known if _is_made(run, given))))
     keys = [{run.key for run in variant.runs} for variant in found]
     kept = [v for v, mine in zip(found, keys, strict=True) if not any(mine < k for k in keys)]
-    return kept + _as_recorded([run for run in runs if not _is_made(run, run.given)])
+    return kept + _as_recorded([run for run in runs if run not in known])
 
 
 def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
-    """Variants by what differs within an arm; an arm without that setting belongs to each."""
-    names: dict[str, dict[str, None]] = {}
-    for run in runs:
-        names.setdefault(run.settings["arm"], {}).update(dict.fromkeys(run.settings))
-    odd = {
-        name: None
-        for one, other in combinations([run.settings for run in runs], 2)
-        for name in names[one["arm"]]
-        if one["arm"] == other["arm"] and name != "seed" and one.get(name) != other.get(name)
-    }
-    held = [{n: r.settings.get(n) for n in odd if n in names[r.settings["arm"]]} for r in runs]
-    found = []
-    for kind in held:
-        members = [
-            run
-            for run, own in zip(runs, held, strict=True)
-            if all(name in kind and kind[name] == value for name, value in own.items())
-        ]
-        found.append(Variant(kind, tuple(members), known=False))
-    largest = [v for v in found if not any(set(v.changes) < set(o.changes) for o in found)]
-    return [v for i, v in enumerate(largest) if v.changes not in [o.changes for o in largest[:i]]]
+    """Variants by the settings that differ within an arm; an arm without them belongs to each."""
+    said = [{n: json.dumps(v) for n, v in run.settings.items() if n != "seed"} for run in runs]
+    names: dict[str, dict[str, set[str | None]]] = {}  # arm -> setting -> its values
+    for one in said:
+        names.setdefault(one["arm"], {}).update((name, set()) for name in one)
+    for one in said:
+        for name, values in names[one["arm"]].items():
+            values.add(one.get(name))
+    odd = {name: None for of_arm in names.values() for name in of_arm if len(of_arm[name]) > 1}
+    kinds = [{name: one.get(name) for name in odd if name in names[one["arm"]]} for one in said]
+    found = {}
+    for kind in kinds:
+        if not any(kind.items() < other.items() for other in kinds):
+            pairs = zip(runs, kinds, strict=True)
+            members = tuple(run for run, own in pairs if own.items() <= kind.items())
+            changes = {name: text and json.loads(text) for name, text in kind.items()}
+            found[str(kind)] = Variant(changes, members, known=False)
+    return list(found.values())
 
 
 def _one_home(variant: Variant) -> Variant:
@@ -385,17 +378,15 @@ def _one_home(variant: Variant) -> Variant:
     It is the folder with most of the runs that are the variant's own (with its changes, which not
     every arm uses), then with most arms, then the first.
     """
-
-    def size(runs: Sequence[Run]) -> tuple[int, int]:
-        own = (run.given == variant.changes for run in runs if variant.known)
-        return sum(own), len(runs)
-
     kept: list[Run] = []
     for runs in _groups(variant.runs, "seed"):
         homes: dict[Path | None, list[Run]] = {}
         for run in runs:
             homes.setdefault(run.path and run.path.parents[2], []).append(run)
-        kept += max(homes.values(), key=size)
+        kept += max(
+            homes.values(),
+            key=lambda held: (sum(run.given == variant.changes for run in held), len(held)),
+        )
     arms = order_arms(run.settings["arm"] for run in kept)
     kept.sort(key=lambda run: (arms.index(run.settings["arm"]), run.settings["seed"]))
     return replace(variant, runs=tuple(kept), left_out=len(variant.runs) - len(kept))
