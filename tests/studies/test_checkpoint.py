@@ -88,31 +88,23 @@ def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
     same(run(benchmark, teacher, learners(benchmark, teacher), checkpoint), expected)
 
 
-def test_it_is_not_saved_between_the_batches_of_one_step(benchmark, teacher, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(Checkpoint, "save", lambda self, training: seen.append(training.step))
-    some = learners(benchmark, teacher, ("kd",), accumulation=4)
-    run(benchmark, teacher, some, Checkpoint(tmp_path / "state.pt", steps=1))
-    assert seen == [4, 0, 4, 0]  # six batches an epoch; the last two are a step of their own
-
-
-def test_a_number_of_steps_that_does_not_divide_the_epoch_is_kept(benchmark, teacher, tmp_path):
-    """Six batches an epoch: saved after 4, 8 and 12, though an epoch begins in between."""
-    seen = []
-    checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
-    checkpoint.save = lambda training: seen.append((training.done + 1, training.step))
-    run(benchmark, teacher, learners(benchmark, teacher, ("kd",)), checkpoint)
-    assert seen == [(1, 4), (2, 2), (2, 6)]
-
-
-def test_with_accumulation_it_goes_on_as_well(benchmark, teacher, tmp_path):
-    fresh = lambda: learners(benchmark, teacher, ("rkd",), accumulation=4)  # noqa: E731
-    expected = run(benchmark, teacher, fresh())
-    checkpoint = Checkpoint(tmp_path / "state.pt", steps=4)
-    some = fresh()
-    steps = lockstep(benchmark, some, teacher, [checkpoint], epochs=2)
-    with one_thread(CPU):
-        next(steps)
+@pytest.mark.parametrize(
+    ("steps", "accumulation", "moments"),
+    [
+        (4, 1, [(1, 4), (2, 2), (2, 6)]),  # six batches an epoch: 4 does not divide them
+        (1, 4, [(1, 4), (2, 0), (2, 4), (3, 0)]),  # the last two are a step of their own
+    ],
+)
+def test_when_it_is_saved(benchmark, teacher, tmp_path, steps, accumulation, moments):
+    fresh = lambda: learners(benchmark, teacher, ("rkd",), accumulation=accumulation)  # noqa: E731
+    checkpoint, seen = Checkpoint(tmp_path / "state.pt", steps=steps), []
+    save = checkpoint.save
+    checkpoint.save = lambda training: (
+        seen.append((training.done + 1, training.step)),
+        len(seen) == 2 and save(training),
+    )
+    expected = run(benchmark, teacher, fresh(), checkpoint)
+    assert seen == moments
     same(run(benchmark, teacher, fresh(), checkpoint), expected)
 
 
@@ -155,7 +147,7 @@ def refused(checkpoint, fresh, capsys):
     return said
 
 
-def test_a_turned_bit_or_a_cut_anywhere_is_noticed(half, fresh, tmp_path, capsys):
+def test_a_turned_bit_a_cut_anywhere_or_another_state_is_noticed(half, fresh, tmp_path, capsys):
     whole = half.path.read_bytes()
     lesser = [whole[:size] for size in (0, 1, 64, 65, 200, len(whole) - 1)]
     checkpoint = replace(half, path=tmp_path / "state.pt")
@@ -164,13 +156,8 @@ def test_a_turned_bit_or_a_cut_anywhere_is_noticed(half, fresh, tmp_path, capsys
         with pytest.raises(ValueError, match="digest does not match"):
             checkpoint._read()
     refused(checkpoint, fresh, capsys)
-
-
-def test_the_state_of_another_training_is_not_taken_up(half, fresh, tmp_path, capsys):
-    """Of another seed, say: all shapes would fit."""
-    other = replace(half, path=tmp_path / "other.pt", key="other")
-    other.path.write_bytes(half.path.read_bytes())
-    assert "of another training" in refused(other, fresh, capsys)
+    checkpoint.path.write_bytes(whole)  # all shapes would fit
+    assert "of another training" in refused(replace(checkpoint, key="other"), fresh, capsys)
 
 
 def forge(checkpoint, change, place):
@@ -244,14 +231,22 @@ FORGED = {
     "batches below 0": put("learners", 0, "batches", value=-3),
     "names": put("learners", 0, "_names", value=lambda names: (1, *names[1:])),
     "failure": put("learners", 0, "failure", value=3),
+    "code": lambda state: state | {"epoch": RunsCode()},
 }
 
 
+class RunsCode:
+    def __reduce__(self):
+        return (os.mkdir, (str(Path(os.environ["RAN"])),))
+
+
 @pytest.mark.parametrize("kind", FORGED)
-def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, kind):
+def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, monkeypatch, kind):
     """A digest says that nothing was damaged, not that nobody made it up."""
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     forged = forge(half, FORGED[kind], tmp_path / "state.pt")
     assert "no state of" in refused(forged, fresh, capsys)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
@@ -262,16 +257,6 @@ def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp
     assert forged.resume(at(some))
     for parameter, held in some[1].optimizer.state.items():
         assert held["exp_avg"].stride() == parameter.stride()
-
-
-def test_a_file_that_would_run_code_is_not_loaded(half, fresh, tmp_path, capsys):
-    class Bad:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "ran"),))
-
-    forged = forge(half, lambda state: state | {"epoch": Bad()}, tmp_path / "state.pt")
-    refused(forged, fresh, capsys)
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("code", REFUSALS)
@@ -294,13 +279,6 @@ def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind)
     assert os.path.lexists(checkpoint.path)
 
 
-def test_a_folder_that_cannot_be_written_is_said(benchmark, teacher, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    checkpoint = Checkpoint(tmp_path / "file" / "state.pt")
-    with pytest.raises(RecordError, match="cannot be written"):
-        checkpoint.save(at(learners(benchmark, teacher, ("kd",)), 1, 1))
-
-
 def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
     benchmark, teacher, tmp_path
 ):
@@ -320,6 +298,8 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
         if not refused:
             break
     assert after > 5, "too few calls failed: the test proved little"
+    with pytest.raises(RecordError, match="cannot be written"):
+        Checkpoint(tmp_path / "state.pt" / "state.pt").save(at(some, 1, 1))
 
 
 def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teacher, tmp_path):
@@ -338,26 +318,20 @@ def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teache
     assert not all_.path.exists() and not rest.path.exists()
 
 
-def test_other_runs_data_or_settings_have_another_checkpoint(benchmark, teacher, tmp_path):
-    def name(arms=("kd", "rkd"), data="ab", **changes):
-        some = learners(benchmark, teacher, arms, **changes)
-        return Checkpoint.of(some, data, tmp_path).path
+def test_only_what_changes_numbers_makes_another_checkpoint(
+    benchmark, teacher, tmp_path, monkeypatch
+):
+    here = versions()
 
-    names = [name(), name(("kd",)), name(data="cd"), name(learning_rate=0.1), name(seed=1)]
-    assert len(set(names)) == 5 and name() == names[0]
-    assert name(checkpoint_steps=7) == names[0]
+    def name(arms=("kd", "rkd"), data="ab", other=(), **changes):
+        with monkeypatch.context() as patch:
+            patch.setattr("qrkd_lab.studies.checkpoint.versions", lambda: here | dict(other))
+            return Checkpoint.of(learners(benchmark, teacher, arms, **changes), data, tmp_path).path
 
-
-def test_only_what_changes_numbers_makes_another_checkpoint(benchmark, teacher, monkeypatch):
-    """An update of the system's kernel, or a patch of Python, discards nothing."""
-    some, here = learners(benchmark, teacher, ("kd",)), versions()
-
-    def key(**other):
-        monkeypatch.setattr("qrkd_lab.studies.checkpoint.versions", lambda: here | other)
-        return Checkpoint.of(some, "ab", Path()).key
-
-    assert key(platform="Linux-99", python="3.99.1") == key()
-    assert len({key(), key(torch="99"), key(cpu="other"), key(qrkd_lab="99")}) == 4
+    others = [name(("kd",)), name(data="cd"), name(learning_rate=0.1), name(seed=1)]
+    others += [name(other={part: "9"}) for part in ("torch", "cpu", "qrkd_lab")]
+    assert len({name(), *others}) == 8
+    assert name(checkpoint_steps=7) == name(other={"platform": "Linux-99", "python": "9"}) == name()
 
 
 def test_finished_runs_leave_no_checkpoint(tmp_path):

@@ -41,14 +41,11 @@ NAMES = [name for _, name, _ in ALL]
 # ---- what a run's identity is
 
 
-def test_every_field_has_another_value_here():
-    named = {field.name for field in dataclasses.fields(Settings)}
-    assert {*OTHER, *OTHER_TEXT, "checkpoint_steps", "stop_after"} == named
-
-
 @pytest.mark.parametrize(("base", "name", "value"), ALL, ids=NAMES)
 def test_every_field_makes_another_qrkd_run(base, name, value):
     assert base.replace(**{name: value}).effective() != base.effective()
+    named = {field.name for field in dataclasses.fields(Settings)}
+    assert {*NAMES, "checkpoint_steps", "stop_after"} == named
 
 
 @pytest.mark.parametrize(
@@ -74,29 +71,15 @@ def test_fields_that_an_arm_does_not_use_do_not_make_another_run(base, arm, unus
         assert changed.effective() == base.effective()
 
 
-def test_a_stopped_run_at_a_constant_rate_is_the_shorter_run():
+def test_a_stopped_run_is_the_shorter_one_unless_its_rate_was_to_fall():
     stopped = BASE.replace(epochs=5, stop_after=2)
     assert stopped.effective() == BASE.replace(epochs=2).effective()
     assert (stopped.epochs_to_train, BASE.epochs_to_train) == (2, BASE.epochs)
     assert BASE.replace(stop_after=BASE.epochs).effective() == BASE.effective()
     assert stopped.replace(arm="teacher").effective() == BASE.replace(arm="teacher").effective()
-
-
-def test_a_stopped_run_whose_rate_was_to_fall_is_a_run_of_its_own():
     text = TEXT.replace(epochs=4, schedule="cosine")
     assert text.replace(stop_after=2).effective() == {**text.effective(), "stop_after": 2}
     assert text.replace(stop_after=4).effective() == text.effective()
-
-
-def test_effective_settings_are_plain_json_without_what_is_none():
-    assert json.loads(json.dumps(BASE.effective())) == BASE.effective()
-    assert None not in BASE.effective().values() and "sequence_length" not in BASE.effective()
-
-
-@pytest.mark.parametrize("arm", ["shuffled", "detached", "random_teacher", "no_entanglement"])
-def test_controls_differ_from_qrkd_in_one_thing(arm):
-    mine, qrkd = BASE.replace(arm=arm).effective(), BASE.effective()
-    assert {name for name in qrkd if mine.get(name) != qrkd[name]} == {"arm"}
 
 
 def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
@@ -112,13 +95,17 @@ def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
     assert BASE.weight("kernel") == 1.0 and tuned.weight("kd") == BASE.kd_weight
 
 
-def test_the_kernel_of_each_arm():
+def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
     kinds = {arm: type(build_kernel(BASE.replace(arm=arm))) for arm in ARMS}
     assert kinds["qrkd"] is kinds["shuffled"] is FidelityKernel
     assert kinds["rbf"] is RBFKernel and kinds["cosine"] is CosineKernel
     assert kinds["projected"] is ProjectedKernel
-    assert build_kernel(BASE).entangle
-    assert not build_kernel(BASE.replace(arm="no_entanglement")).entangle
+    qrkd = BASE.effective()
+    assert json.loads(json.dumps(qrkd)) == qrkd and None not in qrkd.values()
+    for arm in ("shuffled", "detached", "random_teacher", "no_entanglement"):
+        mine = BASE.replace(arm=arm)
+        assert mine.effective() == qrkd | {"arm": arm}
+        assert build_kernel(mine).entangle == (arm != "no_entanglement")
 
 
 # ---- what is refused
@@ -239,21 +226,15 @@ def test_every_field_takes_numpys_numbers_and_no_other_type(base, name, value):
             base.replace(**{name: wrong})
 
 
-def test_whole_numbers_lists_and_none_are_taken_as_meant():
-    settings = BASE.replace(kd_weight=2, temperature=np.int64(2), student_widths=[1, 2, 3],
-                            train_size=None)  # fmt: skip
+def test_whole_numbers_lists_none_and_weights_of_arms_are_taken_as_meant():
+    settings = BASE.replace(kd_weight=2, student_widths=[1, 2, 3], train_size=None)
     assert settings.student_widths == (1, 2, 3) and settings.train_size is None
-    assert (settings.kd_weight, settings.temperature) == (2.0, 2.0)
-    assert type(settings.kd_weight) is type(settings.temperature) is float
+    assert repr(settings.kd_weight) == "2.0"
     for name in ("epochs", "kd_weight", "kernel"):
         with pytest.raises(TypeError, match=f"{name}: expected"):
             BASE.replace(**{name: None})
-
-
-def test_weights_of_arms_take_numpys_numbers_and_no_text():
     given = BASE.replace(kernel_weights={"rbf": np.float32(0.5), "qrkd": np.int64(2)})
-    assert given.kernel_weights == (("qrkd", 2.0), ("rbf", 0.5))
-    assert {type(weight) for _, weight in given.kernel_weights} == {float}
+    assert repr(given.kernel_weights) == "(('qrkd', 2.0), ('rbf', 0.5))"
     for wrong in ({"rbf": "0.5"}, {"rbf": True}, {"rbf": None}, {"rbf": [1.0]}, 3):
         with pytest.raises(TypeError, match="kernel_weights: expected weights by arm"):
             BASE.replace(kernel_weights=wrong)
