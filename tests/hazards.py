@@ -237,16 +237,8 @@ def refusing(name: str, code: int) -> Iterator[None]:
 REFUSALS = [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM]
 
 
-def _a_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def _a_folder(path: Path) -> None:
-    path.mkdir()
-
-
-def _a_link(path: Path) -> None:
-    path.symlink_to("not there")
-
-
-NO_FILES = {"pipe": _a_pipe, "folder": _a_folder, "link": _a_link}
+NO_FILES = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "link": lambda path: path.symlink_to("not there"),
+}

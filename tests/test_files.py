@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from itertools import count
@@ -17,6 +15,7 @@ import torch
 
 import qrkd_lab as ql
 from qrkd_lab import files as storage
+from qrkd_lab.data import toy
 from qrkd_lab.files import (
     RecordError,
     check_writable,
@@ -30,8 +29,19 @@ from qrkd_lab.files import (
     runs_folder,
     write_folder,
 )
-from qrkd_lab.studies.records import Run, load_run, read_runs, run_key, save_run
-from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
+from qrkd_lab.studies.provenance import write_csv
+from qrkd_lab.studies.records import (
+    Run,
+    load_run,
+    publish,
+    published_runs,
+    read_runs,
+    run_key,
+    save_run,
+    scan_runs,
+)
+from qrkd_lab.studies.report import Report
+from tests.hazards import FORKS, NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
 
 SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
          "progress": False}  # fmt: skip
@@ -184,34 +194,21 @@ def test_old_leftovers_are_removed_and_young_ones_ignored(tmp_path):
     assert not old.exists() and young.exists()
 
 
-RACE = """
-import os, sys, time
-import torch
-from test_files import make_run, save_run
-torch.set_num_threads(1)
-
-for seed in range(6):
-    start = time.time() + 0.05
-    racers = []
-    for _ in range(3):
-        if (pid := os.fork()) == 0:
-            while time.time() < start:
-                pass
-            save_run(make_run(seed), {"w": torch.arange(500_000.0)}, sys.argv[1])
-            os._exit(0)
-        racers.append(pid)
-    assert not any(os.waitpid(pid, 0)[1] for pid in racers)
-"""
+def race(barrier, root):
+    for seed in range(6):
+        barrier.wait()
+        save_run(make_run(seed), {"w": torch.arange(500_000.0)}, root)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_processes_that_save_the_same_run(tmp_path):
-    folders = [str(path) for path in (Path(__file__).parent, Path(storage.__file__).parents[1])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
-    command = [sys.executable, "-c", RACE, str(tmp_path)]
-    subprocess.run(command, env=environment, check=True, timeout=60)
-    folders = [p.name for p in (tmp_path / "digits" / "smoke").iterdir()]
-    assert len(folders) == 6 and not [name for name in folders if name.startswith(".")]
+    barrier = FORKS.Barrier(3)
+    racers = [FORKS.Process(target=race, args=(barrier, tmp_path)) for _ in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+        assert racer.exitcode == 0
+    assert len([*(tmp_path / "digits" / "smoke").iterdir()]) == 6
     assert [run.settings["seed"] for run in read_runs(tmp_path)] == list(range(6))
 
 
@@ -269,21 +266,15 @@ class TestHome:
 
     @pytest.mark.parametrize("path", ["~/a/b", Path("~/a/b")])
     def test_what_writes(self, home, study, path, tmp_path):
-        from qrkd_lab.data import toy
-        from qrkd_lab.data import toy as toy_reviews
-        from qrkd_lab.studies import records as published
-        from qrkd_lab.studies import report
-        from qrkd_lab.studies.provenance import write_csv
-
         run, place = study.runs[0], home / "a" / "b"
         writers = {
             "save_run": lambda: save_run(run, run.weights(), path),
             "study": lambda: study.save(path),
             "compare": lambda: ql.compare("digits", runs_dir=path, **SMALL),
-            "publish": lambda: published.publish([run], path),
-            "report": lambda: report.Report("text", {}).save(path),
+            "publish": lambda: publish([run], path),
+            "report": lambda: Report("text", {}).save(path),
             "toy text": lambda: toy.write_toy_text(path, 10),
-            "toy reviews": lambda: toy_reviews.write_toy_reviews(path, 1),
+            "toy reviews": lambda: toy.write_toy_reviews(path, 1),
             "csv": lambda: write_csv(study.results[["arm", "seed"]], path),
         }  # fmt: skip
         for name, write in writers.items():
@@ -293,8 +284,6 @@ class TestHome:
             assert list(Path.cwd().iterdir()) == [], name
 
     def test_what_reads(self, home, study):
-        from qrkd_lab.studies.records import published_runs, scan_runs
-
         shutil.copytree(study.runs[0].path.parents[2], home / "runs")
         count, run = len(study.runs), study.runs[0]
         assert len(read_runs("~/runs")) == len(published_runs(folder="~/runs")) == count

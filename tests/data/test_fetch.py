@@ -9,6 +9,7 @@ import os
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -263,20 +264,8 @@ def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, arch
 def test_two_fetches_at_once_both_succeed(tmp_path, server):
     archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
     file = remote(server, "d.tar.gz", archive, ("d/a", md5(CONTENT)), ("d/sub", None))
-    errors = []
-
-    def work():
-        try:
-            fetch(file, tmp_path)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda _: fetch(file, tmp_path), range(4))] == 4 * [tmp_path]
     assert left_over(tmp_path) == ["d/a", "d/sub/b"]
 
 

@@ -10,7 +10,6 @@ import shutil
 import struct
 import tarfile
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -450,30 +449,11 @@ def test_a_changed_folder_is_read_anew(tmp_path, change):
     assert not torch.equal(before.train.pixels, after.train.pixels[:40])
 
 
-def test_a_damaged_cache_file_is_rebuilt_and_not_trusted(tmp_path, cache):
-    root = build(tmp_path / "mine")
-    good = read_folder(root)
-    (file,) = cache.iterdir()
-    file.write_bytes(file.read_bytes()[:-99])
-    with pytest.warns(UserWarning, match="is damaged"):
-        again = read_folder(root)
-    assert torch.equal(again.train.pixels, good.train.pixels)
-    assert torch.equal(read_folder(root).test.pixels, good.test.pixels)  # now without a warning
-
-
 def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, cache):
     root = build(tmp_path / "mine")
     cache.parent.write_text("a file where a folder should be")
     with pytest.warns(UserWarning, match="could not be kept"):
         assert len(read_folder(root).train) == 40
-
-
-def test_readers_at_once_all_get_the_data_and_leave_one_file(tmp_path, cache):
-    root = build(tmp_path / "mine")
-    with ThreadPoolExecutor(4) as pool:
-        sums = list(pool.map(lambda _: read_folder(root).train.pixels.sum().item(), range(4)))
-    assert len(set(sums)) == 1
-    assert [p.suffix for p in cache.iterdir()] == [".safetensors"]
 
 
 def save(path, mode, size=(7, 5)):
