@@ -23,7 +23,7 @@ from qrkd_lab.cli import main
 from qrkd_lab.data import DataError
 from qrkd_lab.files import RecordError, sealed
 from qrkd_lab.studies import compare as comparing
-from qrkd_lab.studies.compare import Recipe, StudyError, keep, loaded, pack, unpack
+from qrkd_lab.studies.compare import Recipe, StudyError, pack, unpack
 from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.provenance import reproduce
 from qrkd_lab.studies.records import read_runs
@@ -90,13 +90,6 @@ def test_what_an_arm_cannot_have_is_said_before_anything_is_loaded(tmp_path, mon
             with pytest.raises(ValueError, match=f"{name} is not set as a setting"):
                 call("digits", ["rbf"], 1, runs_dir=tmp_path, **SMALL, **{name: 1})
     assert not any(tmp_path.iterdir())
-
-
-def test_an_arm_added_later_is_the_same_as_together(undisturbed, tmp_path):
-    ql.compare("digits", ("scratch",), seeds=1, runs_dir=tmp_path, **SMALL)
-    later = ql.compare("digits", ("scratch", "qrkd"), seeds=1, runs_dir=tmp_path, **SMALL)
-    whole = table(undisturbed)
-    assert table(later)["qrkd seed 0"] == whole["qrkd seed 0"]
 
 
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
@@ -187,16 +180,6 @@ def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
     assert seen[0] != seen[1]
 
 
-def test_a_record_holds_all_that_a_sceptic_asks_for(undisturbed):
-    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
-    assert run.settings["feature_map"] == "zz" and run.settings["qubits"] == 2
-    assert run.data["source"] and len(run.data["sha256"]) == 64
-    assert run.data["train"] == 128 and run.data["test"] == 400
-    assert {"qrkd_lab", "torch", "pennylane", "python"} <= set(run.versions)
-    assert run.parameters == sum(weight.numel() for weight in run.weights().values())
-    assert {"test_accuracy", "test_agreement", "test_kl", "train_accuracy"} <= set(run.metrics)
-
-
 def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
     run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
     b = ql.load_benchmark("digits", "smoke", train_size=128, validation_size=100)
@@ -219,13 +202,10 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch, ref
     assert written == undisturbed.summary(used).to_markdown() + "\n"
     saved = pd.read_csv(folder / "results.csv")
     assert len(saved) == len(undisturbed.runs)
-    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
-
-
-def test_an_unknown_reference_is_refused_before_anything_is_written(undisturbed, tmp_path):
     with pytest.raises(ValueError, match="kd, rkd"):
-        undisturbed.save(tmp_path / "out", "rbf")
-    assert not (tmp_path / "out").exists()
+        undisturbed.save(tmp_path / "other", "rbf")
+    assert not (tmp_path / "other").exists()
+    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
 
 
 @pytest.mark.parametrize(
@@ -267,22 +247,6 @@ def test_missing_data_is_named_with_its_place(name, tmp_path, monkeypatch):
     monkeypatch.setattr(pooch, "retrieve", offline)
     with pytest.raises(ql.DataError, match=str(tmp_path)):
         ql.compare(name, seeds=1, runs_dir=tmp_path / "runs", data_dir=tmp_path, **SMALL)
-
-
-needs_data = pytest.mark.skipif(
-    "QRKD_DATA_DIR" not in os.environ, reason="real images: set QRKD_DATA_DIR to their folder"
-)
-
-
-@needs_data
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_real_images_train_above_chance(name, tmp_path):
-    study = ql.compare(
-        name, ("rkd", "qrkd"), 1, "smoke", runs_dir=tmp_path, train_size=1500, epochs=2,
-        teacher_epochs=2, progress=False,
-    )  # fmt: skip
-    assert (study.results["test_accuracy"] > 0.12).all()
-    assert study.runs[0].data["sha256"]
 
 
 # ---- records that travel
@@ -332,12 +296,6 @@ def test_nothing_is_written_before_all_is_checked(run, tmp_path, kind):
     assert "elete" not in str(caught.value) and sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_record_of_another_seed_is_not_taken(run, tmp_path):
-    with pytest.raises(RecordError, match="of seed 3, expected 4"):
-        unpack(pack(run), tmp_path / "here", 4)
-    assert not (tmp_path / "here").exists()
-
-
 @pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
 def test_a_turned_bit_changes_no_number(run, tmp_path, name):
     files, home = pack(run), tmp_path / "here"
@@ -368,20 +326,12 @@ def test_a_teacher_that_is_here_goes_along_with_its_seed_only(run, tmp_path):
 
 # ---- recipes
 
+
 @pytest.fixture
 def recipe():
     options = {"train_size": 128, "validation_size": 100}
     recipe = Recipe("digits", "smoke", None, "cpu", options)
     return recipe.settled(recipe.load())
-
-
-def test_what_a_process_has_loaded_is_kept_until_the_next(recipe):
-    first = loaded(recipe)
-    assert loaded(recipe) is first
-    other = replace(recipe, scale="laptop")
-    keep(other, first)
-    assert loaded(other) is first
-    assert loaded(recipe) is not first
 
 
 def test_the_same_benchmark_passes_and_another_is_named(recipe):

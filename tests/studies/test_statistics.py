@@ -150,13 +150,6 @@ def test_there_are_four_verdicts(mean, spread, verdict):
     assert f"about {max(3, seeds_needed(0.5, spread))} seeds" in said
 
 
-def test_a_test_at_five_per_cent_errs_in_five_per_cent_at_the_margin():
-    rng = np.random.default_rng(1)
-    draws = rng.normal(0.5, 1.0, (1000, 12))  # the true difference is the margin itself
-    wrong = np.mean([equivalence(d, 0.5).p < 0.05 for d in draws])
-    assert wrong <= 0.06
-
-
 def test_the_same_difference_in_every_seed_decides_nothing():
     found = equivalence([0.25, 0.25, 0.25], 0.5)
     assert math.isnan(found.p) and found.verdict == "undecided"
@@ -192,14 +185,6 @@ def test_a_verdict_among_many_is_that_of_the_corrected_p():
     said = null_report(sample(5, 0.0, 0.44), 0.5, found=many)
     assert said.count("corrected for 6 tests (Holm)") == 3 and "too small to decide" in said
     assert f"about {seeds_needed(0.5, 0.44, 1 - 0.05 / 6)} seeds" in said
-
-
-def test_ties_do_not_count_as_wins():
-    found = ahead([1.0, 0.0, -1.0, 2.0, 3.0])
-    assert (found.wins, found.seeds, found.share) == (3, 4, 0.75)
-    test = stats.binomtest(3, 4)
-    assert (found.low, found.high) == pytest.approx(test.proportion_ci(0.95))
-    assert found.p == pytest.approx(test.pvalue)
 
 
 @pytest.mark.parametrize("seeds", [2, 5, 30])

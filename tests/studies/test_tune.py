@@ -42,10 +42,6 @@ def tuned(root, **changes):
                 runs_dir=root)  # fmt: skip
 
 
-def test_its_seeds_are_none_of_a_studys(trace):
-    assert {trial.seed for trial in trace.trials} == {1000, 1001}
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
@@ -60,6 +56,7 @@ def test_every_arm_has_the_same_budget(trace):
     counts = trace.table[trace.table["arm"] != "rkd"].groupby("arm")["weight"].apply(list)
     assert counts.map(tuple).to_dict() == {arm: WEIGHTS for arm in ("kd", *ARMS)}
     assert set(trace.table["seeds"]) == {2}
+    assert {trial.seed for trial in trace.trials} == {1000, 1001}, "none of a study's"
     (beside,) = [t for t in trace.trials if (t.stage, t.arm, t.seed) == ("kernel", "rkd", 1000)]
     assert beside.weight == trace.chosen["rkd"]
     assert set(trace.chosen) == {"kd", "rkd", *ARMS}
@@ -80,6 +77,7 @@ def test_its_choice_is_what_a_study_then_trains(trace, root):
     study = ql.compare("digits", ARMS, seeds=1, runs_dir=root, **asked, **trace.settings)
     weights = {r.settings["arm"]: r.settings.get("kernel_weight") for r in study.runs}
     assert weights == {"teacher": None} | {arm: trace.chosen[arm] for arm in ARMS}
+    assert trace.overrides == {"validation_size": 100, "qubits": 2}, "256 images are its own"
     assert {r.settings.get("angle_weight") for r in study.runs[1:]} == {2 * trace.chosen["rkd"]}
 
 
@@ -109,10 +107,15 @@ def test_the_test_part_is_not_read(trace, tmp_path, monkeypatch):
     assert set(teachers) == {"done"}
 
 
-def test_what_is_on_the_disk_is_not_trained_again(trace, root, monkeypatch):
-    asked = []
-    lockstep = tuning.lockstep
-    monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
+@pytest.fixture
+def asked(monkeypatch):
+    """The arguments of every training of candidates."""
+    found, lockstep = [], tuning.lockstep
+    monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: found.append(a) or lockstep(*a, **k))
+    return found
+
+
+def test_what_is_on_the_disk_is_not_trained_again(trace, root, asked):
     assert tuned(root) == trace and not asked
     assert read_tuning(root / "digits" / "smoke") == trace
     tuned(root, arms=("qrkd",))
@@ -127,21 +130,17 @@ def test_two_at_once_in_one_folder_are_told_apart(root, trace):
     assert tuned(root) == trace
 
 
-def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch):
-    few = {"seeds": 1, "arms": ("qrkd",), "weights": (1.0,)}
-    tuned(tmp_path, **few)
-    asked = []
-    lockstep = tuning.lockstep
-    monkeypatch.setattr(tuning, "lockstep", lambda *a, **k: asked.append(a) or lockstep(*a, **k))
+def test_trials_of_other_versions_are_trained_again(tmp_path, monkeypatch, asked):
+    few = {"seeds": 1, "arms": ("qrkd",), "weights": (1.0,), "epochs": None}
+    monkeypatch.setitem(BENCHMARKS["digits"]["smoke"], "epochs", 5)
+    trace = tuned(tmp_path, **few)
+    assert (trace.epochs, trace.full_epochs) == (2, 5), "a quarter is the default"
+    asked.clear()
     old = tuning.versions()
     monkeypatch.setattr(tuning, "versions", lambda: old | {"platform": "after an update"})
     assert tuned(tmp_path, **few).versions["platform"] == "after an update" and not asked
     monkeypatch.setattr(tuning, "versions", lambda: old | {"torch": "0.1"})
     assert tuned(tmp_path, **few).versions["torch"] == "0.1" and len(asked) == 3
-
-
-def test_settings_that_are_not_the_benchmarks_own_are_in_the_trace(trace):
-    assert trace.overrides == {"validation_size": 100, "qubits": 2}, "256 images are its own"
 
 
 def test_two_jobs_find_the_same(trace, tmp_path):
@@ -169,6 +168,7 @@ def test_a_candidate_that_diverges_is_not_chosen(tmp_path):
         ({"weights": (0.0, 1.0)}, "finite numbers? > 0"),
         ({"epochs": 0}, "epochs"),
         ({"seeds": 0}, "seeds"),
+        *(({name: 1.0}, f"{name} is what tune chooses") for name in tuning.CHOSEN),
     ],
 )
 def test_what_cannot_be_tuned_is_said(changes, said, tmp_path):
@@ -176,31 +176,9 @@ def test_what_cannot_be_tuned_is_said(changes, said, tmp_path):
         tuned(tmp_path, **changes)
 
 
-def test_a_quarter_of_the_epochs_is_the_default(tmp_path, monkeypatch):
-    monkeypatch.setitem(BENCHMARKS["digits"]["smoke"], "epochs", 5)
-    trace = tuned(tmp_path, seeds=1, arms=("qrkd",), weights=(1.0,), epochs=None)
-    assert (trace.epochs, trace.full_epochs) == (2, 5)
-
-
-@pytest.mark.parametrize("name", tuning.CHOSEN)
-def test_a_weight_that_tune_chooses_is_no_setting_of_it(name, tmp_path):
-    with pytest.raises(ValueError, match=f"{name} is what tune chooses"):
-        tuned(tmp_path, **{name: 1.0})
-
-
 def test_every_arm_with_a_kernel_that_has_a_gradient_can_be_tuned():
     kernels = {name for name, arm in ql.ARMS.items() if "kernel" in arm.terms}
     assert set(TUNED) == kernels - {"detached"}
-
-
-def test_tune_on_the_command_line(root, trace, capsys):
-    small = ["--epochs", "4", "--set", "train_size=256", "validation_size=100", "qubits=2"]
-    asked = ["tune", "digits", "--arms", *ARMS, "--weights", "0.3", "3", "--scale", "smoke", *small]
-    assert main([*asked, "--runs-dir", str(root)]) == 0
-    said = capsys.readouterr().out
-    assert str(trace) in said and f"--set {trace.as_options()}" in said
-    assert parse_parameters(shlex.split(trace.as_options())) == trace.settings
-    assert trace.settings.items() >= {("validation_size", 100), ("qubits", 2)}
 
 
 def test_a_history_is_published_and_another_one_is_kept_beside_it(trace, tmp_path):
@@ -215,9 +193,11 @@ def test_a_history_is_published_and_another_one_is_kept_beside_it(trace, tmp_pat
     assert read_tuning(kept) == trace
 
 
-def test_the_benchmarks_have_the_weights_that_the_kits_own_traces_chose():
+def test_the_kits_own_histories_are_saved_as_they_were_and_chose_the_benchmarks_weights(tmp_path):
+    """They are of a time when settings of all candidates were not kept; they had none."""
     for path in PUBLISHED.glob("*/*/tuning.json"):
         kept = read_tuning(path)
+        assert kept.overrides == {} and kept.save(tmp_path).read_bytes() == path.read_bytes()
         asked = benchmark_settings(kept.benchmark, kept.scale)
         assert asked == asked.replace(**kept.settings), path
 
@@ -248,15 +228,6 @@ def made():
 def test_the_best_mean_is_chosen_of_equals_the_smallest_and_none_that_diverged():
     assert best_weights(TRIALS, True) == {"kd": 1.0, "rkd": 0.1, "qrkd": 1.0}
     assert best_weights(TRIALS, False) == {"kd": 0.1, "rkd": 0.1, "qrkd": 1.0}
-
-
-def test_a_choice_as_settings(made):
-    assert made.settings == {
-        "kd_weight": 1.0, "distance_weight": 0.1, "angle_weight": 0.2,
-        "kernel_weights": {"qrkd": 1.0},
-    }  # fmt: skip
-    assert weight_settings({}) == {}
-    assert parse_parameters(shlex.split(made.as_options())) == made.settings
 
 
 AWKWARD = (1 / 3, 0.1 + 0.2, 1e-7, 123456.789, 1e22, 5e-324)
@@ -320,13 +291,6 @@ def test_what_was_saved_is_read_again(made, tmp_path, overrides):
     path = kept.save(tmp_path)
     assert path == tmp_path / "digits" / "smoke" / "tuning.json"
     assert read_tuning(path) == read_tuning(path.parent) == kept
-
-
-def test_the_kits_own_histories_are_saved_as_they_were_byte_for_byte(tmp_path):
-    """They are of a time when settings of all candidates were not kept; they had none."""
-    for path in PUBLISHED.glob("*/*/tuning.json"):
-        kept = read_tuning(path)
-        assert kept.overrides == {} and kept.save(tmp_path).read_bytes() == path.read_bytes()
 
 
 def test_what_was_edited_or_cut_is_refused(made, tmp_path):
