@@ -66,7 +66,10 @@ def each_on_cluster(
         while todo or running:
             time.sleep(LOOK)
             if client.status == "closed":
-                raise ClusterError(_gone(scheduler))
+                raise ClusterError(
+                    f"the scheduler at {scheduler} does not answer any more. Was it stopped? Start "
+                    "it and its workers again, and run the study again: what is recorded is reused."
+                )
             try:
                 there = client.sync(client.scheduler.identity)["workers"]
             except OSError:  # the client goes on trying to reach its scheduler for a while
@@ -130,13 +133,6 @@ def _result(future: Future) -> Any:  # noqa: ANN401
         return future.result(FETCH)
     except Exception as error:  # there is no qrkd_lab on that worker, say
         return f"{type(error).__name__}: {error}"
-
-
-def _gone(address: str) -> str:
-    return (
-        f"the scheduler at {address} does not answer any more. Was it stopped? Start it and its "
-        "workers again, and run the study again: what is recorded is reused."
-    )
 
 
 def _nobody(address: str, refused: Mapping[str, str]) -> str:

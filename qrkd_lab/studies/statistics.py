@@ -171,16 +171,11 @@ def seeds_needed(
         >>> seeds_needed(0.5, 1.0)
         34
     """
-
-    def enough(seeds: int) -> bool:
-        return power_of(difference, spread, seeds, confidence) >= power
-
-    low, high = 1, 2  # too few, perhaps enough
-    while not enough(high):
-        low, high = high, 2 * high
-        if high > 2_000_000:
-            return None
-    return low + 1 + bisect_left(range(low + 1, high), True, key=enough)
+    seeds = range(2, 1_000_001)
+    found = bisect_left(
+        seeds, power, key=lambda count: power_of(difference, spread, count, confidence)
+    )
+    return seeds[found] if found < len(seeds) else None
 
 
 def detectable_difference(

@@ -81,13 +81,6 @@ CHOSEN = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight", "kern
 class TuningError(RuntimeError):
     """A stage could not be finished on some seeds; what was finished will be found again."""
 
-    def __init__(self, stage: str, failures: Sequence[str]) -> None:
-        listed = "\n  ".join(failures)
-        super().__init__(
-            f"tuning stopped at the stage {stage!r}; what is done is kept, and the same call goes "
-            f"on:\n  {listed}"
-        )
-
 
 def tune(
     benchmark: str,
@@ -201,7 +194,11 @@ def _stage(
             said = f"tuning, stage {stage}: seed {seed} done, {len(made)} of {len(tasks)}"
             print(said, file=sys.stderr)
     if failures:
-        raise TuningError(stage, failures)
+        listed = "\n  ".join(failures)
+        raise TuningError(
+            f"tuning stopped at the stage {stage!r}; what is done is kept, and the same call goes "
+            f"on:\n  {listed}"
+        )
     return [trial for seed in tasks for trial in made[seed]]
 
 

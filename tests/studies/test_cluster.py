@@ -76,8 +76,9 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(cluster, undisturbed, tmp_
     assert table(study) == table(read_runs(tmp_path)) == undisturbed
     assert "9 trained" in study.notes[0]
     assert not list((cluster.folder / "dask-scratch-space" / "qrkd_lab").iterdir())
-    again = cluster.compare(tmp_path)
-    assert "9 runs reused, 0 trained" in again.notes[0]
+    gone = {"runs_dir": tmp_path, "scheduler": "tcp://127.0.0.1:9"} | SMALL
+    again = ql.compare("digits", ("scratch", "qrkd"), 3, **gone)
+    assert "9 runs reused, 0 trained" in again.notes[0], "what is recorded needs no scheduler"
 
 
 def test_a_teacher_that_is_here_goes_along(cluster, undisturbed, tmp_path):
@@ -198,13 +199,6 @@ def test_no_worker_and_no_scheduler_are_said(cluster, tmp_path, impatient, monke
     with pytest.raises(ClusterError, match="pip install"):
         ql.compare("digits", seeds=1, runs_dir=tmp_path, **there)
     assert not read_runs(tmp_path)
-
-
-def test_a_study_that_is_recorded_needs_no_scheduler(tmp_path):
-    ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, **SMALL)
-    gone = "tcp://127.0.0.1:9"
-    study = ql.compare("digits", ("scratch",), 1, runs_dir=tmp_path, scheduler=gone, **SMALL)
-    assert "2 runs reused, 0 trained" in study.notes[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

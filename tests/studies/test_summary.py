@@ -133,20 +133,6 @@ def test_interval_difference_and_p_by_hand() -> None:
     assert rkd[["difference", "difference_low", "p", "p_adjusted"]].isna().all()
 
 
-def test_confidence_is_used() -> None:
-    wide = summary(table(rkd=RKD, qrkd=QRKD), confidence=0.99).frame.loc["qrkd"]
-    ratio = (wide["difference_high"] - 0.03) / (T_975[4] * math.sqrt(2.5) / 100 / math.sqrt(5))
-    assert ratio == pytest.approx(4.604095 / T_975[4], rel=1e-6)  # t at 0.995, 4 df
-
-
-def test_pairing_matters() -> None:
-    """Seeds vary by far more than the arms: unpaired the difference would drown."""
-    base = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
-    jitter = np.array([1, -1, 0, 1, -1]) / 1e4
-    frame = summary(table(rkd=list(base), qrkd=list(base + 0.001 + jitter))).frame
-    assert frame.loc["qrkd", "p"] < 0.001 < 0.1 < frame.loc["rkd", "high"] - frame.loc["rkd", "low"]
-
-
 def test_holm_family_is_the_students_that_are_compared() -> None:
     rng = np.random.default_rng(1)
     arms = {a: list(0.9 + rng.normal(0, 0.01, 5)) for a in ("teacher", "kd", "rkd", "qrkd", "rbf")}
@@ -162,11 +148,6 @@ def test_means_of_the_other_columns_and_order() -> None:
     arms = {"rbf": [0.1] * 3, "qrkd": [0.2, 0.3, 0.4], "mine": [0.3] * 3, "scratch": [0.1] * 3}
     frame = summary(table(**arms, rkd=[0.2] * 3, teacher=[0.9] * 3)).frame
     assert list(frame.index) == ["teacher", "scratch", "rkd", "qrkd", "rbf", "mine"]
-    assert list(frame.columns) == [
-        "seeds", "mean", "low", "high", "pairs", "difference", "difference_low",
-        "difference_high", "p", "p_adjusted", "train_test_gap", "teacher_student_gap",
-        "distillation_gain", "agreement", "seconds", "word_perplexity",
-    ]  # fmt: skip
     names = ["distillation_gain", "teacher_student_gap", "agreement", "seconds"]
     numbers = frame.loc["qrkd", names]
     assert numbers.to_numpy() == pytest.approx([0.2, 0.69, 0.9, 42.0])
@@ -443,8 +424,6 @@ def test_accuracy_by_hand() -> None:
     test = stats.ttest_rel(AFTER, BEFORE)
     assert row["difference"] == pytest.approx(np.mean(AFTER) - np.mean(BEFORE))
     assert row["improvement"] == pytest.approx(100 * (np.mean(AFTER) / np.mean(BEFORE) - 1))
-    low, high = (100 * end / np.mean(BEFORE) for end in test.confidence_interval())
-    assert (row["low"], row["high"]) == pytest.approx((low, high))
     assert row["p"] == pytest.approx(test.pvalue) and row["seeds"] == 4
 
 

@@ -25,7 +25,6 @@ from qrkd_lab.studies.tune import (
     best_weights,
     read_tuning,
     tune,
-    weight_settings,
 )
 from tests.hazards import elsewhere, flipped
 from tests.studies.made_runs import keep, made_run
