@@ -1,6 +1,4 @@
-r"""Losses: how far the student is from the teacher, output by output and relation by relation.
-
-.. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+"""Losses: how far the student is from the teacher, output by output and relation by relation.
 
 Every loss is ``f(student, teacher) -> scalar >= 0``; weights are in :class:`DistillationLoss`. No
 gradient reaches the teacher. All compute in float32 at least and come back in the student's type
@@ -271,8 +269,7 @@ def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
 class Outputs(NamedTuple):
     """What a model says about a batch: logits ``(m, c)`` and tapped features ``(n, d)``.
 
-    A row of logits per prediction, a row of features per sample: of images m = n, of a text a
-    prediction per token (c is v, or logits ``(n, t, v)``) and as many samples as its tap takes.
+    Of images m = n; of a text there is a prediction per token (c is v, or logits ``(n, t, v)``).
     """
 
     logits: Tensor
@@ -281,16 +278,10 @@ class Outputs(NamedTuple):
 
 @dataclass
 class TeacherBatch:
-    """The teacher's outputs on one batch; all arms share one, so each relation is computed once.
-
-    Attributes:
-        outputs: logits and features of the teacher.
-        untrained: gives the features ``(n, d_t)`` of an untrained teacher, for the control
-            ``random_teacher``; called at most once, and only if asked for.
-    """
+    """The teacher's outputs on one batch; all arms share one, so each relation is computed once."""
 
     outputs: Outputs
-    untrained: Callable[[], Tensor] | None = None
+    untrained: Callable[[], Tensor] | None = None  # features (n, d_t), for "random_teacher"
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def softened(self, temperature: float) -> tuple[Tensor, Tensor]:

@@ -109,21 +109,14 @@ def train(
 
 @dataclass
 class Training:
-    """What is trained, and how far it is.
-
-    Attributes:
-        learners: of one seed.
-        epochs, steps: how many epochs, and batches in each.
-        teacher: see :func:`train`.
-        done, step: whole epochs that are done, and batches of the next one.
-    """
+    """What is trained, and how far it is."""
 
     learners: Sequence[Learner]
     epochs: int
-    steps: int
+    steps: int  # batches in each epoch
     teacher: Teacher | None = None
-    done: int = 0
-    step: int = 0
+    done: int = 0  # whole epochs
+    step: int = 0  # batches of the next one that are done
 
     @property
     def active(self) -> list[Learner]:
@@ -178,43 +171,23 @@ class Callback:
 
 @dataclass
 class Learner:
-    """A model that learns: its loss, its optimiser, and what happened so far.
+    """A model that learns: its loss, its optimiser, and what happened so far."""
 
-    Args:
-        name: of the arm, for messages.
-        model: the student (or the teacher, when the teacher is trained).
-        loss: what it minimises; its parameters (an adapter) are trained along.
-        optimizer: over both.
-        outputs: logits and tapped features of the model on a batch's inputs.
-        seed: of the dropout masks; named in messages.
-        rate: the learning rate by optimiser steps done before; None: the optimiser's own.
-        accumulation: batches per optimiser step; relations are within a batch.
-        clip_norm: of the gradient of all that the optimiser moves; None: not clipped.
-        dropout: whether the model draws from torch's global stream.
-        settings: of the run, for whoever made it; training does not read them.
-
-    Attributes:
-        history: one dictionary per epoch.
-        seconds: spent in this learner's own steps.
-        batches: seen so far.
-        failure: why it was taken out, if it was.
-    """
-
-    name: str
-    model: nn.Module
-    loss: DistillationLoss
-    optimizer: torch.optim.Optimizer
-    outputs: Callable[[nn.Module, Any], Outputs]
-    seed: int = 0
-    rate: Callable[[int], float] | None = None
-    accumulation: int = 1
-    clip_norm: float | None = None
-    dropout: bool = False
-    settings: Any = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    batches: int = 0
-    failure: Diverged | None = None
+    name: str  # of the arm, for messages
+    model: nn.Module  # the student (or the teacher, when the teacher is trained)
+    loss: DistillationLoss  # its parameters (an adapter) are trained along
+    optimizer: torch.optim.Optimizer  # over the parameters of both
+    outputs: Callable[[nn.Module, Any], Outputs]  # of the model on a batch's inputs
+    seed: int = 0  # of the dropout masks
+    rate: Callable[[int], float] | None = None  # by steps done before; None: the optimiser's own
+    accumulation: int = 1  # batches per optimiser step; relations are within a batch
+    clip_norm: float | None = None  # of the gradient of all that the optimiser moves
+    dropout: bool = False  # whether the model draws from torch's global stream
+    settings: Any = None  # of the run; training does not read them
+    history: list[dict[str, float]] = field(default_factory=list)  # a dictionary per epoch
+    seconds: float = 0.0  # spent in this learner's own steps
+    batches: int = 0  # seen so far
+    failure: Diverged | None = None  # why it was taken out, if it was
     _names: tuple[str, ...] = ()
     _sums: Tensor | float = 0.0
     _seen: Tensor | int = 0
@@ -225,11 +198,6 @@ class Learner:
     def distils(self) -> bool:
         """Whether its loss has a term that asks the teacher."""
         return bool(self.loss.active)
-
-    @property
-    def control(self) -> str | None:
-        """The control of its kernel term, if it has one."""
-        return None if self.loss.relation is None else self.loss.relation.control
 
     @property
     def pending(self) -> int:
@@ -249,10 +217,6 @@ class Learner:
         """Learn from one batch; the optimiser moves after every ``accumulation`` of them.
 
         It moves along the mean over these batches, weighted by their predictions that count.
-
-        Raises:
-            Diverged: the student's features are not finite.
-            ValueError: the batch has too few samples for a term of the loss.
         """
         # Dropout's masks are the same for all arms at each batch.
         masks = seeded(self.seed, "dropout", self.batches) if self.dropout else nullcontext()

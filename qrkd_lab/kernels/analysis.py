@@ -333,19 +333,12 @@ def alignment_or(nothing: float, kernel: Tensor, other: Tensor) -> float:
 
 
 class GeometricDifference(NamedTuple):
-    """What :func:`geometric_difference` found.
+    """What :func:`geometric_difference` found."""
 
-    Attributes:
-        value: g; near 1: no advantage possible; compare with ``bound``.
-        training_error: the training side, 0 if nothing was regularised away.
-        regularisation: lambda, in units of the mean eigenvalue.
-        bound: sqrt(n), the size of g at which an advantage is possible.
-    """
-
-    value: float
-    training_error: float
-    regularisation: float
-    bound: float
+    value: float  # g; near 1: no advantage possible
+    training_error: float  # the training side, 0 if nothing was regularised away
+    regularisation: float  # lambda, in units of the mean eigenvalue
+    bound: float  # sqrt(n), the size of g at which an advantage is possible
 
 
 def geometric_difference(

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from qrkd_lab.checks import whole
 from qrkd_lab.kernels.circuits import one_at_a_time
-from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.kernels.quantum import ProjectedKernel, QuantumKernel
 
 __all__ = ["DeviceKernel"]
@@ -89,7 +88,7 @@ class DeviceKernel:
             if isinstance(self.kernel, ProjectedKernel):
                 u = self._bloch(x)
                 v = u if y is None else self._bloch(y)
-                return torch.exp(-0.5 * self.kernel.gamma * squared_distances(u, v))
+                return self.kernel.compare(u, v)
             return self._fidelities(x, y)
 
     def _fidelities(self, x: Tensor, y: Tensor | None) -> Tensor:

@@ -52,23 +52,14 @@ GOOD_FIT = 0.9  # R^2 from which the words say "fitted by"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a kernel matrix sees; shows itself as a small table.
-
-    Attributes:
-        samples: n.
-        off_diagonal: mean, variance, smallest and largest value over pairs.
-        effective_rank: from 1 to n.
-        alignment: kernel-target alignment with the classes; None without labels.
-        centred_alignment: the same, centred (CKA); None without labels, NaN if K is constant.
-        fit: the best RBF; None without angles.
-    """
+    """What a kernel matrix sees; shows itself as a small table."""
 
     samples: int
     off_diagonal: OffDiagonal
     effective_rank: float
-    alignment: float | None = None
-    centred_alignment: float | None = None
-    fit: Fit | None = None
+    alignment: float | None = None  # with the classes; None without labels
+    centred_alignment: float | None = None  # the same, centred (CKA); NaN if K is constant
+    fit: Fit | None = None  # the best RBF; None without angles
 
     @property
     def spectral_entropy(self) -> float:
@@ -204,38 +195,27 @@ def concentration_table(
 # ---- fits
 
 
-FAMILIES: dict[str, list[Callable[[float], Kernel]]] = {  # kernels of a bandwidth
-    "rbf": [RBFKernel],
-    "laplacian": [LaplacianKernel],
-    "polynomial": [partial(PolynomialKernel, degree) for degree in range(1, 7)],
-    "cosine": [],
+# Kernels of a bandwidth b, and scikit-learn's gamma of b.
+FAMILIES: dict[str, tuple[list[Callable[[float], Kernel]], Callable[[float], float]]] = {
+    "rbf": ([RBFKernel], lambda b: b**2 / 2),
+    "laplacian": ([LaplacianKernel], lambda b: b),
+    "polynomial": ([partial(PolynomialKernel, p) for p in range(1, 7)], lambda b: b**2),
+    "cosine": ([], lambda b: math.nan),
 }
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The member of a classical family that comes nearest to a kernel matrix.
-
-    Attributes:
-        family: its name.
-        kernel: the fitted kernel; ``kernel(x)`` is the matrix on the same angles.
-        gamma: in scikit-learn's convention: b^2 / 2 (RBF), b (Laplacian), b^2 (polynomial), NaN
-            (cosine).
-        residual: root of the mean squared difference over pairs i < j.
-        r_squared: 1 - residual^2 / variance over pairs; NaN where K is constant over pairs.
-        alignment: CKA of the two matrices; NaN where one is constant.
-        near_identity: both matrices are nearly the identity, so a high CKA says nothing.
-        matrix: the fitted matrix ``(n, n)``.
-    """
+    """The member of a classical family that comes nearest to a kernel matrix."""
 
     family: str
-    kernel: Kernel
-    gamma: float
-    residual: float
-    r_squared: float
-    alignment: float
-    near_identity: bool
-    matrix: Tensor = field(repr=False, compare=False)
+    kernel: Kernel  # ``kernel(x)`` is the matrix on the same angles
+    gamma: float  # scikit-learn's: b^2 / 2 (RBF), b (Laplacian), b^2 (polynomial), NaN (cosine)
+    residual: float  # root of the mean squared difference over pairs i < j
+    r_squared: float  # 1 - residual^2 / variance over pairs; NaN where K is constant over pairs
+    alignment: float  # CKA of the two matrices; NaN where one is constant
+    near_identity: bool  # both matrices are nearly the identity, so a high CKA says nothing
+    matrix: Tensor = field(repr=False, compare=False)  # the fitted one (n, n)
 
     def __str__(self) -> str:
         degree = getattr(self.kernel, "degree", None)
@@ -286,17 +266,16 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
         # The same n points in n coordinates: a rotation keeps all distances and inner products.
         left, size, _ = torch.linalg.svd(x, full_matrices=False)
         x = left * size
-    fits = [_fit_bandwidth(make, wanted, x) for make in FAMILIES[family]] or [CosineKernel()]
+    makers, gamma = FAMILIES[family]
+    fits = [_fit_bandwidth(make, wanted, x) for make in makers] or [CosineKernel()]
     best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
     matrix = best(x)
     residual = _mismatch(best, wanted, x) ** 0.5
     ranks = (effective_rank(kernel), effective_rank(matrix))
-    powers = {"rbf": (0.5, 2), "laplacian": (1.0, 1), "polynomial": (1.0, 2)}
-    factor, power = powers.get(family, (math.nan, 1))
     return Fit(
         family,
         best,
-        factor * best.bandwidth**power,
+        gamma(best.bandwidth),
         residual,
         r_squared(wanted, matrix),
         alignment_or(math.nan, wanted, matrix),
@@ -351,16 +330,11 @@ class FourierSurrogate(Kernel):
 
     Positive semi-definite; its diagonal is 1 only as far as the features reach: the rest of a
     sample is what they do not see. Made by :func:`random_feature_surrogate`.
-
-    Attributes:
-        frequencies: :math:`\omega`, ``(D, q)``.
-        weights: W, ``(2 D + 1, n)``.
-        source: where the frequencies were drawn from: ``spectrum`` or ``rbf``.
     """
 
-    frequencies: Tensor = field(repr=False)
-    weights: Tensor = field(repr=False)
-    source: str
+    frequencies: Tensor = field(repr=False)  # omega, (D, q)
+    weights: Tensor = field(repr=False)  # W, (2 D + 1, n)
+    source: str  # where the frequencies were drawn from: "spectrum" or "rbf"
 
     @property
     def features(self) -> int:

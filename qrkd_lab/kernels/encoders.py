@@ -12,10 +12,8 @@ kernel's ``bandwidth`` then scales the angles.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Hashable
 from numbers import Integral
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,8 +104,6 @@ class Encoder(nn.Module):
             self.student_map = nn.Parameter(student_map)
         else:
             self.register_buffer("student_map", student_map)
-        self._fitted: str | None = None  # digest of what fit found
-        self.register_load_state_dict_post_hook(_remember_fit)
 
     def fit(self, teacher_features: Tensor) -> Encoder:
         """Fit what is learnt from teacher features ``(n, d_t)``: the components of ``pca``."""
@@ -124,7 +120,6 @@ class Encoder(nn.Module):
             # A component's sign is arbitrary: its largest entry is made positive.
             largest = components.gather(0, components.abs().argmax(0, keepdim=True))
             self.teacher_map.copy_(components * largest.sign())
-            _remember_fit(self)
         return self
 
     def teacher(self, features: Tensor) -> Tensor:
@@ -140,8 +135,8 @@ class Encoder(nn.Module):
     @property
     def teacher_key(self) -> Hashable:
         """Equal for encoders whose teacher's side is the same, so that it is computed once."""
-        made_by = {"truncate": None, "pca": self._fitted, "projection": self.seed}
-        return (self.teacher_side, tuple(self.teacher_map.shape), made_by[self.teacher_side])
+        content = self.teacher_map.detach().cpu().double().numpy().tobytes()
+        return (tuple(self.teacher_map.shape), content)
 
     @in_float32
     def _encode(self, features: Tensor, linear: Tensor, name: str) -> Tensor:
@@ -172,13 +167,6 @@ class Encoder(nn.Module):
     def extra_repr(self) -> str:
         sizes = f"{len(self.teacher_map)} and {len(self.student_map)} -> {self.qubits}"
         return f"{self.kind}, teacher {self.teacher_side}, student {self.student_side}, {sizes}"
-
-
-def _remember_fit(encoder: Encoder, _keys: Any = None) -> None:  # noqa: ANN401
-    """Keep a digest of a fitted teacher's side; after ``fit``, and after weights were loaded."""
-    if encoder.teacher_side == "pca" and not encoder.teacher_map.isnan().any():
-        content = encoder.teacher_map.detach().cpu().double().numpy().tobytes()
-        encoder._fitted = hashlib.sha256(content).hexdigest()[:16]
 
 
 # ---- relation

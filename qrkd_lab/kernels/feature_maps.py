@@ -1,10 +1,8 @@
 r"""Feature maps: circuits that write a sample's angles into a quantum state, in PennyLane.
 
-Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` where ``angles`` is
-``(..., q)``, of torch, NumPy or JAX (a batch is allowed, as in every PennyLane operation), and the
-state it prepares from :math:`|0\dots0\rangle` is the sample's embedding
-:math:`|\phi(x)\rangle`. Write your own in the same form and hand it to
-:class:`~qrkd_lab.FidelityKernel`:
+Each is a plain PennyLane quantum function ``f(angles, wires, ...)`` with ``angles`` ``(..., q)`` of
+torch, NumPy or JAX; the state that it prepares from :math:`|0\dots0\rangle` is the sample's
+embedding :math:`|\phi(x)\rangle`. Write your own for :class:`~qrkd_lab.FidelityKernel`:
 
     >>> def mine(angles, wires):
     ...     for i, wire in enumerate(wires):
@@ -117,7 +115,8 @@ def amplitude(angles: Tensor, wires: Sequence[int]) -> None:
         unit = unit_rows(angles)
         # A zero row must be a state too; adding to its first amplitude keeps the others' gradient.
         missing = (unit.detach() == 0).all(-1, keepdim=True)
-        unit = unit + missing.to(unit.dtype) * _one_hot(unit)
+        first = torch.eye(1, unit.shape[-1], dtype=unit.dtype, device=unit.device)[0]
+        unit = unit + missing.to(unit.dtype) * first
     else:  # the same in NumPy, autograd or JAX
         squared = qp.math.sum(angles**2, axis=-1)[..., None]
         long = squared > 1e-12
@@ -141,9 +140,3 @@ def _ring(gate: Callable[..., object], wires: Sequence[int]) -> None:
         gate(wires=[a, b])
     if len(wires) > 2:
         gate(wires=[wires[-1], wires[0]])
-
-
-def _one_hot(like: Tensor) -> Tensor:
-    row = like.new_zeros(like.shape[-1])
-    row[0] = 1
-    return row

@@ -10,7 +10,7 @@ import html
 import inspect
 import io
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Any
@@ -143,13 +143,10 @@ class QuantumKernel(Kernel):
     @cached_property
     def statevector(self) -> StateVector:
         """The simulator; kernels with one built-in circuit share it, whatever their bandwidth."""
-        from qrkd_lab.kernels.statevector import StateVector
-
-        if callable(self.feature_map):
-            function = _function(self.feature_map)
-            return StateVector(partial(function, **self._options), self.qubits)
+        own = callable(self.feature_map)
+        make = _statevector.__wrapped__ if own else _statevector
         options = tuple(sorted(self._options.items()))
-        return _statevector(_function(self.feature_map), self.qubits, options)
+        return make(_function(self.feature_map), self.qubits, options, fixed=not own)
 
     def states(self, x: Tensor) -> Tensor:
         """The embedding states ``(n, 2^q)``, complex, of angles ``(n, q)``; wire 0 is leftmost."""
@@ -357,8 +354,8 @@ def _name(feature_map: str | Callable[..., object]) -> str:
 
 @lru_cache(maxsize=64)
 def _statevector(
-    function: Callable[..., object], qubits: int, options: tuple[tuple[str, Hashable], ...]
+    function: Callable[..., object], qubits: int, options: tuple[tuple[str, Any], ...], fixed: bool
 ) -> StateVector:
     from qrkd_lab.kernels.statevector import StateVector
 
-    return StateVector(partial(function, **dict(options)), qubits, fixed=True)
+    return StateVector(partial(function, **dict(options)), qubits, fixed)

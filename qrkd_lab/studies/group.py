@@ -157,7 +157,8 @@ def lockstep(
     if epochs is None:
         epochs = first.teacher_epochs if first.arm == TEACHER else first.epochs_to_train
     untrained = None
-    if any(learner.control == "random_teacher" for learner in learners):
+    relations = [learner.loss.relation for learner in learners]
+    if any(one is not None and one.control == "random_teacher" for one in relations):
         untrained = benchmark.untrained_teacher(first.seed).eval()
 
     @torch.no_grad()

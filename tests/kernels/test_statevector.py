@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial, reduce
-from itertools import product
 
 import numpy as np
 import pennylane as qp
@@ -13,9 +12,7 @@ import torch
 from qrkd_lab.kernels.circuits import Gate
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.statevector import (
-    Rotate,
     StateVector,
-    compiled,
     kron,
     merged,
     on_neighbours,
@@ -206,29 +203,6 @@ def test_gates_that_commute_become_one_fast_step(gates, expected):
     assert [kind for kind, _ in merged([gate(*one) for one in gates])] == expected
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_merged_circuit_prepares_the_same_state(seed):
-    rng = np.random.default_rng(seed)
-    choices = [(qp.Hadamard, 1), (qp.T, 1), (qp.SX, 1), (qp.CNOT, 2), (qp.CZ, 2), (qp.CH, 2),
-               (qp.SWAP, 2), (qp.Toffoli, 3)]  # fmt: skip
-    gates = []
-    for _ in range(30):
-        operation, size = choices[rng.integers(len(choices))]
-        gates.append(gate(operation, *map(int, rng.permutation(3)[:size])))
-    state = alone = random(2, 8)
-    for kind, members in merged(gates):
-        state = compiled(kind, members, 3, state)(state, None)
-    for one in gates:
-        alone = on_wires(torch.as_tensor(one.matrix), alone, one.wires, 3)
-    assert len(merged(gates)) < len(gates)
-    torch.testing.assert_close(state, alone)
-
-
-# The basis axis
-
-BITS = list(product((0, 1), repeat=4))  # of every basis state of four qubits, in order
-
-
 @pytest.mark.parametrize("batch", [(), (3,)])
 @pytest.mark.parametrize("wires", [range(4), range(2), range(1, 3), range(3, 4)])
 def test_a_matrix_on_neighbours_is_the_whole_matrix(wires, batch):
@@ -237,24 +211,3 @@ def test_a_matrix_on_neighbours_is_the_whole_matrix(wires, batch):
     expected = (reduce(kron, (before, matrix, after)) @ state[..., None])[..., 0]
     torch.testing.assert_close(on_neighbours(matrix, state, wires, 4), expected)
     torch.testing.assert_close(on_wires(matrix, state, wires, 4), expected)
-
-
-def test_a_matrix_on_any_wires_is_their_permutation_of_neighbours():
-    matrix, state, wires = random(8, 8), random(2, 16, seed=1), (3, 0, 2)
-    swapped = [int("".join(str(bits[w]) for w in (*wires, 1)), 2) for bits in BITS]  # old -> new
-    turned = torch.empty_like(state)
-    turned[:, swapped] = state
-    expected = on_neighbours(matrix, turned, range(3), 4)[:, swapped]
-    torch.testing.assert_close(on_wires(matrix, state, wires, 4), expected)
-
-
-@pytest.mark.parametrize("n", [1, 3])
-def test_rotate_is_a_product_with_a_phase_forwards_and_back(n):
-    def rotate(state: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            factor = torch.complex(phase.cos(), phase.sin())
-        return Rotate.apply(state, phase, factor)
-
-    state, phase = random(n, 4).requires_grad_(), random(3, 4, dtype=torch.float64).requires_grad_()
-    torch.testing.assert_close(rotate(state, phase), state * torch.exp(1j * phase))
-    assert torch.autograd.gradcheck(rotate, (state, phase))
