@@ -35,6 +35,7 @@ __all__ = [
     "ImageBenchmark",
     "benchmark_of",
     "benchmark_settings",
+    "default_settings",
     "given_settings",
     "is_text",
     "load_benchmark",
@@ -319,16 +320,17 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
 
 
 def given_settings(settings: Settings) -> dict[str, Any]:
-    """What to give beside benchmark, scale, arm and seed to get a run of these settings again.
+    """What to give beside benchmark, scale, arm and seed to get such a run again, as plain JSON.
 
-    Only what the run's arm uses, and what is not the default of its benchmark and scale, as plain
-    JSON values.
+    Only what the run's arm uses, and what is not the default of its benchmark and scale.
 
     Example:
         >>> given_settings(benchmark_settings("mnist", epochs=3))
         {'epochs': 3}
     """
-    usual = replace(default_settings(settings), arm=settings.arm, seed=settings.seed)
+    text = settings.sequence_length is not None
+    usual = default_settings(settings.benchmark, settings.scale, text)
+    usual = replace(usual, arm=settings.arm, seed=settings.seed)
     own, other = settings.effective(), usual.effective()
     derived = {"epochs", "kernel_weight"}  # may follow from stop_after and kernel_weights
     return {
@@ -339,11 +341,10 @@ def given_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def default_settings(settings: Settings) -> Settings:
-    """The defaults of the benchmark and scale of some settings; its folder need not be there."""
-    name = settings.benchmark
-    own = name if name in BENCHMARKS else "cifar10" if settings.sequence_length is None else "ptb"
-    return replace(benchmark_settings(own, settings.scale), benchmark=name)
+def default_settings(benchmark: str, scale: str, text: bool) -> Settings:
+    """The defaults of a benchmark at a scale; a folder, of text or images, need not be there."""
+    own = benchmark if benchmark in BENCHMARKS else "ptb" if text else "cifar10"
+    return replace(benchmark_settings(own, scale), benchmark=benchmark)
 
 
 @default_arithmetic()

@@ -22,7 +22,7 @@ import pandas as pd
 
 from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
-from qrkd_lab.studies.benchmarks import benchmark_settings
+from qrkd_lab.studies.benchmarks import default_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.results import order_arms, results
@@ -64,10 +64,10 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 
 @cache
-def _made(own: str, name: str, scale: str, arm: str, given: str) -> Mapping[str, Any]:
-    """What runs of an arm are made of, but for their seed; ``own``: whose defaults they have."""
+def _made(name: str, scale: str, text: bool, arm: str, given: str) -> Mapping[str, Any]:
+    """What runs of an arm are made of, but for their seed."""
     try:
-        settings = replace(benchmark_settings(own, scale), benchmark=name, arm=arm)
+        settings = replace(default_settings(name, scale, text), arm=arm)
         return settings.replace(**json.loads(given)).effective()
     except TypeError as error:
         raise ValueError(str(error)) from error
@@ -79,10 +79,10 @@ def _made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: this version knows no such benchmark, scale, arm or setting.
     """
-    name, scale, arm, seed = (run.settings[n] for n in ("benchmark", "scale", "arm", "seed"))
-    own = "ptb" if "sequence_length" in run.settings else "cifar10"  # a folder's
-    own = name if name in BENCHMARKS else own
-    return {**_made(own, name, scale, arm, json.dumps(dict(given))), "seed": seed}
+    own = run.settings
+    text = "sequence_length" in own
+    made = _made(own["benchmark"], own["scale"], text, own["arm"], json.dumps(dict(given)))
+    return {**made, "seed": own["seed"]}
 
 
 def _is_made(run: Run, given: Mapping[str, Any]) -> bool:
@@ -375,8 +375,7 @@ def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
 def _one_home(variant: Variant) -> Variant:
     """Each seed's runs from one folder of records, as the arms of a seed learnt from one teacher.
 
-    It is the folder with most of the runs that are the variant's own (with its changes, which not
-    every arm uses), then with most arms, then the first.
+    The folder with most runs of just these changes (not every arm uses them), then with most runs.
     """
     kept: list[Run] = []
     for runs in _groups(variant.runs, "seed"):
@@ -400,26 +399,26 @@ class Catalogue:
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self._runs: dict[str, dict[str, list[Run]]] = {}
-        for run in runs:
-            scales = self._runs.setdefault(run.settings["benchmark"], {})
-            scales.setdefault(run.settings["scale"], []).append(run)
+        self._runs = {
+            (same[0].settings["benchmark"], same[0].settings["scale"]): same
+            for same in _groups(runs, "benchmark", "scale")
+        }
         self._variants: dict[tuple[str | None, str | None], dict[str, Variant]] = {}
 
     @property
     def benchmarks(self) -> list[str]:
         """Names: the kit's benchmarks in their order, then the others by name."""
-        return _ordered(self._runs, BENCHMARKS)
+        return _ordered({benchmark for benchmark, _ in self._runs}, BENCHMARKS)
 
     def scales(self, benchmark: str | None) -> list[str]:
         """Scales with runs of a benchmark; none for one that is not there."""
-        return _ordered(self._runs.get(benchmark, {}), SCALES)
+        return _ordered({scale for name, scale in self._runs if name == benchmark}, SCALES)
 
     def variants(self, benchmark: str | None, scale: str | None) -> dict[str, Variant]:
         """Label to variant; empty where there are no runs."""
         place = (benchmark, scale)
         if place not in self._variants:
-            found = variants(self._runs.get(benchmark, {}).get(scale, []))
+            found = variants(self._runs.get(place, []))
             self._variants[place] = {variant.label: variant for variant in found}
         return self._variants[place]
 
