@@ -381,10 +381,8 @@ class DistillationLoss(nn.Module):
             targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count.
 
         Raises:
-            TypeError: ``student`` is no Outputs, or targets are no whole numbers (soft targets are
-                a teacher's part: kd takes them as logits).
-            ValueError: logits of a single class; targets of another shape, or beyond the classes
-                (on a GPU torch itself stops there); no teacher.
+            TypeError: ``student`` is no Outputs, or targets are no whole numbers.
+            ValueError: a single class, targets of another shape or beyond the classes, no teacher.
         """
         if not isinstance(student, Outputs):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")

@@ -304,11 +304,12 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Everything that further training depends on: tensors, numbers and words only."""
+        relation = self.loss.relation
         return {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
-            "shuffle": None if self.loss.relation is None else self.loss.relation.random_state,
+            "shuffle": None if relation is None else relation.generator.get_state(),
             "failure": None if self.failure is None else str(self.failure),
             **{name: getattr(self, name) for name in _SAVED},
         }
@@ -318,55 +319,46 @@ class Learner:
 
         To be asked before :meth:`restore`: a fused optimiser trusts the sizes of its tensors.
         """
-        own, parameters, moments = self.state(), self._parameters(), None
-        if isinstance(state, dict) and state.keys() == own.keys():
-            moments = state["optimizer"]
-        if not isinstance(moments, dict) or not all(
-            type(place) is int and 0 <= place < len(parameters) for place in moments
-        ):
-            return f"expected {', '.join(own)}, of {len(parameters)} parameters"
+        own, parameters = self.state(), dict(enumerate(self._parameters()))
+        if not isinstance(state, dict) or state.keys() != own.keys():
+            return f"expected {', '.join(own)}"
+        moments, names, sums, seen = (state[n] for n in ("optimizer", "_names", "_sums", "_seen"))
         pairs = [(name, state[name], own[name]) for name in ("model", "loss")]
-        for place, held in moments.items():
-            like = parameters[place]
-            expected = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
-            pairs.append((f"optimizer, parameter {place}", held, expected))
-        for name, found, expected in pairs:
-            if odd := odd_tensors(found, expected):
-                return f"{name}: {odd}"
-        names, sums, seen = (state[name] for name in ("_names", "_sums", "_seen"))
         try:
+            for place, held in moments.items():
+                like = parameters[place]
+                expected = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
+                pairs.append((f"optimizer, parameter {place}", held, expected))
+            if isinstance(sums, Tensor):
+                expected = {"sums": torch.zeros(len(names), dtype=sums.dtype)}
+                pairs.append(("sums", {"sums": sums}, expected))
+            for name, found, expected in pairs:
+                if odd := odd_tensors(found, expected):
+                    return f"{name}: {odd}"
             if self.loss.relation is not None:
                 torch.Generator().set_state(state["shuffle"])
-            steps = [held["step"].item() for held in moments.values()]
-            counts = [
-                state["seconds"],
-                state["batches"],
-                seen.item() if isinstance(seen, Tensor) else seen,
-            ]
+            seen = seen.item() if isinstance(seen, Tensor) else seen
             entries = [entry for epoch in state["history"] for entry in epoch.items()]
-            texts = [*names, *(name for name, _ in entries)]
-            texts += [] if state["failure"] is None else [state["failure"]]
-            summed = sums == 0
-            if isinstance(sums, Tensor):
-                fitting = sums.is_floating_point() and sums.shape == (len(names),)
-                summed = fitting and not sums.is_meta
+            failure = "" if state["failure"] is None else state["failure"]
+            texts = [*names, *(name for name, _ in entries), failure]
+            steps = [held["step"].item() for held in moments.values()]
             fits = (
                 all(type(state[name]) is type(own[name]) for name in _SAVED[:4])
-                and all(is_number(number) and number >= 0 for number in counts)
+                and all(is_number(n) and n >= 0 for n in (state["seconds"], state["batches"], seen))
                 and all(is_number(number) for _, number in entries)
                 and all(isinstance(text, str) for text in texts)
                 and all(1 <= step <= MANY and step % 1 == 0 for step in steps)
-                and summed
+                and (isinstance(sums, Tensor) or sums == 0)
             )
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            return f"{error}"
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
         return "" if fits else "history, counts, sums, names, steps or failure are of other types"
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
-        parameters = self._parameters()
+        parameters = dict(enumerate(self._parameters()))
         moments = {  # laid out in memory like the parameter, which is what the optimiser expects
             place: {
                 name: value.clone() if name == "step" else torch.empty_like(like).copy_(value)
@@ -378,7 +370,7 @@ class Learner:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if self.loss.relation is not None:
-            self.loss.relation.random_state = state["shuffle"]
+            self.loss.relation.generator.set_state(state["shuffle"])
         self.failure = None if state["failure"] is None else Diverged(state["failure"])
         for name in _SAVED:
             setattr(self, name, state[name])

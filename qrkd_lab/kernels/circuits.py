@@ -43,17 +43,12 @@ class CircuitError(ValueError):
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate: on which ``wires``, and what it is, exactly one of the following kinds.
+    """One gate: constant, a rotation e^{i theta G}, or another angle-dependent matrix."""
 
-    ``constant``: ``matrix`` is its ``(2^k, 2^k)`` matrix.
-    ``rotation``: :math:`e^{i \\theta G}` with the generator G in ``matrix``, angle in ``column``.
-    ``matrix``: an angle-dependent matrix, number ``column`` of those.
-    """
-
-    kind: str
+    kind: str  # "constant", "rotation" or "matrix"
     wires: tuple[int, ...]
-    matrix: np.ndarray | None = None
-    column: int | None = None
+    matrix: np.ndarray | None = None  # (2^k, 2^k): the constant, or the generator G
+    column: int | None = None  # of theta among the rotations, or the number of the matrix
 
     @property
     def diagonal(self) -> bool:

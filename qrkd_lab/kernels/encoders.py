@@ -211,7 +211,7 @@ class KernelRelation(nn.Module):
                 f"make it with qubits={kernel.features}"
             )
         self.kernel, self.encoder, self.control = kernel, encoder, control
-        self._generator = torch.Generator().manual_seed(whole("seed", seed, 0))
+        self.generator = torch.Generator().manual_seed(whole("seed", seed, 0))
 
     @in_float32
     def teacher(self, features: Tensor) -> Tensor:
@@ -229,18 +229,9 @@ class KernelRelation(nn.Module):
     def compared(self, features: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """The two matrices ``(n, n)`` that the loss compares; ``shuffled`` permutes the second."""
         if self.control == "shuffled":
-            order = torch.randperm(len(teacher), generator=self._generator).to(teacher.device)
+            order = torch.randperm(len(teacher), generator=self.generator).to(teacher.device)
             teacher = teacher[order][:, order]
         return self.student(features), teacher
-
-    @property
-    def random_state(self) -> Tensor:
-        """Where the permutations' stream is, so that training can go on from a checkpoint."""
-        return self._generator.get_state()
-
-    @random_state.setter
-    def random_state(self, state: Tensor) -> None:
-        self._generator.set_state(state)
 
     @property
     def teacher_key(self) -> Hashable:

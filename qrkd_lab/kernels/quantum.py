@@ -126,10 +126,7 @@ class QuantumKernel(Kernel):
 
     @property
     def circuit(self) -> Callable[..., None]:
-        """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied.
-
-        The angles may be of torch, NumPy, JAX, or a list of numbers.
-        """
+        """The PennyLane quantum function ``circuit(angles, wires)``, bandwidth applied."""
 
         def circuit(angles: Any, wires: Any = range(self.qubits)) -> None:  # noqa: ANN401
             if isinstance(angles, (list, tuple)):

@@ -70,15 +70,7 @@ class StateVector:
         self._checked: set[object] = set()  # shapes
 
     def __call__(self, angles: Tensor) -> Tensor:
-        """States ``(n, 2^q)``, complex of the precision of ``angles`` ``(n, d)``, wire 0 first.
-
-        Raises:
-            CircuitError: the function queues nothing, measures, uses a wire out of range, has a
-                gate without a matrix, does not depend on the angles, needs the *value* of an angle,
-                gives a sample other gates in a batch than alone, or prepares amplitudes that are
-                NaN or not of length 1.
-            TypeError: the angles are neither float32 nor float64.
-        """
+        """States ``(n, 2^q)``, complex of the precision of ``angles`` ``(n, d)``, wire 0 first."""
         if angles.dtype not in COMPLEX:
             raise TypeError(f"angles: expected float32 or float64, got {angles.dtype}")
         shape = (angles.shape, angles.dtype, angles.device)
