@@ -15,7 +15,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
@@ -71,15 +71,6 @@ def doomed_study(folder: Path, name: str, after: int) -> None:
 
     with _watched(strike, name):
         study(folder)
-
-
-def command(folder: Path, arms: Sequence[str], *more: str) -> list[str]:
-    """The same study for the command line."""
-    settings = [f"{name}={value}" for name, value in SMALL.items() if name != "scale"]
-    return [
-        "compare", "digits", "--arms", *arms, "--seeds", "6", "--scale", "smoke",
-        "--runs-dir", str(folder), *more, "--set", *settings,
-    ]  # fmt: skip
 
 
 def table(runs: ql.Study | list[Run]) -> dict[str, tuple[dict, list]]:

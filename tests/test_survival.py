@@ -16,7 +16,6 @@ import torch
 from pandas import DataFrame
 
 import qrkd_lab as ql
-from qrkd_lab.cli import main
 from qrkd_lab.files import RecordError
 from qrkd_lab.studies.compare import Study, StudyError
 from qrkd_lab.studies.provenance import write_csv
@@ -28,7 +27,6 @@ from qrkd_lab.teaching.plots.style import Animation, Chart
 from tests.hazards import (
     ARMS,
     FORKS,
-    command,
     doomed_study,
     in_fork,
     no_file_longer_than,
@@ -105,15 +103,14 @@ def test_kills_change_no_bit_and_lose_no_record(calm, tmp_path):
 # In company
 
 
-def at_once(barrier, arguments: list[str]) -> None:
+def at_once(barrier, folder: Path) -> None:
     barrier.wait()
-    raise SystemExit(main(arguments))
+    study(folder)
 
 
 def test_two_studies_at_once_on_one_folder(calm, tmp_path):
     barrier = FORKS.Barrier(2)
-    arguments = (barrier, command(tmp_path, ARMS))
-    twins = [FORKS.Process(target=at_once, args=arguments) for _ in range(2)]
+    twins = [FORKS.Process(target=at_once, args=(barrier, tmp_path)) for _ in range(2)]
     for twin in twins:
         twin.start()
     for twin in twins:

@@ -10,7 +10,6 @@ import shutil
 import struct
 import tarfile
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +22,6 @@ from qrkd_lab.data import DataError, Images, load_images
 from qrkd_lab.data import images as module
 from qrkd_lab.data.images import fingerprint, read_folder, stratified_order
 
-DATA = os.environ.get("QRKD_DATA_DIR")
 MNIST_SHA256 = "f04fcaa53deb8f3b6d018bbaba649b5d9ccf505776988bf17ceff0e8419d2360"
 DIGITS_SHA256 = "92af1e2f35be7734d8d6f48515d11074b2f4d625cca7f516b167a8c1ea6395e1"
 
@@ -34,11 +32,6 @@ def cache(request, tmp_path, monkeypatch):
     if not request.node.name.startswith("test_real"):
         monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "folders"
-
-
-def need(name):
-    if not DATA or not (Path(DATA) / name).is_dir():
-        pytest.skip(f"needs {name} in $QRKD_DATA_DIR, which is {DATA or 'not set'}")
 
 
 def rows(images):
@@ -186,8 +179,8 @@ def test_absent_data_say_where_they_belong_and_where_to_get_them(tmp_path):
 # ------------------------------------------------------------------ the real data
 
 
-def test_real_mnist():
-    need("MNIST")
+def test_real_mnist(real):
+    real("MNIST")
     data = load_images("mnist", download=False)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [55000, 5000, 10000]
     assert data.image_shape == (1, 28, 28)
@@ -200,16 +193,17 @@ def test_real_mnist():
     assert abs(data.mean[0] - 0.1307) < 2e-4 and abs(data.std[0] - 0.3081) < 2e-4
 
 
-def test_real_cifar10():
-    if not any((Path(DATA or "/nowhere") / n).is_dir() for n in ("cifar-10-batches-py", "cifar10")):
-        need("cifar10_jpeg")
+def test_real_cifar10(real):
+    folder = real()
+    if not any((folder / name).is_dir() for name in ("cifar-10-batches-py", "cifar10")):
+        real("cifar10_jpeg")
     data = load_images("cifar10", download=False)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [45000, 5000, 10000]
     assert data.image_shape == (3, 32, 32)
     for part in (data.train, data.validation, data.test):
         assert torch.bincount(part.labels).tolist() == [len(part) // 10] * 10
     assert data.classes[3] == "cat"
-    official = (Path(str(DATA)) / "cifar-10-batches-py").is_dir()
+    official = (folder / "cifar-10-batches-py").is_dir()
     assert ("not the official pixels" in data.source) != official
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the official pixels
     torch.testing.assert_close(data.mean, mean, atol=0.005, rtol=0)
