@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from torch import Tensor
 from qrkd_lab.data.cache import cache_folder, keep, kept
 from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "Images", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "load_images",
@@ -547,38 +551,33 @@ def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -
 
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
-            mode, (width, height) = image.mode, image.size
-            if width * height > LARGEST:
-                raise DataError(
-                    f"{path} has {width:,} x {height:,} pixels, expected at most {LARGEST:,} in "
-                    "all. Make it smaller."
-                )
-            if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
-                raise DataError(
-                    f"Expected 8-bit grey or RGB, but {path} has 16 bits a channel. Scale its "
-                    "values to 0..255, save it as 8-bit, and do so for all images alike."
-                )
-            if mode not in MODES:
-                raise DataError(
-                    f"Expected 8-bit grey or RGB, but {path} has Pillow's mode {mode!r}. Convert "
-                    'it, for example with Image.open(path).convert("RGB").save(path).'
-                )
-            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-                raise DataError(
-                    f"{path} is animated, with {image.n_frames} frames. Save one as an image."
-                )
-            shape = (MODES[mode], height, width)
-            if like and shape != like:
-                raise DataError(
-                    f"Expected all images alike: {model} is {_shape(like)}, but {path} is "
-                    f"{_shape(shape)}. Make them one size and one colour mode."
-                )
+            if fault := _fault(image, model, like):
+                raise DataError(f"{path} {fault}.")
+            width, height = image.size
             raw = image.tobytes()
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise almost anything in a decoder
         raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
     return np.frombuffer(raw, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def _fault(image: Image.Image, model: Path | None, like: tuple[int, ...]) -> str:
+    """Why an image is refused, in words that follow its path; empty if it is not."""
+    mode, (width, height) = image.mode, image.size
+    if width * height > LARGEST:
+        return f"has {width:,} x {height:,} pixels; expected at most {LARGEST:,}: make it smaller"
+    if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
+        return "has 16 bits a channel; expected 8: scale all images alike to 0..255 and save them"
+    if mode not in MODES:
+        convert = 'Image.open(path).convert("RGB").save(path)'
+        return f"has Pillow's mode {mode!r}; expected 8-bit grey or RGB: for example, {convert}"
+    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+        return f"is animated, with {image.n_frames} frames: save one as an image"
+    if like and (shape := (MODES[mode], height, width)) != like:
+        other = f"{model} is {_shape(like)}"
+        return f"is {_shape(shape)}, but {other}: give all images one size and one colour mode"
+    return ""
 
 
 def _shape(shape: tuple[int, ...]) -> str:
