@@ -66,6 +66,7 @@ __all__ = [
     "Recipe",
     "Study",
     "StudyError",
+    "chosen_arms",
     "compare",
     "keep",
     "loaded",
@@ -122,7 +123,7 @@ def compare(
         ['teacher', 'scratch', 'kd', 'rkd', 'qrkd']
     """
     no_arm_or_seed(overrides)
-    wanted, names = which_seeds(seeds), _arms(arms)
+    wanted, names = which_seeds(seeds), chosen_arms(arms)
     check_jobs(jobs)
     progress, published = flag("progress", progress), flag("published", published)
     if not scheduler:
@@ -166,15 +167,18 @@ def no_arm_or_seed(overrides: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is not set as a setting; use the arguments arms and seeds")
 
 
-def _arms(arms: Sequence[str]) -> list[str]:
+def chosen_arms(arms: Sequence[str], among: Iterable[str] = ARMS) -> list[str]:
+    """Each arm once; raise ValueError or TypeError if one is not among those that there are."""
     if not isinstance(arms, Iterable):
-        raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
-    chosen = [arms] if isinstance(arms, str) else list(arms)
+        raise TypeError(f"arms: expected names of {', '.join(among)}, got {arms!r}")
+    chosen = list(dict.fromkeys([arms] if isinstance(arms, str) else arms))
     if not chosen:
-        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}")
+        raise ValueError(f"arms: expected at least one of {', '.join(among)}, got none")
     for name in chosen:
+        if among is not ARMS and name not in among:
+            raise ValueError(f"arms: expected some of {', '.join(among)}, got {name}")
         get_arm(name)
-    return list(dict.fromkeys(chosen))
+    return chosen
 
 
 def _own_runs(

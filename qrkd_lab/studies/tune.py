@@ -46,7 +46,7 @@ from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.arms import CANDIDATES, TEACHER, TUNED
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings
 from qrkd_lab.studies.checkpoint import Checkpoint
-from qrkd_lab.studies.compare import Recipe, keep, loaded, no_arm_or_seed
+from qrkd_lab.studies.compare import Recipe, chosen_arms, keep, loaded, no_arm_or_seed
 from qrkd_lab.studies.group import lockstep, make_learner, teacher_run
 from qrkd_lab.studies.parallel import alone, check_jobs, each
 from qrkd_lab.studies.progress import Progress
@@ -129,7 +129,7 @@ def tune(
     """
     check_jobs(jobs)
     progress = flag("progress", progress)
-    wanted, drawn, grid = _arms(arms), which_seeds(seeds, FIRST_SEED), _grid(weights)
+    wanted, drawn, grid = chosen_arms(arms, TUNED), which_seeds(seeds, FIRST_SEED), _grid(weights)
     if given := [name for name in CHOSEN if name in overrides]:
         raise ValueError(
             f"{given[0]} is what tune chooses: give candidates as weights=, and no setting of it"
@@ -159,7 +159,21 @@ def tune(
             if stage == "kernel":  # for comparison
                 candidates.append(settled.replace(arm="rkd"))
             tasks = {seed: (recipe, stage, candidates, folder, progress, seed) for seed in drawn}
-            trials += _stage(stage, tasks, jobs, progress)
+            made: dict[int, list[Trial]] = {}
+            failures: list[str] = []
+            for seed, found, failed in each(_trials, tasks, jobs):
+                made[seed] = found
+                failures += failed
+                if progress:
+                    said = f"tuning, stage {stage}: seed {seed} done, {len(made)} of {len(tasks)}"
+                    print(said, file=sys.stderr)
+            if failures:
+                listed = "\n  ".join(failures)
+                raise TuningError(
+                    f"tuning stopped at the stage {stage!r}; what is done is kept, and the same "
+                    f"call goes on:\n  {listed}"
+                )
+            trials += [trial for seed in drawn for trial in made[seed]]
         asked = {name: getattr(there.settings, name) for name in overrides}
         changed = {name: value for name, value in asked.items() if value != getattr(own, name)}
         data = there.data
@@ -179,27 +193,6 @@ def tune(
         )
         history.save(folder)
     return history
-
-
-def _stage(
-    stage: str, tasks: Mapping[int, tuple[Any, ...]], jobs: int, progress: bool
-) -> list[Trial]:
-    """The trials of a stage on all seeds, in the order of the seeds."""
-    made: dict[int, list[Trial]] = {}
-    failures: list[str] = []
-    for seed, found, failed in each(_trials, tasks, jobs):
-        made[seed] = found
-        failures += failed
-        if progress:
-            said = f"tuning, stage {stage}: seed {seed} done, {len(made)} of {len(tasks)}"
-            print(said, file=sys.stderr)
-    if failures:
-        listed = "\n  ".join(failures)
-        raise TuningError(
-            f"tuning stopped at the stage {stage!r}; what is done is kept, and the same call goes "
-            f"on:\n  {listed}"
-        )
-    return [trial for seed in tasks for trial in made[seed]]
 
 
 def _trials(
@@ -261,16 +254,6 @@ def _trained(
 
 def _metric(benchmark: Benchmark) -> str:
     return f"validation_{benchmark.metric.removeprefix('test_')}"
-
-
-def _arms(arms: Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(arms, Iterable):
-        raise TypeError(f"arms: expected some of {', '.join(TUNED)}, got {arms!r}")
-    chosen = dict.fromkeys([arms] if isinstance(arms, str) else arms)
-    odd = [arm for arm in chosen if arm not in TUNED]
-    if odd or not chosen:
-        raise ValueError(f"arms: expected some of {', '.join(TUNED)}, got {[*odd, 'none'][0]}")
-    return tuple(chosen)
 
 
 def _grid(weights: Sequence[float]) -> tuple[float, ...]:
