@@ -53,7 +53,7 @@ from qrkd_lab.studies.progress import Progress
 from qrkd_lab.studies.provenance import set_words
 from qrkd_lab.studies.records import versions
 from qrkd_lab.studies.settings import Settings
-from qrkd_lab.train import Diverged, Learner
+from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,13 +213,25 @@ def _trials(
     name = f"{stage}-seed{seed}-{canonical_sha256(trained)[:16]}"
     place = _home(runs_dir, benchmark.settings) / name
     if not place.exists():
+        shown = [Progress(benchmark.settings.benchmark, benchmark.in_words)] if show else []
+        with one_thread(benchmark.device):
+            run = teacher_run(benchmark, seed, runs_dir, shown)
+            if isinstance(run, Diverged):
+                raise run
+            teacher = benchmark.model(run)
+            learners = [make_learner(benchmark, settings, teacher) for settings in candidates]
+            checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
+            for _ in lockstep(benchmark, learners, teacher, [checkpoint, *shown]):
+                pass
+        checkpoint.remove()
         trials = []
-        for learner in _trained(benchmark, candidates, runs_dir, show):
+        for learner in learners:
             score = None if learner.failure else learner.history[-1][_metric(benchmark)]
             weight = learner.settings.weight(_OWN_TERM.get(learner.name, "kernel"))
-            trials.append(Trial(stage, learner.name, weight, seed, score, learner.seconds))
-        content = plain({"of": name, "trials": [asdict(trial) for trial in trials]}, "trials")
-        write_folder(place, {TRIALS: json.dumps(sealed(content, DIGEST)).encode()})
+            trial = Trial(stage, learner.name, weight, seed, score, learner.seconds)
+            trials.append(asdict(trial))
+        content = sealed(plain({"of": name, "trials": trials}, "trials"), DIGEST)
+        write_folder(place, {TRIALS: json.dumps(content).encode()})
     try:
         held = unsealed(read_json(place / TRIALS), DIGEST)
         if held.get("of") != name:
@@ -232,24 +244,6 @@ def _trials(
 def _home(runs_dir: Path, settings: Settings) -> Path:
     """The folder of the trials."""
     return runs_dir / settings.benchmark / settings.scale / "tuning"
-
-
-def _trained(
-    benchmark: Benchmark, candidates: Sequence[Settings], runs_dir: Path, show: bool
-) -> list[Learner]:
-    """The candidates of one seed, trained in lockstep."""
-    with one_thread(benchmark.device):
-        shown = [Progress(benchmark.settings.benchmark, benchmark.in_words)] if show else []
-        run = teacher_run(benchmark, candidates[0].seed, runs_dir, shown)
-        if isinstance(run, Diverged):
-            raise run
-        teacher = benchmark.model(run)
-        learners = [make_learner(benchmark, settings, teacher) for settings in candidates]
-        checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
-        for _ in lockstep(benchmark, learners, teacher, [checkpoint, *shown]):
-            pass
-    checkpoint.remove()
-    return learners
 
 
 def _metric(benchmark: Benchmark) -> str:

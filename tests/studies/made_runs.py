@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import torch
+from PIL import Image
 
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings, given_settings
@@ -49,3 +52,13 @@ def keep(root, *runs):
     """Save runs with tiny weights; returns them with their folders."""
     weights = {"w": torch.zeros(2)}
     return [replace(run, path=save_run(run, weights, root)) for run in runs]
+
+
+def own_images(folder, shade):
+    """A small data set of one's own, in ``mine`` in a folder; returns the folder."""
+    for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
+        place = folder / "mine" / part / name
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    return str(folder)

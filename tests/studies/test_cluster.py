@@ -7,12 +7,9 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 
-import numpy as np
 import pytest
 from distributed import Client
-from PIL import Image
 
 import qrkd_lab as ql
 from qrkd_lab.studies.cluster import ClusterError, differences
@@ -20,6 +17,7 @@ from qrkd_lab.studies.compare import StudyError
 from qrkd_lab.studies.records import read_runs, versions
 from tests.dask_cluster import SMALL, Cluster
 from tests.hazards import FORKS, table, wait_for
+from tests.studies.made_runs import own_images
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and fork")
 
@@ -146,22 +144,12 @@ def test_work_goes_to_workers_that_come_late(cluster, undisturbed, tmp_path, bes
     assert table(study) == undisturbed
 
 
-def images(folder, shade):
-    """A small data set of one's own."""
-    for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
-        place = folder / "mine" / part / name
-        place.mkdir(parents=True, exist_ok=True)
-        pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
-        Image.fromarray(pixels).save(place / f"{i}.png")
-    return str(folder)
-
-
 def test_workers_that_cannot_do_it_are_named_and_get_nothing(
     cluster, tmp_path, monkeypatch, capsys, impatient
 ):
     cluster.have(0)
     monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
-    home, other = images(tmp_path / "home", 50), images(tmp_path / "other", 90)
+    home, other = own_images(tmp_path / "home", 50), own_images(tmp_path / "other", 90)
     monkeypatch.setenv("HOME", home)
     cluster.start({"torch": "2.9.1", "python": "3.9.1"}, HOME=home)
     cluster.start(HOME=other)

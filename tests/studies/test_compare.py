@@ -10,13 +10,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pandas as pd
 import pooch
 import pytest
-from PIL import Image
 
 import qrkd_lab as ql
 from qrkd_lab.cli import main
@@ -30,7 +28,7 @@ from qrkd_lab.studies.records import read_runs
 from qrkd_lab.teaching.plots import scores
 from tests.hazards import flipped, table
 from tests.studies.made_runs import keep as store
-from tests.studies.made_runs import made_run
+from tests.studies.made_runs import made_run, own_images
 
 SMALL = {
     "scale": "smoke", "train_size": 128, "validation_size": 100, "qubits": 2, "progress": False,
@@ -170,11 +168,7 @@ def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
     }  # fmt: skip
     seen = []
     for shade in (50, 90):
-        for part, name, i in product(("train", "test"), ("a", "b"), range(8)):
-            place = tmp_path / "mine" / part / name
-            place.mkdir(parents=True, exist_ok=True)
-            pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
-            Image.fromarray(pixels).save(place / f"{i}.png")
+        own_images(tmp_path, shade)
         study = ql.compare(str(tmp_path / "mine"), ("scratch",), 1, **options)
         seen.append(study.runs[0].data["sha256"])
     assert seen[0] != seen[1]
