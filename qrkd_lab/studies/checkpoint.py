@@ -14,7 +14,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,7 @@ from qrkd_lab.files import canonical_sha256, reading, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
 from qrkd_lab.train import Callback, Learner, Training
 
-__all__ = [
-    "Checkpoint",
-]
+__all__ = ["Checkpoint", "tell"]
 
 
 SECONDS = 60.0
@@ -36,8 +34,10 @@ COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # 
 MISSING = "is missing"  # what reading says of it
 
 
-def to_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
+def tell(callbacks: Sequence[Callback], text: str) -> None:
+    """Something to know: to every callback that shows such notes; without one to stderr."""
+    if not any([callback.note(text) for callback in callbacks]):
+        print(text, file=sys.stderr)
 
 
 @dataclass
@@ -49,14 +49,14 @@ class Checkpoint(Callback):
         steps: save after so many batches; None: when a minute has passed.
         records: names of the folders where the learners' runs will be recorded.
         key: hash of all that changes the numbers.
-        tell: told of a file that cannot be used.
+        callbacks: told of a file that cannot be used.
     """
 
     path: Path
     steps: int | None = None
     records: Sequence[str] = ()
     key: str = ""
-    tell: Callable[[str], None] = to_stderr
+    callbacks: Sequence[Callback] = ()
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
 
@@ -66,7 +66,7 @@ class Checkpoint(Callback):
         learners: Sequence[Learner],
         data_sha256: str,
         runs_dir: Path,
-        tell: Callable[[str], None] = to_stderr,
+        callbacks: Sequence[Callback] = (),
     ) -> Checkpoint:
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
@@ -78,7 +78,7 @@ class Checkpoint(Callback):
         key = canonical_sha256({"runs": runs, "data": data_sha256, "by": by, "device": where})
         name = f".checkpoint-seed{settings.seed}-{key[:16]}.pt"
         place = runs_dir / settings.benchmark / settings.scale / name
-        return cls(place, settings.checkpoint_steps, records, key, tell)
+        return cls(place, settings.checkpoint_steps, records, key, callbacks)
 
     def step(self, training: Training) -> None:
         if self.steps is None:
@@ -136,7 +136,8 @@ class Checkpoint(Callback):
                 raise ValueError(f"is no state of this training: {wrong}")
         except ValueError as error:
             if str(error) != MISSING:
-                self.tell(f"{self.path} cannot be read (it {error}): training begins anew")
+                said = f"{self.path} cannot be read (it {error}): training begins anew"
+                tell(self.callbacks, said)
             return False
         for learner, one in zip(training.learners, state["learners"], strict=True):
             learner.restore(one)

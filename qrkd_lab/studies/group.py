@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.arms import TEACHER, get_arm
 from qrkd_lab.studies.benchmarks import Benchmark, given_settings
-from qrkd_lab.studies.checkpoint import Checkpoint
+from qrkd_lab.studies.checkpoint import Checkpoint, tell
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
 from qrkd_lab.studies.settings import Settings, build_kernel
@@ -107,19 +106,15 @@ def _trained(
     callbacks: Sequence[Callback],
 ) -> Iterator[Run | Diverged]:
     """Train learners to the end, from their checkpoint if there is one, and record their runs."""
-
-    def tell(text: str) -> None:
-        if not any([callback.note(text) for callback in callbacks]):
-            print(text, file=sys.stderr)
-
-    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, tell)
+    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, callbacks)
     settings = learners[0].settings
     with lock(runs_dir, checkpoint.path.name) as first:
         if not first and callbacks:  # neither waits, as the other may be paused
             tell(
+                callbacks,
                 f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
                 f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the "
-                "two"
+                "two",
             )
         last: tuple[int, list[dict[str, Any]]] | None = None  # whole epoch, and the state then
         try:
