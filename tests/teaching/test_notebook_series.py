@@ -17,8 +17,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from qrkd_lab.studies.arms import ARMS
-from qrkd_lab.teaching.notebooks import execute, is_fresh, run_series
-from qrkd_lab.teaching.parameters import NotebookError, read_parameters
+from qrkd_lab.teaching.notebooks import execute, is_fresh
+from qrkd_lab.teaching.parameters import read_parameters
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -218,32 +218,3 @@ def test_it_runs_headlessly(path, headless):
 @pytest.mark.parametrize("name", [*IMAGES, *TEXTS], ids=lambda name: f"{name} real")
 def test_it_runs_headlessly_on_the_real_data(name, headless):
     check_outputs(headless[f"{name} real"].result())
-
-
-# Many notebooks in one call
-
-
-@pytest.fixture
-def lessons(tmp_path):
-    def lesson(name, source):
-        parameters = nbformat.v4.new_code_cell("scale = 1")
-        parameters.metadata["tags"] = ["parameters"]
-        cells = [parameters, nbformat.v4.new_code_cell(source)]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / name)
-        return tmp_path / name
-
-    return [lesson("a.ipynb", "1 / 0"), lesson("b.ipynb", "print(scale)")]
-
-
-def test_a_series_goes_on_after_a_failure_and_names_it(lessons, tmp_path, capsys):
-    with pytest.raises(NotebookError, match="1 of 2 failed.\na.ipynb stopped in cell 2") as caught:
-        run_series(lessons, tmp_path / "out", jobs=2)
-    assert "ZeroDivisionError" in str(caught.value)
-    assert read(tmp_path / "out" / "b.ipynb").cells[-1].outputs[0].text == "1\n"
-    said = capsys.readouterr().err
-    assert "a.ipynb: failed" in said and "b.ipynb: " in said
-
-
-def test_a_series_writes_outputs_back(lessons):
-    assert run_series(lessons[1:]) == lessons[1:]
-    assert is_fresh(lessons[1])

@@ -8,7 +8,6 @@ import sys
 import nbformat
 import pytest
 
-from qrkd_lab.teaching import notebooks
 from qrkd_lab.teaching.notebooks import (
     Missing,
     execute,
@@ -16,6 +15,7 @@ from qrkd_lab.teaching.notebooks import (
     images_at_hand,
     is_fresh,
     refresh,
+    run_series,
     source_digest,
 )
 from qrkd_lab.teaching.parameters import NotebookError
@@ -143,29 +143,6 @@ def test_an_output_widget_does_not_stall_the_run(write):
     run(write(body, body), timeout=60)
 
 
-def test_the_cure_wakes_the_socket_after_sending():
-    """Red here: read _mend_output_widget again; nbclient or pyzmq has changed what it leans on."""
-    from types import SimpleNamespace
-
-    from nbclient.output_widget import OutputWidget
-    from zmq.asyncio import Socket
-
-    assert callable(Socket._schedule_remaining_events)
-    notebooks._mend_output_widget()
-    cured = OutputWidget._publish_msg
-    notebooks._mend_output_widget()
-    assert OutputWidget._publish_msg is cured, "applied once only"
-    calls = []
-    socket = SimpleNamespace(_schedule_remaining_events=lambda: calls.append("wake"))
-    channel = SimpleNamespace(socket=socket, send=lambda message: calls.append("send"))
-    session = SimpleNamespace(msg=lambda *args, **kwargs: {})
-    client = SimpleNamespace(session=session, shell_channel=channel)
-    widget = OutputWidget("id", {"outputs": []}, client, None)
-    widget.parent_header = {}
-    widget.send({})
-    assert calls == ["send", "wake"]
-
-
 def test_refresh_writes_outputs_back_and_nothing_volatile(write):
     path = write(
         "import ipywidgets\nipywidgets.IntSlider()", "", "print(seed)\nseed", kernel="python3"
@@ -243,3 +220,14 @@ def test_mistakes_are_not_taken_for_missing_images():
         images_at_hand("ptb")
     with pytest.raises(ValueError, match="choose from smoke"):
         images_at_hand("digits", "huge")
+
+
+def test_a_series_goes_on_after_a_failure_and_names_it(write, tmp_path, capsys):
+    lessons = [write("1 / 0", name="a.ipynb"), write("print(seed)", name="b.ipynb")]
+    with pytest.raises(NotebookError, match="1 of 2 failed.\na.ipynb stopped in cell 3") as caught:
+        run_series(lessons, tmp_path / "out", jobs=2)
+    assert "ZeroDivisionError" in str(caught.value)
+    assert printed(tmp_path / "out" / "b.ipynb") == "0\n"
+    said = capsys.readouterr().err
+    assert "a.ipynb: failed" in said and "b.ipynb: " in said
+    assert run_series(lessons[1:]) == lessons[1:] and is_fresh(lessons[1])

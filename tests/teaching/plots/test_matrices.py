@@ -16,7 +16,6 @@ from qrkd_lab.kernels.analysis import kernel_pca
 from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.matrices import (
     KernelPanel,
-    RedrawnChart,
     kernel_matrices,
     kernel_panel,
 )
@@ -141,35 +140,3 @@ def test_a_diagnosis_of_another_matrix_is_refused(case):
         kernel_panel(matrix[:10, :10], labels, seen)
     with pytest.raises(ValueError, match="with labels and angles"):
         kernel_panel(matrix, labels, diagnose(matrix, labels))
-
-
-class Line(RedrawnChart):
-    def __init__(self):
-        super().__init__(3, 2)
-        self.place = self.subplots()
-        (self.line,) = self.place.plot([0, 1], [0, 1])
-        self.moves(self.line)
-
-
-def test_a_second_picture_is_that_of_a_fresh_figure():
-    chart, fresh = Line(), Line()
-    first = pixels(chart.png())
-    for one in (chart, fresh):
-        one.line.set_data([0, 1], [1, 0])
-    assert first.shape == (192, 288, 3)
-    assert (pixels(chart.png()) == pixels(fresh.png())).all() and not (
-        pixels(chart.png()) == first
-    ).all()
-
-
-def test_a_change_of_layout_is_asked_for():
-    chart = Line()
-    before = pixels(chart.png())
-    chart.place.set_xlim(0, 5)
-    assert not chart.line.axes.get_xlim() == (0, 1)
-    chart.lay_out_again()
-    fresh = Line()
-    fresh.place.set_xlim(0, 5)
-    assert (pixels(chart.png()) == pixels(fresh.png())).all() and not (
-        pixels(chart.png()) == before
-    ).all()

@@ -99,20 +99,6 @@ def test_every_figure_is_rendered_titled_readable_and_described(name: str):
         assert axes.get_xlabel() or axes.get_ylabel()
 
 
-def test_the_caller_can_say_the_message():
-    title = 'The "quantum" term & its <cost>'
-    for figure in (
-        plots.scores_by_arm(RESULTS, title=title),
-        plots.paired_differences(RESULTS, title=title),
-        plots.learning_curves(STUDY, title=title),
-        plots.kernel_matrices(KERNELS, LABELS, title=title),
-    ):
-        assert figure.get_suptitle() == title and figure.alt.startswith(f"{title}. ")
-    data, extra = figure._repr_mimebundle_()
-    assert 'alt="The &quot;quantum&quot; term &amp; its &lt;cost&gt;.' in data["text/html"]
-    assert data["text/plain"] == figure.alt == extra["image/png"]["alt"]
-
-
 def test_threads_draw_the_same_as_one_thread():
     alone = png(FIGURES["accuracy"]())
     with ThreadPoolExecutor(4) as pool:
@@ -226,13 +212,6 @@ def test_a_line_a_benchmark_with_the_numbers_of_the_table():
     assert f"chance to win a new seed {table.loc['ptb', 'p_win']:.2f}" in said
     assert axes.containers[0].lines[0].get_color() == ARM_COLOURS["qrkd"]
     assert "mnist +1.36 %" in chart.alt
-
-
-def test_it_says_that_p_is_corrected_and_the_intervals_are_not():
-    chart = improvements(STUDIES)
-    assert "95 % intervals, each for its line alone" in chart.axes[0].get_xlabel()
-    assert "p (Holm, 2)" in {text.get_text().split(", ", 1)[-1] for text in chart.axes[0].texts}
-    assert "each for its line alone; p corrected for 2 (Holm)" in chart.alt
 
 
 def test_digits_are_drawn_and_do_not_count():

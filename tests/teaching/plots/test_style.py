@@ -43,15 +43,6 @@ def test_a_chart_carries_its_title_and_description():
     assert (extra["image/png"]["width"], extra["image/png"]["height"]) == (384, 288)
 
 
-def test_a_notebook_shows_a_figure_and_an_animation_as_the_last_value():
-    from IPython.core.formatters import DisplayFormatter
-
-    data, _ = DisplayFormatter().format(Chart(4, 3).finish("Title", "Nothing."))
-    assert data["image/png"] and data["text/html"].startswith("<img src=")
-    data, _ = DisplayFormatter().format(Animation(frames(2), "Two frames."))
-    assert data["text/html"].startswith("<img src=") and "image/png" not in data
-
-
 def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text():
     figure, axes = plt.subplots()
     for whole in (figure, axes):

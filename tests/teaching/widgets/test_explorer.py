@@ -6,7 +6,6 @@ import threading
 import time
 from types import SimpleNamespace
 
-import ipywidgets as W
 import pytest
 
 from qrkd_lab.teaching.plots.style import Chart
@@ -188,14 +187,6 @@ def test_while_it_goes_on_and_on_the_still_is_renewed_now_and_then(line, monkeyp
 def test_a_wrong_start_value_is_told(make, said):
     with pytest.raises(ValueError, match=said):
         make()
-
-
-def test_controls_have_labels_and_the_values_that_they_were_given():
-    made = (menu("Map", "b", {"Bee": "b"}), menu("n", 2, (1, 2), W.SelectionSlider),
-            slider("Qubits", 3, 1, 12), slider("Step", 0.5, 0.0, 1.0, 0.1),
-            log_slider("Bandwidth", 0.25, 0.125, 8.0), switch("Gates", True))  # fmt: skip
-    assert [control.value for control in made] == ["b", 2, 3, 0.5, 0.25, True]
-    assert all(control.description for control in made)
 
 
 def test_a_table_hides_nothing_and_runs_nothing():

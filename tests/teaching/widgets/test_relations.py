@@ -119,16 +119,6 @@ def test_another_loss_or_place_forgets_the_way(explorer, name, value):
     assert explorer._path == [] and "none yet" in explorer._panel._titles[-1].get_text()
 
 
-def test_a_longer_step_does_not_forget_the_way_and_may_be_too_long():
-    explorer = RelationExplorer(preset="random")
-    explorer.downhill()
-    set_to(explorer, step=3.0)
-    assert len(explorer._path) == 1
-    explorer = RelationExplorer(preset="random", step=3.0)
-    explorer.downhill()
-    assert "The last step raised the loss" in explorer._said
-
-
 def test_no_weight_at_all_is_said_and_nothing_moves(explorer):
     set_to(explorer, distance=0.0, angle=0.0)
     assert "All weights are 0: there is no loss, and nothing pulls." in explorer._said
