@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.teaching.live import Order, Track
 from qrkd_lab.teaching.widgets.distillation import DistillationExplorer, progress
 from tests.studies.made_runs import made_run
+from tests.teaching.test_live import until
 
 ORDER = Order("digits", "smoke", ("kd",), 0, {})
 
@@ -19,13 +18,6 @@ def explorer(tmp_path):
     made = DistillationExplorer("digits", "smoke", ("kd", "qrkd"), runs_dir=tmp_path, qubits=3)
     yield made
     made.close()
-
-
-def until(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "took too long"
-        time.sleep(0.01)
 
 
 def buttons(explorer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from dataclasses import replace
 
 import pandas as pd
@@ -16,6 +15,7 @@ from qrkd_lab.studies.summary import results, summary
 from qrkd_lab.teaching.widgets import records
 from qrkd_lab.teaching.widgets.records import StudyBrowser
 from tests.studies.made_runs import keep, made_run, own_run
+from tests.teaching.test_live import until
 
 ARMS = ("teacher", "kd", "rkd", "qrkd")
 
@@ -270,12 +270,6 @@ def test_its_repr_makes_it_again(browser):
 def test_a_slow_picture_follows_and_a_complaint_is_not_taken_back(browser, monkeypatch):
     def faded():
         return "qrkd-faded" in browser._images["picture"]._dom_classes
-
-    def until(condition):
-        end = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < end, "took too long"
-            time.sleep(0.01)
 
     old, gate, more = browser._shown["picture"], threading.Event(), browser.see_more
     monkeypatch.setattr(browser, "see_more", lambda: gate.wait(30) and more())
