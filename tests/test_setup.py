@@ -268,9 +268,7 @@ class TestMake:
         assert code != 0 and "no Python that runs" in text and "remove or rename" in text
         assert (folder / ".venv" / "mine").exists()
 
-    def test_an_environment_without_pip_or_of_another_folder_is_installed_again(
-        self, folder
-    ):
+    def test_an_environment_without_pip_or_of_another_folder_is_installed_again(self, folder):
         self.make(folder, "install")
         (folder / ".venv" / ".installed").unlink()
         (folder / "no-pip").touch()  # as in one that uv made

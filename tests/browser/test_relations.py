@@ -76,8 +76,10 @@ def test_the_tab_key_goes_down_the_column_and_a_saved_notebook_shows_the_last_st
     menu(box, "Change").focus()
     seen = []
     for _ in range(20):
-        seen.append(page.evaluate("""() => { const e = document.activeElement;
-          return e.ariaLabel || (e.labels && e.labels[0] || e).innerText }"""))
+        seen.append(
+            page.evaluate("""() => { const e = document.activeElement;
+          return e.ariaLabel || (e.labels && e.labels[0] || e).innerText }""")
+        )
         page.keyboard.press("Tab")
     names = [name for i, name in enumerate(seen) if i == 0 or seen[i - 1] != name]
     expected = ["Change", "How far (0 to 1)", "Back to the teacher's points"]
