@@ -254,6 +254,7 @@ def link_outside():
         (tar_of({"d/a": CONTENT})[:-30], ("d/a", None), "could not be unpacked"),
         (b"no archive", ("d/a", None), "could not be unpacked"),
     ],
+    ids=["damaged", "no member", "link", "cut", "no archive"],
 )
 def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, archive, member, said):
     with pytest.raises(DataError, match=said):
