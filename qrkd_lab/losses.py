@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -326,6 +327,16 @@ class DistillationLoss(nn.Module):
     is left out of the relations, where it is known which sample a target belongs to (as many rows
     of features as targets, or as rows of targets). Without any target all terms are 0.
 
+    With ``kernel_dose`` the kernel's weight is chosen anew in each batch, such that its term pulls
+    at the student's features f with that multiple of the pull of distance and angle,
+
+    .. math:: w_k = \text{dose} \cdot
+              \frac{\lVert \nabla_f (w_d L_{distance} + w_a L_{angle}) \rVert}
+                   {\lVert \nabla_f L_{kernel} \rVert}
+
+    with norms over the whole batch, and no gradient through w_k. So kernels of any size and slope
+    are compared at the same strength. The control ``detached`` has no pull and keeps its weight.
+
     A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
     adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
 
@@ -334,6 +345,11 @@ class DistillationLoss(nn.Module):
         kernel: ``(relation, weight)``, the relation a
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         temperature: of the KD term.
+        kernel_dose: a multiple > 0, without unit; None: the kernel keeps its weight.
+
+    Attributes:
+        pulls: of the last batch, with a dose: the norm of each relation's weighted gradient at the
+            features (``distance_pull``, ...), ``kernel_weight``, and ``kernel_dose`` as reached.
 
     Example:
         >>> loss = DistillationLoss(kd=1.0, distance=1.0, angle=2.0)
@@ -348,6 +364,7 @@ class DistillationLoss(nn.Module):
         angle: float = 0.0,
         kernel: tuple[KernelRelation, float] | None = None,
         temperature: float = 4.0,
+        kernel_dose: float | None = None,
     ) -> None:
         super().__init__()
         pair = kernel if kernel is not None else (None, 0.0)
@@ -363,6 +380,14 @@ class DistillationLoss(nn.Module):
             number = isinstance(weight, Real) and not isinstance(weight, bool)
             if not number or not 0 <= weight < float("inf"):
                 raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight!r}")
+        self.kernel_dose, self.pulls = kernel_dose, dict[str, Tensor]()
+        if kernel_dose is not None:
+            self.kernel_dose = positive("kernel_dose", kernel_dose)
+            if not kernel_weight > 0 or not distance + angle > 0:
+                raise ValueError(
+                    "kernel_dose is a multiple of the pull of distance and angle: give one of them "
+                    "a weight, and kernel=(relation, 1.0)"
+                )
 
     @property
     def active(self) -> list[str]:
@@ -399,13 +424,49 @@ class DistillationLoss(nn.Module):
             taught = teacher.softened(self.temperature)
             logits = student.logits.flatten(0, -2)
             terms["kd"] = softened_kl(logits, taught, self.temperature, counted)
+        weights = self.weights
         if relational := [name for name in active if name != "kd"]:
-            terms |= self._relational(relational, student.features, teacher, targets, counted)
+            relations = partial(
+                self._relational, relational, teacher=teacher, targets=targets, counted=counted
+            )
+            if self.kernel_dose is None or self.relation.control == "detached":
+                terms |= relations(student.features)
+            else:
+                found, weight = self._dosed(relations, student.features)
+                terms, weights = terms | found, weights | {"kernel": weight}
         # A plain sum in a fixed order: the same arm gives the same bits, alone or beside others.
         total = terms["task"]
         for name in active:
-            total = total + self.weights[name] * terms[name]
+            total = total + weights[name] * terms[name]
         return Losses(total, terms)
+
+    def _dosed(
+        self, relations: Callable[[Tensor], dict[str, Tensor]], features: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The relational terms and the kernel's weight; each gradient is computed once."""
+        inputs = [features.detach().requires_grad_(), *self.parameters()]
+        with torch.enable_grad():
+            terms = relations(inputs[0])
+            gradients = {
+                name: torch.autograd.grad(term, inputs, retain_graph=True, materialize_grads=True)
+                for name, term in terms.items()
+            }
+        found = {
+            name: _WithGradient.apply(term.detach(), gradients[name], features, *inputs[1:])
+            for name, term in terms.items()
+        }
+        own = {name: self.weights[name] * pull for name, (pull, *_) in gradients.items()}
+        kernel = gradients["kernel"][0].norm()
+        classical = sum(pull for name, pull in own.items() if name != "kernel").norm()
+        weight = torch.where(kernel > 0, self.kernel_dose * classical / kernel, 0)
+        self.pulls = {f"{name}_pull": pull.norm() for name, pull in own.items()}
+        reached = weight * kernel
+        self.pulls |= {
+            "kernel_pull": reached,
+            "kernel_weight": weight,
+            "kernel_dose": reached / classical.clamp(min=torch.finfo(classical.dtype).tiny),
+        }
+        return found, weight
 
     def _relational(
         self,
@@ -436,7 +497,23 @@ class DistillationLoss(nn.Module):
     def __repr__(self) -> str:
         names = {"kd": f"kd(T={self.temperature:g})", "kernel": f"{self.relation}"}
         parts = [f"{self.weights[name]:g} {names.get(name, name)}" for name in self.active]
+        if self.kernel_dose is not None:
+            parts[-1] = f"{self.relation} at dose {self.kernel_dose:g}"
         return f"DistillationLoss({' + '.join(['task', *parts])})"
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradients with respect to its inputs are at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        no_second_derivative()
+        return None, None, *(gradient * one for one in ctx.saved_tensors)
 
 
 def _task(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:

@@ -265,8 +265,8 @@ class Learner:
     @torch.no_grad()
     def _remember(self, outputs: Outputs, losses: Losses, targets: Tensor, counted: Tensor) -> None:
         """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
-        values = [losses.total, *losses.terms.values()]
-        self._names = ("total", *losses.terms)
+        values = [losses.total, *losses.terms.values(), *self.loss.pulls.values()]
+        self._names = ("total", *losses.terms, *self.loss.pulls)
         if outputs.logits.shape[-1] <= FEW_CLASSES:
             right = (outputs.logits.argmax(-1) == targets).sum()  # no class is IGNORED
             values.append(right / counted.clamp(min=1))

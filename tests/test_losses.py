@@ -333,6 +333,42 @@ def test_weighted_gradients_of_the_terms_add_up_to_the_total():
     torch.testing.assert_close(weighted, torch.cat([g.flatten() for g in total]))
 
 
+@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.features != 4], ids=str)
+@pytest.mark.parametrize("dose", [0.3, 3.0])
+def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose):
+    student, teacher, targets = batch()
+    own = KernelRelation(kernel, Encoder(4, 5, 3))
+    dosed = DistillationLoss(0.5, 2.0, 3.0, (own, 7.0), kernel_dose=dose)
+    plain = DistillationLoss(0.5, 2.0, 3.0, (own, 7.0))
+    leaves = [x.requires_grad_() for x in student] + [own.encoder.student_map]
+    total, terms = dosed(student, teacher, targets)
+    expected = plain(student, teacher, targets)
+    torch.testing.assert_close(terms, expected.terms)
+    alone = {n: g[24:64] for n, g in term_gradients(expected, leaves).items()}  # features (8, 5)
+    classical = (2.0 * alone["distance"] + 3.0 * alone["angle"]).norm()
+    weight = dose * classical / alone["kernel"].norm()
+    torch.testing.assert_close(dosed.pulls["kernel_weight"], weight)
+    torch.testing.assert_close(dosed.pulls["kernel_pull"], dose * classical)
+    assert dosed.pulls["kernel_dose"].item() == pytest.approx(dose, rel=1e-5)
+    again = DistillationLoss(0.5, 2.0, 3.0, (own, weight.item()))(student, teacher, targets)
+    torch.testing.assert_close(total, again.total)
+    for found, wanted in zip(*(torch.autograd.grad(t, leaves) for t in (total, again.total))):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_a_dose_needs_a_pull_to_compare_with():
+    for weights in ({"kd": 1.0}, {"distance": 1.0}):
+        kernel = {} if "distance" in weights else {"kernel": (relation(), 1.0)}
+        with pytest.raises(ValueError, match="multiple of the pull of distance and angle"):
+            DistillationLoss(**weights, **kernel, kernel_dose=1.0)
+    student, teacher, targets = batch()
+    loss = DistillationLoss(distance=1.0, kernel=(relation(), 1.0), kernel_dose=1.0)
+    collapsed = Outputs(student.logits, torch.zeros_like(student.features).requires_grad_())
+    loss(collapsed, teacher, targets).total.backward()
+    assert loss.pulls["kernel_weight"] == 0 and not collapsed.features.grad.any()
+    assert repr(loss).endswith("at dose 1)")
+
+
 def test_the_detached_control_has_no_gradient_and_leaves_must_ask_for_one():
     """The trap this kit is built around: a kernel term that is logged, weighted, and idle."""
     student, teacher, targets = batch()

@@ -337,7 +337,7 @@ def given_settings(settings: Settings) -> dict[str, Any]:
         name: own.get(name)
         for name in (field.name for field in fields(Settings))
         if own.get(name) != other.get(name)
-        and (name in derived or getattr(settings, name) != getattr(usual, name))
+        and (name in derived & own.keys() or getattr(settings, name) != getattr(usual, name))
     }
 
 

@@ -213,7 +213,8 @@ def make_learner(
         if "kernel" in weights:
             relation = _kernel_relation(benchmark, settings, teacher, model)
             weights["kernel"] = relation, weights["kernel"]
-        loss = DistillationLoss(**weights, temperature=settings.temperature)
+        dose = settings.kernel_dose if "kernel" in weights else None
+        loss = DistillationLoss(**weights, temperature=settings.temperature, kernel_dose=dose)
     updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
     constant = settings.schedule == "constant"
     return Learner(

@@ -33,7 +33,8 @@ _OF_TERM = {  # what only an arm with this term uses
     "distance": ("distance_weight",),
     "angle": ("angle_weight",),
     "kernel": (
-        "kernel_weight", "kernel", "encoder", "bandwidth", "qubits", "feature_map", "layers",
+        "kernel_weight", "kernel_dose", "kernel", "encoder", "bandwidth", "qubits", "feature_map",
+        "layers",
     ),
 }  # fmt: skip
 _OF_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
@@ -60,7 +61,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         (f"a multiple of {HEAD}, the width of a head", lambda v: v >= 1 and v % HEAD == 0),
     ),
     **dict.fromkeys(
-        ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm"),
+        ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm", "kernel_dose"),
         ("a number > 0", lambda value: 0 < value < math.inf),
     ),
     **dict.fromkeys(
@@ -123,6 +124,7 @@ class Settings:
     angle_weight: float = 2.0
     kernel_weight: float | None = None  # None: the arm's own, by kernel_weights
     kernel_weights: tuple[tuple[str, float], ...] = ()  # of arms, as they were tuned; else qrkd's
+    kernel_dose: float | None = None  # in place of a weight: the pull, in that of distance + angle
     # the kernel term
     kernel: str = "fidelity"
     feature_map: str = "zz"
@@ -138,6 +140,8 @@ class Settings:
 
     def weight(self, term: str) -> float:
         """The weight of a loss term; the kernel's is the arm's own where none is set for all."""
+        if term == "kernel" and self.kernel_dose is not None:
+            return 1.0  # the dose decides
         if term == "kernel" and self.kernel_weight is None:
             own = dict(self.kernel_weights)
             return own.get(self.arm, own.get("qrkd", 1.0))
@@ -146,8 +150,8 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
         """A copy with some fields changed, checked by name and type.
 
-        ``kernel_weights`` of the arms take the place of one ``kernel_weight`` for all, unless both
-        are given.
+        ``kernel_weights`` of the arms, or a ``kernel_dose``, take the place of a ``kernel_weight``
+        for all, unless both are given.
 
         Raises:
             ValueError: an unknown field (lists them) or a value out of range.
@@ -158,7 +162,7 @@ class Settings:
             raise ValueError(
                 f"unknown setting {min(unknown)!r}; choose from {', '.join(sorted(known))}"
             )
-        if "kernel_weights" in changes:
+        if "kernel_weights" in changes or changes.get("kernel_dose") is not None:
             changes = {"kernel_weight": None} | changes
         settings = dataclasses.replace(self, **{n: typed(n, v) for n, v in changes.items()})
         settings.check()
@@ -180,6 +184,8 @@ class Settings:
             raise ValueError(
                 f"stop_after: expected at most epochs = {self.epochs}, got {self.stop_after}"
             )
+        if self.kernel_dose is not None and self.kernel_weight is not None:
+            raise ValueError("kernel_dose takes the place of kernel_weight: give one of the two")
         if self.tap == "tokens" and self.tap_tokens is None:
             raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
         # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
@@ -238,7 +244,8 @@ class Settings:
             unused.add("tap_tokens")
         if "kernel" in terms:
             values["kernel"] = arm.kernel or self.kernel
-            values["kernel_weight"] = self.weight("kernel")
+            if self.kernel_dose is None:
+                values["kernel_weight"] = self.weight("kernel")
             if values["kernel"] in ("fidelity", "projected"):
                 values["layers"] = build_kernel(self).depth
             else:

@@ -97,3 +97,22 @@ def test_the_view_is_ridge_regression_and_blind_to_scale():
     assert view.numpy() == pytest.approx(ridge.fit(centred.numpy(), angles.numpy()).coef_.T)
     assert 7 * least_squares_view(7 * features + 1, angles) == pytest.approx(view)
     assert (least_squares_view(torch.ones(4, 3), angles[:4]) == 0).all()
+
+
+def test_all_kernels_are_trained_at_the_dose_that_was_asked_for(bench, teacher):
+    rkd = learners(bench, teacher, "rkd")[0]
+    arms = ("qrkd", "rbf", "cosine", "shuffled", "random_teacher", "detached")
+    chosen = [bench.settings.replace(arm=arm, kernel_dose=0.5) for arm in arms]
+    dosed = [make_learner(bench, settings, teacher) for settings in chosen]
+    list(lockstep(bench, [rkd, *dosed], teacher, epochs=1))
+    *pulling, detached = dosed
+    for learner in pulling:
+        assert learner.history[0]["kernel_dose"] == pytest.approx(0.5, rel=1e-4)
+        assert learner.history[0]["kernel_weight"] > 0
+    assert "kernel_pull" not in detached.history[0]
+    for one, other in zip(rkd.model.parameters(), detached.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    (alone,) = [make_learner(bench, chosen[0], teacher)]
+    list(lockstep(bench, [alone], teacher, epochs=1))
+    for one, other in zip(alone.model.parameters(), dosed[0].model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -23,7 +23,7 @@ OTHER = {
     "train_size": 10, "validation_size": 10, "teacher_widths": (1, 2, 3),
     "student_widths": (1, 2, 3), "teacher_epochs": 9, "epochs": 9, "batch_size": 9,
     "learning_rate": 0.5, "kd_weight": 0.5, "temperature": 2.0, "distance_weight": 0.5,
-    "angle_weight": 0.5, "kernel_weight": 0.5, "kernel_weights": {"qrkd": 0.7},
+    "angle_weight": 0.5, "kernel_weight": 0.5, "kernel_weights": {"qrkd": 0.7}, "kernel_dose": 0.5,
     "kernel": "projected", "feature_map": "angle", "qubits": 3, "layers": 3, "bandwidth": 0.5,
     "encoder": "pca", "epoch_size": 50, "accumulation": 2, "teacher_learning_rate": 0.5,
     "schedule": "cosine", "clip_norm": 0.5,
@@ -92,6 +92,11 @@ def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
     assert one.replace(kernel_weights={"rbf": 3}).weight("kernel") == 3.0  # the later word
     assert one.replace(kernel_weight=5.0, kernel_weights={"rbf": 3}).weight("kernel") == 5.0
     assert tuned.replace(arm="rbf", kernel_weight=5.0).weight("kernel") == 5.0
+    dosed = one.replace(kernel_dose=2.0)  # the later word
+    assert dosed.effective()["kernel_dose"] == 2.0 and "kernel_weight" not in dosed.effective()
+    assert dosed.replace(arm="rkd").effective() == BASE.replace(arm="rkd").effective()
+    with pytest.raises(ValueError, match="give one of the two"):
+        dosed.replace(kernel_weight=1.0)
     assert BASE.weight("kernel") == 1.0 and tuned.weight("kd") == BASE.kd_weight
 
 
