@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import shlex
 import subprocess
 import sys
 from importlib import metadata
@@ -51,7 +52,7 @@ def test_old_python_and_old_and_missing_packages(monkeypatch):
     old, missing = named(findings, "pennylane"), named(findings, "pooch")
     assert not old.ok and "0.44.0; needed: >=0.45" in old.found
     assert not missing.ok and "not installed" in missing.found
-    assert f"{sys.executable} -m pip install 'pooch>=" in missing.advice
+    assert f"{shlex.quote(sys.executable)} -m pip install 'pooch>=" in missing.advice
     assert not named(findings, "packages").ok
 
 
@@ -119,7 +120,8 @@ def test_torchvision_for_another_torch(monkeypatch, error):
     findings = list(doctor._libraries())
     finding = named(findings, "torchvision")
     assert not finding.ok and finding.essential and error in finding.found
-    assert f"{sys.executable} -m pip install --force-reinstall torch torchvision" in finding.advice
+    install = f"{shlex.quote(sys.executable)} -m pip install --force-reinstall torch torchvision"
+    assert install in finding.advice
     assert "same index" in finding.advice
     assert [each.ok for each in findings] == [True, False, True, True]
 
