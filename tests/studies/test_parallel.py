@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -9,11 +10,12 @@ import sys
 import time
 
 import pytest
+import torch
 from joblib.externals.loky import get_reusable_executor
 
 import qrkd_lab as ql
 from qrkd_lab.studies.group import train_group
-from qrkd_lab.studies.parallel import NO_WORKERS, alone, check_jobs, each, lock, processes
+from qrkd_lab.studies.parallel import NO_WORKERS, alone, attempt, check_jobs, each, lock, processes
 from qrkd_lab.train import Callback, Diverged
 from tests.hazards import FORKS, SMALL, alive, elsewhere, wait_for
 
@@ -43,6 +45,24 @@ def test_what_is_no_number_of_processes_is_refused(jobs):
     check_jobs(1), check_jobs(-1), check_jobs(200)
     with pytest.raises(ValueError, match="jobs: expected a whole number >= 1, or -1 for"):
         check_jobs(jobs)
+
+
+class Interrupted(io.BytesIO):
+    """A file in the midst of whose writing Ctrl-C is pressed."""
+
+    def write(self, data):
+        if self.tell():
+            raise KeyboardInterrupt
+        return super().write(data)
+
+
+def test_ctrl_c_of_which_torch_made_an_error_of_its_own_is_ctrl_c():
+    def save(seed):
+        yield seed
+        torch.save({"weights": torch.zeros(1000)}, Interrupted())
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(0, save, (0,))
 
 
 def test_no_more_processes_than_tasks():
