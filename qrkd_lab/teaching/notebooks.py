@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,17 +215,24 @@ def _run(
     # It takes a name for unknown where it cannot read its type (int | list); ours were checked.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, output)]
+    run = partial(
+        papermill.execute_notebook,
+        *paths,
+        parameters=values,
+        kernel_name="python3",
+        language="python",
+        progress_bar=progress,
+        execution_timeout=timeout,
+        kernel_manager_class=ThisPython,
+        cwd=cwd,
+    )
     try:
-        papermill.execute_notebook(
-            *paths,
-            parameters=values,
-            kernel_name="python3",
-            language="python",
-            progress_bar=progress,
-            execution_timeout=timeout,
-            kernel_manager_class=ThisPython,
-            cwd=cwd,
-        )
+        try:
+            run()
+        except RuntimeError as error:
+            if isinstance(error, DeadKernelError):
+                raise
+            run()  # no kernel: its ports were free when they were chosen, and taken when it started
     except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:
         if isinstance(error, PapermillExecutionError):
             cause = f"{error.ename}: {error.evalue}"

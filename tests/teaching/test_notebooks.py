@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import nbformat
+import papermill
 import pytest
 
 from qrkd_lab.teaching.notebooks import (
@@ -220,6 +222,27 @@ def test_mistakes_are_not_taken_for_missing_images():
         images_at_hand("ptb")
     with pytest.raises(ValueError, match="choose from smoke"):
         images_at_hand("digits", "huge")
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_kernel_whose_port_was_taken_is_started_again(write, tmp_path, monkeypatch, deaths):
+    start, tries = papermill.execute_notebook, []
+
+    def die_first(*paths, **options):
+        tries.append(paths)
+        if len(tries) > deaths:
+            return start(*paths, **options)
+        shutil.copy(*paths)
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", die_first)
+    lesson = write("print(seed)")
+    if deaths == 1:
+        assert printed(execute(lesson, tmp_path / "out", progress=False)) == "0\n"
+    else:
+        with pytest.raises(NotebookError, match="before its first cell: no kernel"):
+            execute(lesson, tmp_path / "out", progress=False)
+    assert len(tries) == 2
 
 
 def test_a_series_goes_on_after_a_failure_and_names_it(write, tmp_path, capsys):
