@@ -102,7 +102,7 @@ def attempt(seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, KeyboardInterrupt):  # a library made an error of its own of it
+            if isinstance(cause, KeyboardInterrupt):  # a library wrapped it in its own error
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
         failures.append(f"seed {seed}: {type(error).__name__}: {error}")

@@ -232,7 +232,7 @@ def _run(
         except RuntimeError as error:
             if isinstance(error, DeadKernelError):
                 raise
-            run()  # no kernel: its ports were free when they were chosen, and taken when it started
+            run()  # no kernel: another process may have taken its ports; new ones are chosen
     except (PapermillExecutionError, CellTimeoutError, RuntimeError) as error:
         if isinstance(error, PapermillExecutionError):
             cause = f"{error.ename}: {error.evalue}"
