@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qrkd_lab.interrupt import ctrl_c_stays
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, CANDIDATES, DEFAULT_ARMS, TUNED
 
 __all__ = ["main"]
@@ -22,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.Namespace(traceback=False)
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.run(arguments) or 0
+        with ctrl_c_stays():
+            return arguments.run(arguments) or 0
     except KeyboardInterrupt:
         print(
             "\nInterrupted. Finished runs are recorded; the same command goes on.", file=sys.stderr

@@ -19,6 +19,7 @@ from typing import Any
 import joblib
 from filelock import FileLock, Timeout
 
+from qrkd_lab.interrupt import ctrl_c_stays
 from qrkd_lab.train import Diverged
 
 __all__ = [
@@ -94,17 +95,13 @@ def attempt(seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
     """The outcome of one seed; an error becomes a sentence, so that other seeds go on."""
     made, failures = [], []
     try:
-        for result in function(*arguments):
-            if isinstance(result, Diverged):
-                failures.append(str(result))
-            else:
-                made.append(result)
+        with ctrl_c_stays():
+            for result in function(*arguments):
+                if isinstance(result, Diverged):
+                    failures.append(str(result))
+                else:
+                    made.append(result)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, KeyboardInterrupt):  # a library wrapped it in its own error
-                raise cause from None
-            cause = cause.__cause__ or cause.__context__
         failures.append(f"seed {seed}: {type(error).__name__}: {error}")
     return seed, made, failures
 

@@ -106,7 +106,7 @@ def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "same command goes on" in said and "Traceback" not in said
     assert read_runs(tmp_path)
 

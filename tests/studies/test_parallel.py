@@ -14,6 +14,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 
 import qrkd_lab as ql
+from qrkd_lab import cli
 from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.parallel import NO_WORKERS, alone, attempt, check_jobs, each, lock, processes
 from qrkd_lab.train import Callback, Diverged
@@ -52,17 +53,45 @@ class Interrupted(io.BytesIO):
 
     def write(self, data):
         if self.tell():
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return super().write(data)
 
 
-def test_ctrl_c_of_which_torch_made_an_error_of_its_own_is_ctrl_c():
-    def save(seed):
-        yield seed
-        torch.save({"weights": torch.zeros(1000)}, Interrupted())
+class Destructor:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def raises(error):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise error from None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "pressed",
+    [
+        lambda: torch.save({"weights": torch.zeros(1000)}, Interrupted()),
+        lambda: raises(ImportError("cannot import name")),
+        lambda: raises(AttributeError("half imported")),
+        lambda: Destructor() and None,  # what it raises is printed and forgotten
+        lambda: signal.raise_signal(signal.SIGINT),
+    ],
+    ids=["torch.save", "import", "attribute", "destructor", "plain"],
+)
+def test_ctrl_c_ends_a_study_whatever_a_library_makes_of_it(pressed, monkeypatch, capsys):
+    def seed():
+        yield 1
+        pressed()
 
     with pytest.raises(KeyboardInterrupt):
-        attempt(0, save, (0,))
+        attempt(0, seed, ())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr("qrkd_lab.teaching.doctor.main", pressed)
+    assert cli.main(["doctor"]) == 130
+    assert "same command goes on" in capsys.readouterr().err
 
 
 def test_no_more_processes_than_tasks():
