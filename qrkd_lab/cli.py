@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qrkd_lab.interrupt import ctrl_c_stays
-from qrkd_lab.studies.arms import ARMS, BENCHMARKS, CANDIDATES, DEFAULT_ARMS, TUNED
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, CANDIDATES, DEFAULT_ARMS
 
 __all__ = ["main"]
 
@@ -95,15 +95,13 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "tune": {
         "benchmark": {},
-        "--arms": {"help": f"default {' '.join(TUNED)}"},
-        "--seeds": {"default": 2, "help": "how many: 1000, 1001, ... (default 2)"},
+        "--seeds": {"default": 3, "help": "how many: 1000, 1001, ... (default 3)"},
         "--scale": {}, "--jobs": {}, "--runs-dir": {}, "--data-dir": {}, "--device": {},
         "--set": {},
         "--weights": {
             **_MANY, "type": float, "metavar": "WEIGHT",
-            "help": f"candidates of every arm (default {' '.join(map('{:g}'.format, CANDIDATES))})",
+            "help": f"candidates of both arms (default {' '.join(map('{:g}'.format, CANDIDATES))})",
         },
-        "--epochs": {"type": int, "help": "of a candidate (default: a quarter of the scale's)"},
     },
     "data": {
         "names": {
@@ -194,17 +192,17 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def tune(arguments: argparse.Namespace) -> None:
     """Choose each arm's weight on validation data."""
+    from qrkd_lab.studies.provenance import set_words
     from qrkd_lab.studies.tune import tune
 
-    options = _given(arguments, "data_dir", "device", "epochs")
-    options |= {"weights": arguments.weights or CANDIDATES, **_settings(arguments)}
-    history = tune(arguments.benchmark, arguments.arms or TUNED, **options)
+    options = _given(arguments, "data_dir", "device") | _settings(arguments)
+    history = tune(arguments.benchmark, weights=arguments.weights or CANDIDATES, **options)
     print(history)
     words = ["python", "-m", "qrkd_lab", "compare", arguments.benchmark]
-    words += ["--arms", *history.chosen, "--scale", arguments.scale]
+    words += ["--scale", arguments.scale]
     places = {"--runs-dir": arguments.runs_dir, "--data-dir": arguments.data_dir}
     words += [word for pair in places.items() if pair[1] for word in pair]
-    print("A study with it:", shlex.join(words), "--set", history.as_options())
+    print("A study with it:", shlex.join(words), *set_words(history.settings))
 
 
 # ---- files

@@ -41,7 +41,7 @@ def test_compare_on_the_command_line(tmp_path, capsys):
         (["compare", "digits", "--seed", "-1", "--seed", "1"], "seed"),
         (["tune", "digits", "--weights", "-1", "--weights", "1"], "-1"),
         (["compare", "digits", "--set", "jobs=2"], "jobs is no setting"),
-        (["tune", "digits", "--set", "epochs=3"], "epochs is no setting; see the arguments"),
+        (["tune", "digits", "--set", "scale=paper"], "scale is no setting; see the arguments"),
         (["data", "nothing"], "choose from digits, mnist, cifar10, wikitext2, ptb, imdb"),
         (["notebook", "nothing.ipynb"], "nothing.ipynb"),
         (["notebook", "nothing.ipynb", "-p", "scale", "-p", "seed=1"], "name=value"),
