@@ -21,8 +21,7 @@ from qrkd_lab.kernels.analysis import centred
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.studies.statistics import holm
 from qrkd_lab.teaching import exercises
-from qrkd_lab.teaching.exercises.distillation import SILENT_MISTAKES
-from qrkd_lab.teaching.exercises.training import STEP_MISTAKES, right_step
+from qrkd_lab.teaching.exercises.distillation import right_step
 
 pytestmark = pytest.mark.filterwarnings("error")
 CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] == "check_"}
@@ -99,8 +98,8 @@ def silent(losses, weights):
     return names
 
 
-def gradients(losses, weights, **options):
-    return {n: torch.autograd.grad(t, weights, **options) for n, t in losses.terms.items()}
+def gradients(losses, weights):
+    return {n: torch.autograd.grad(t, weights) for n, t in losses.terms.items()}
 
 
 def left_over(losses, weights):
@@ -215,8 +214,7 @@ def test_values_alone_may_be_asked_for():
     assert exercises.check_triplet_angles(lambda x: angles(x).detach(), gradient=False)
 
 
-OWN_JUDGE = {"shift_map", "silent_terms", "near_but_unlike", "own_relation", "own_kernel",
-             "training_step"}  # fmt: skip
+OWN_JUDGE = {"shift_map", "near_but_unlike", "own_relation", "own_kernel"}
 
 
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - {f"check_{name}" for name in OWN_JUDGE}))
@@ -225,18 +223,9 @@ def test_each_typical_mistake_gets_its_own_hint(check, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(module, "mark", lambda f, reference, cases, mistakes, *_, **__: mistakes)
         mistakes = CHECKS[check](None)
-    assert len(mistakes) >= 4
+    assert 2 <= len(mistakes) <= 6
     for hint, mistake in mistakes.items():
         assert repr(CHECKS[check](mistake)) == f"Not yet: {hint}"
-
-
-@pytest.mark.parametrize(
-    ("check", "mistakes"),
-    [("check_silent_terms", SILENT_MISTAKES), ("check_training_step", STEP_MISTAKES)],
-)
-def test_each_mistake_of_the_other_checks_gets_its_own_hint(check, mistakes):
-    for hint, mistake in mistakes.items():
-        assert CHECKS[check](mistake).text == hint
 
 
 def diff(x):
@@ -277,7 +266,7 @@ TABLE = {
     ],
     "check_paired_difference": [
         (lambda a, b: (a - b).mean(), r"expected \(2,\), got \(\)"),
-        (lambda a, b: "0.3 +- 0.1", "expected 2 numbers, got '0.3"),
+        (lambda a, b: "0.3 +- 0.1", "expected numbers, got '0.3"),
     ],
     "check_kd_loss": [
         (lambda s, t, T: -kd(s, t, T), "wrong sign"),
@@ -290,7 +279,7 @@ TABLE = {
         (lambda s, t, T: logs(s, t, T, 1e-12), "a tiny number added"),
     ],
     "check_pairwise_distances": [
-        (lambda x: distances(x) + torch.eye(len(x)), "only the diagonal.*expected 0, got 1"),
+        (lambda x: distances(x) + torch.eye(len(x)), "5 of 25 entries.*expected 0, got 1"),
         (lambda x: distances(x) + (torch.arange(len(x))[:, None] == 1), r"the first is \[1, 0\]"),
         (lambda x: diff(x), r"wrong shape .*expected \(5, 5\), got \(5, 5, 3\)"),
         (lambda x: distances(x).numpy(), "expected a torch tensor, got ndarray"),
@@ -328,10 +317,10 @@ TABLE = {
         (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
         (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
         (lambda x: x.nothing, "AttributeError"),
-        (ql.CosineKernel, "expected a function, got the class CosineKernel"),
+        (ql.CosineKernel, "expected an object, got the class CosineKernel"),
     ],
     "check_own_kernel": [
-        (Cauchy, "expected a Kernel"),
+        (Cauchy, "expected an object, got the class Cauchy"),
         (likeness, "expected a Kernel"),
         (kernel_of(lambda u, v: (u @ v.T).exp()), "diagonal is not 1"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) + 0.1 * (v.sum(1) - u.sum(1)[:, None]))),
@@ -346,33 +335,22 @@ TABLE = {
         (kernel_of(lambda u, v: u.nothing), "AttributeError"),
     ],
     "check_shift_map": [
-        (rotations(qp.RZ), "all samples look alike"),
-        (lambda x, w: qp.Hadamard(wires=w[0]), "all samples look alike"),
+        (rotations(qp.RZ), "does not see angle 0"),
         (both(rotations(qp.RX), rotations(qp.RY)), "a shift of both samples"),
         (lambda x, w: qp.RX(x[..., 0], wires=w[0]), "does not see angle 1"),
         (rotations(qp.RX, lambda x, i: x[i]), r"angles\[..., i\]"),
     ],
     "check_silent_terms": [
-        (lambda losses, weights: {"kernel"}, "in a loss without fault you named kernel"),
-        (lambda losses, weights: silent(losses, weights) - {"angle"}, "cut off you missed angle"),
-        (lambda losses, weights: {*silent(losses, weights), "x"}, "no term x; the names are task"),
-        (left_over, "still in it"),
-        (lambda losses, weights: gradients(losses, weights), "retain_graph=True keeps"),
-        (lambda losses, weights: gradients(losses, weights, retain_graph=True), "allow_unused"),
-        (lambda losses, weights: gradients(losses, weights, retain_graph=True, allow_unused=True),
-         "ask term.requires_grad"),
-        (lambda losses, weights: "kernel", "the word 'kernel'"),
-        (lambda losses, weights: 3, "expected a set of names, got 3"),
-        (dict, "got the class dict"),
+        (lambda losses, weights: {"kernel"}, r"without fault .*first is \[4\]: expected 0, got 1"),
+        (lambda losses, weights: "kernel", "expected a set of names, got 'kernel'"),
+        (left_over, r"a None or 0 is overlooked"),
+        (lambda losses, weights: gradients(losses, weights), "RuntimeError: .*retain_graph=True"),
     ],
     "check_training_step": [
-        (training_step(under=torch.enable_grad), r"under torch.no_grad\(\)"),
-        (training_step(returns=lambda total: None), "return the total"),
         (training_step(order="backward zero step"), "no weight has moved"),
-        (training_step(order="step backward"), r"first backward\(\), then step"),
-        (torch.no_grad()(right_step), "the student has no graph"),
-        (own_optimizer, "the optimiser given"),
-        (training_step(returns=lambda total: total + 1), "but the total is"),
+        (training_step(order="step backward"), "RuntimeError: .*inplace operation"),
+        (own_optimizer, "entries are wrong after 3 steps"),
+        (training_step(returns=lambda total: total + 1), "entries are wrong after 3 steps"),
         (lambda *given: 1 / 0, "ZeroDivisionError"),
     ],
     "check_near_but_unlike": [
@@ -382,11 +360,9 @@ TABLE = {
         (lambda: [torch.eye(12) + 0.01 * torch.ones(12, 12).triu(1)] * 2, "K is not symmetric"),
         (lambda: [0.9 * torch.ones(12, 12)] * 2, "diagonal of K is not 1"),
         (lambda: [2 * torch.eye(12) - 1] * 2, "K has the negative eigenvalue -10"),
-        (lambda: [torch.eye(12), torch.eye(12) * torch.inf], "L has values that are not finite"),
+        (lambda: [torch.eye(12), torch.eye(12) * torch.inf], "L is not symmetric, or not finite"),
         (lambda: near_but_unlike(n=6), "at least 10 samples, got 6"),
         (lambda: [torch.eye(12)], "two matrices of one size"),
-        (lambda: torch.eye(12), r"expected two matrices \(K, L\), got Tensor"),
-        (lambda: 1 / 0, "your function raised ZeroDivisionError"),
     ],
 }  # fmt: skip
 

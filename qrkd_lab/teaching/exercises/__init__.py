@@ -20,6 +20,7 @@ from qrkd_lab.teaching.exercises.distillation import (
     check_own_relation,
     check_perplexity,
     check_silent_terms,
+    check_training_step,
     check_word_perplexity,
 )
 from qrkd_lab.teaching.exercises.kernels import (
@@ -51,4 +52,3 @@ from qrkd_lab.teaching.exercises.studies import (
     check_power,
     check_variance_shares,
 )
-from qrkd_lab.teaching.exercises.training import check_training_step

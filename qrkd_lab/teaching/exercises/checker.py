@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import html
-import itertools
 import linecache
 import traceback
 import warnings
@@ -23,7 +22,6 @@ Function = Callable[..., Any]
 RTOL, ATOL = 1e-4, 1e-6  # float32 inside a function that was given float64 is no mistake
 STEEP = 1e6  # a gradient above this on inputs of size 1 comes from dividing by almost nothing
 COLOURS = {"Right": "#009E73", "Not yet": "#D55E00", "Not answered yet": "#8C8C8C"}
-CUT_OFF = "the result was cut off from it (.detach(), .item(), .numpy(), torch.tensor(...))."
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,13 @@ class Case:
     args: tuple[Any, ...]
     smooth: bool = True
 
-    def copies(self, leaves: Sequence[int] = ()) -> list[Any]:
-        """The arguments, copied; the tensors in ``leaves`` ask for a gradient."""
-        made = [x.detach().clone() if isinstance(x, Tensor) else copy.copy(x) for x in self.args]
-        return [x.requires_grad_() if i in leaves else x for i, x in enumerate(made)]
+    def copies(self, gradient: bool = False) -> list[Any]:
+        """The arguments, copied; with ``gradient``, real and complex tensors ask for theirs."""
+        made = copy.deepcopy(list(self.args))
+        for x in made if gradient else ():
+            if isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex()):
+                x.requires_grad_()
+        return made
 
 
 class _Stop(Exception):
@@ -79,35 +80,10 @@ def refuse(text: str, state: str = "Not yet") -> NoReturn:
     raise _Stop(Answer(state, text))
 
 
-def answered(
-    f: Any,  # noqa: ANN401
-    judge: Callable[[Any], str],
-    function: bool = True,
-    says: Mapping[str, str] | None = None,
-) -> Answer:
-    """The answer of a check.
-
-    Args:
-        f: what the reader gave; None and ``...`` count as not answered yet.
-        judge: looks at it, calls :func:`refuse` where something is wrong, returns what is right.
-        function: a function is asked for.
-        says: part of an exception's message to the hint that replaces it.
-    """
-    try:
-        if f is None or f is ...:
-            refuse("give your function to this check.", "Not answered yet")
-        if function and isinstance(f, type):
-            refuse(f"expected a function, got the class {f.__name__}.")
-        if function and not callable(f):
-            refuse(f"expected a function, got {f!r}: leave out the brackets.")
-        return Answer("Right", judge(f))
-    except _Stop as stop:
-        return stop.args[0]
-    except NotImplementedError:
-        return Answer("Not answered yet", "your function raises NotImplementedError so far.")
-    except Exception as error:
-        hints = (hint for part, hint in (says or {}).items() if part in str(error))
-        return Answer("Not yet", next(hints, None) or _told(f, error))
+def need(fine: object, text: str) -> None:
+    """End a check with a hint unless a condition holds."""
+    if not fine:
+        refuse(text)
 
 
 def given(value: Any) -> Any:  # noqa: ANN401
@@ -117,14 +93,35 @@ def given(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def answered(f: Any, judge: Callable[[Any], str]) -> Answer:  # noqa: ANN401
+    """The answer of a check.
+
+    Args:
+        f: what the reader gave; None and ``...`` count as not answered yet.
+        judge: looks at it, calls :func:`refuse` where something is wrong, returns what is right.
+    """
+    try:
+        if f is None or f is ...:
+            refuse("give your function to this check.", "Not answered yet")
+        need(not isinstance(f, type), f"expected an object, got the class {_name(f)}.")
+        need(callable(f), f"expected a function, got {f!r}: leave out the brackets.")
+        return Answer("Right", judge(f))
+    except _Stop as stop:
+        return stop.args[0]
+    except NotImplementedError:
+        return Answer("Not answered yet", "your function raises NotImplementedError so far.")
+    except Exception as error:
+        return Answer("Not yet", _told(f, error))
+
+
 def mark(
     f: Function | None,
     reference: Function,
     cases: Sequence[Case],
     mistakes: Mapping[str, Function],
     right: str,
-    learns: Sequence[int] = (),
-    fixed: Sequence[int] = (),
+    gradient: bool = False,
+    call: Function = lambda f, *args: f(*args),
 ) -> Answer:
     """Run ``f`` on the cases beside the reference and say what is wrong, or that nothing is.
 
@@ -135,32 +132,40 @@ def mark(
         cases: inputs, ordinary ones first.
         mistakes: hint to a function that makes this mistake.
         right: what to say if all is well.
-        learns: arguments (by position) that the gradient must reach, correctly.
-        fixed: arguments (by position) that must get no gradient.
+        gradient: the first argument must get the right gradient; a second one that is features or
+            logits is the teacher's, and must get none.
+        call: how a function is applied to the arguments of a case.
     """
 
     def judge(f: Function) -> str:
-        want = [_plain(reference(*case.copies())) for case in cases]
+        want = [_plain(call(reference, *case.copies())) for case in cases]
         got = [
-            _result(_call(f, case, case.copies()), expected, case, bool(learns))
+            _result(_call(call, f, case, case.copies()), expected, case, gradient)
             for case, expected in zip(cases, want, strict=True)
         ]
         if not all(map(_close, got, want)):
-            refuse(_mistaken(got, cases, mistakes) or _difference(got, want, cases))
-        for case in cases if learns else ():
-            _check_gradient(f, reference, case, learns, fixed)
+            for hint, mistake in mistakes.items():
+                wrong = [_plain(call(mistake, *case.copies())) for case in cases]
+                need(not all(map(_alike, got, wrong, cases)), hint)
+            refuse(_difference(got, want, cases))
+        for case in cases if gradient else ():
+            _check_gradient(f, reference, case)
         return right
 
     return answered(f, judge)
 
 
-def _call(f: Function, case: Case, args: Sequence[Any]) -> Any:  # noqa: ANN401
+def _call(call: Function, f: Function, case: Case, args: Sequence[Any]) -> Any:  # noqa: ANN401
     try:
-        return given(f(*args))
+        return given(call(f, *args))
     except (_Stop, NotImplementedError):
         raise
     except Exception as error:
         refuse(f"{_told(f, error)} It happened {case.name}.")
+
+
+def _name(f: Any) -> str:  # noqa: ANN401
+    return getattr(f, "__name__", repr(f))
 
 
 def _told(f: Function, error: Exception) -> str:
@@ -174,90 +179,70 @@ def _told(f: Function, error: Exception) -> str:
     return f"{said}, in line {own[-1].lineno}{f' ({source})' if source else ''}."
 
 
-def _result(value: Any, want: Tensor, case: Case, learns: bool) -> Tensor:  # noqa: ANN401
+def _result(value: Any, want: Tensor, case: Case, gradient: bool) -> Tensor:  # noqa: ANN401
     """The result as a tensor of the expected shape."""
-    if learns and not isinstance(value, Tensor):
+    if gradient and not isinstance(value, Tensor):
         why = "numbers taken out of a tensor carry no gradient"
         refuse(f"expected a torch tensor, got {type(value).__name__}; {why}.")
     try:
         found = _plain(value)
     except (TypeError, ValueError, RuntimeError):
-        expected = f"{want.numel()} numbers" if want.ndim else "one number"
-        refuse(f"expected {expected}, got {value!r}.")
-    if found.shape != want.shape:
-        shapes = f"expected {tuple(want.shape)}, got {tuple(found.shape)}"
-        refuse(f"wrong shape {case.name}: {shapes}.")
+        refuse(f"expected numbers, got {value!r:.60}.")
+    shapes = f"expected {tuple(want.shape)}, got {tuple(found.shape)}"
+    need(found.shape == want.shape, f"wrong shape {case.name}: {shapes}.")
     return found
 
 
-def _check_gradient(
-    f: Function, reference: Function, case: Case, learns: Sequence[int], fixed: Sequence[int]
-) -> None:
+def _check_gradient(f: Function, reference: Function, case: Case) -> None:
     """Refuse unless the gradient is there, finite, bounded, right, and nowhere else."""
-    want = _gradients(reference, case, learns)
-    got = _gradients(f, case, [*learns, *fixed])
-    who = "student" if fixed else "input"
-    if any(i in got and got[i].abs().max() > ATOL for i in fixed):
-        refuse(
-            "the values are right, but a gradient reaches the teacher too: detach its side, or "
-            "compute it under torch.no_grad()."
-        )
-    missing = f"the values are right, but no gradient reaches the {who}: {CUT_OFF}"
-    for i in learns:
-        if i not in got:
-            refuse(missing)
-        bounded(got[i], case.name, STEEP * max(1, want[i].abs().max().item()))
-        if case.smooth and not torch.allclose(got[i], want[i], 1e-3, 1e-6):
-            if not got[i].abs().max() > ATOL:
-                refuse(missing)
-            refuse(
-                f"the values are right, but the gradient at the {who} is not: a part of the "
-                "formula (a mean, a norm?) is detached, or computed outside torch."
-            )
+    who = "input" if len(case.args) == 1 else "student"
+    (want, _), (got, taught) = _gradients(reference, case), _gradients(f, case)
+    need(
+        taught is None or not taught.any(),
+        "the values are right, but a gradient reaches the teacher too: detach its side, or "
+        "compute it under torch.no_grad().",
+    )
+    need(
+        got is not None and (got.any() or not want.any()),
+        f"the values are right, but no gradient reaches the {who}: the result was cut off from it "
+        "(.detach(), .item(), .numpy(), torch.tensor(...)).",
+    )
+    bounded(got, case.name, STEEP * max(1, want.abs().max().item()))
+    need(
+        not case.smooth or torch.allclose(got, want, 1e-3, 1e-6),
+        f"the values are right, but the gradient at the {who} is not: a part of the "
+        "formula (a mean, a norm?) is detached, or computed outside torch.",
+    )
 
 
 def bounded(gradient: Tensor, where: str, most: float = STEEP) -> None:
     """Refuse a gradient that is not finite, or larger than ``most``."""
-    if not gradient.isfinite().all():
-        refuse(
-            f"the values are right, but the gradient is not finite {where}: a root, norm or "
-            "quotient of 0 has an infinite slope (the diagonal counts). Guard it before the root, "
-            "e.g. torch.where(d2 > 0, d2, 1.0).sqrt(), and set the result to 0."
-        )
-    if gradient.abs().max() > most:
-        refuse(
-            f"the values are right, but the gradient reaches {gradient.abs().max():.0e} {where}: "
-            "something is divided by almost 0. Give such pairs no gradient."
-        )
+    need(
+        gradient.isfinite().all(),
+        f"the values are right, but the gradient is not finite {where}: a root, norm or "
+        "quotient of 0 has an infinite slope (the diagonal counts). Guard it before the root, "
+        "e.g. torch.where(d2 > 0, d2, 1.0).sqrt(), and set the result to 0.",
+    )
+    need(
+        gradient.abs().max() <= most,
+        f"the values are right, but the gradient reaches {gradient.abs().max():.0e} {where}: "
+        "something is divided by almost 0. Give such pairs no gradient.",
+    )
 
 
-def slope(of: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
-    """The gradient of a scalar function of features, where there is one."""
-    x = at.clone().requires_grad_()
+def _gradients(f: Function, case: Case) -> list[Tensor | None]:
+    """The gradients of a fixed random sum of the result, at the student and at the teacher."""
+    args = case.copies(gradient=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of .item() and the like, and so do we
-        value = of(x)
-    if not value.requires_grad:
-        refuse(f"no gradient reaches the features: {CUT_OFF}")
-    (found,) = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)
-    return found
-
-
-def _gradients(f: Function, case: Case, leaves: Sequence[int]) -> dict[int, Tensor]:
-    """The gradient of a fixed random sum of the result, by argument."""
-    args = case.copies(leaves)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        result = _call(f, case, args)
-    if not isinstance(result, Tensor) or not result.requires_grad:
-        return {}
-    seed = torch.Generator().manual_seed(1)
-    weights = torch.rand(result.shape, generator=seed, dtype=torch.float64)
-    try:
-        (result * weights * _telling(result.shape)).real.sum().backward()
-    except Exception as error:
-        refuse(f"the values are right, but backward() raised: {error}")
-    return {i: args[i].grad for i in leaves if args[i].grad is not None}
+        result = f(*args)
+    if isinstance(result, Tensor) and result.requires_grad:
+        weights = normal(*result.shape, seed=1).abs()
+        if result.ndim == 3:  # of a cube [j, i, k] only i and k other than j count
+            other = 1 - torch.eye(len(result))
+            weights *= other[:, :, None] * other[:, None, :]
+        (result * weights).real.sum().backward()
+    return [x.grad if isinstance(x, Tensor) else None for x in (*args, None)[:2]]
 
 
 def _plain(value: Any) -> Tensor:  # noqa: ANN401
@@ -265,36 +250,17 @@ def _plain(value: Any) -> Tensor:  # noqa: ANN401
     return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
 
 
-def _telling(shape: Sequence[int]) -> Tensor:
-    """Which entries say something: of a cube [j, i, k] not those with i = j or k = j."""
-    mask = torch.ones(tuple(shape), dtype=torch.bool)
-    if len(shape) == 3:
-        same = torch.eye(shape[0], dtype=torch.bool)
-        mask &= ~same[:, :, None] & ~same[:, None, :]
-    return mask
-
-
 def _close(a: Tensor, b: Tensor) -> bool:
     a, b = a.to(torch.complex128), b.to(torch.complex128)
     return a.shape == b.shape and torch.allclose(a, b, RTOL, ATOL)
 
 
-def _mistaken(
-    got: Sequence[Tensor], cases: Sequence[Case], mistakes: Mapping[str, Function]
-) -> str | None:
-    """The hint of the mistake that gives the same numbers, where both are numbers."""
-
-    def same(found: Tensor, case: Case, mistake: Function) -> bool:
-        wrong = _plain(mistake(*case.copies()))
-        if wrong.shape != found.shape:
-            return False
-        both = _telling(found.shape) & found.isfinite() & wrong.isfinite()
-        return _close(found[both], wrong[both]) and (bool(both.any()) or not case.smooth)
-
-    for hint, mistake in mistakes.items():
-        if all(same(found, case, mistake) for found, case in zip(got, cases, strict=True)):
-            return hint
-    return None
+def _alike(found: Tensor, wrong: Tensor, case: Case) -> bool:
+    """Whether a result is that of a mistake, where both are numbers."""
+    if wrong.shape != found.shape:
+        return False
+    both = found.isfinite() & wrong.isfinite()
+    return _close(found[both], wrong[both]) and (bool(both.any()) or not case.smooth)
 
 
 def _difference(got: Sequence[Tensor], want: Sequence[Tensor], cases: Sequence[Case]) -> str:
@@ -307,9 +273,6 @@ def _difference(got: Sequence[Tensor], want: Sequence[Tensor], cases: Sequence[C
             return f"{found[bad][0].item()} {case.name}{where}: {cause}"
         if found.is_complex() and not expected.is_complex():
             return "expected real numbers, got complex ones."
-    for axes in itertools.permutations(range(want[0].ndim)):
-        if all(map(_close, got, [expected.permute(axes) for expected in want])):
-            return f"right numbers, axes in another order: yours is the right one's axes {axes}."
     all_got, all_want = (torch.cat([x.flatten() for x in each]) for each in (got, want))
     at = all_want.abs().argmax()
     ratio = all_got[at] / all_want[at]
@@ -318,19 +281,12 @@ def _difference(got: Sequence[Tensor], want: Sequence[Tensor], cases: Sequence[C
             return "wrong sign: every number is minus the right one."
         return f"off by a constant factor: yours is {ratio:.4g} times the right value."
     i = next(i for i in range(len(cases)) if not _close(got[i], want[i]))
-    return _entry(got[i], want[i], cases[i].name)
-
-
-def _entry(found: Tensor, expected: Tensor, name: str) -> str:
-    """The first wrong entry of a case."""
+    found, expected, name = got[i], want[i], cases[i].name
     off = ~torch.isclose(found, expected.to(found.dtype), RTOL, ATOL)
     at = tuple(off.nonzero()[0].tolist())
     values = f"expected {expected[at].item():.4g}, got {found[at].item():.4g}."
     if not found.ndim:
         return f"wrong value {name}: {values}"
-    square = found.ndim == 2 and found.shape[0] == found.shape[1]
-    if square and not (off & ~torch.eye(len(off), dtype=torch.bool)).any():
-        return f"only the diagonal is wrong {name}: {values}"
     count = f"{int(off.sum())} of {off.numel()} entries are wrong {name}"
     return f"{count}; the first is {list(at)}: {values}"
 

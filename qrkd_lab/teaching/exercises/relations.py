@@ -25,10 +25,9 @@ def check_pairwise_distances(f: Function | None, gradient: bool = True) -> Answe
             lambda x: torch.cdist(x, x, p=1),
         "divided by the mean: that belongs to the loss, the relation keeps its unit.":
             losses.normalised_distances,
-        "these are inner products (the Gram matrix), not distances.": lambda x: x @ x.T,
     }  # fmt: skip
     right = "distances, with a zero diagonal, and a gradient that stays finite at coincident rows."
-    return mark(f, pairwise_distances, FEATURES, mistakes, right, [0] * gradient)
+    return mark(f, pairwise_distances, FEATURES, mistakes, right, gradient)
 
 
 def check_triplet_angles(f: Function | None, gradient: bool = True) -> Answer:
@@ -44,11 +43,9 @@ def check_triplet_angles(f: Function | None, gradient: bool = True) -> Answer:
         "this is the angle itself: give its cosine, without arccos.":
             lambda x: triplet_angles(x).clamp(-1, 1).arccos(),
         "inner products without normalisation: divide by both lengths.": products,
-        "angles seen from the origin: take differences to x_j first.":
-            lambda x: (F.normalize(x, dim=1) @ F.normalize(x, dim=1).T).expand(len(x), -1, -1),
     }  # fmt: skip
     right = "cosines at the first index, 0 where undefined."
-    return mark(f, triplet_angles, FEATURES, mistakes, right, [0] * gradient)
+    return mark(f, triplet_angles, FEATURES, mistakes, right, gradient)
 
 
 def check_kd_loss(f: Function | None) -> Answer:
@@ -79,28 +76,27 @@ def check_kd_loss(f: Function | None) -> Answer:
     large = (800 * normal(3, 3), 800 * normal(3, 3, seed=1), 1.0)
     cases.append(Case("with logits of several hundreds", large, smooth=False))
     right = "Hinton's loss, with its T^2, and no gradient reaches the teacher."
-    return mark(f, losses.kd_loss, cases, mistakes, right, learns=[0], fixed=[1])
+    return mark(f, losses.kd_loss, cases, mistakes, right, gradient=True)
 
 
 def check_distance_loss(f: Function | None) -> Answer:
     """Check ``f(student, teacher)`` -> scalar; see ``ql.distance_loss``."""
     D = pairwise_distances
-
     mistakes = {
         "the distances are not normalised: divide each side by its own mean distance.":
             lambda s, t: losses.relation_loss(D(s), D(t)),
         "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.":
             lambda s, t: losses.relation_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
+        **_wrong_means(losses.normalised_distances),
     }  # fmt: skip
     cases = [
         Case("with 5 samples", (3 * normal(5, 3), normal(5, 4, seed=1) ** 3)),
         Case("with 8 samples", (3 * normal(8, 3), normal(8, 4, seed=1) ** 3)),
         Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False),
     ]
-    mistakes |= _wrong_means(losses.normalised_distances)
     right = "distances up to scale, averaged over different samples; the student feels it, the "
     right += "teacher not."
-    return mark(f, losses.distance_loss, cases, mistakes, right, learns=[0], fixed=[1])
+    return mark(f, losses.distance_loss, cases, mistakes, right, gradient=True)
 
 
 def check_kernel_loss(f: Function | None) -> Answer:
@@ -114,26 +110,23 @@ def check_kernel_loss(f: Function | None) -> Answer:
             lambda s, t, k: losses.relation_loss(k(s, t), torch.ones(len(s), len(s)).double()),
         "this is a distance of whole matrices (a norm): average over pairs.":
             lambda s, t, k: torch.linalg.norm(k(s) - k(t)),
+        **_wrong_means(kernel),
     }  # fmt: skip
     cases = [
         Case(f"with {n} samples", (normal(n, 3), normal(n, 3, seed=1), kernel)) for n in (5, 2, 7)
     ]
-    mistakes |= _wrong_means(kernel)
     right = "kernel matrices compared over different samples; the student feels it."
-    return mark(f, losses.kernel_loss, cases, mistakes, right, learns=[0], fixed=[1])
+    return mark(f, losses.kernel_loss, cases, mistakes, right, gradient=True)
 
 
 def _wrong_means(relation: Function) -> dict[str, Function]:
-    """What goes wrong after the relation is right: the mean and Huber's h."""
+    """What goes wrong after the relation is right: the mean of Huber's h."""
 
-    def differences(s: Tensor, t: Tensor) -> Tensor:
-        return (relation(s) - relation(t))[~torch.eye(len(s), dtype=torch.bool)]
-
-    def huber(u: Tensor) -> Tensor:
-        return F.smooth_l1_loss(u, torch.zeros_like(u), reduction="sum")
+    def total(s: Tensor, t: Tensor) -> Tensor:
+        return F.smooth_l1_loss(relation(s), relation(t), reduction="sum")  # the diagonal gives 0
 
     return {
         "the mean counts entries that compare a sample with itself: divide by n(n-1), not by n^2.":
-            lambda s, t, *_: huber(differences(s, t)) / len(s) ** 2,
-        "this is the sum: divide by n(n-1).": lambda s, t, *_: huber(differences(s, t)),
+            lambda s, t, *_: total(s, t) / len(s) ** 2,
+        "this is the sum: divide by n(n-1).": lambda s, t, *_: total(s, t),
     }  # fmt: skip
