@@ -237,13 +237,13 @@ def export(arguments: argparse.Namespace) -> None:
 def publish(arguments: argparse.Namespace) -> None:
     """Copy records into results/, to be shared."""
     from qrkd_lab.files import runs_folder
-    from qrkd_lab.studies.provenance import one_kind, taught
+    from qrkd_lab.studies.provenance import one_kind
     from qrkd_lab.studies.records import PUBLISHED, publish, read_runs
     from qrkd_lab.studies.tune import FILE, read_tuning
 
     folder, name, scale = runs_folder(arguments.runs_dir), arguments.benchmark, arguments.scale
     out = arguments.out or PUBLISHED
-    runs = taught(read_runs(folder, name, scale))
+    runs = read_runs(folder, name, scale)
     if not runs:
         raise ValueError(f"no runs of {name} at scale {scale} in {folder}")
     runs, left_out = one_kind(runs)

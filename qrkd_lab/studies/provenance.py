@@ -25,7 +25,7 @@ from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
 from qrkd_lab.studies.benchmarks import default_settings
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.results import order_arms, results
+from qrkd_lab.studies.results import differing, order_arms, results
 from qrkd_lab.studies.settings import parse_parameters
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "reproduce",
     "run_table",
     "set_words",
-    "taught",
     "variants",
     "write_csv",
 ]
@@ -223,16 +222,6 @@ def _bare(value: Any) -> str:  # noqa: ANN401
 # ---- which of several kinds counts
 
 
-def taught(runs: Iterable[Run]) -> list[Run]:
-    """Runs without the teachers that have no student among them, as ``tune`` leaves some."""
-    return [
-        run
-        for group in _groups(runs, "benchmark", "scale", "seed")
-        if any(run.settings["arm"] != TEACHER for run in group)
-        for run in group
-    ]
-
-
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     """Runs of which each arm has one kind of settings, and those that are left out for it.
 
@@ -248,7 +237,11 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     for of_one in _groups(runs, "benchmark", "scale"):
         own = [run for run in of_one if _is_made(run, {})]
         several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
-        mixed = [same for same in _groups(of_one, "arm") if len({_kind(run) for run in same}) > 1]
+        mixed = [
+            same
+            for same in _groups(of_one, "arm")
+            if differing([{**run.settings, "seed": 0} for run in same])
+        ]
         for same in several + mixed:
             seeds = [run.settings["seed"] for run in same if run in own]
             if not seeds or len(set(seeds)) < len(seeds):
@@ -263,11 +256,6 @@ def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
     for run in runs:
         found.setdefault(tuple(run.settings[name] for name in names), []).append(run)
     return list(found.values())
-
-
-def _kind(run: Run) -> str:
-    """All settings but the seed."""
-    return json.dumps({**run.settings, "seed": 0}, sort_keys=True)
 
 
 def _undecided(same: Sequence[Run]) -> str:
@@ -353,22 +341,21 @@ def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
 
 def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
     """Variants by the settings that differ within an arm; an arm without them belongs to each."""
-    said = [{n: json.dumps(v) for n, v in run.settings.items() if n != "seed"} for run in runs]
-    names: dict[str, dict[str, set[str | None]]] = {}  # arm -> setting -> its values
-    for one in said:
-        names.setdefault(one["arm"], {}).update((name, set()) for name in one)
-    for one in said:
-        for name, values in names[one["arm"]].items():
-            values.add(one.get(name))
-    odd = {name: None for of_arm in names.values() for name in of_arm if len(of_arm[name]) > 1}
-    kinds = [{name: one.get(name) for name in odd if name in names[one["arm"]]} for one in said]
+    names: dict[str, set[str]] = {}  # of the settings of an arm
+    odd: dict[str, None] = {}
+    for same in _groups(runs, "arm"):
+        names[same[0].settings["arm"]] = {name for run in same for name in run.settings}
+        odd |= dict.fromkeys(differing([{**run.settings, "seed": 0} for run in same]))
+    kinds = [
+        {name: run.settings.get(name) for name in odd if name in names[run.settings["arm"]]}
+        for run in runs
+    ]
     found = {}
     for kind in kinds:
         if not any(kind.items() < other.items() for other in kinds):
             pairs = zip(runs, kinds, strict=True)
             members = tuple(run for run, own in pairs if own.items() <= kind.items())
-            changes = {name: text and json.loads(text) for name, text in kind.items()}
-            found[str(kind)] = Variant(changes, members, known=False)
+            found[str(kind)] = Variant(kind, members, known=False)
     return list(found.values())
 
 
@@ -474,15 +461,13 @@ def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: no name, a file that is there already, or one that cannot be written.
     """
-    if not os.fspath(path).strip():
-        raise ValueError("expected a file to write to, e.g. records.csv, got none")
     place = expanded(path)
+    if not os.fspath(path).strip() or os.path.lexists(place):
+        raise ValueError(
+            f"expected the name of a new file, e.g. records-2.csv, got {os.fspath(path)!r}; "
+            "what is there is left as it is"
+        )
     try:
-        if place.exists():
-            raise ValueError(
-                f"{path} is there already and was left as it is: give another name, e.g. "
-                f"{place.with_stem(f'{place.stem}-{pd.Timestamp.now():%Y%m%d-%H%M%S}')}"
-            )
         write_file(place, table.to_csv(index=False).encode())
     except OSError as error:
         raise ValueError(f"{path} could not be written: {error.strerror or error}") from error

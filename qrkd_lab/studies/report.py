@@ -23,7 +23,7 @@ from qrkd_lab.files import RecordError, expanded, write_file, writing
 from qrkd_lab.studies import summary
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, TEACHER, TUNED, check_scale
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.studies.provenance import one_kind, set_words, taught
+from qrkd_lab.studies.provenance import one_kind, set_words
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
 from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
@@ -131,7 +131,7 @@ def report_on(
     check_scale(scale)
     root, damaged, tunings = expanded(root), [], []
     each = (read_runs(root, n, scale, False, damaged) for n in dict.fromkeys(benchmarks) or (None,))
-    runs = taught(run for held in each for run in held)
+    runs = [run for held in each for run in held]
     found = dict.fromkeys(run.settings["benchmark"] for run in runs)
     lacking = [name for name in benchmarks if name not in found]
     if lacking or not runs:
