@@ -11,7 +11,14 @@ from __future__ import annotations
 import lazy_loader
 
 _HOMES = {
-    "curves": ["arms_so_far", "histories", "learning_curves", "loss_terms", "matrices_so_far"],
+    "curves": [
+        "arms_so_far",
+        "histories",
+        "learning_curves",
+        "live_curves",
+        "loss_terms",
+        "matrices_so_far",
+    ],
     "kernels": ["concentration", "spectra"],
     "matrices": ["kernel_matrices", "kernel_panel", "kernel_pca_maps"],
     "relations": ["class_samples", "relation_panel"],

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from qrkd_lab.studies.summary import order_arms, units
 from qrkd_lab.teaching.plots.style import (
+    ARM_COLOURS,
+    ARM_MARKERS,
     INK,
     Chart,
     arm_style,
@@ -33,6 +35,7 @@ __all__ = [
     "arms_so_far",
     "histories",
     "learning_curves",
+    "live_curves",
     "loss_terms",
     "matrices_so_far",
 ]
@@ -204,6 +207,46 @@ def arms_so_far(
         f"{now}: {said}" if len(arms) < 4 else now,
         f"{words(value)} over epochs and the loss terms {', '.join(terms)}, a line for each arm. "
         f"After epoch {done}: {said}.",
+    )
+
+
+def live_curves(
+    rows: Iterable[Mapping[str, Any]],
+    steps: int,
+    heads: Mapping[str, str],
+    log: Sequence[str] = (),
+) -> Chart:
+    """How do the arms learn, step by step? A panel per number, a line per arm.
+
+    Args:
+        rows: each with ``arm``, ``step`` and the numbers.
+        steps: that it will take.
+        heads: a number's name to what stands over its panel; the last is told in the title.
+        log: numbers on a logarithmic axis.
+    """
+    table, chart = pd.DataFrame(rows), Chart(5.0 * len(heads), 3.6)
+    places = chart.subplots(1, len(heads), squeeze=False)[0]
+    for axes, (number, head) in zip(places, heads.items(), strict=True):
+        sns.lineplot(
+            table, x="step", y=number, hue="arm", style="arm", palette=ARM_COLOURS, dashes=False,
+            markers=ARM_MARKERS, markeredgecolor="white", legend=axes is places[-1], ax=axes,
+        )  # fmt: skip
+        axes.set(title=head, xlabel="Step", ylabel="", xlim=(-steps / 50, steps * 1.02))
+        if number in log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        sns.despine(ax=axes)
+    now = table.groupby("arm", sort=False).last()
+    said = {
+        number: ", ".join(f"{arm} {value:.3g}" for arm, value in now[number].items())
+        for number in heads
+    }
+    *_, last = heads
+    return chart.finish(
+        f"{heads[last]}: {said[last]} after {table['step'].max()} of {steps} steps",
+        "; ".join(f"{head}: {said[number]}" for number, head in heads.items()) + ".",
     )
 
 

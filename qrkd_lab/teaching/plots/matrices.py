@@ -49,6 +49,7 @@ def kernel_matrices(
     labels: ArrayLike,
     title: str | None = None,
     class_names: Sequence[str] | None = None,
+    minus: str | None = None,
 ) -> Chart:
     """Does a kernel see the classes? Heat maps sorted by class, all on one colour scale.
 
@@ -57,6 +58,7 @@ def kernel_matrices(
         labels: class of each sample (n,).
         title: the message; without it, how far within and between classes are apart.
         class_names: names to write at the axes, one a class number; else the numbers.
+        minus: name of a matrix that is also taken from each other one, a further panel each.
 
     Raises:
         ValueError: no matrix, a matrix that is not (n, n) or not finite, or labels not (n,).
@@ -64,20 +66,40 @@ def kernel_matrices(
     classes = _array(labels)
     need(len(matrices), 'a mapping from names to matrices, e.g. {"teacher": K}')
     kernels = {name: _square(name, matrix, classes) for name, matrix in matrices.items()}
+    apart = {}
+    if minus is not None:
+        apart = {name: k - kernels[minus] for name, k in kernels.items() if name != minus}
+    if apart:
+        chart = Chart(2.3 * (len(kernels) + len(apart)) + 0.7, 3.2)
+        places = list(chart.subplots(1, len(kernels) + len(apart)))
+    else:
+        chart, places = panels(len(kernels), height=3.4, rest=0.8)
     low = min(0.0, *(k.min() for k in kernels.values()))
     high = max(1.0, *(k.max() for k in kernels.values()))
-    chart, places = panels(len(kernels), height=3.4, rest=0.8)
     said = []
-    for axes, (name, kernel) in zip(places, kernels.items(), strict=True):
+    for axes, (name, kernel) in zip(places, kernels.items(), strict=False):
         image = _heat_map(axes, kernel, classes, class_names, vmin=low, vmax=high)
         within, between = _contrast(kernel, classes)
         numbers = f"within {within:.2f}, between {between:.2f}".replace("nan", "–")
         axes.set_title(f"{name}\n{numbers}", fontsize=10)
         said += [f"{name} {within - between:+.2f}"] if math.isfinite(within - between) else []
+    bar = {"shrink": 0.85, "aspect": 30} if apart else {"label": "Kernel value", "shrink": 0.85}
+    chart.colorbar(image, ax=places[: len(kernels)], **bar)
+    most = max((np.abs(change).max() for change in apart.values()), default=0) or 1
+    for axes, (name, change) in zip(places[len(kernels) :], apart.items(), strict=True):
+        image = _heat_map(axes, change, classes, class_names, cmap="vlag", vmin=-most, vmax=most)
+        head = f"{name} − {minus}\nmean size {np.abs(change).mean():.3f}"
+        axes.set_title(head, fontsize=10)
+    if apart:
+        chart.colorbar(image, ax=places[len(kernels) :], **bar)
+        for axes in places:
+            axes.set_xticks([])
+        for axes in places[1:]:
+            axes.set_yticks([])
+    else:
+        for axes in places[-3:]:  # those with no panel beneath them
+            axes.set_xlabel("Class of sample", fontsize=10)
     places[0].set_ylabel("Class of sample", fontsize=10)
-    for axes in places[-3:]:  # those with no panel beneath them
-        axes.set_xlabel("Class of sample", fontsize=10)
-    chart.colorbar(image, ax=places, label="Kernel value", shrink=0.85)
     message = f"Likeness within a class minus between classes: {', '.join(said)}"
     if not said:
         message = "Too few samples or classes to compare likeness within and between"
@@ -129,13 +151,12 @@ def _heat_map(
     names: Sequence[str] | None = None,
     size: float = 9,
     edges: bool = True,
+    cmap: str = "cividis",
     **limits: float,
 ) -> AxesImage:
     """A matrix sorted by class, a line between classes, a tick at the middle of each."""
     order = np.argsort(classes, kind="stable")
-    image = axes.imshow(
-        matrix[np.ix_(order, order)], interpolation="nearest", cmap="cividis", **limits
-    )
+    image = axes.imshow(matrix[np.ix_(order, order)], interpolation="nearest", cmap=cmap, **limits)
     found, starts = np.unique(classes[order], return_index=True)
     for edge in starts[1:] - 0.5 if edges else ():
         axes.axhline(edge, color="white", lw=0.7)

@@ -15,6 +15,7 @@ from qrkd_lab.teaching.plots.curves import (
     arms_so_far,
     histories,
     learning_curves,
+    live_curves,
     loss_terms,
     matrices_so_far,
 )
@@ -147,3 +148,16 @@ def test_matrices_are_sorted_by_class_and_their_alignment_is_said():
     text = matrices_so_far(teacher, np.eye(4), "qrkd", None, {}, 3)
     assert "nothing to align" in text.alt and "as they come" in text.alt
     np.testing.assert_array_equal(text.axes[0].images[0].get_array(), teacher)
+
+
+def test_live_curves_have_a_panel_per_number_and_end_at_the_last_step():
+    rows = [{"step": s, "arm": a, "error": 9 - s, "far": k / (1 + s)}
+            for s in (0, 4) for k, a in enumerate(("kd", "qrkd"), 1)]  # fmt: skip
+    figure = live_curves(rows, 8, {"error": "Error, %", "far": "Distance"}, log=["far"])
+    left, right = figure.axes
+    assert left.get_title() == "Error, %"
+    assert (left.get_yscale(), right.get_yscale()) == ("linear", "log")
+    assert left.get_xlim()[1] == pytest.approx(8.16)
+    assert [line.get_ydata().tolist() for line in right.lines[:2]] == [[1, 0.2], [2, 0.4]]
+    assert to_hex(right.lines[1].get_color()).upper() == ARM_COLOURS["qrkd"]
+    assert figure.get_suptitle() == "Distance: kd 0.2, qrkd 0.4 after 4 of 8 steps"

@@ -91,6 +91,17 @@ def test_kernels_are_sorted_share_a_scale_and_mark_classes():
     assert f"a {within - between:+.2f}, b {3 * (within - between):+.2f}" in figure.get_suptitle()
 
 
+def test_what_students_have_too_much_or_too_little_is_beside_them():
+    few = torch.arange(30) % 10 == 0
+    matrices = {"teacher": KERNEL, "rkd": KERNEL, "qrkd": KERNEL - 0.3 * few * few[:, None]}
+    figure = kernel_matrices(matrices, THREE, "a title", minus="teacher")
+    heads = [axes.get_title() for axes in figure.axes[:5]]
+    assert heads[3:] == ["rkd − teacher\nmean size 0.000", "qrkd − teacher\nmean size 0.003"]
+    equal, less = (axes.images[0] for axes in figure.axes[3:5])
+    assert not equal.get_array().any() and less.get_array().min() == pytest.approx(-0.3)
+    assert equal.get_clim() == less.get_clim() == pytest.approx((-0.3, 0.3))
+
+
 @pytest.mark.parametrize(("names", "turned"), [(["cat", "dog"], 0), (["a very long name"] * 2, 90)])
 def test_long_names_of_classes_stand_upright(names, turned):
     chart = kernel_matrices({"K": torch.eye(4)}, [0, 0, 1, 1], class_names=names)
