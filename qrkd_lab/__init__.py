@@ -38,6 +38,7 @@ _HOMES = {
         "kernel_loss",
         "relation_loss",
     ],
+    "models.taps": ["Tapped"],
     "relations": ["pairwise_distances", "triplet_angles"],
     "studies.arms": ["ARMS"],
     "studies.benchmarks": ["Benchmark", "benchmark_of", "load_benchmark"],

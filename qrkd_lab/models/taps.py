@@ -22,14 +22,17 @@ class Tapped(nn.Module):
     """A model of yours that also says what one of its layers gave.
 
     The model stays as it is: its parameters are shared, not copied, and ``tapped.model`` is the
-    model itself. What is tapped is the layer's output (not its input) as it is when the layer gives
-    it, whatever works on it in place later, one row a sample. A feature map ``(n, C, H, W)`` is
-    laid out in one row, ``(n, C H W)``; for ``(n, t, d)`` you say what to do.
+    model itself. What is tapped is the output of the layer that you name, or else what enters the
+    last ``nn.Linear``: as it is at that moment, whatever works on it in place later, one row a
+    sample. A feature map ``(n, C, H, W)`` is laid out in one row, ``(n, C H W)``; for
+    ``(n, t, d)`` you say what to do.
 
     Args:
-        model: any module that returns logits ``(n, c)``, or an object or dict that has ``logits``.
+        model: any module that returns logits ``(n, c)``, a tuple that begins with them, or an
+            object or dict that has ``logits``.
         layer: the name of one of its modules, as in ``model.named_modules()``; it must be run once
-            a call.
+            a call. None: the last ``nn.Linear``, whose *input* is tapped; nothing is tapped of a
+            model that returns :class:`~qrkd_lab.losses.Outputs`, which has features already.
         pool: of an output ``(n, t, d)``: ``mean`` or ``last`` of the tokens, those of
             ``attention_mask`` where the model is given one, else all; ``flatten`` for what is no
             row of tokens, such as a feature map ``(n, C, L)``.
@@ -45,13 +48,18 @@ class Tapped(nn.Module):
         (torch.Size([5, 3]), torch.Size([5, 8]))
     """
 
-    def __init__(self, model: nn.Module, layer: str, pool: str | None = None) -> None:
+    def __init__(self, model: nn.Module, layer: str | None = None, pool: str | None = None) -> None:
         super().__init__()
-        names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-        if layer not in names:
+        layers = dict(model.named_modules(remove_duplicate=False))
+        names = [name for name in layers if name]
+        if layer is not None and layer not in names:
             raise ValueError(f"no layer {layer!r}; choose from {', '.join(names) or 'none'}")
         if pool not in (None, *POOLS):
             raise ValueError(f"unknown pool {pool!r}; choose from {', '.join(POOLS)}")
+        self.before = layer is None
+        if self.before:
+            linear = [name for name, one in layers.items() if isinstance(one, nn.Linear)]
+            layer = linear[-1] if linear else None
         self.model, self.layer, self.pool = model, layer, pool
 
     def forward(self, *inputs: Any, **options: Any) -> Outputs:  # noqa: ANN401
@@ -65,15 +73,21 @@ class Tapped(nn.Module):
         """
         self._check_mode()
         seen: list[Any] = []
-        hook = self.model.get_submodule(self.layer).register_forward_hook(
-            lambda module, given, output: seen.append(
-                output.clone() if isinstance(output, Tensor) else output
-            )
-        )
+
+        def see(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+            found = given[0] if self.before else output
+            seen.append(found.clone() if isinstance(found, Tensor) else found)
+
+        hook = self.model.get_submodule(self.layer or "").register_forward_hook(see)
         try:
             said = self.model(*inputs, **options)
         finally:
             hook.remove()
+        if self.before and isinstance(said, Outputs):
+            return said
+        if self.layer is None:
+            names = ", ".join(name for name, _ in self.model.named_modules() if name)
+            raise ValueError(f"the model has no nn.Linear: name the layer to tap, of {names}")
         if len(seen) != 1 or not isinstance(seen[0], Tensor):
             what = f"was run {len(seen)} times" if len(seen) > 1 else "was not run"
             what = f"gave a {type(seen[0]).__name__}" if len(seen) == 1 else what
@@ -138,9 +152,12 @@ class Tapped(nn.Module):
 def _logits(said: Any) -> Tensor:  # noqa: ANN401
     """The logits of what a model returned."""
     found = said.get("logits") if isinstance(said, Mapping) else getattr(said, "logits", said)
+    if isinstance(found, tuple) and found:
+        found = found[0]
     if not isinstance(found, Tensor) or not found.ndim:
         raise TypeError(
-            f"the model gave a {type(said).__name__}; expected logits, a tensor (n, c), or an "
-            "object or dict with logits: wrap the model in one that returns them"
+            f"the model gave a {type(said).__name__}; expected logits, a tensor (n, c), a tuple "
+            "that begins with them, or an object or dict with logits: wrap the model in one that "
+            "returns them"
         )
     return found

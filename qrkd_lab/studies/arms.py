@@ -12,6 +12,7 @@ from typing import Any
 
 __all__ = [
     "ARMS",
+    "ARRAYS",
     "Arm",
     "BENCHMARKS",
     "CANDIDATES",
@@ -165,6 +166,13 @@ _REVIEWS = {
     "kd_weight": 0.3, "temperature": 4.0,
     "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weight": 1.0,
 }  # fmt: skip
+
+# Of a user's own arrays, which are few as a rule: short epochs, so many of them.
+ARRAYS: dict[str, dict[str, Any]] = {
+    "smoke": {"teacher_epochs": 1, "epochs": 1},
+    "laptop": {"teacher_epochs": 30, "epochs": 30},
+    "paper": {"teacher_epochs": 100, "epochs": 100},
+}
 
 BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
     "digits": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from qrkd_lab.files import RecordError
 from qrkd_lab.losses import Outputs
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
-from qrkd_lab.studies.arms import BENCHMARKS, TEACHER, check_scale
+from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, TEACHER, check_scale
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.scores import Scores
 from qrkd_lab.studies.settings import Settings
@@ -33,11 +33,13 @@ from qrkd_lab.train import odd_tensors
 __all__ = [
     "Benchmark",
     "ImageBenchmark",
+    "KIT_ONLY",
     "benchmark_of",
     "benchmark_settings",
     "default_settings",
     "given_settings",
     "is_text",
+    "kind_of",
     "load_benchmark",
     "load_image_benchmark",
 ]
@@ -72,6 +74,64 @@ class Benchmark(ABC):
     @property
     def test(self) -> Any:  # noqa: ANN401
         return self.data.test
+
+    @staticmethod
+    def from_arrays(
+        train: Any,  # noqa: ANN401
+        validation: Any,  # noqa: ANN401
+        test: Any,  # noqa: ANN401
+        teacher: Callable[[int], nn.Module] | nn.Module,
+        student: Callable[[int], nn.Module],
+        name: str = "mine",
+    ) -> Benchmark:
+        """A benchmark from arrays and two models of your own, for :func:`qrkd_lab.compare`.
+
+        Scale the inputs with numbers of the training part before; the kit leaves them as they are.
+
+        Args:
+            train, validation, test: each ``(x, y)``, or a ``torch.utils.data.Dataset`` of such
+                pairs. x is an array, a tensor or a data frame, one sample in each row, or a
+                dictionary of such, which the models get by name; real numbers become float32. y is
+                an array, a tensor or a series ``(n,)`` of classes, whole numbers 0, 1, ...
+            teacher: a function of a seed that makes an untrained model, ``lambda seed: Net()``;
+                torch is seeded when it is called. Or a trained model, which is used as it is, in
+                eval mode.
+            student: a function of a seed that makes an untrained model.
+            name: under which the records are kept.
+
+        A model returns logits ``(n, c)``, a tuple that begins with them, an object or dict that has
+        ``logits``, or :class:`~qrkd_lab.losses.Outputs`. Relations compare what enters its last
+        ``nn.Linear``; to name another layer, or how tokens are pooled, wrap it:
+        ``lambda seed: ql.Tapped(Net(), "encoder", pool="mean")``.
+
+        Raises:
+            TypeError, ValueError: arrays or models that do not fit; says what was expected.
+
+        Example:
+            >>> x, y = torch.randn(60, 4), torch.arange(60) % 2
+            >>> net = lambda d: nn.Sequential(nn.Linear(4, d), nn.ReLU(), nn.Linear(d, 2))
+            >>> bench = Benchmark.from_arrays(
+            ...     train=(x[:40], y[:40]), validation=(x[40:50], y[40:50]), test=(x[50:], y[50:]),
+            ...     teacher=lambda seed: net(16), student=lambda seed: net(3), name="tiny",
+            ... )
+            >>> bench.sizes
+            {'train': 40, 'validation': 10, 'test': 10}
+        """
+        from qrkd_lab.studies.own import from_arrays
+
+        return from_arrays(train, validation, test, teacher, student, name)
+
+    def with_settings(
+        self,
+        scale: str,
+        device: str | torch.device | None = None,
+        **overrides: Any,  # noqa: ANN401
+    ) -> Benchmark:
+        """The same data and models with other settings: for those of a user's own alone."""
+        raise ValueError(
+            f"expected the name of a benchmark or one made by Benchmark.from_arrays, got "
+            f"{type(self).__name__}: give its name, {self.settings.benchmark!r}"
+        )
 
     @abstractmethod
     def teacher(self, seed: int) -> nn.Module:
@@ -113,6 +173,11 @@ class Benchmark(ABC):
     @abstractmethod
     def feature_dim(self, model: nn.Module) -> int:
         """d, the width of the features that ``outputs`` taps from this model."""
+
+    @property
+    def random(self) -> bool:
+        """Whether models draw from torch's global stream while they learn."""
+        return bool(self.settings.dropout)
 
     @property
     @abstractmethod
@@ -277,6 +342,8 @@ _TEXT_ONLY = {
     "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
 }  # fmt: skip
 _IMAGES_ONLY = {"teacher_widths", "student_widths"}
+_ARRAYS_ONLY = {"teacher_sha256", "student_sha256"}
+KIT_ONLY = _TEXT_ONLY | _IMAGES_ONLY | _ARRAYS_ONLY | {"train_size", "validation_size"}
 
 
 def is_text(benchmark: str) -> bool:
@@ -290,7 +357,11 @@ def is_text(benchmark: str) -> bool:
     return any(map(os.path.lexists, texts))  # whether they can be read is seen later
 
 
-def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) -> Settings:  # noqa: ANN401
+def benchmark_settings(
+    benchmark: str | Benchmark,
+    scale: str = "laptop",
+    **overrides: Any,  # noqa: ANN401
+) -> Settings:
     """The default settings of a benchmark at a scale, with some of them changed.
 
     Whether they suit an arm is checked when it is chosen: by an override ``arm=``, or later by
@@ -300,6 +371,8 @@ def benchmark_settings(benchmark: str, scale: str = "laptop", **overrides: Any) 
         ValueError: unknown benchmark, scale or setting (lists the choices), a setting that this
             kind of benchmark has no use for, or a bad value.
     """
+    if isinstance(benchmark, Benchmark):
+        return benchmark.with_settings(scale, **overrides).settings
     scales = BENCHMARKS.get(benchmark)
     if scales is None and os.path.isdir(os.path.expanduser(benchmark)):
         scales = BENCHMARKS["ptb" if is_text(benchmark) else "cifar10"]
@@ -328,10 +401,10 @@ def given_settings(settings: Settings) -> dict[str, Any]:
         >>> given_settings(benchmark_settings("mnist", epochs=3))
         {'epochs': 3}
     """
-    text = settings.sequence_length is not None
-    usual = default_settings(settings.benchmark, settings.scale, text)
+    own = settings.effective()
+    usual = default_settings(settings.benchmark, settings.scale, kind_of(own))
     usual = replace(usual, arm=settings.arm, seed=settings.seed)
-    own, other = settings.effective(), usual.effective()
+    other = usual.effective()
     derived = {"epochs", "kernel_weight"}  # may follow from stop_after and kernel_weights
     return {
         name: own.get(name)
@@ -341,15 +414,24 @@ def given_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def default_settings(benchmark: str, scale: str, text: bool) -> Settings:
+def kind_of(settings: Mapping[str, Any]) -> str:
+    """What a run's settings are about: ``arrays`` of a user's own, ``text`` or ``images``."""
+    if "teacher_sha256" in settings:
+        return "arrays"
+    return "text" if "sequence_length" in settings else "images"
+
+
+def default_settings(benchmark: str, scale: str, kind: str) -> Settings:
     """The defaults of a benchmark at a scale; a folder, of text or images, need not be there."""
-    own = benchmark if benchmark in BENCHMARKS else "ptb" if text else "cifar10"
+    if kind == "arrays":
+        return Settings(benchmark, scale).replace(**ARRAYS[scale])
+    own = benchmark if benchmark in BENCHMARKS else "ptb" if kind == "text" else "cifar10"
     return replace(benchmark_settings(own, scale), benchmark=benchmark)
 
 
 @default_arithmetic()
 def load_benchmark(
-    benchmark: str,
+    benchmark: str | Benchmark,
     scale: str = "laptop",
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -359,7 +441,8 @@ def load_benchmark(
 
     Args:
         benchmark: ``digits``, ``mnist``, ``cifar10``, or a folder of images; ``wikitext2``,
-            ``ptb``, ``imdb``, ``imdb-sentiment``, or a folder of text.
+            ``ptb``, ``imdb``, ``imdb-sentiment``, or a folder of text; or one that was made by
+            :meth:`Benchmark.from_arrays`.
         scale: ``smoke``, ``laptop`` or ``paper``.
         data_dir: where the files are or go; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: where batches and models live; ``auto`` takes a GPU if there is one.
@@ -376,6 +459,8 @@ def load_benchmark(
         >>> b.student(seed=0).parameter_count
         981
     """
+    if isinstance(benchmark, Benchmark):
+        return benchmark.with_settings(scale, device, **overrides)
     settings = benchmark_settings(benchmark, scale, **overrides)
     place = pick_device(device)
     if is_text(benchmark):
@@ -402,6 +487,11 @@ def benchmark_of(
     Raises:
         DataError: the data here are not those of the record.
     """
+    if kind_of(run.settings) == "arrays":
+        raise ValueError(
+            f"{run.name} is of arrays and models of somebody's own: make the benchmark again by "
+            "Benchmark.from_arrays, and ask its model(run)"
+        )
     known = {field.name for field in fields(Settings)} - {"benchmark", "scale", "arm", "seed"}
     held = {name: value for name, value in run.settings.items() if name in known}
     name, scale = folder or run.settings["benchmark"], run.settings["scale"]

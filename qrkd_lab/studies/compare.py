@@ -77,7 +77,7 @@ __all__ = [
 
 
 def compare(
-    benchmark: str,
+    benchmark: str | Benchmark,
     arms: Sequence[str] = DEFAULT_ARMS,
     seeds: int | Iterable[int] = 5,
     scale: str = "laptop",
@@ -93,7 +93,8 @@ def compare(
     """Train every arm on every seed, or find the run on disk, and return the study.
 
     Args:
-        benchmark: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
+        benchmark: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`; or one of your own, by
+            :meth:`~qrkd_lab.studies.benchmarks.Benchmark.from_arrays`.
         arms: names from :data:`~qrkd_lab.studies.arms.ARMS`.
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.
@@ -126,6 +127,12 @@ def compare(
     wanted, names = which_seeds(seeds), chosen_arms(arms)
     check_jobs(jobs)
     progress, published = flag("progress", progress), flag("published", published)
+    if isinstance(benchmark, Benchmark) and (published or scheduler):
+        asked = "scheduler" if scheduler else "published"
+        raise ValueError(
+            f"{asked}: a benchmark of your own has its data, the code of its models and its "
+            "records on this machine alone; leave it out, and use jobs= for several processes"
+        )
     if not scheduler:
         device = pick_device(device)
     elif device != "auto":  # each worker picks
@@ -146,7 +153,8 @@ def compare(
                 f"{benchmark}: {len(rest)} of {len(wanted)} seeds did not come with the kit, with "
                 f"these arms and settings{absent}; they are trained, or taken from your own records"
             )
-        recipe = Recipe(str(benchmark), scale, data_dir, device, overrides)
+        given = benchmark if isinstance(benchmark, Benchmark) else str(benchmark)
+        recipe = Recipe(given, scale, data_dir, device, overrides)
         own, failures, note = _own_runs(recipe, names, rest, folder, jobs, scheduler, progress)
         runs += own
         notes.append(f"{note}; records in {folder}")
@@ -225,7 +233,7 @@ def _own_runs(
         }
         outcomes = each(_train_here, tasks, jobs)
     count = f" of {len(missing)}" if progress and len(missing) > 1 else ""
-    made, failures = _received(outcomes, runs_dir, recipe.benchmark, count)
+    made, failures = _received(outcomes, runs_dir, benchmark.settings.benchmark, count)
     if made:
         note += f"{len(made)} trained in {duration(time.monotonic() - started)}"
     return runs + made, failures, note if made else note + "0 trained"
@@ -376,7 +384,7 @@ class Recipe:
         sha256, settings: of the benchmark, once it was loaded.
     """
 
-    benchmark: str
+    benchmark: str | Benchmark
     scale: str
     data_dir: str | Path | None
     device: str | torch.device

@@ -93,6 +93,12 @@ def teacher_run(
     settings = benchmark.settings.replace(arm=TEACHER, seed=seed)
     if (found := find(benchmark, settings, runs_dir)) is not None:
         return found
+    if not settings.teacher_epochs:
+        model = benchmark.teacher(seed).eval()
+        learner = Learner(TEACHER, model, DistillationLoss(), None, benchmark.outputs, seed)
+        learner.settings = settings
+        (run,) = _record(benchmark, [learner], None, runs_dir)
+        return run
     learners = [make_learner(benchmark, settings)]
     (run,) = _trained(benchmark, learners, None, runs_dir, callbacks)
     return run
@@ -228,7 +234,7 @@ def make_learner(
         None if constant else partial(cosine_rate, rate, updates),
         settings.accumulation,
         settings.clip_norm,
-        bool(settings.dropout),
+        benchmark.random,
         settings,
     )
 
@@ -293,7 +299,8 @@ def _record(
         if teacher is not None:
             metrics[f"teacher_{benchmark.metric}"] = tested[-1][own]
         metrics[f"train_{own}"] = at_training[own]
-        metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
+        if learner.history:
+            metrics[f"validation_{own}"] = learner.history[-1][f"validation_{own}"]
         metrics |= at_kernels
         settings, relation = learner.settings.effective(), learner.loss.relation
         if relation is not None and settings["kernel"] != "cosine":

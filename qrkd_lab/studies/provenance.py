@@ -22,7 +22,7 @@ import pandas as pd
 
 from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
-from qrkd_lab.studies.benchmarks import default_settings
+from qrkd_lab.studies.benchmarks import KIT_ONLY, default_settings, kind_of
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.results import differing, order_arms, results
@@ -63,10 +63,10 @@ def _short(value: Any) -> str:  # noqa: ANN401
 
 
 @cache
-def _made(name: str, scale: str, text: bool, arm: str, given: str) -> Mapping[str, Any]:
+def _made(name: str, scale: str, kind: str, arm: str, given: str) -> Mapping[str, Any]:
     """What runs of an arm are made of, but for their seed."""
     try:
-        settings = replace(default_settings(name, scale, text), arm=arm)
+        settings = replace(default_settings(name, scale, kind), arm=arm)
         return settings.replace(**json.loads(given)).effective()
     except TypeError as error:
         raise ValueError(str(error)) from error
@@ -79,8 +79,8 @@ def _made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: this version knows no such benchmark, scale, arm or setting.
     """
     own = run.settings
-    text = "sequence_length" in own
-    made = _made(own["benchmark"], own["scale"], text, own["arm"], json.dumps(dict(given)))
+    about = own["benchmark"], own["scale"], kind_of(own), own["arm"]
+    made = _made(*about, json.dumps(dict(given)))
     return {**made, "seed": own["seed"]}
 
 
@@ -154,7 +154,15 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
         )
         return Recipe("", "", (said,))
     notes, place = [], asked["benchmark"]
-    if place not in BENCHMARKS:
+    changes, own = run.given, kind_of(asked) == "arrays"
+    if own:
+        place = "bench"
+        changes = {n: v for n, v in changes.items() if n not in KIT_ONLY and v != 0}
+        notes.append(
+            "bench is ql.Benchmark.from_arrays(...) of the same arrays and models, which only the "
+            "code that made them can make again."
+        )
+    elif place not in BENCHMARKS:
         if folder is None:
             notes.append(
                 f"A record knows the name of its folder of data, {place}, not where it is: "
@@ -171,14 +179,17 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
         f"digits on the same device ({run.device}), torch "
         f"({run.versions.get('torch') or 'of unknown version'}) and kind of processor."
     )
-    given = {"arms": [arm], "seeds": [seed], "scale": scale, **run.given, "runs_dir": runs_dir}
+    given = {"arms": [arm], "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
+    call = _call(place, given)
+    if own:
+        return Recipe(call.replace('"bench"', "bench", 1), "", tuple(notes))
     shell = [
         f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arm} --seed {seed}",
         f"--scale {scale}",
         *set_words(run.given),
         f"--runs-dir {shlex.quote(runs_dir)}",
     ]
-    return Recipe(_call(place, given), " ".join(shell), tuple(notes))
+    return Recipe(call, " ".join(shell), tuple(notes))
 
 
 def set_words(changes: Mapping[str, Any]) -> list[str]:

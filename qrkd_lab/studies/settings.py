@@ -37,7 +37,14 @@ _OF_TERM = {  # what only an arm with this term uses
         "layers",
     ),
 }  # fmt: skip
-_OF_STUDENT = ("epochs", "stop_after", "student_widths", "student_layers", "student_width")
+_OF_STUDENT = (
+    "epochs",
+    "stop_after",
+    "student_widths",
+    "student_layers",
+    "student_width",
+    "student_sha256",
+)
 _WORDS = {
     "kernel": KERNELS,
     "encoder": ENCODERS,
@@ -49,13 +56,14 @@ _WORDS = {
 _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         (
-            "teacher_epochs", "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
+            "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
             "checkpoint_steps", "qubits", "layers", "teacher_layers", "student_layers",
             "tap_tokens", "sequence_length", "test_size",
             "validation_size",  # every epoch is scored on it
         ),
         ("at least 1", lambda value: value >= 1),
     ),
+    "teacher_epochs": ("at least 0", lambda value: value >= 0),
     **dict.fromkeys(
         ("teacher_width", "student_width"),
         (f"a multiple of {HEAD}, the width of a head", lambda v: v >= 1 and v % HEAD == 0),
@@ -97,13 +105,15 @@ class Settings:
     student_layers: int | None = None
     student_width: int | None = None
     teacher_model: str | None = None  # a GPT-2 from the hub or a folder, fine-tuned as the teacher
+    teacher_sha256: str | None = None  # of a user's own model: its layers, weights and answers
+    student_sha256: str | None = None
     # text
     vocabulary: int | None = None  # of the byte-level BPE; None: the tokenizer of teacher_model
     sequence_length: int | None = None
     tap: str | None = None  # what of the hidden states the relations compare
     tap_tokens: int | None = None  # n, where tap is "tokens"
     # training
-    teacher_epochs: int = 3
+    teacher_epochs: int = 3  # 0: it is used as it was made
     epochs: int = 3
     stop_after: int | None = None  # epochs after which students were stopped, of all those planned
     epoch_size: int | None = None  # samples per epoch, drawn anew each time; None: all

@@ -37,6 +37,27 @@ def test_logits_are_the_models_and_features_the_layers_and_no_hook_is_left():
     assert not model[1]._forward_hooks  # nor after an error
 
 
+def test_without_a_name_the_input_of_the_last_linear_layer_is_tapped():
+    model = net()
+    outputs = Tapped(model)(IMAGES)
+    torch.testing.assert_close(outputs.features, Tapped(model, "2")(IMAGES).features)
+    torch.testing.assert_close(outputs.logits, model(IMAGES))
+    hidden = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 3))
+    with pytest.raises(ValueError, match="layer '1' gave .*: give pool='mean'"):
+        Tapped(hidden)(IDS)
+    assert Tapped(hidden, pool="last")(IDS).features.equal(hidden[0](IDS)[:, -1])
+
+
+def test_a_model_that_gives_features_itself_needs_no_tap():
+    class Both(nn.Module):
+        def forward(self, x):
+            return Outputs(x[:, :2], x)
+
+    assert Tapped(Both())(ROWS).features is ROWS
+    with pytest.raises(ValueError, match="no nn.Linear: name the layer to tap, of 0, 1"):
+        Tapped(nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()))(IMAGES)
+
+
 def test_relations_of_tapped_features_teach():
     student, teacher = Tapped(net(), "1"), torch.randn(6, 7)
     ql.distance_loss(student(IMAGES).features, teacher).backward()
@@ -110,6 +131,7 @@ PAIR = namedtuple("Pair", ["logits", "aux"])
         lambda z: z,
         lambda z: SimpleNamespace(loss=z.sum(), logits=z),
         lambda z: {"loss": z.sum(), "logits": z},
+        lambda z: (z, z + 1),
         lambda z: PAIR(z, z + 1),
         lambda z: Outputs(z, z + 1),
         lambda z: SequenceClassifierOutput(loss=z.sum(), logits=z),
@@ -122,7 +144,7 @@ def test_logits_are_taken_from_what_the_model_says(how):
 
 
 @pytest.mark.parametrize(
-    "how", [lambda z: (z, z), lambda z: {"out": z}, lambda z: None, lambda z: z.sum()]
+    "how", [lambda z: (), lambda z: {"out": z}, lambda z: None, lambda z: z.sum()]
 )
 def test_a_model_that_does_not_say_which_are_the_logits_is_refused(how):
     with pytest.raises(TypeError, match="the model gave a .*; expected logits"):

@@ -27,6 +27,7 @@ OTHER = {
     "kernel": "projected", "feature_map": "angle", "qubits": 3, "layers": 3, "bandwidth": 0.5,
     "encoder": "pca", "epoch_size": 50, "accumulation": 2, "teacher_learning_rate": 0.5,
     "schedule": "cosine", "clip_norm": 0.5,
+    "teacher_sha256": "ab", "student_sha256": "ab",
 }  # fmt: skip
 OTHER_TEXT = {
     "test_size": 10, "teacher_layers": 9, "teacher_width": 640, "student_layers": 9,
@@ -57,7 +58,7 @@ def test_every_field_makes_another_qrkd_run(base, name, value):
         (BASE, "rkd", {"kernel_weight", "kernel", "feature_map", "layers", "encoder"}),
         (BASE, "rbf", {"feature_map", "layers"}),
         (BASE, "cosine", {"feature_map", "layers", "bandwidth"}),
-        (BASE, "teacher", {"epochs", "student_widths", "kd_weight", "kernel", "encoder"}),
+        (BASE, "teacher", {"epochs", "student_widths", "student_sha256", "kd_weight", "kernel"}),
         (TEXT, "scratch", {"tap", "tap_tokens"}),
         (TEXT, "kd", {"tap", "tap_tokens"}),
         (TEXT, "teacher", {"tap", "student_layers", "student_width", "learning_rate"}),

@@ -1,0 +1,354 @@
+"""A benchmark of one's own: arrays, a teacher and a student.
+
+What a run computes is identified by content. A hash of the arrays is part of its key as for any
+benchmark; ``teacher_sha256`` and ``student_sha256`` among its settings are hashes of the models: of
+their layers, their initial weights and what they say about the first samples. So a changed model
+makes new runs, and a changed student leaves the teacher's runs as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qrkd_lab.devices import one_thread, pick_device
+from qrkd_lab.losses import Outputs
+from qrkd_lab.models.taps import Tapped
+from qrkd_lab.seeds import generator, seeded
+from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, check_scale
+from qrkd_lab.studies.benchmarks import KIT_ONLY, Benchmark
+from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.settings import Settings
+from qrkd_lab.train import odd_tensors
+
+__all__ = ["ArrayBenchmark", "Part", "from_arrays"]
+
+PROBED = 8  # samples that a model is asked about, to tell it from another
+Inputs = Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Samples ``x`` (a tensor, or several by name) and what is to be said about each, ``y``."""
+
+    x: Inputs
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def at(self, index: Tensor | slice, device: torch.device) -> tuple[Inputs, Tensor]:
+        """Some samples on a device."""
+        if isinstance(self.x, dict):
+            x = {name: one[index].to(device) for name, one in self.x.items()}
+        else:
+            x = self.x[index].to(device)
+        return x, self.y[index].to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """The three parts, and who they are."""
+
+    name: str
+    sha256: str
+    train: Part
+    validation: Part
+    test: Part
+    source: str = "arrays"
+
+
+class _Model(Tapped):
+    """A model with its tap, whose weights have the names that they have in the model itself."""
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+        return self.model.state_dict(*args, **options)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        return self.model.load_state_dict(*args, **options)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ArrayBenchmark(Benchmark):
+    """Arrays of one's own with two models of one's own; see :func:`from_arrays`."""
+
+    data: Arrays
+    make_teacher: Callable[[int], nn.Module] | nn.Module  # a model is trained already
+    make_student: Callable[[int], nn.Module]
+
+    def with_settings(
+        self,
+        scale: str,
+        device: str | torch.device | None = None,
+        **overrides: Any,  # noqa: ANN401
+    ) -> ArrayBenchmark:
+        """This benchmark at a scale, on a device (None: on its own), with some settings changed.
+
+        Raises:
+            ValueError: an unknown scale or setting, a bad value, a setting of the kit's own data
+                and models, or epochs for a teacher that is trained.
+        """
+        check_scale(scale)
+        if foreign := overrides.keys() & KIT_ONLY:
+            raise ValueError(
+                f"{min(foreign)} is a setting of the kit's own benchmarks: on your own arrays, "
+                "give the samples and build the models as you want them"
+            )
+        if isinstance(self.make_teacher, nn.Module) and "teacher_epochs" in overrides:
+            raise ValueError(
+                "teacher_epochs: the teacher is trained already; give a function of a seed, "
+                "teacher=lambda seed: ..., to have it trained here"
+            )
+        base = replace(self.settings, scale=scale).replace(**ARRAYS[scale])
+        if isinstance(self.make_teacher, nn.Module):
+            base = base.replace(teacher_epochs=0)
+        settings = base.replace(**overrides)
+        if "arm" not in overrides:
+            settings = replace(settings, arm=Settings.arm)
+        where = self.device if device is None else pick_device(device)
+        return replace(self, settings=settings, device=where)
+
+    def teacher(self, seed: int) -> Tapped:
+        if isinstance(self.make_teacher, nn.Module):
+            return _tapped(copy.deepcopy(self.make_teacher)).to(self.device)
+        return _made("teacher", self.make_teacher, seed).to(self.device)
+
+    def untrained_teacher(self, seed: int) -> Tapped:
+        if isinstance(self.make_teacher, nn.Module):
+            raise ValueError(
+                "the arm random_teacher needs an untrained teacher, but yours was given trained: "
+                "give a function of a seed, teacher=lambda seed: ..., or leave the arm out"
+            )
+        return super().untrained_teacher(seed)
+
+    def student(self, seed: int) -> Tapped:
+        return _made("student", self.make_student, seed).to(self.device)
+
+    @torch.no_grad()
+    def feature_dim(self, model: Tapped) -> int:
+        inputs, _ = self.train.at(slice(PROBED), self.device)
+        return self.outputs(model.eval(), inputs).features.shape[1]
+
+    @property
+    def random(self) -> bool:
+        return True  # nothing says whether a model of somebody's own has dropout
+
+    @property
+    def samples(self) -> int:
+        return len(self.train)
+
+    def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Inputs, Tensor]]:
+        for index in self.order(seed, epoch).split(size):
+            yield self.train.at(index, self.device)
+
+    def passes(self, part: Part) -> Iterator[tuple[Inputs, Tensor]]:
+        for low in range(0, len(part), 256):
+            yield part.at(slice(low, low + 256), self.device)
+
+    def outputs(self, model: Tapped, inputs: Inputs) -> Outputs:
+        """Logits ``(n, c)`` and the tapped features ``(n, d)``."""
+        return _asked(model, inputs)
+
+    def export(self, run: Run, folder: Any) -> Any:  # noqa: ANN401
+        raise ValueError(
+            f"a model of your own is not exported: bench.model(run).model is {run.name}, and "
+            f"{run.path}/weights.safetensors holds its weights by their names in your model"
+        )
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        return (
+            f"ArrayBenchmark({self.data.name}: {sizes}; data {self.data.sha256[:12]}, teacher "
+            f"{self.settings.teacher_sha256}, student {self.settings.student_sha256})"
+        )
+
+
+def from_arrays(
+    train: Any,  # noqa: ANN401
+    validation: Any,  # noqa: ANN401
+    test: Any,  # noqa: ANN401
+    teacher: Callable[[int], nn.Module] | nn.Module,
+    student: Callable[[int], nn.Module],
+    name: str = "mine",
+) -> ArrayBenchmark:
+    """See :meth:`Benchmark.from_arrays <qrkd_lab.studies.benchmarks.Benchmark.from_arrays>`."""
+    if name in BENCHMARKS or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", str(name)):
+        raise ValueError(
+            f"name: expected letters, digits and _ . + - that are no benchmark of the kit, got "
+            f"{name!r}"
+        )
+    given = {"train": train, "validation": validation, "test": test}
+    parts = {part: _part(part, content) for part, content in given.items()}
+    for part, held in parts.items():
+        if held.y.ndim != 1 or held.y.is_floating_point() or held.y.min() < 0:
+            raise ValueError(
+                f"{part}, y: expected classes (n,), whole numbers 0, 1, ..., got "
+                f"{tuple(held.y.shape)}, {held.y.dtype}, from {held.y.min()} on"
+            )
+    if isinstance(teacher, nn.Module):
+        if teacher.training:
+            warnings.warn(
+                "the trained teacher was in training mode; here it is used in eval mode (no "
+                "dropout, batch norm as learnt): call teacher.eval() to say so",
+                stacklevel=3,  # where Benchmark.from_arrays was called
+            )
+        teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+    data = Arrays(name, _sha256(parts), **parts)
+    taught, width = _checked("teacher", teacher, parts)
+    learnt, _ = _checked("student", student, parts)
+    found = {"teacher_sha256": taught, "student_sha256": learnt}
+    settings = Settings(name, "laptop", qubits=min(Settings.qubits, width), **found)
+    bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student)
+    return bench.with_settings("laptop")
+
+
+# ---- arrays
+
+
+def _part(name: str, given: Any) -> Part:  # noqa: ANN401
+    """The samples of a part as tensors on the CPU."""
+    if isinstance(given, torch.utils.data.Dataset):
+        given = torch.utils.data.default_collate([given[i] for i in range(len(given))])
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise TypeError(
+            f"{name}: expected a pair (x, y) or a torch Dataset, got {type(given).__name__}"
+        )
+    x, y = given
+    if isinstance(x, Mapping):
+        x = {str(key): _tensor(f"{name}, x[{key!r}]", one) for key, one in x.items()}
+    else:
+        x = _tensor(f"{name}, x", x)
+    part = Part(x, _tensor(f"{name}, y", y))
+    rows = {len(one) for one in (x.values() if isinstance(x, dict) else [x])}
+    if rows != {len(part.y)}:
+        raise ValueError(
+            f"{name}: expected as many rows of x as of y, got "
+            f"{', '.join(map(str, rows))} and {len(part.y)}"
+        )
+    return part
+
+
+def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
+    """The content on the CPU: real numbers in float32, whole ones in int64."""
+    frame = hasattr(given, "columns")
+    if not isinstance(given, Tensor):
+        array = np.array(given)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{name}: expected numbers, got {array.dtype}; give words as numbers, e.g. by "
+                "pandas.factorize or get_dummies"
+            )
+        given = torch.as_tensor(array)
+    tensor = given.detach().cpu().clone()  # what becomes of the array later does not matter
+    small = tensor.dtype in (torch.uint8, torch.bool) and tensor.ndim > 1  # pixels
+    real = tensor.is_floating_point() or small or (frame and tensor.ndim > 1)
+    tensor = tensor.float() if real else tensor.long()
+    if not tensor.ndim or not tensor.numel():
+        raise ValueError(f"{name}: expected one row per sample, got {tuple(tensor.shape)}")
+    if bad := int((~tensor.reshape(len(tensor), -1).isfinite()).any(1).sum()):
+        raise ValueError(f"{name}: {bad} of {len(tensor)} rows hold NaN or infinity")
+    return tensor
+
+
+def _sha256(parts: Mapping[str, Part]) -> str:
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        x = part.x if isinstance(part.x, dict) else {"x": part.x}
+        for key, tensor in {**x, "the targets": part.y}.items():
+            digest.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+# ---- models
+
+
+def _tapped(model: nn.Module) -> _Model:
+    if not isinstance(model, Tapped):
+        return _Model(model)
+    return _Model(model.model, None if model.before else model.layer, model.pool)
+
+
+def _made(role: str, make: Callable[[int], nn.Module], seed: int) -> _Model:
+    """A fresh model of a seed, with its tap; the same for the same seed."""
+    if not callable(make) or isinstance(make, (type, nn.Module)):
+        name = make.__name__ if isinstance(make, type) else "MyNet"
+        raise TypeError(
+            f"{role}: expected a function of a seed that makes a model, e.g. "
+            f"lambda seed: {name}(), got {make if isinstance(make, type) else type(make)}"
+        )
+    with seeded(seed, role):
+        model = make(seed)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{role}: expected a function that gives an nn.Module, got {type(model)}")
+    return _tapped(model)
+
+
+def _asked(model: Tapped, inputs: Inputs) -> Outputs:
+    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+
+
+def _checked(role: str, given: Any, parts: Mapping[str, Part]) -> tuple[str, int]:  # noqa: ANN401
+    """The hash of a model and the width of its features; raises where it does not fit the data."""
+    trained = isinstance(given, nn.Module) and role == "teacher"
+    model = _tapped(given) if trained else _made(role, given, 0)
+    weights = _of_weights(model)
+    if not trained:
+        again = _made(role, given, 0)
+        if again.model is model.model or _of_weights(again) != weights:
+            raise ValueError(
+                f"{role}: expected a new model with the same weights each time that the function "
+                "is called with the same seed; build the model inside the function, and draw from "
+                "torch's random numbers alone"
+            )
+        if odd := odd_tensors(_made(role, given, 1).state_dict(), model.state_dict()):
+            raise ValueError(
+                f"{role}: the function makes another model for seed 1 than for seed 0 ({odd}); its "
+                "one argument is the seed, e.g. lambda seed: make_net(width=32)"
+            )
+    part = parts["train"]
+    x, _ = part.at(slice(PROBED), torch.device("cpu"))
+    with one_thread(torch.device("cpu")), seeded(0, "probe"):
+        try:
+            outputs = _asked(model.train(not trained), x)
+        except Exception as error:
+            shown = x if isinstance(x, dict) else {"x": x}
+            said = ", ".join(f"{n} {tuple(one.shape)} {one.dtype}" for n, one in shown.items())
+            raise ValueError(
+                f"the {role} was asked about {said}: {type(error).__name__}: {error}"
+            ) from error
+    logits, features = (one.detach().double() for one in outputs)
+    highest = max(int(part.y.max()) for part in parts.values())
+    if logits.ndim != 2 or len(logits) != len(features) or logits.shape[1] <= max(highest, 1):
+        raise ValueError(
+            f"the {role} gives logits {tuple(logits.shape)} for {len(features)} samples; expected "
+            f"one row each with {max(highest, 1) + 1} numbers or more, as y goes up to {highest}"
+        )
+    # What it says tells apart what the layers and weights do not: how they are put together. Four
+    # digits of a few numbers, as the last digits differ between processors.
+    digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", repr(model.model)).encode() + weights)
+    for name, said in (("logits", logits), ("features", features)):
+        if not said.isfinite().all():
+            raise ValueError(f"the {role}'s {name} hold NaN or infinity")
+        drawn = torch.randn(4, said.numel(), generator=generator(0, "probe"), dtype=torch.float64)
+        size = said.norm() + 1e-30
+        numbers = [size, *(drawn @ (said.flatten() / size))]
+        digest.update(" ".join(f"{number:.3e}" for number in numbers).encode())
+    return digest.hexdigest()[:16], features.shape[1]
+
+
+def _of_weights(model: nn.Module) -> bytes:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.digest()

@@ -1,0 +1,302 @@
+"""A benchmark of one's own: paired like any other, known by content, clear about what fails."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import qrkd_lab as ql
+from qrkd_lab.losses import Outputs
+from qrkd_lab.studies.benchmarks import given_settings
+from qrkd_lab.studies.provenance import reproduce
+
+X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
+Y = ((X[:, 0] * X[:, 1] > 0) + 2 * (X[:, 2] > 0)).long()  # four classes
+PARTS = {"train": slice(0, 50), "validation": slice(50, 70), "test": slice(70, 90)}
+SMALL = {"scale": "smoke", "progress": False, "batch_size": 16, "qubits": 2, "epochs": 2}
+
+
+def arrays(x=X, y=Y):
+    return {name: (x[part], y[part]) for name, part in PARTS.items()}
+
+
+def net(width=8, activation=nn.ReLU):
+    return nn.Sequential(nn.Linear(4, width), activation(), nn.Linear(width, 4))
+
+
+def bench(**changes):
+    given = arrays() | {"teacher": lambda seed: net(16), "student": lambda seed: net(3)}
+    return ql.Benchmark.from_arrays(**given | changes)
+
+
+class Drops(nn.Module):
+    """A student with dropout and batch norm, which pairing must survive."""
+
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.body, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+        self.head, self.rate = nn.Linear(6, 4), rate
+
+    def forward(self, x):
+        h = self.norm(self.body(x)).relu()
+        return self.head(nn.functional.dropout(h, self.rate, self.training))
+
+
+def keys(study):
+    return {run.name: run.key for run in study.runs}
+
+
+# ---- a study like any other
+
+
+def test_an_arm_is_the_same_alone_and_in_company_and_is_not_trained_twice(tmp_path):
+    own = bench(student=lambda seed: Drops())
+    together = ql.compare(own, ["scratch", "rkd", "qrkd"], [3], runs_dir=tmp_path / "a", **SMALL)
+    alone = ql.compare(own, ["qrkd"], [3], runs_dir=tmp_path / "b", **SMALL)
+    assert keys(alone).items() <= keys(together).items()
+    first, second = (study.runs[-1] for study in (together, alone))
+    assert first.metrics == second.metrics and first.history == second.history
+    held, same = first.weights(), second.weights()
+    assert held.keys() == Drops().state_dict().keys()  # the names of the user's own model
+    assert all(torch.equal(held[name], same[name]) for name in held)
+    again = ql.compare(own, ["scratch", "rkd", "qrkd"], 4, runs_dir=tmp_path / "a", **SMALL)
+    assert "4 runs reused, 12 trained" in again.notes[0]
+    assert list(again.summary().frame.index) == ["teacher", "scratch", "rkd", "qrkd"]
+
+
+def test_students_of_a_seed_start_alike_and_other_seeds_do_not():
+    own = bench()
+    first, same, other = (own.student(seed).state_dict()["0.weight"] for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other)
+    assert not torch.equal(own.untrained_teacher(0).model[0].weight, own.teacher(0).model[0].weight)
+
+
+def test_several_processes_make_the_same_records_from_functions_of_a_notebook(tmp_path):
+    one, two = (
+        ql.compare(bench(), ["kd"], 2, jobs=jobs, runs_dir=tmp_path / str(jobs), **SMALL)
+        for jobs in (1, 2)
+    )
+    assert keys(one) == keys(two)
+    assert [run.metrics for run in one.runs] == [run.metrics for run in two.runs]
+
+
+def test_a_stopped_training_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    own = bench(student=lambda seed: Drops())
+    options = SMALL | {"checkpoint_steps": 1}
+    whole = ql.compare(own, ["kd", "qrkd"], 1, runs_dir=tmp_path / "whole", **options)
+    from qrkd_lab.train import Learner
+
+    step, left = Learner.step, iter(range(15))
+
+    def killed(self, *arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Learner, "step", killed)
+        ql.compare(own, ["kd", "qrkd"], 1, runs_dir=tmp_path / "cut", **options)
+    assert list((tmp_path / "cut").rglob(".checkpoint*"))
+    found = ql.compare(own, ["kd", "qrkd"], 1, runs_dir=tmp_path / "cut", **options)
+    assert "1 runs reused, 2 trained" in found.notes[0]
+    assert [run.metrics for run in found.runs] == [run.metrics for run in whole.runs]
+
+
+def test_settings_are_those_of_arrays_and_each_can_be_changed():
+    own = bench(name="tiny").with_settings("laptop", batch_size=7)
+    assert (own.settings.epochs, own.settings.batch_size, own.settings.scale) == (30, 7, "laptop")
+    assert own.settings.qubits == 6 and bench(teacher=lambda s: net(5)).settings.qubits == 5
+    given = given_settings(own.settings.replace(arm="kd", seed=3))
+    assert given.keys() == {"batch_size", "teacher_sha256", "student_sha256"}
+
+
+# ---- what a run is identified by
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        lambda seed: net(5),
+        lambda seed: net(3, nn.Tanh),
+        lambda seed: net(3).apply(lambda m: setattr(m, "inplace", True)),
+        lambda seed: ql.Tapped(net(3), "0"),
+        lambda seed: nn.Sequential(*net(3), nn.Softmax(1)),
+    ],
+)
+def test_another_student_makes_new_runs_but_no_new_teacher(student, tmp_path):
+    before = ql.compare(bench(), ["kd"], 1, runs_dir=tmp_path, **SMALL)
+    after = ql.compare(bench(student=student), ["kd"], 1, runs_dir=tmp_path, **SMALL)
+    assert "1 runs reused, 1 trained" in after.notes[0]
+    assert keys(before)["kd seed 0"] != keys(after)["kd seed 0"]
+
+
+def test_what_only_the_code_of_forward_says_makes_another_student():
+    class Other(Drops):
+        def forward(self, x):
+            return super().forward(x.abs())
+
+    Other.__name__ = "Drops"
+    drops, other, rate, same = (
+        bench(student=make).settings.student_sha256
+        for make in (
+            lambda seed: Drops(),
+            lambda seed: Other(),
+            lambda seed: Drops(0.1),
+            lambda seed: Drops(),
+        )  # fmt: skip
+    )
+    assert len({drops, other, rate}) == 3 and drops == same
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_other_data_make_new_runs(part):
+    changed = arrays()
+    x, y = changed[part]
+    changed[part] = (x.clone().index_put_((torch.tensor(0), torch.tensor(0)), torch.tensor(9.0)), y)
+    assert bench(**changed).data.sha256 != bench().data.sha256
+
+
+def test_a_record_says_how_to_make_it_again(tmp_path):
+    study = ql.compare(bench(), ["kd"], 1, runs_dir=tmp_path, **SMALL)
+    again = reproduce(study.runs[-1])
+    assert "ql.compare(bench, arms=['kd']" in again.python.replace('"', "'")
+    assert "sha256" not in again.python and "from_arrays" in again.notes[0]
+    with pytest.raises(ValueError, match="make the benchmark again by Benchmark.from_arrays"):
+        ql.benchmark_of(study.runs[-1])
+
+
+# ---- a trained teacher
+
+
+def test_a_trained_teacher_is_used_as_it_is_and_a_random_one_is_refused(tmp_path):
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.warns(UserWarning, match="was in training mode; here it is used in eval mode"):
+        own = bench(teacher=teacher)
+    right = (teacher.eval()(X[70:]).argmax(1) == Y[70:]).float().mean().item()
+    teacher[0].weight.data.zero_()  # what happens to it later does not matter
+    study = ql.compare(own, ["kd", "qrkd"], 2, runs_dir=tmp_path, **SMALL)
+    taught = [run for run in study.runs if run.settings["arm"] == "teacher"]
+    assert [run.metrics["test_accuracy"] for run in taught] == pytest.approx([right] * 2)
+    assert taught[0].settings["teacher_epochs"] == 0 and not taught[0].history
+    assert "teacher_epochs" not in reproduce(study.runs[-1]).python
+    study.save(tmp_path / "out")
+    with pytest.raises(ValueError, match="teacher_epochs: the teacher is trained already"):
+        ql.compare(own, ["kd"], 1, runs_dir=tmp_path, teacher_epochs=3)
+    with pytest.raises(RuntimeError, match="random_teacher needs an untrained teacher"):
+        ql.compare(own, ["random_teacher"], 1, runs_dir=tmp_path, **SMALL)
+
+
+# ---- data and models as people have them
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x, y: (x.numpy().astype("float64"), y.numpy()),
+        lambda x, y: (pd.DataFrame(x.numpy(), columns=list("abcd")), pd.Series(y.numpy())),
+        lambda x, y: TensorDataset(x, y),
+        lambda x, y: [x.tolist(), y.tolist()],
+    ],
+)
+def test_arrays_frames_and_datasets_are_the_same_data(given):
+    parts = {name: given(*part) for name, part in arrays().items()}
+    assert bench(**parts).data.sha256 == bench().data.sha256
+
+
+class Tokens(nn.Module):
+    """What a classifier of transformers is like: named inputs, a mask, an object with logits."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, width), nn.Linear(width, 2)
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.embed(input_ids) * attention_mask[..., None]
+        return {"logits": self.head(hidden.sum(1)), "hidden": hidden}
+
+
+def test_inputs_by_name_and_models_that_say_more_than_logits(tmp_path):
+    ids = torch.randint(1, 9, (90, 5), generator=torch.Generator().manual_seed(0))
+    x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    parts = {
+        name: ({key: value[part] for key, value in x.items()}, (ids[part] > 4).any(1).long())
+        for name, part in PARTS.items()
+    }
+    own = bench(**parts, teacher=lambda seed: Tokens(8), student=lambda seed: Tokens(3))
+    study = ql.compare(own, ["qrkd"], 1, runs_dir=tmp_path, **SMALL)
+    model = own.model(study.runs[-1])
+    assert model(**x).features.shape == (90, 3) and "logits" in model.model(**x)
+
+
+# ---- what is refused
+
+
+class Shifting(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+        self.bias.data += np.random.default_rng().normal()
+
+
+ONE = net()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train": X}, r"train: expected a pair \(x, y\) or a torch Dataset, got Tensor"),
+        ({"test": (X, Y[:5])}, "test: expected as many rows of x as of y, got 90 and 5"),
+        ({"test": (X[:0], Y[:0])}, r"test, x: expected one row per sample, got \(0, 4\)"),
+        ({"train": (X, Y.float())}, r"train, y: expected classes \(n,\), whole numbers"),
+        ({"train": (X, Y - 1)}, "from -1 on"),
+        ({"train": (np.array([["M"]] * 90), Y)}, "expected numbers, got <U1; give words as numb"),
+        ({"train": (X.clone().fill_(torch.nan), Y)}, "train, x: 90 of 90 rows hold NaN"),
+        ({"teacher": lambda seed: net(seed + 1)}, "teacher: .* another model for seed 1"),
+        ({"student": ONE}, "student: expected a function of a seed .* lambda seed: MyNet"),
+        ({"student": Drops}, r"lambda seed: Drops\(\)"),
+        ({"student": lambda seed: ONE}, "expected a new model with the same weights each time"),
+        ({"student": lambda seed: Shifting()}, "draw from torch's random numbers alone"),
+        ({"student": lambda seed: 3}, "a function that gives an nn.Module"),
+        ({"student": lambda seed: nn.Linear(5, 4)}, r"asked about x \(8, 4\) torch.float32: Runt"),
+        ({"student": lambda seed: nn.Linear(4, 3)}, "with 4 numbers or more, as y goes up to 3"),
+        ({"name": "mnist"}, "no benchmark of the kit, got 'mnist'"),
+        ({"name": "a/b"}, "name: expected letters"),
+    ],
+)
+def test_what_does_not_fit_is_said(changes, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        bench(**changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"published": True}, "published: a benchmark of your own has its data"),
+        ({"scheduler": "tcp://x:1"}, "scheduler: a benchmark .* on this machine alone"),
+        ({"student_widths": (1, 2, 3)}, "student_widths is a setting of the kit's own benchmarks"),
+        ({"student_sha256": "ab"}, "student_sha256 is a setting"),
+        ({"train_size": 3}, "train_size is a setting"),
+        ({"scale": "tiny"}, "unknown scale 'tiny'"),
+        ({"epoch": 3}, "unknown setting 'epoch'"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_sentence(options, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        ql.compare(bench(), runs_dir=tmp_path, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_benchmark_of_the_kit_is_given_by_name_and_ones_own_is_not_exported(tmp_path):
+    with pytest.raises(ValueError, match="give its name, 'digits'"):
+        ql.compare(ql.load_benchmark("digits", "smoke"))
+    own = bench()
+    study = ql.compare(own, ["kd"], 1, runs_dir=tmp_path, **SMALL)
+    with pytest.raises(ValueError, match=re.escape("bench.model(run).model")):
+        own.export(study.runs[-1], tmp_path / "out")
+    assert isinstance(own.outputs(own.student(0), X), Outputs)
