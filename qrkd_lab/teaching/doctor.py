@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from qrkd_lab.files import PROJECT, can_be_written, runs_folder
+from qrkd_lab.files import can_be_written, runs_folder
 
 __all__ = ["Finding", "check", "main", "widget_findings"]
 
@@ -37,6 +36,13 @@ _PROBES = {
     "torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)",
     "transformers": "from transformers import GPT2LMHeadModel",
     "pennylane": "import pennylane; pennylane.device('default.qubit', wires=1)",
+}
+_DATA = {  # by name: what shows that the data are there
+    "mnist": "MNIST/raw/train-images*",
+    "cifar10": "cifar*10*",
+    "wikitext2": "wikitext-2/wiki.train.tokens",
+    "ptb": "ptb/ptb.train.txt",
+    "imdb": "aclImdb/train/pos",
 }
 
 
@@ -96,19 +102,24 @@ def _version(name: str) -> str:
 
 
 def _packages() -> Iterator[Finding]:
-    """The Python, the qrkd_lab that notebooks import, and the packages that it needs."""
-    try:
-        python = metadata.metadata("qrkd-lab")["Requires-Python"]
-        requires, installed = metadata.requires("qrkd-lab") or [], True
-    except metadata.PackageNotFoundError:
-        project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
-        python, requires, installed = project["requires-python"], project["dependencies"], False
-    have = platform.python_version()
+    """The qrkd_lab that notebooks import, the Python, and the packages that it needs."""
+    if not _version("qrkd-lab"):
+        found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
+        yield Finding("qrkd-lab", False, found, _INSTALL, essential=False)
+        return
+    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
+    # -P: not the one in the working directory
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    same = not run.returncode and Path(run.stdout.rstrip("\n")).resolve() == own
+    found = f"notebooks import another one, {run.stdout.strip()}, and not {own}"
+    if run.returncode:
+        found = "notebooks cannot import it: was the project's folder renamed or moved?"
+    yield Finding("qrkd-lab", same, f"{own}" if same else found, _INSTALL)
+    python, have = metadata.metadata("qrkd-lab")["Requires-Python"], platform.python_version()
     ok = SpecifierSet(python).contains(have, prereleases=True)
     advice = f"Make a new environment with Python {python}."
     yield Finding("Python", ok, f"{have} at {sys.executable}", advice)
-    yield _own_package(installed)
-    wrong, needed = [], [Requirement(line) for line in requires]
+    wrong, needed = [], map(Requirement, metadata.requires("qrkd-lab") or [])
     needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     for requirement in needed:
         have = _version(requirement.name)
@@ -119,24 +130,6 @@ def _packages() -> Iterator[Finding]:
     count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
     yield Finding("packages", not wrong, count, "See the next rows.")
     yield from wrong
-
-
-def _own_package(installed: bool) -> Finding:
-    """Whether notebooks import this very qrkd_lab, wherever they lie."""
-    if not installed:
-        found = "runs from its folder, not installed: notebooks elsewhere cannot import it"
-        return Finding("qrkd-lab", False, found, _INSTALL, essential=False)
-    own, code = Path(__file__).resolve().parents[1], "import qrkd_lab; print(qrkd_lab.__path__[0])"
-    # -P: not the one in the working directory
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    other = Path(run.stdout.rstrip("\n")).resolve()
-    if run.returncode:
-        found = "notebooks cannot import it: was the project's folder renamed or moved?"
-    elif other != own:
-        found = f"notebooks import another one, {other}, and not {own}"
-    else:
-        return Finding("qrkd-lab", True, f"{own}")
-    return Finding("qrkd-lab", False, found, _INSTALL)
 
 
 def _libraries() -> Iterator[Finding]:
@@ -155,17 +148,12 @@ def _libraries() -> Iterator[Finding]:
         yield Finding(f"{name} {_version(name)}", not error, error or "works", advice)
 
 
-def _probe(code: str) -> str | None:
-    """Run ``code`` in a Python of its own: None if it works, else the last line of what it says."""
-    command = [sys.executable, "-c", code]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    except subprocess.TimeoutExpired:
-        return "no answer within 5 minutes"
+def _probe(code: str) -> str:
+    """Run ``code`` in a Python of its own: "" if it works, else the last line of what it says."""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if run.returncode < 0:
         return f"Python died of signal {-run.returncode}"
-    said = run.stderr.strip() or f"exit status {run.returncode}"
-    return said.splitlines()[-1] if run.returncode else None
+    return run.returncode and (run.stderr.strip() or "no error message").splitlines()[-1] or ""
 
 
 def _machine() -> Iterator[Finding]:
@@ -175,21 +163,14 @@ def _machine() -> Iterator[Finding]:
     from qrkd_lab.devices import pick_device
     from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
 
-    threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
-    cores = f"{os.cpu_count()} cores, torch uses {threads} threads, instructions: {instructions}"
-    yield Finding("CPU", True, cores)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    names = ", ".join(torch.cuda.get_device_name(index) for index in range(count))
-    unused = not count and shutil.which("nvidia-smi") is not None
-    none = "none that torch can use" if unused else "none (not needed)"
+    unused = not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
     advice = (
         "An NVIDIA driver is here, but torch does not use it: the driver is too old, or torch is\n"
         f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
     )
-    yield Finding("CUDA", not unused, names or none, advice, essential=False)
-    mps = "there" if torch.backends.mps.is_available() else "none (Apple silicon only)"
-    yield Finding("MPS", True, mps)
-    yield Finding('device="auto"', True, f"picks {pick_device('auto')}")
+    threads = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    picked = f"picks {pick_device('auto')}; {threads}"
+    yield Finding('device="auto"', not unused, picked, advice, essential=False)
     workers = can_start_workers()
     advice = (
         "For jobs at the same time, mount /dev/shm so that it can be written; in a container of\n"
@@ -199,48 +180,30 @@ def _machine() -> Iterator[Finding]:
     yield Finding("processes", workers, found, advice, essential=False)
 
 
-_DATA = {  # by name: what shows that the data are there, and what they are
-    "mnist": {"MNIST/raw/train-images*": "official files"},
-    "cifar10": {
-        "cifar-10-batches-py": "official files",
-        "cifar-10-python.tar.gz": "official files",
-        "cifar10_jpeg/train": "a folder of images, not the official pixels",
-    },
-    "wikitext2": {"wikitext-2/wiki.train.tokens": "text"},
-    "ptb": {"ptb/ptb.train.txt": "text"},
-    "imdb": {"aclImdb/train/pos": "reviews"},
-}
-
-
 def _folders() -> Iterator[Finding]:
     """Data, records, and where runs are written."""
     from qrkd_lab.data import data_dir
     from qrkd_lab.studies.records import PUBLISHED
 
-    folder = data_dir()
-    for name, places in _DATA.items():
-        seen = [f"{what}: {path}" for each, what in places.items() for path in folder.glob(each)]
-        found = seen[0] if seen else f"not in {folder}"
+    for name, place in _DATA.items():
+        there = any(data_dir().glob(place))
         advice = f"Downloaded when first used; to fetch it now: python -m qrkd_lab data {name}"
-        yield Finding(f"data: {name}", bool(seen), found, advice, essential=False)
+        found = f"{'' if there else 'not '}in {data_dir()}"
+        yield Finding(f"data: {name}", there, found, advice, essential=False)
     runs = runs_folder().absolute()
     ok = can_be_written(runs)
     advice = "Name a folder of your own in the environment variable QRKD_RUNS_DIR."
     yield Finding("runs", ok, f"{runs}: {'' if ok else 'not '}writable", advice)
-    kit = PUBLISHED.is_dir()
     advice = (
         "Notebooks on the benchmarks would train: an installed wheel has no records. Work in a\n"
         f"clone of the project, with {_INSTALL}"
     )
-    found = f"{PUBLISHED}" if kit else f"none: there is no {PUBLISHED}"
+    kit = PUBLISHED.is_dir()
+    found = f"{'' if kit else 'there is no '}{PUBLISHED}"
     yield Finding("published records", kit, found, advice, essential=False)
-    at = next(path for path in (runs, *runs.parents) if path.exists())
-    free = shutil.disk_usage(at).free / 1e9
-    advice = "Make room: 1 GB at least."
-    yield Finding("disk", free > 1, f"{free:.1f} GB free there", advice, essential=False)
 
 
-def _same_folder(python: str | os.PathLike[str]) -> bool:
+def _same_folder(python: str) -> bool:
     """Whether a program lies in the folder of this Python: in the same environment."""
     return Path(python).absolute().parent == Path(sys.executable).absolute().parent
 
@@ -256,7 +219,7 @@ def widget_findings() -> list[Finding]:
         f"{_PIP} install --force-reinstall --no-deps jupyterlab_widgets ipywidgets\n"
         "then restart JupyterLab and reload its page."
     )
-    findings = [Finding("widgets", there, found, advice), *_server()]
+    findings = [Finding("widgets", there, found, advice)]
     jupyter = shutil.which("jupyter-lab")
     if jupyter and not _same_folder(jupyter):
         found = f"the command on the PATH is another one: {jupyter}"
@@ -265,34 +228,14 @@ def widget_findings() -> list[Finding]:
     return findings
 
 
-def _server() -> list[Finding]:
-    """The Python of the Jupyter server that this kernel belongs to, where the system tells."""
-    command = Path("/proc", os.environ.get("JPY_PARENT_PID", "none"), "cmdline")
-    try:
-        python = command.read_bytes().partition(b"\0")[0].decode()
-    except OSError:
-        return []
-    same = _same_folder(python)
-    found = "the Python of this kernel" if same else f"runs with {python}"
-    advice = (
-        "The server is another Python than this kernel, and widgets need their extension there:\n"
-        f"{shlex.quote(python)} -m pip install jupyterlab_widgets\n"
-        "or start this project's own: make lab"
-    )
-    known = os.path.isabs(python)
-    return [Finding("server", same, found, advice, essential=False)] if known else []
-
-
 def _kernel() -> Iterator[Finding]:
     from jupyter_client.kernelspec import KernelSpecManager
 
     spec = KernelSpecManager().get_kernel_spec("python3")
     # a bare "python" stands for the interpreter that Jupyter itself runs in
     bare = re.fullmatch(r"python[\d.]*", spec.argv[0])
-    python = sys.executable if bare else shutil.which(spec.argv[0])
+    python = sys.executable if bare else spec.argv[0]
+    there = shutil.which(python) is not None
     advice = f"{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix --name python3"
-    if python is None:
-        found = f"{spec.argv[0]} does not exist (said by {spec.resource_dir})"
-        yield Finding("notebook kernel", False, found, advice)
-    else:
-        yield Finding("notebook kernel", _same_folder(python), f"runs {python}", advice, False)
+    found = f"runs {python}{'' if there else ', which does not exist'}"
+    yield Finding("notebook kernel", there and _same_folder(python), found, advice, not there)

@@ -1,136 +1,28 @@
-"""Experiments of the notebooks: a setting varied, students watched, an adapter trained alone."""
+"""Experiments of the notebooks: students watched epoch by epoch, an adapter trained alone."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
-from qrkd_lab.checks import at_least_float32, check_features
+from qrkd_lab.checks import at_least_float32
 from qrkd_lab.devices import one_thread
 from qrkd_lab.kernels.analysis import alignment_or
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, standardise
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.seeds import generator
-from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.group import lockstep, make_learner
-from qrkd_lab.studies.statistics import FEWEST, holm, interval
 
 if TYPE_CHECKING:
     from qrkd_lab.studies.benchmarks import Benchmark
 
-__all__ = [
-    "Snapshots",
-    "fit_adapter",
-    "knob_summary",
-    "record_snapshots",
-    "relation_value",
-    "same_at_all_values",
-    "sweep_students",
-]
-
-
-def sweep_students(
-    benchmark: str,
-    knob: str,
-    values: Sequence[Any],
-    seeds: int | Iterable[int] = 5,
-    scale: str = "laptop",
-    jobs: int = 1,
-    runs_dir: str | Path | None = None,
-    **options: Any,  # noqa: ANN401
-) -> pd.DataFrame:
-    """Train ``qrkd`` at each value of a setting, and ``rkd`` once; differences by seed.
-
-    Every value is a study of its own, so records are found again. Students of one seed share
-    teacher, initial weights and batches at all values and in both arms.
-
-    Args:
-        benchmark, seeds, scale, jobs, runs_dir: see :func:`~qrkd_lab.studies.compare.compare`.
-        knob: a field of ``Settings`` that ``rkd`` does not use.
-        values: in the order to show them.
-        options: other arguments of ``compare``, and settings that stand still.
-
-    Returns:
-        A row for each value and seed: ``knob``, ``value``, ``seed``, ``test_accuracy`` and, as
-        ``test_accuracy_difference``, the same minus that of ``rkd``; also ``bandwidth``, as used.
-        What ``compare`` says of each study is in ``.attrs["notes"]``.
-
-    Raises:
-        ValueError: ``rkd`` changes with the knob, too; see also ``compare``.
-    """
-    options = {"progress": False} | options
-    known, tables, notes = None, [], []
-    for value in values:
-        chosen = options | {knob: value}
-        study = compare(benchmark, ["rkd", "qrkd"], seeds, scale, jobs, runs_dir, **chosen)
-        found = study.results.set_index(["arm", "seed"])
-        fixed = found.loc["rkd"]
-        if known is not None and list(fixed["key"]) != known:
-            raise ValueError(f"{knob} changes rkd too, so it is no fixed reference")
-        known = list(fixed["key"])
-        part = found.loc["qrkd"][["test_accuracy", "bandwidth"]]
-        part["test_accuracy_difference"] = part["test_accuracy"] - fixed["test_accuracy"]
-        part = part.reset_index()
-        tables.append(part.assign(knob=knob, value=pd.Series([value] * len(part), dtype=object)))
-        notes.append(f"{knob} = {value}: {study.notes[0]}")
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["notes"] = notes
-    return table
-
-
-def knob_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean difference of accuracy at each value, its 95 % interval, and p (Holm over values).
-
-    Args:
-        table: of :func:`sweep_students`.
-
-    Returns:
-        A row a value: ``mean``, ``low``, ``high``, ``p``, ``seeds``; the last but one NaN with
-        fewer than three seeds.
-    """
-    rows, values = [], []
-    for value, part in _by_value(table):
-        d = part["test_accuracy_difference"].to_numpy(dtype=float)
-        low, high = interval(d, 0.95)
-        told = len(d) >= FEWEST and np.ptp(d) > 0
-        p = float(stats.ttest_1samp(d, 0.0).pvalue) if told else math.nan
-        rows.append({"mean": d.mean(), "low": low, "high": high, "p": p, "seeds": len(d)})
-        values.append(value)
-    found = pd.DataFrame(rows, index=pd.Index(values, dtype=object, name="value"))
-    found["p"] = holm(found["p"].to_numpy())
-    return found
-
-
-def same_at_all_values(table: pd.DataFrame) -> float:
-    """p of Friedman's test: could the knob make no difference to the accuracy at all?
-
-    It ranks the values within each seed, so no scale and no normal distribution is assumed.
-
-    Returns:
-        p; NaN with fewer than three values or seeds, where the test says nothing, or where all
-        values of a knob give the same in every seed.
-    """
-    wide = np.array([part["test_accuracy"].to_numpy(dtype=float) for _, part in _by_value(table)])
-    if min(wide.shape) < FEWEST or not np.ptp(wide, axis=0).any():
-        return math.nan
-    return float(stats.friedmanchisquare(*wide).pvalue)
-
-
-def _by_value(table: pd.DataFrame) -> list[tuple[Any, pd.DataFrame]]:
-    """The rows of each value by seed, values in the table's order; None is a value."""
-    groups = table.groupby("value", sort=False, dropna=False)
-    return [(part["value"].iloc[0], part.sort_values("seed")) for _, part in groups]
+__all__ = ["Snapshots", "fit_adapter", "record_snapshots", "relation_value"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -281,8 +173,6 @@ def fit_adapter(
     Raises:
         ValueError: an encoder without an adapter, or features of different numbers of samples.
     """
-    for x, name in ((student, "student features"), (teacher, "teacher features")):
-        check_features(x, name)
     if len(student) != len(teacher):
         raise ValueError(
             f"expected features of the same samples, got {len(student)} of the student and "

@@ -1,4 +1,4 @@
-"""The widget doctor in a real browser: the page answers, and it says so."""
+"""The notebook on widgets in a real browser: the page draws a slider, and the kernel hears it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from tests.browser.screen import expect
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "widget_doctor.ipynb"
 
 
-def test_a_page_that_draws_widgets_answers(lab):
+def test_the_kernel_hears_of_a_page_that_draws_widgets(lab):
     notebook = lab.open(NOTEBOOK)
-    expect(notebook.page.get_by_text("This page draws widgets: it")).to_have_count(0)
     notebook.run_all()
-    box = notebook.explorer("qrkd-WidgetDoctor")
-    expect(box.get_by_role("status")).to_contain_text("This page draws widgets: it answered after")
-    expect(notebook.page.get_by_text("Loading widget...")).to_be_visible()  # in the table of words
+    page = notebook.page
+    expect(
+        page.get_by_text("The kernel has not heard from this page yet.", exact=True)
+    ).to_be_visible()
+    page.locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("The kernel hears 1: this page draws widgets.")).to_be_visible()
     notebook.screenshot("widget_doctor")
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []

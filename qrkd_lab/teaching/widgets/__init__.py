@@ -12,7 +12,6 @@ import lazy_loader
 
 _HOMES = {
     "distillation": ["DistillationExplorer"],
-    "health": ["WidgetDoctor"],
     "kernels": ["KernelExplorer"],
     "records": ["StudyBrowser"],
     "relations": ["RelationExplorer"],
