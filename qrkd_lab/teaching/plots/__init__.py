@@ -13,6 +13,7 @@ import lazy_loader
 _HOMES = {
     "curves": [
         "arms_so_far",
+        "differences_over_epochs",
         "histories",
         "learning_curves",
         "live_curves",

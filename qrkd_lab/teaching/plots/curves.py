@@ -10,7 +10,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from qrkd_lab.studies.summary import order_arms, units
+from qrkd_lab.studies.statistics import interval
+from qrkd_lab.studies.summary import in_logs, order_arms, own_unit, units
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
     ARM_MARKERS,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "arms_so_far",
+    "differences_over_epochs",
     "histories",
     "learning_curves",
     "live_curves",
@@ -84,6 +86,54 @@ def learning_curves(
         title or message,
         f"{name} over epochs, a thick line for the mean of each arm over seeds and a thin line "
         f"for each seed. Means at the end: {said}.",
+    )
+
+
+def differences_over_epochs(
+    runs: Sequence[Run], reference: str = "rkd", title: str | None = None
+) -> Chart:
+    """Does an arm leave the reference, and when? The validation score minus that of each seed.
+
+    A line is the mean over seeds, its band the 95 % t-interval, each for its arm and epoch alone.
+    Perplexities are compared by their ratio, in per cent.
+
+    Args:
+        runs: of one benchmark and scale, those of the reference among them.
+        reference: an arm.
+        title: the message; without it, how far the means are apart at the end.
+
+    Raises:
+        ValueError: no runs, several benchmarks, or none of the reference.
+    """
+    runs = list(runs)
+    table, metric = histories(runs), runs[0].metric["name"]
+    value = f"validation_{metric.removeprefix('test_')}"
+    scores = table.pivot(index=["epoch", "seed"], columns="arm", values=value)
+    need(reference in scores, f"runs of {reference}, e.g. arms=['{reference}', 'qrkd']")
+    if in_logs(metric):
+        unit, apart = "%", 100 * (scores.div(scores[reference], axis=0) - 1)
+    else:
+        unit, apart = own_unit(metric), units(metric)[0] * scores.sub(scores[reference], axis=0)
+    apart = apart[[arm for arm in order_arms(apart) if arm not in (reference, "teacher")]]
+    chart = Chart(8.6, 3.8)
+    axes = quiet(chart.subplots(), "Epoch", f"{words(value)} against {reference}, {unit}")
+    sns.lineplot(
+        apart.melt(ignore_index=False, value_name="apart").reset_index(), x="epoch", y="apart",
+        hue="arm", style="arm", dashes=False, palette={a: arm_style(a)["color"] for a in apart},
+        markers={a: arm_style(a)["marker"] for a in apart}, legend=False, ax=axes,
+        errorbar=lambda values: interval(values.to_numpy(), 0.95), err_kws={"alpha": 0.1, "lw": 0},
+    )  # fmt: skip
+    axes.axhline(0, color=INK, lw=1.2, zorder=1)
+    axes.set(xlabel="Epoch", ylabel=axes.get_ylabel())
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ends = apart.groupby("epoch").mean().iloc[-1]
+    said = {arm: f"{arm}  {end:+.2f}" for arm, end in ends.items()}
+    draw_legend(chart, said)
+    return chart.finish(
+        title
+        or f"At the end no mean is further than {ends.abs().max():.2f} {unit} from {reference}",
+        f"Differences in {unit} over epochs, means with 95 % intervals. At the end: "
+        f"{'; '.join(said.values())}.",
     )
 
 

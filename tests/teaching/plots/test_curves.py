@@ -13,6 +13,7 @@ from PIL import Image
 
 from qrkd_lab.teaching.plots.curves import (
     arms_so_far,
+    differences_over_epochs,
     histories,
     learning_curves,
     live_curves,
@@ -161,3 +162,20 @@ def test_live_curves_have_a_panel_per_number_and_end_at_the_last_step():
     assert [line.get_ydata().tolist() for line in right.lines[:2]] == [[1, 0.2], [2, 0.4]]
     assert to_hex(right.lines[1].get_color()).upper() == ARM_COLOURS["qrkd"]
     assert figure.get_suptitle() == "Distance: kd 0.2, qrkd 0.4 after 4 of 8 steps"
+
+
+def test_differences_over_epochs_are_paired_and_perplexities_are_ratios():
+    runs = [make_run(arm, seed, epochs=2) for arm in ("rkd", "qrkd", "teacher") for seed in (0, 1)]
+    ends = {run.name: run.history[-1]["validation_accuracy"] for run in runs}
+    apart = np.mean([100 * (ends[f"qrkd seed {s}"] - ends[f"rkd seed {s}"]) for s in (0, 1)])
+    figure = differences_over_epochs(runs)
+    assert figure.axes[0].lines[0].get_ydata()[-1] == pytest.approx(apart)
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [f"qrkd  {apart:+.2f}"]
+    metric = {"name": "test_perplexity", "higher_is_better": False}
+    texts = [
+        replace(run, metric=metric, history=[{"epoch": 1, "validation_perplexity": value}])
+        for run, value in ((runs[0], 50.0), (runs[2], 49.0))
+    ]
+    assert "further than 2.00 % from rkd" in differences_over_epochs(texts).get_suptitle()
+    with pytest.raises(ValueError, match="expected runs of kd"):
+        differences_over_epochs(runs, "kd")
