@@ -336,6 +336,9 @@ class DistillationLoss(nn.Module):
 
     with norms over the whole batch, and no gradient through w_k. So kernels of any size and slope
     are compared at the same strength. The control ``detached`` has no pull and keeps its weight.
+    With ``kernel_share`` s in its place the dose is s, and distance and angle keep 1 - s of their
+    weights: the kernel is trained on in place of them, not on top of them. With a share of 1 they
+    only measure how hard the kernel has to pull.
 
     A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
     adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
@@ -346,6 +349,7 @@ class DistillationLoss(nn.Module):
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         temperature: of the KD term.
         kernel_dose: a multiple > 0, without unit; None: the kernel keeps its weight.
+        kernel_share: a fraction above 0, at most 1, in place of the dose.
 
     Attributes:
         pulls: of the last batch, with a dose: the norm of each relation's weighted gradient at the
@@ -365,6 +369,7 @@ class DistillationLoss(nn.Module):
         kernel: tuple[KernelRelation, float] | None = None,
         temperature: float = 4.0,
         kernel_dose: float | None = None,
+        kernel_share: float | None = None,
     ) -> None:
         super().__init__()
         pair = kernel if kernel is not None else (None, 0.0)
@@ -381,13 +386,21 @@ class DistillationLoss(nn.Module):
             if not number or not 0 <= weight < float("inf"):
                 raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight!r}")
         self.kernel_dose, self.pulls = kernel_dose, dict[str, Tensor]()
-        if kernel_dose is not None:
+        self._kept = 1.0  # of the weights of distance and angle
+        if kernel_share is not None:
+            if kernel_dose is not None:
+                raise ValueError("kernel_share takes the place of kernel_dose: give one of the two")
+            self.kernel_dose = positive("kernel_share", kernel_share)
+            if self.kernel_dose > 1:
+                raise ValueError(f"kernel_share: expected at most 1, got {kernel_share}")
+            self._kept = 1 - self.kernel_dose
+        elif kernel_dose is not None:
             self.kernel_dose = positive("kernel_dose", kernel_dose)
-            if not kernel_weight > 0 or not distance + angle > 0:
-                raise ValueError(
-                    "kernel_dose is a multiple of the pull of distance and angle: give one of them "
-                    "a weight, and kernel=(relation, 1.0)"
-                )
+        if self.kernel_dose is not None and not (kernel_weight > 0 and distance + angle > 0):
+            raise ValueError(
+                "kernel_dose and kernel_share are multiples of the pull of distance and angle: "
+                "give one of them a weight, and kernel=(relation, 1.0)"
+            )
 
     @property
     def active(self) -> list[str]:
@@ -424,7 +437,8 @@ class DistillationLoss(nn.Module):
             taught = teacher.softened(self.temperature)
             logits = student.logits.flatten(0, -2)
             terms["kd"] = softened_kl(logits, taught, self.temperature, counted)
-        weights = self.weights
+        kept = {name: self._kept * self.weights[name] for name in ("distance", "angle")}
+        weights: dict[str, Any] = self.weights | kept
         if relational := [name for name in active if name != "kd"]:
             relations = partial(
                 self._relational, relational, teacher=teacher, targets=targets, counted=counted
@@ -459,7 +473,7 @@ class DistillationLoss(nn.Module):
         kernel = gradients["kernel"][0].norm()
         classical = sum(pull for name, pull in own.items() if name != "kernel").norm()
         weight = torch.where(kernel > 0, self.kernel_dose * classical / kernel, 0)
-        self.pulls = {f"{name}_pull": pull.norm() for name, pull in own.items()}
+        self.pulls = {f"{name}_pull": self._kept * pull.norm() for name, pull in own.items()}
         reached = weight * kernel
         self.pulls |= {
             "kernel_pull": reached,
@@ -498,7 +512,8 @@ class DistillationLoss(nn.Module):
         names = {"kd": f"kd(T={self.temperature:g})", "kernel": f"{self.relation}"}
         parts = [f"{self.weights[name]:g} {names.get(name, name)}" for name in self.active]
         if self.kernel_dose is not None:
-            parts[-1] = f"{self.relation} at dose {self.kernel_dose:g}"
+            how = "at dose" if self._kept == 1 else "in place of distance and angle, share"
+            parts[-1] = f"{self.relation} {how} {self.kernel_dose:g}"
         return f"DistillationLoss({' + '.join(['task', *parts])})"
 
 

@@ -334,11 +334,13 @@ def test_weighted_gradients_of_the_terms_add_up_to_the_total():
 
 
 @pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.features != 4], ids=str)
-@pytest.mark.parametrize("dose", [0.3, 3.0])
-def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose):
+@pytest.mark.parametrize(("dose", "share"), [(0.3, False), (3.0, False), (0.25, True), (1.0, True)])
+def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose, share):
+    """A share is a dose that distance and angle make room for."""
     student, teacher, targets = batch()
     own = KernelRelation(kernel, Encoder(4, 5, 3))
-    dosed = DistillationLoss(0.5, 2.0, 3.0, (own, 7.0), kernel_dose=dose)
+    by, kept = {"kernel_share" if share else "kernel_dose": dose}, 1 - dose * share
+    dosed = DistillationLoss(0.5, 2.0, 3.0, (own, 7.0), **by)
     plain = DistillationLoss(0.5, 2.0, 3.0, (own, 7.0))
     leaves = [x.requires_grad_() for x in student] + [own.encoder.student_map]
     total, terms = dosed(student, teacher, targets)
@@ -350,7 +352,9 @@ def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose):
     torch.testing.assert_close(dosed.pulls["kernel_weight"], weight)
     torch.testing.assert_close(dosed.pulls["kernel_pull"], dose * classical)
     assert dosed.pulls["kernel_dose"].item() == pytest.approx(dose, rel=1e-5)
-    again = DistillationLoss(0.5, 2.0, 3.0, (own, weight.item()))(student, teacher, targets)
+    assert dosed.pulls["angle_pull"] == kept * 3.0 * alone["angle"].norm()
+    again = DistillationLoss(0.5, kept * 2.0, kept * 3.0, (own, weight.item()))
+    again = again(student, teacher, targets)
     torch.testing.assert_close(total, again.total)
     for found, wanted in zip(*(torch.autograd.grad(t, leaves) for t in (total, again.total))):
         torch.testing.assert_close(found, wanted)
@@ -359,8 +363,12 @@ def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose):
 def test_a_dose_needs_a_pull_to_compare_with():
     for weights in ({"kd": 1.0}, {"distance": 1.0}):
         kernel = {} if "distance" in weights else {"kernel": (relation(), 1.0)}
-        with pytest.raises(ValueError, match="multiple of the pull of distance and angle"):
+        with pytest.raises(ValueError, match="multiples of the pull of distance and angle"):
             DistillationLoss(**weights, **kernel, kernel_dose=1.0)
+    whole = {"distance": 1.0, "kernel": (relation(), 1.0)}
+    for wrong in ({"kernel_share": 1.1}, {"kernel_share": 0.5, "kernel_dose": 0.5}):
+        with pytest.raises(ValueError, match="kernel_share"):
+            DistillationLoss(**whole, **wrong)
     student, teacher, targets = batch()
     loss = DistillationLoss(distance=1.0, kernel=(relation(), 1.0), kernel_dose=1.0)
     collapsed = Outputs(student.logits, torch.zeros_like(student.features).requires_grad_())

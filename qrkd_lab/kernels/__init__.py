@@ -17,6 +17,7 @@ from qrkd_lab.kernels.classical import (
     LaplacianKernel,
     PolynomialKernel,
     RBFKernel,
+    StretchedRBFKernel,
 )
 from qrkd_lab.kernels.diagnosis import (
     best_fit,
@@ -38,6 +39,7 @@ __all__ = [
     "PolynomialKernel",
     "ProjectedKernel",
     "RBFKernel",
+    "StretchedRBFKernel",
     "best_fit",
     "centred_alignment",
     "class_matrix",

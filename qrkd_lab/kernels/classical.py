@@ -18,6 +18,7 @@ __all__ = [
     "LaplacianKernel",
     "PolynomialKernel",
     "RBFKernel",
+    "StretchedRBFKernel",
     "squared_distances",
 ]
 
@@ -150,6 +151,76 @@ class RBFKernel(_OfDistances):
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
         # Far samples have k = 0 and no gradient, also where their squared distance overflows.
         return torch.exp(-0.5 * distances(u, v).clamp(max=FAR).square())
+
+
+@dataclass(frozen=True)
+class StretchedRBFKernel(Kernel):
+    r"""Gaussian kernel in a metric of its own: the fair classical partner of a quantum kernel.
+
+    .. math:: k(x, y) = \exp\left(-\tfrac12 b^2 \lVert A (x - y) \rVert_2^2\right)
+
+    Args:
+        stretch: A ``(m, q)``, as nested tuples, so that kernels can be compared.
+        bandwidth: b > 0; 1 where A was fitted.
+        chunk: see :class:`Kernel`.
+    """
+
+    stretch: tuple[tuple[float, ...], ...]
+    bandwidth: float = 1.0
+    chunk: int | None = None
+
+    @classmethod
+    def fitted(cls, kernel: Kernel, angles: Tensor) -> StretchedRBFKernel:
+        r"""The one that follows another kernel best on angles ``(n, q)``, n >= 3.
+
+        .. math:: A = \operatorname{argmin}_A \sum_{i \ne j}
+                  \left(K_{ij} - e^{-\frac12 \lVert A (x_i - x_j) \rVert^2}\right)^2
+
+        By L-BFGS in float64, from the round Gaussian that fits best.
+        """
+        check_features(angles, "angles")
+        x = angles.detach().double().cpu()
+        with torch.no_grad():
+            target = kernel(x)
+
+        def misfit(stretch: Tensor) -> Tensor:
+            moved = x @ stretch.T
+            close = torch.exp(-0.5 * squared_distances(moved, moved))
+            return (close - target).fill_diagonal_(0).square().sum() / target.numel()
+
+        round_ones = [torch.eye(x.shape[1], dtype=x.dtype) * 2.0**power for power in range(-7, 3)]
+        stretch = min(round_ones, key=misfit).requires_grad_()
+        optimizer = torch.optim.LBFGS([stretch], max_iter=200, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = misfit(stretch)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        return cls(tuple(map(tuple, stretch.tolist())))
+
+    def __post_init__(self) -> None:
+        rows = [list(map(float, row)) for row in self.stretch]
+        if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
+            raise ValueError("stretch: expected rows of equal length, one number per angle")
+        object.__setattr__(self, "bandwidth", positive("bandwidth", self.bandwidth))
+        object.__setattr__(self, "stretch", tuple(map(tuple, rows)))
+
+    @property
+    def features(self) -> int:
+        return len(self.stretch[0])
+
+    def embed(self, x: Tensor) -> Tensor:
+        return x @ x.new_tensor(self.stretch).T
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        return torch.exp(-0.5 * distances(u, v).clamp(max=FAR).square())
+
+    def __repr__(self) -> str:
+        size = f"{len(self.stretch)} x {self.features}"
+        return f"StretchedRBFKernel(stretch={size}, bandwidth={self.bandwidth:g})"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ are chosen for every arm by one rule, so two arms may have other values of these
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,12 @@ class Arm:
     Attributes:
         terms: of ``kd``, ``distance``, ``angle``, ``kernel``; the task loss is always there.
         kernel: replaces the study's kernel; None keeps it.
+        feature_map: replaces the study's feature map; None keeps it.
         entangle: False takes the gates between qubits out.
+        stretched: the kernel gives way to the Gaussian that follows it best, see
+            :class:`~qrkd_lab.kernels.StretchedRBFKernel`.
+        share: of the pull that distance and angle would have and the kernel has instead; None: as
+            the study says. See ``kernel_share`` in :class:`~qrkd_lab.losses.DistillationLoss`.
         control: ``shuffled``, ``detached`` or ``random_teacher``; see
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         meaning: one line for humans.
@@ -43,7 +49,10 @@ class Arm:
     terms: tuple[str, ...]
     meaning: str
     kernel: str | None = None
+    feature_map: str | None = None
     entangle: bool = True
+    stretched: bool = False
+    share: float | None = None
     control: str | None = None
 
 
@@ -56,7 +65,12 @@ ARMS: dict[str, Arm] = {
     "rkd_only": Arm(("distance", "angle"), "follows distances and angles, not outputs"),
     "rkd": Arm(_RKD, "kd + distances + angles"),
     "qrkd": Arm(_QRKD, "rkd + quantum kernel"),
+    "qrkd_iqp": Arm(_QRKD, "qrkd with the iqp feature map", feature_map="iqp"),
     "rbf": Arm(_QRKD, "qrkd with a Gaussian kernel instead", kernel="rbf"),
+    "stretched_rbf": Arm(
+        _QRKD, "qrkd with the Gaussian that fits its kernel best, in a metric of its own",
+        stretched=True,
+    ),
     "cosine": Arm(_QRKD, "qrkd with a squared cosine instead", kernel="cosine"),
     "projected": Arm(_QRKD, "qrkd with the projected quantum kernel", kernel="projected"),
     "no_entanglement": Arm(_QRKD, "qrkd without gates between qubits", entangle=False),
@@ -65,14 +79,24 @@ ARMS: dict[str, Arm] = {
     "random_teacher": Arm(
         _QRKD, "qrkd, the kernel of an untrained teacher", control="random_teacher"
     ),
-}
+    "distance_only": Arm(("distance",), "follows distances alone, not outputs"),
+    "angle_only": Arm(("angle",), "follows angles alone, not outputs"),
+    "kernel_only": Arm(
+        _QRKD[1:], "follows the quantum kernel alone, as hard as rkd_only pulls", share=1.0
+    ),
+    "rbf_only": Arm(
+        _QRKD[1:], "kernel_only with a Gaussian kernel instead", kernel="rbf", share=1.0
+    ),
+}  # fmt: skip
 
 DEFAULT_ARMS = ("scratch", "kd", "rkd", "qrkd")
 
 # Whose kernel can teach, so that `tune` chooses its weight, and from what. ``detached`` is left
 # out: its term has no gradient, no weight changes anything, and its student is that of ``rkd``.
 TUNED = tuple(
-    name for name, arm in ARMS.items() if "kernel" in arm.terms and arm.control != "detached"
+    name
+    for name, arm in ARMS.items()
+    if "kernel" in arm.terms and arm.control != "detached" and arm.share is None
 )
 CANDIDATES = (0.01, 0.1, 1.0, 10.0, 100.0)  # decades: a short training's noise hides finer steps
 
@@ -88,13 +112,13 @@ def get_arm(name: str) -> Arm:
     return ARMS[name]
 
 
-SCALES = ("smoke", "laptop", "paper")
+SCALES = ("smoke", "laptop", "paper")  # of every benchmark; MNIST and CIFAR-10 have few-labels too
 
 
-def check_scale(scale: str) -> None:
+def check_scale(scale: str, among: Iterable[str] = SCALES) -> None:
     """Raise ValueError if there is no such scale (lists the choices)."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(SCALES)}")
+    if scale not in among:
+        raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(among)}")
 
 
 # What differs from Settings' defaults, by benchmark and scale.
@@ -118,6 +142,8 @@ _CIFAR10 = _COLOUR | {
         "shuffled": 0.1, "random_teacher": 0.1,
     },
 }  # fmt: skip
+# The teacher learns from all images, students see few: there a teacher matters, and its relations.
+_FEW = {"validation_size": 1000, "kernel_dose": 0.3}
 _SHORT = {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1}
 
 _TEXT = {
@@ -185,11 +211,19 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "mnist": {
         "smoke": _MNIST | _SHORT,
+        "few-labels": _GREY | _FEW | {
+            "student_size": 300, "teacher_epochs": 5, "epochs": 60,
+            "kd_weight": 0.3, "distance_weight": 10.0, "angle_weight": 20.0,
+        },
         "laptop": _MNIST | {"teacher_epochs": 5, "epochs": 5},
         "paper": _MNIST | {"teacher_epochs": 20, "epochs": 20},
     },
     "cifar10": {
         "smoke": _CIFAR10 | _SHORT,
+        "few-labels": _COLOUR | _FEW | {
+            "student_size": 5000, "teacher_epochs": 8, "epochs": 20,
+            "kd_weight": 1.0, "distance_weight": 10.0, "angle_weight": 20.0,
+        },
         "laptop": _CIFAR10 | {"teacher_epochs": 8, "epochs": 8},
         "paper": _CIFAR10 | {"teacher_epochs": 40, "epochs": 40},
     },

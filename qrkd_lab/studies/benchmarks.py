@@ -184,6 +184,10 @@ class Benchmark(ABC):
     def samples(self) -> int:
         """How many samples the training part has: what an epoch draws from."""
 
+    def of_students(self, seed: int) -> Benchmark:
+        """The same with what the students of a seed see of the training part (student_size)."""
+        return self
+
     def order(self, seed: int, epoch: int) -> Tensor:
         """The samples of an epoch in its own order, int64; ``epoch_size`` of them if it is set."""
         drawn = torch.randperm(self.samples, generator=generator(seed, "batches", epoch))
@@ -307,6 +311,17 @@ class ImageBenchmark(Benchmark):
         pixels = images.pixels.to(self.device, non_blocking=True)
         return self.data.normalise(pixels), images.labels.to(self.device, non_blocking=True)
 
+    def of_students(self, seed: int) -> ImageBenchmark:
+        if (size := self.settings.student_size) is None:
+            return self
+        if size > len(self.train):
+            raise ValueError(
+                f"student_size: {self.settings.benchmark} has {len(self.train)} images to train "
+                f"on, got {size}"
+            )
+        drawn = torch.randperm(len(self.train), generator=generator(seed, "student's images"))
+        return replace(self, data=replace(self.data, train=self.train[drawn[:size]]))
+
     def outputs(self, model: CNN, inputs: Tensor) -> Outputs:
         """Logits ``(n, c)`` and the tapped features ``(n, d)``: the penultimate layer."""
         return Outputs(*model.logits_and_features(inputs))
@@ -341,7 +356,7 @@ _TEXT_ONLY = {
     "vocabulary", "sequence_length", "tap", "tap_tokens", "test_size", "dropout", "precision",
     "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
 }  # fmt: skip
-_IMAGES_ONLY = {"teacher_widths", "student_widths"}
+_IMAGES_ONLY = {"teacher_widths", "student_widths", "student_size"}
 _ARRAYS_ONLY = {"teacher_sha256", "student_sha256"}
 KIT_ONLY = _TEXT_ONLY | _IMAGES_ONLY | _ARRAYS_ONLY | {"train_size", "validation_size"}
 
@@ -382,7 +397,7 @@ def benchmark_settings(
             "folder of images, root/{train,test}/<class>/*.png, or of text, "
             "root/{train,valid,test}.txt"
         )
-    check_scale(scale)
+    check_scale(scale, scales)
     foreign = overrides.keys() & (_IMAGES_ONLY if is_text(benchmark) else _TEXT_ONLY)
     if foreign:
         other = "image" if is_text(benchmark) else "language"

@@ -214,10 +214,10 @@ def _own_runs(
     if not missing:
         return runs, [], note + "0 trained"
     # Build each arm once beside an untrained teacher: what cannot be built says so now.
-    teacher = benchmark.teacher(0).eval()
+    teacher, few = benchmark.teacher(0).eval(), benchmark.of_students(0)
     for settings in {one.arm: one for todo in missing.values() for one in todo}.values():
         if settings.arm != TEACHER:
-            make_learner(benchmark, settings, teacher)
+            make_learner(few, settings, teacher)
     check_writable(runs_dir)
     started = time.monotonic()
     if scheduler:

@@ -21,12 +21,14 @@ from qrkd_lab.kernels.analysis import (
     effective_rank,
     off_diagonal,
 )
+from qrkd_lab.kernels.classical import StretchedRBFKernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.arms import TEACHER, get_arm
-from qrkd_lab.studies.benchmarks import Benchmark, given_settings
+from qrkd_lab.studies.benchmarks import Benchmark, ImageBenchmark, given_settings
 from qrkd_lab.studies.checkpoint import Checkpoint, tell
+from qrkd_lab.studies.outcomes import outcomes
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
 from qrkd_lab.studies.settings import Settings, build_kernel
@@ -75,6 +77,7 @@ def train_group(
         if any(settings.arm == TEACHER for settings in missing):
             yield run
         teacher, learners = benchmark.model(run), []
+        benchmark = benchmark.of_students(run.settings["seed"])
         for settings in missing:
             if settings.arm == TEACHER:
                 continue
@@ -219,8 +222,7 @@ def make_learner(
         if "kernel" in weights:
             relation = _kernel_relation(benchmark, settings, teacher, model)
             weights["kernel"] = relation, weights["kernel"]
-        dose = settings.kernel_dose if "kernel" in weights else None
-        loss = DistillationLoss(**weights, temperature=settings.temperature, kernel_dose=dose)
+        loss = DistillationLoss(**weights, temperature=settings.temperature, **settings.by_pull)
     updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
     constant = settings.schedule == "constant"
     return Learner(
@@ -251,15 +253,17 @@ def _kernel_relation(
         settings.encoder,
         derived_seed(settings.seed, "encoder"),
     )
-    fitted = encoder.teacher_side == "pca"
-    if fitted or settings.bandwidth is None:
+    arm, fitted = get_arm(settings.arm), encoder.teacher_side == "pca"
+    if fitted or arm.stretched or settings.bandwidth is None:
         features = benchmark.features(teacher, FIT if fitted else CALIBRATE).cpu()
         encoder.fit(features)
+        angles = encoder.teacher(features[:CALIBRATE])
         if settings.bandwidth is None:
-            kernel = calibrated(kernel, encoder.teacher(features[:CALIBRATE]))
+            kernel = calibrated(kernel, angles)
+        if arm.stretched:
+            kernel = StretchedRBFKernel.fitted(kernel, angles)
     shuffle = derived_seed(settings.seed, "shuffle")
-    control = get_arm(settings.arm).control
-    return KernelRelation(kernel, encoder, control, shuffle).to(benchmark.device)
+    return KernelRelation(kernel, encoder, arm.control, shuffle).to(benchmark.device)
 
 
 def cosine_rate(rate: float, updates: int, done: int) -> float:
@@ -292,6 +296,9 @@ def _record(
     fitted = benchmark.score(models, benchmark.probe)
     seconds = (time.perf_counter() - before) / max(1, len(models))
     kernels = kernel_numbers(benchmark, done, teacher)
+    if isinstance(benchmark, ImageBenchmark):
+        for numbers, more in zip(kernels, outcomes(benchmark, models), strict=True):
+            numbers |= more
     yield from (learner.failure for learner in learners if learner.failure is not None)
     rows = zip(done, tested[: len(done)], fitted, kernels, strict=True)
     for learner, at_test, at_training, at_kernels in rows:

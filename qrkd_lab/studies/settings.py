@@ -33,18 +33,15 @@ _OF_TERM = {  # what only an arm with this term uses
     "distance": ("distance_weight",),
     "angle": ("angle_weight",),
     "kernel": (
-        "kernel_weight", "kernel_dose", "kernel", "encoder", "bandwidth", "qubits", "feature_map",
-        "layers",
+        "kernel_weight", "kernel_dose", "kernel_share", "kernel", "encoder", "bandwidth", "qubits",
+        "feature_map", "layers",
     ),
 }  # fmt: skip
 _OF_STUDENT = (
-    "epochs",
-    "stop_after",
-    "student_widths",
-    "student_layers",
-    "student_width",
+    "epochs", "stop_after", "student_size", "student_widths", "student_layers", "student_width",
     "student_sha256",
-)
+)  # fmt: skip
+_PULLS = ("kernel_weight", "kernel_dose", "kernel_share")  # how hard the kernel pulls
 _WORDS = {
     "kernel": KERNELS,
     "encoder": ENCODERS,
@@ -58,7 +55,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         (
             "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
             "checkpoint_steps", "qubits", "layers", "teacher_layers", "student_layers",
-            "tap_tokens", "sequence_length", "test_size",
+            "tap_tokens", "sequence_length", "test_size", "student_size",
             "validation_size",  # every epoch is scored on it
         ),
         ("at least 1", lambda value: value >= 1),
@@ -77,6 +74,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ("a finite number >= 0", lambda value: 0 <= value < math.inf),
     ),
     "dropout": ("a fraction from 0 to below 1", lambda value: 0 <= value < 1),
+    "kernel_share": ("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
 }  # fmt: skip
 
 
@@ -95,6 +93,7 @@ class Settings:
     seed: int = 0
     # data
     train_size: int | None = None  # None: all that the validation part leaves
+    student_size: int | None = None  # images that students see, drawn anew per seed; None: all
     validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
     test_size: int | None = None  # of a text or of reviews; None: all
     # models: a CNN's widths, a GPT-2's layers and width
@@ -135,6 +134,7 @@ class Settings:
     kernel_weight: float | None = None  # None: the arm's own, by kernel_weights
     kernel_weights: tuple[tuple[str, float], ...] = ()  # of arms, as they were tuned; else qrkd's
     kernel_dose: float | None = None  # in place of a weight: the pull, in that of distance + angle
+    kernel_share: float | None = None  # in place of a dose: the pull that these then lack
     # the kernel term
     kernel: str = "fidelity"
     feature_map: str = "zz"
@@ -148,10 +148,21 @@ class Settings:
         """Of the student: those planned, or those after which it is stopped."""
         return self.epochs if self.stop_after is None else self.stop_after
 
+    @property
+    def by_pull(self) -> dict[str, float]:
+        """The ``kernel_dose`` or ``kernel_share`` of this arm; empty where it has a weight."""
+        arm = None if self.arm == TEACHER else get_arm(self.arm)
+        if arm is None or "kernel" not in arm.terms:
+            return {}
+        found = {"kernel_dose": self.kernel_dose, "kernel_share": self.kernel_share}
+        if arm.share is not None:
+            found = {"kernel_share": arm.share}
+        return {name: value for name, value in found.items() if value is not None}
+
     def weight(self, term: str) -> float:
         """The weight of a loss term; the kernel's is the arm's own where none is set for all."""
-        if term == "kernel" and self.kernel_dose is not None:
-            return 1.0  # the dose decides
+        if term == "kernel" and self.by_pull:
+            return 1.0  # the pull decides
         if term == "kernel" and self.kernel_weight is None:
             own = dict(self.kernel_weights)
             return own.get(self.arm, own.get("qrkd", 1.0))
@@ -160,8 +171,8 @@ class Settings:
     def replace(self, **changes: Any) -> Settings:  # noqa: ANN401
         """A copy with some fields changed, checked by name and type.
 
-        ``kernel_weights`` of the arms, or a ``kernel_dose``, take the place of a ``kernel_weight``
-        for all, unless both are given.
+        ``kernel_weights`` of the arms, a ``kernel_dose`` and a ``kernel_share`` take the place of
+        a ``kernel_weight`` for all, and the latter two of each other, unless both are given.
 
         Raises:
             ValueError: an unknown field (lists them) or a value out of range.
@@ -172,8 +183,9 @@ class Settings:
             raise ValueError(
                 f"unknown setting {min(unknown)!r}; choose from {', '.join(sorted(known))}"
             )
-        if "kernel_weights" in changes or changes.get("kernel_dose") is not None:
-            changes = {"kernel_weight": None} | changes
+        given = {name for name in _PULLS if changes.get(name) is not None}
+        if given or "kernel_weights" in changes:
+            changes = dict.fromkeys(_PULLS if given else ("kernel_weight",)) | changes
         settings = dataclasses.replace(self, **{n: typed(n, v) for n, v in changes.items()})
         settings.check()
         return settings
@@ -194,8 +206,8 @@ class Settings:
             raise ValueError(
                 f"stop_after: expected at most epochs = {self.epochs}, got {self.stop_after}"
             )
-        if self.kernel_dose is not None and self.kernel_weight is not None:
-            raise ValueError("kernel_dose takes the place of kernel_weight: give one of the two")
+        if len(given := [name for name in _PULLS if getattr(self, name) is not None]) > 1:
+            raise ValueError(f"{given[1]} takes the place of {given[0]}: give one of the two")
         if self.tap == "tokens" and self.tap_tokens is None:
             raise ValueError("tap_tokens is None, but the tap 'tokens' needs it: give a value")
         # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
@@ -215,11 +227,14 @@ class Settings:
                 )
         if "kernel" in arm.terms:
             kernel = build_kernel(self)
-            if arm.kernel == self.kernel:
-                raise ValueError(
-                    f"arm {self.arm!r} would equal 'qrkd', as the study's kernel is "
-                    f"{self.kernel!r}; leave the arm out, or choose another kernel"
-                )
+            for name in ("kernel", "feature_map"):
+                if (own := getattr(arm, name)) is not None and own == getattr(self, name):
+                    raise ValueError(
+                        f"arm {self.arm!r} would equal 'qrkd', as the study's {name} is {own!r}; "
+                        f"leave the arm out, or choose another {name}"
+                    )
+            if (arm.feature_map or arm.stretched) and not kernel.features:
+                raise ValueError(f"arm {self.arm!r} needs a quantum kernel, not {self.kernel!r}")
             if not arm.entangle and not build_kernel(self, entangle=True).entangles:
                 raise ValueError(
                     f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
@@ -253,9 +268,10 @@ class Settings:
         if "tap" in unused or self.tap != "tokens":
             unused.add("tap_tokens")
         if "kernel" in terms:
-            values["kernel"] = arm.kernel or self.kernel
-            if self.kernel_dose is None:
-                values["kernel_weight"] = self.weight("kernel")
+            values |= {"kernel": arm.kernel or self.kernel, "kernel_weight": self.weight("kernel")}
+            values["feature_map"] = arm.feature_map or self.feature_map
+            if self.by_pull:
+                values |= dict.fromkeys(_PULLS) | self.by_pull
             if values["kernel"] in ("fidelity", "projected"):
                 values["layers"] = build_kernel(self).depth
             else:
@@ -282,6 +298,7 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
     options = {"bandwidth": 1.0 if settings.bandwidth is None else settings.bandwidth}
     if name in ("fidelity", "projected"):
         options |= {name: getattr(settings, name) for name in ("feature_map", "qubits", "layers")}
+        options["feature_map"] = arm.feature_map or settings.feature_map
         options["entangle"] = arm.entangle if entangle is None else entangle
     return KERNELS[name]() if name == "cosine" else KERNELS[name](**options)
 

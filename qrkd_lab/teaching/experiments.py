@@ -125,6 +125,7 @@ def record_snapshots(
     Raises:
         Diverged: an arm's loss is not finite any more.
     """
+    benchmark = benchmark.of_students(seed)
     part = benchmark.validation[:count]
     features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
     adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}

@@ -22,8 +22,10 @@ from qrkd_lab.kernels import (
     PolynomialKernel,
     ProjectedKernel,
     RBFKernel,
+    StretchedRBFKernel,
 )
 from qrkd_lab.kernels.classical import squared_distances
+from qrkd_lab.kernels.encoders import calibrated
 from qrkd_lab.kernels.quantum import bloch_vectors
 
 MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
@@ -43,6 +45,7 @@ ALL = [
     *(ProjectedKernel(name, qubits=3, bandwidth=0.7) for name in MAPS),
     FidelityKernel(rotated, qubits=3),
     RBFKernel(0.7),
+    StretchedRBFKernel(((0.7, 0.0, 0.2), (0.0, 1.5, 0.0))),
     LaplacianKernel(0.7),
     PolynomialKernel(3, 0.7),
     CosineKernel(),
@@ -319,3 +322,17 @@ def test_squared_distances_have_first_and_second_gradients_at_coincident_rows():
     (gradient,) = torch.autograd.grad((RBFKernel()(x) * weights).sum(), x, create_graph=True)
     gradient.square().sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_a_stretched_gaussian_follows_what_it_is_fitted_to():
+    stretch = ((0.5, 0.1, 0.0), (0.0, 1.5, 0.0), (0.0, 0.0, 0.2))
+    x, own = sample(RBFKernel(), 40), StretchedRBFKernel(stretch)
+    torch.testing.assert_close(own(x), RBFKernel()(x @ torch.tensor(stretch).double().T))
+    torch.testing.assert_close(StretchedRBFKernel.fitted(own, x)(x), own(x), atol=1e-3, rtol=0)
+    zz = calibrated(FidelityKernel("zz", qubits=3), x)
+    misfit = [(kernel(x) - zz(x)).square().mean().item() for kernel in (
+        StretchedRBFKernel.fitted(zz, x), *(RBFKernel(2.0**power) for power in range(-7, 3)),
+    )]  # fmt: skip
+    assert misfit[0] < 0.8 * min(misfit[1:])
+    with pytest.raises(ValueError, match="rows of equal length"):
+        StretchedRBFKernel(((1.0,), (1.0, 2.0)))

@@ -24,6 +24,7 @@ OTHER = {
     "student_widths": (1, 2, 3), "teacher_epochs": 9, "epochs": 9, "batch_size": 9,
     "learning_rate": 0.5, "kd_weight": 0.5, "temperature": 2.0, "distance_weight": 0.5,
     "angle_weight": 0.5, "kernel_weight": 0.5, "kernel_weights": {"qrkd": 0.7}, "kernel_dose": 0.5,
+    "kernel_share": 0.5, "student_size": 9,
     "kernel": "projected", "feature_map": "angle", "qubits": 3, "layers": 3, "bandwidth": 0.5,
     "encoder": "pca", "epoch_size": 50, "accumulation": 2, "teacher_learning_rate": 0.5,
     "schedule": "cosine", "clip_norm": 0.5,
@@ -96,8 +97,14 @@ def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
     dosed = one.replace(kernel_dose=2.0)  # the later word
     assert dosed.effective()["kernel_dose"] == 2.0 and "kernel_weight" not in dosed.effective()
     assert dosed.replace(arm="rkd").effective() == BASE.replace(arm="rkd").effective()
+    assert (
+        dosed.replace(kernel_weight=1.0).effective() == one.replace(kernel_weight=1.0).effective()
+    )
+    assert dosed.replace(kernel_share=0.5).by_pull == {"kernel_share": 0.5}
     with pytest.raises(ValueError, match="give one of the two"):
-        dosed.replace(kernel_weight=1.0)
+        one.replace(kernel_dose=1.0, kernel_weight=1.0)
+    alone = dosed.replace(arm="rbf_only")
+    assert alone.by_pull == {"kernel_share": 1.0} and BASE.replace(arm="kd").by_pull == {}
     assert BASE.weight("kernel") == 1.0 and tuned.weight("kd") == BASE.kd_weight
 
 
@@ -106,9 +113,11 @@ def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
     assert kinds["qrkd"] is kinds["shuffled"] is FidelityKernel
     assert kinds["rbf"] is RBFKernel and kinds["cosine"] is CosineKernel
     assert kinds["projected"] is ProjectedKernel
+    iqp = BASE.replace(arm="qrkd_iqp")
+    assert build_kernel(iqp).feature_map == iqp.effective()["feature_map"] == "iqp"
     qrkd = BASE.effective()
     assert json.loads(json.dumps(qrkd)) == qrkd and None not in qrkd.values()
-    for arm in ("shuffled", "detached", "random_teacher", "no_entanglement"):
+    for arm in ("shuffled", "detached", "random_teacher", "no_entanglement", "stretched_rbf"):
         mine = BASE.replace(arm=arm)
         assert mine.effective() == qrkd | {"arm": arm}
         assert build_kernel(mine).entangle == (arm != "no_entanglement")
@@ -139,6 +148,9 @@ def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
         ({"kernel_weights": {"rfb": 1.0}}, "unknown arm 'rfb'"),
         ({"kernel_weights": {"rbf": 0.0}}, "finite weights > 0, got 0"),
         ({"arm": "rbf", "kernel": "rbf"}, "would equal 'qrkd'"),
+        ({"arm": "qrkd_iqp", "feature_map": "iqp"}, "would equal 'qrkd'"),
+        ({"arm": "stretched_rbf", "kernel": "laplacian"}, "needs a quantum kernel"),
+        ({"kernel_share": 1.5}, "kernel_share: expected a fraction above 0, at most 1"),
         ({"arm": "no_entanglement", "feature_map": "angle"}, "no entanglement to leave out"),
         (
             {"arm": "no_entanglement", "feature_map": "reuploading", "layers": 1},
@@ -156,12 +168,15 @@ def test_bad_values_are_refused(changes, says):
 # Values that some arms cannot have, and which those are.
 NOT_FOR = [
     ({"batch_size": 2}, lambda arm: "angle" in arm.terms),
-    ({"batch_size": 1}, lambda arm: {"angle", "kernel"} & set(arm.terms)),
+    ({"batch_size": 1}, lambda arm: {"distance", "angle", "kernel"} & set(arm.terms)),
     ({"kd_weight": 0.0}, lambda arm: "kd" in arm.terms),
     ({"distance_weight": 0}, lambda arm: "distance" in arm.terms),
     ({"angle_weight": 0}, lambda arm: "angle" in arm.terms),
-    ({"kernel_weight": 0}, lambda arm: "kernel" in arm.terms),
-    ({"kernel": "rbf"}, lambda arm: arm.kernel == "rbf" or not arm.entangle),
+    ({"kernel_weight": 0}, lambda arm: "kernel" in arm.terms and arm.share is None),
+    (
+        {"kernel": "rbf"},
+        lambda arm: arm.kernel == "rbf" or not arm.entangle or arm.stretched or arm.feature_map,
+    ),
 ]
 
 

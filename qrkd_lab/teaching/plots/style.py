@@ -59,9 +59,11 @@ ARM_COLOURS = {
     "teacher": "#000000", "scratch": "#8C8C8C", "kd": "#E69F00", "rkd_only": "#56B4E9",
     "rkd": "#0072B2", "qrkd": "#D55E00", "rbf": "#009E73", "cosine": "#CC79A7",
     "projected": "#882255", "no_entanglement": "#999933", "shuffled": "#332288",
-    "detached": "#DDCC77", "random_teacher": "#661100",
+    "detached": "#DDCC77", "random_teacher": "#661100", "qrkd_iqp": "#F28E6B",
+    "stretched_rbf": "#117733", "distance_only": "#88CCEE", "angle_only": "#57C7A2",
+    "kernel_only": "#A83883", "rbf_only": "#85D6A0",
 }  # fmt: skip
-ARM_MARKERS = dict(zip(ARM_COLOURS, "*Xsv^oDPpdh<>", strict=True))
+ARM_MARKERS = dict(zip(ARM_COLOURS, "*Xsv^oDPpdh<>H8+x12", strict=True))
 SPARE = ("#7A5195", "#B07D2B", "#2A7F9E", "#A23B4A", "#5B7F3A")  # for arms of the user's own
 INK, FAINT = "#333333", "#DDDDDD"
 

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from qrkd_lab.studies.arms import ARMS
+from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
@@ -96,8 +96,7 @@ def test_the_main_arms_are_told_apart_by_everyone(sight: str):
 
 
 def test_each_arm_has_its_own_colour_and_marker():
-    arms = {"teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd", "rbf", "cosine", "projected",
-            "no_entanglement", "shuffled", "detached", "random_teacher"}  # fmt: skip
+    arms = {TEACHER, *ARMS}
     assert set(ARM_COLOURS) == set(ARM_MARKERS) == arms
     assert len(set(ARM_COLOURS.values())) == len(set(ARM_MARKERS.values())) == len(arms)
     assert arm_style("qrkd") == {"color": "#D55E00", "marker": "o"}
