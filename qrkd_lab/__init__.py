@@ -31,6 +31,7 @@ _HOMES = {
     "losses": [
         "DistillationLoss",
         "Outputs",
+        "Task",
         "TeacherBatch",
         "angle_loss",
         "distance_loss",

@@ -36,12 +36,15 @@ __all__ = [
     "DistillationLoss",
     "Losses",
     "Outputs",
+    "TASKS",
+    "Task",
     "TeacherBatch",
     "angle_loss",
     "check_batch",
     "distance_loss",
     "kd_loss",
     "kernel_loss",
+    "label_kd",
     "normalised_distances",
     "relation_loss",
     "term_gradients",
@@ -264,6 +267,77 @@ def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
         )
 
 
+# ---- outputs that are no classes
+
+
+def squared_error(student: Tensor, teacher: Tensor, temperature: float | None = None) -> Tensor:
+    """Mean squared difference of two outputs of one shape; there is no temperature in it."""
+    _same_shape(student, teacher, "outputs")
+    return F.mse_loss(student, teacher)
+
+
+def label_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
+    r"""Knowledge distillation of labels that are each there or not: as :func:`kd_loss`, per label.
+
+    .. math:: L = \frac{T^2}{n c} \sum_i \sum_c \mathrm{KL}(p^t_{ic} \,\|\, p^s_{ic}),
+              \qquad p = \operatorname{sigmoid}(z / T)
+
+    Args:
+        student, teacher: logits ``(n, c)``.
+        temperature: T > 0, without unit.
+
+    Returns:
+        A scalar in nats, 0 where both give the same probabilities.
+    """
+    _same_shape(student, teacher, "logits")
+    z, own = student / temperature, (teacher.detach() / temperature)
+    p = own.sigmoid()
+    cross, entropy = (F.binary_cross_entropy_with_logits(one, p) for one in (z, own))
+    return temperature**2 * (cross - entropy)
+
+
+def rmse(outputs: Tensor, targets: Tensor) -> float:
+    """Root of the mean squared error, in the targets' unit."""
+    return F.mse_loss(outputs, targets).sqrt().item()
+
+
+def f1(logits: Tensor, targets: Tensor) -> float:
+    """F1 over all labels of all samples, 2 hits / (labels said + labels there); said: z > 0."""
+    said, there = logits > 0, targets > 0.5
+    return (2 * (said & there).sum() / (said.sum() + there.sum()).clamp(min=1)).item()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What outputs are for, where they are not the logits of classes.
+
+    Args:
+        loss: ``f(outputs, targets)``, a scalar to be made small: the task's term.
+        score: ``f(outputs, targets)``, a number for all outputs and targets of a part.
+        metric: what the score is called, e.g. ``"rmse"``.
+        higher_is_better: of the score.
+        kd: ``f(student, teacher, temperature)``, a scalar: the term by which the student's outputs
+            follow the teacher's.
+
+    Example:
+        >>> Task(F.l1_loss, lambda z, y: float((z - y).abs().mean()), "mae").metric
+        'mae'
+    """
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], float]
+    metric: str
+    higher_is_better: bool = False
+    kd: Callable[[Tensor, Tensor, float], Tensor] = squared_error
+
+
+TASKS: dict[str, Task | None] = {
+    "classification": None,
+    "regression": Task(F.mse_loss, rmse, "rmse"),
+    "multi-label": Task(F.binary_cross_entropy_with_logits, f1, "f1", True, label_kd),
+}
+
+
 # ---- the whole loss
 
 
@@ -350,6 +424,8 @@ class DistillationLoss(nn.Module):
         temperature: of the KD term.
         kernel_dose: a multiple > 0, without unit; None: the kernel keeps its weight.
         kernel_share: a fraction above 0, at most 1, in place of the dose.
+        task: of :data:`TASKS`, or one of your own, in place of classes by cross-entropy; then
+            targets are what its loss takes, and every sample counts.
 
     Attributes:
         pulls: of the last batch, with a dose: the norm of each relation's weighted gradient at the
@@ -370,8 +446,10 @@ class DistillationLoss(nn.Module):
         temperature: float = 4.0,
         kernel_dose: float | None = None,
         kernel_share: float | None = None,
+        task: Task | None = None,
     ) -> None:
         super().__init__()
+        self.task = task
         pair = kernel if kernel is not None else (None, 0.0)
         if not isinstance(pair, tuple) or not isinstance(pair[0], KernelRelation | None):
             raise TypeError(
@@ -426,14 +504,21 @@ class DistillationLoss(nn.Module):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
         if isinstance(teacher, Outputs):
             teacher = TeacherBatch(teacher)
-        _check_targets(student.logits, targets)
-        student = Outputs(*map(at_least_float32, student))
-        counted = targets.flatten() != IGNORED
-        terms = {"task": _task(student.logits.flatten(0, -2), targets.flatten(), counted)}
+        if self.task is None:
+            _check_targets(student.logits, targets)
+        student, counted = Outputs(*map(at_least_float32, student)), self.counted(targets)
+        if self.task is None:
+            task = _task(student.logits.flatten(0, -2), targets.flatten(), counted)
+        else:
+            task = self.task.loss(student.logits, targets)
+        terms = {"task": task}
         active = self.active
         if active and teacher is None:
             raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
-        if "kd" in active:
+        if "kd" in active and self.task is not None:
+            said = at_least_float32(teacher.outputs.logits.detach())
+            terms["kd"] = self.task.kd(student.logits, said, self.temperature)
+        elif "kd" in active:
             taught = teacher.softened(self.temperature)
             logits = student.logits.flatten(0, -2)
             terms["kd"] = softened_kl(logits, taught, self.temperature, counted)
@@ -453,6 +538,12 @@ class DistillationLoss(nn.Module):
         for name in active:
             total = total + weights[name] * terms[name]
         return Losses(total, terms)
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Which predictions count, ``(m,)``: those whose target is not -100; of a task all."""
+        if self.task is None:
+            return targets.flatten() != IGNORED
+        return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
 
     def _dosed(
         self, relations: Callable[[Tensor], dict[str, Tensor]], features: Tensor

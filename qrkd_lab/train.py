@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from qrkd_lab.checks import NotFinite
 from qrkd_lab.files import is_number
 from qrkd_lab.losses import (
-    IGNORED,
     DistillationLoss,
     Losses,
     Outputs,
@@ -228,8 +227,9 @@ class Learner:
             losses = self.loss(outputs, teacher, targets)
         except NotFinite as error:
             raise self.diverged(str(error)) from error
-        counted = (targets != IGNORED).sum()
-        self._backward(losses.total, counted, targets.numel())
+        which = self.loss.counted(targets)
+        counted = which.sum()
+        self._backward(losses.total, counted, len(which))
         self.batches += 1
         if not self.pending:
             self._update()
@@ -267,8 +267,8 @@ class Learner:
         """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
         values = [losses.total, *losses.terms.values(), *self.loss.pulls.values()]
         self._names = ("total", *losses.terms, *self.loss.pulls)
-        if outputs.logits.shape[-1] <= FEW_CLASSES:
-            right = (outputs.logits.argmax(-1) == targets).sum()  # no class is IGNORED
+        if self.loss.task is None and outputs.logits.shape[-1] <= FEW_CLASSES:
+            right = (outputs.logits.argmax(-1) == targets).sum()  # no class is -100
             values.append(right / counted.clamp(min=1))
             self._names += ("train_accuracy",)
         self._sums = self._sums + counted * torch.stack(values)

@@ -20,6 +20,7 @@ from qrkd_lab.kernels import (
 )
 from qrkd_lab.losses import (
     IGNORED,
+    TASKS,
     DistillationLoss,
     Losses,
     Outputs,
@@ -28,6 +29,7 @@ from qrkd_lab.losses import (
     distance_loss,
     kd_loss,
     kernel_loss,
+    label_kd,
     relation_loss,
     term_gradients,
 )
@@ -562,3 +564,30 @@ def test_half_precision_changes_the_gradient_only_by_rounding(dtype, autocast):
         found, gradients = terms_and_gradients(everything(), halves, taught, targets)
     pulls = [pull.to(dtype) for pull in pulls]
     torch.testing.assert_close((found, gradients), (expected, pulls), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_kd_of_labels_is_the_formula_and_0_where_both_agree(temperature):
+    s, t = rows(6, 3, 1), rows(6, 3, 2)
+    p, q = (1 / (1 + (-z / temperature).exp()) for z in (t, s))
+    kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    torch.testing.assert_close(label_kd(s, t, temperature), temperature**2 / 18 * kl.sum())
+    assert label_kd(t, t, temperature).abs() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["regression", "multi-label"])
+def test_a_task_that_is_no_classification_has_its_own_terms_of_the_outputs(name):
+    task, targets = TASKS[name], (rows(8, 2, 3) > 0).double()
+    student, teacher = (Outputs(rows(8, 2, i).requires_grad_(), rows(8, 4, i)) for i in (1, 2))
+    loss = DistillationLoss(kd=0.5, distance=1.0, temperature=2.0, task=task)
+    found = loss(student, teacher, targets)
+    torch.testing.assert_close(found.terms["task"], task.loss(student.logits, targets))
+    torch.testing.assert_close(found.terms["kd"], task.kd(student.logits, teacher.logits, 2.0))
+    total = found.terms["task"] + 0.5 * found.terms["kd"] + found.terms["distance"]
+    torch.testing.assert_close(found.total, total)
+    for term in ("task", "kd"):
+        pull, none = torch.autograd.grad(
+            found.terms[term], [student.logits, teacher.logits], retain_graph=True,
+            allow_unused=True,
+        )  # fmt: skip
+        assert pull.abs().max() > 0 and none is None

@@ -193,11 +193,11 @@ _REVIEWS = {
     "distance_weight": 1.0, "angle_weight": 2.0, "kernel_weight": 1.0,
 }  # fmt: skip
 
-# Of a user's own arrays, which are few as a rule: short epochs, so many of them.
+# Of a user's own arrays, which are few as a rule: as for the digits below.
 ARRAYS: dict[str, dict[str, Any]] = {
-    "smoke": {"teacher_epochs": 1, "epochs": 1},
-    "laptop": {"teacher_epochs": 30, "epochs": 30},
-    "paper": {"teacher_epochs": 100, "epochs": 100},
+    "smoke": {"teacher_epochs": 1, "epochs": 1, "learning_rate": 1e-2},
+    "laptop": {"teacher_epochs": 30, "epochs": 30, "learning_rate": 1e-2},
+    "paper": {"teacher_epochs": 100, "epochs": 100, "learning_rate": 1e-2},
 }
 
 BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {

@@ -21,7 +21,7 @@ from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import Images, VisionData, load_images
 from qrkd_lab.devices import default_arithmetic, pick_device
 from qrkd_lab.files import RecordError
-from qrkd_lab.losses import Outputs
+from qrkd_lab.losses import Outputs, Task
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
 from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, TEACHER, check_scale
@@ -62,6 +62,7 @@ class Benchmark(ABC):
 
     metric = "test_accuracy"
     higher_is_better = True
+    task = None  # what outputs are for, if they are not logits of classes
 
     @property
     def train(self) -> Any:  # noqa: ANN401
@@ -83,6 +84,7 @@ class Benchmark(ABC):
         teacher: Callable[[int], nn.Module] | nn.Module,
         student: Callable[[int], nn.Module],
         name: str = "mine",
+        task: str | Task = "classification",
     ) -> Benchmark:
         """A benchmark from arrays and two models of your own, for :func:`qrkd_lab.compare`.
 
@@ -92,12 +94,18 @@ class Benchmark(ABC):
             train, validation, test: each ``(x, y)``, or a ``torch.utils.data.Dataset`` of such
                 pairs. x is an array, a tensor or a data frame, one sample in each row, or a
                 dictionary of such, which the models get by name; real numbers become float32. y is
-                an array, a tensor or a series ``(n,)`` of classes, whole numbers 0, 1, ...
+                an array, a tensor or a series, of what the task needs.
             teacher: a function of a seed that makes an untrained model, ``lambda seed: Net()``;
                 torch is seeded when it is called. Or a trained model, which is used as it is, in
                 eval mode.
             student: a function of a seed that makes an untrained model.
             name: under which the records are kept.
+            task: ``"classification"``: y ``(n,)`` holds classes, whole numbers 0, 1, ..., and the
+                metric is accuracy. ``"regression"``: y ``(n,)`` or ``(n, c)`` holds real numbers,
+                best with mean 0 and variance 1; mean squared error, and RMSE in y's unit.
+                ``"multi-label"``: y ``(n, c)`` holds 0 or 1 per label, logits are one per label;
+                binary cross-entropy, and F1 over all labels. Or a
+                :class:`~qrkd_lab.losses.Task` with a loss and a metric of your own.
 
         A model returns logits ``(n, c)``, a tuple that begins with them, an object or dict that has
         ``logits``, or :class:`~qrkd_lab.losses.Outputs`. Relations compare what enters its last
@@ -119,7 +127,7 @@ class Benchmark(ABC):
         """
         from qrkd_lab.studies.own import from_arrays
 
-        return from_arrays(train, validation, test, teacher, student, name)
+        return from_arrays(train, validation, test, teacher, student, name, task)
 
     def with_settings(
         self,
@@ -359,6 +367,7 @@ _TEXT_ONLY = {
 _IMAGES_ONLY = {"teacher_widths", "student_widths", "student_size"}
 _ARRAYS_ONLY = {"teacher_sha256", "student_sha256"}
 KIT_ONLY = _TEXT_ONLY | _IMAGES_ONLY | _ARRAYS_ONLY | {"train_size", "validation_size"}
+KIT_ONLY -= {"student_size"}
 
 
 def is_text(benchmark: str) -> bool:

@@ -209,10 +209,10 @@ def make_learner(
         settings: of the run; the arm ``teacher`` learns the task alone.
         teacher: the trained teacher, for a student.
     """
-    rate, epochs = settings.learning_rate, settings.epochs
+    rate, epochs, task = settings.learning_rate, settings.epochs, benchmark.task
     if settings.arm == TEACHER:
         rate, epochs = settings.teacher_learning_rate or rate, settings.teacher_epochs
-        model, loss = benchmark.teacher(settings.seed), DistillationLoss()
+        model, loss = benchmark.teacher(settings.seed), DistillationLoss(task=task)
     else:
         terms = get_arm(settings.arm).terms
         if settings.tap != "tokens":
@@ -222,7 +222,8 @@ def make_learner(
         if "kernel" in weights:
             relation = _kernel_relation(benchmark, settings, teacher, model)
             weights["kernel"] = relation, weights["kernel"]
-        loss = DistillationLoss(**weights, temperature=settings.temperature, **settings.by_pull)
+        pull = settings.by_pull
+        loss = DistillationLoss(**weights, temperature=settings.temperature, **pull, task=task)
     updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
     constant = settings.schedule == "constant"
     return Learner(

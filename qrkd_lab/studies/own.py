@@ -12,7 +12,7 @@ import copy
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.devices import one_thread, pick_device
-from qrkd_lab.losses import Outputs
+from qrkd_lab.losses import TASKS, Outputs, Task
 from qrkd_lab.models.taps import Tapped
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, check_scale
@@ -84,6 +84,7 @@ class ArrayBenchmark(Benchmark):
     data: Arrays
     make_teacher: Callable[[int], nn.Module] | nn.Module  # a model is trained already
     make_student: Callable[[int], nn.Module]
+    task: Task | None = None
 
     def with_settings(
         self,
@@ -146,6 +147,15 @@ class ArrayBenchmark(Benchmark):
     def samples(self) -> int:
         return len(self.train)
 
+    def of_students(self, seed: int) -> ArrayBenchmark:
+        if (size := self.settings.student_size) is None:
+            return self
+        if size > len(self.train):
+            raise ValueError(f"student_size: there are {len(self.train)} samples, got {size}")
+        drawn = torch.randperm(len(self.train), generator=generator(seed, "student's samples"))
+        few = Part(*self.train.at(drawn[:size], torch.device("cpu")))
+        return replace(self, data=replace(self.data, train=few))
+
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         for index in self.order(seed, epoch).split(size):
             yield self.train.at(index, self.device)
@@ -157,6 +167,28 @@ class ArrayBenchmark(Benchmark):
     def outputs(self, model: Tapped, inputs: Inputs) -> Outputs:
         """Logits ``(n, c)`` and the tapped features ``(n, d)``."""
         return _asked(model, inputs)
+
+    @property
+    def metric(self) -> str:
+        return f"test_{'accuracy' if self.task is None else self.task.metric}"
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.task is None or self.task.higher_is_better
+
+    @torch.no_grad()
+    def score(
+        self, models: Sequence[nn.Module], part: Part, teacher: nn.Module | None = None
+    ) -> list[dict[str, float]]:
+        if self.task is None:
+            return super().score(models, part, teacher)
+        y = part.y.to(self.device)
+        scores = [self.task.score(self.predict(model, part).logits, y) for model in models]
+        return [{self.task.metric: float(score)} for score in scores]
+
+    def in_words(self, epoch: Mapping[str, float]) -> str:
+        score = epoch[self.metric.replace("test_", "validation_", 1)]
+        return super().in_words(epoch) if self.task is None else f"{score:.3g}"
 
     def export(self, run: Run, folder: Any) -> Any:  # noqa: ANN401
         raise ValueError(
@@ -179,6 +211,7 @@ def from_arrays(
     teacher: Callable[[int], nn.Module] | nn.Module,
     student: Callable[[int], nn.Module],
     name: str = "mine",
+    task: str | Task = "classification",
 ) -> ArrayBenchmark:
     """See :meth:`Benchmark.from_arrays <qrkd_lab.studies.benchmarks.Benchmark.from_arrays>`."""
     if name in BENCHMARKS or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", str(name)):
@@ -186,14 +219,13 @@ def from_arrays(
             f"name: expected letters, digits and _ . + - that are no benchmark of the kit, got "
             f"{name!r}"
         )
+    if not isinstance(task, Task) and task not in TASKS:
+        raise ValueError(
+            f"unknown task {task!r}; choose from {', '.join(TASKS)}, or give a Task of your own"
+        )
     given = {"train": train, "validation": validation, "test": test}
-    parts = {part: _part(part, content) for part, content in given.items()}
-    for part, held in parts.items():
-        if held.y.ndim != 1 or held.y.is_floating_point() or held.y.min() < 0:
-            raise ValueError(
-                f"{part}, y: expected classes (n,), whole numbers 0, 1, ..., got "
-                f"{tuple(held.y.shape)}, {held.y.dtype}, from {held.y.min()} on"
-            )
+    parts = {part: _targets(part, _part(part, content), task) for part, content in given.items()}
+    task = task if isinstance(task, Task) else TASKS[task]
     if isinstance(teacher, nn.Module):
         if teacher.training:
             warnings.warn(
@@ -203,11 +235,11 @@ def from_arrays(
             )
         teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
     data = Arrays(name, _sha256(parts), **parts)
-    taught, width = _checked("teacher", teacher, parts)
-    learnt, _ = _checked("student", student, parts)
+    taught, width = _checked("teacher", teacher, parts, task)
+    learnt, _ = _checked("student", student, parts, task)
     found = {"teacher_sha256": taught, "student_sha256": learnt}
     settings = Settings(name, "laptop", qubits=min(Settings.qubits, width), **found)
-    bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student)
+    bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student, task)
     return bench.with_settings("laptop")
 
 
@@ -235,6 +267,24 @@ def _part(name: str, given: Any) -> Part:  # noqa: ANN401
             f"{', '.join(map(str, rows))} and {len(part.y)}"
         )
     return part
+
+
+def _targets(name: str, part: Part, task: str | Task) -> Part:
+    """The part with targets as the task takes them; real ones are ``(n, c)``."""
+    y = part.y[:, None] if part.y.ndim == 1 and part.y.is_floating_point() else part.y
+    got = f"got {tuple(part.y.shape)}, {part.y.dtype}, from {y.min():g} to {y.max():g}"
+    if task == "regression":
+        y = y.float().reshape(len(y), -1)
+    elif task == "multi-label":
+        if y.ndim != 2 or not ((y == 0) | (y == 1)).all():
+            raise ValueError(f"{name}, y: expected labels (n, c), each 0 or 1, {got}")
+        y = y.float()
+    elif task == "classification" and (y.ndim != 1 or y.min() < 0):
+        raise ValueError(
+            f"{name}, y: expected classes (n,), whole numbers 0, 1, ..., {got}; of real numbers "
+            "use task='regression', of several labels task='multi-label'"
+        )
+    return Part(part.x, y)
 
 
 def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
@@ -294,10 +344,16 @@ def _made(role: str, make: Callable[[int], nn.Module], seed: int) -> _Model:
 
 
 def _asked(model: Tapped, inputs: Inputs) -> Outputs:
-    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    logits, features = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    return Outputs(logits[:, None] if logits.ndim == 1 else logits, features)
 
 
-def _checked(role: str, given: Any, parts: Mapping[str, Part]) -> tuple[str, int]:  # noqa: ANN401
+def _checked(
+    role: str,
+    given: Any,  # noqa: ANN401
+    parts: Mapping[str, Part],
+    task: Task | None,
+) -> tuple[str, int]:
     """The hash of a model and the width of its features; raises where it does not fit the data."""
     trained = isinstance(given, nn.Module) and role == "teacher"
     model = _tapped(given) if trained else _made(role, given, 0)
@@ -316,27 +372,33 @@ def _checked(role: str, given: Any, parts: Mapping[str, Part]) -> tuple[str, int
                 "one argument is the seed, e.g. lambda seed: make_net(width=32)"
             )
     part = parts["train"]
-    x, _ = part.at(slice(PROBED), torch.device("cpu"))
+    x, y = part.at(slice(PROBED), torch.device("cpu"))
     with one_thread(torch.device("cpu")), seeded(0, "probe"):
         try:
-            outputs = _asked(model.train(not trained), x)
+            logits, features = (one.detach() for one in _asked(model.train(not trained), x))
         except Exception as error:
             shown = x if isinstance(x, dict) else {"x": x}
             said = ", ".join(f"{n} {tuple(one.shape)} {one.dtype}" for n, one in shown.items())
             raise ValueError(
                 f"the {role} was asked about {said}: {type(error).__name__}: {error}"
             ) from error
-    logits, features = (one.detach().double() for one in outputs)
-    highest = max(int(part.y.max()) for part in parts.values())
-    if logits.ndim != 2 or len(logits) != len(features) or logits.shape[1] <= max(highest, 1):
-        raise ValueError(
-            f"the {role} gives logits {tuple(logits.shape)} for {len(features)} samples; expected "
-            f"one row each with {max(highest, 1) + 1} numbers or more, as y goes up to {highest}"
-        )
+    gives = f"the {role} gives {tuple(logits.shape)}"
+    highest = max(p.y.max() for p in parts.values())
+    classes = max(int(highest), 1) + 1
+    if logits.ndim != 2 or len(logits) != len(y):
+        raise ValueError(f"{gives} for {len(y)} samples; expected logits (n, c), a row each")
+    if task is None and logits.shape[1] < classes:
+        raise ValueError(f"{gives}; expected {classes} logits or more, as y goes up to {highest}")
+    if task is not None and y.is_floating_point() and logits.shape != y.shape:
+        raise ValueError(f"{gives}; expected {tuple(y.shape)}, as y has it")
     # What it says tells apart what the layers and weights do not: how they are put together. Four
     # digits of a few numbers, as the last digits differ between processors.
     digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", repr(model.model)).encode() + weights)
-    for name, said in (("logits", logits), ("features", features)):
+    if task is not None:
+        kd = task.kd(logits, logits.flip(0), Settings.temperature)
+        for number in (task.loss(logits, y), task.score(logits, y), kd):
+            digest.update(f"{float(number):.3e}".encode())
+    for name, said in (("logits", logits.double()), ("features", features.double())):
         if not said.isfinite().all():
             raise ValueError(f"the {role}'s {name} hold NaN or infinity")
         drawn = torch.randn(4, said.numel(), generator=generator(0, "probe"), dtype=torch.float64)

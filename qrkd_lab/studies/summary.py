@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Summary",
     "counted",
+    "decimals",
     "improvement_table",
     "in_logs",
     "in_own_unit",
@@ -67,6 +68,22 @@ def own_unit(metric: str) -> str:
     """Unit of a difference of two scores as it is printed; the metric's own name if it has none."""
     unit, _ = KINDS.get(_kind(metric), ("", None))
     return unit or metric.removeprefix("test_").replace("_", " ")
+
+
+def decimals(metric: str, size: float) -> int:
+    """How many digits behind the point scores of this size are printed with.
+
+    Two of per cent, perplexities and alignments; of a metric in a unit of its own, as many as make
+    three digits of ``size``, but two at least.
+
+    Example:
+        >>> decimals("test_accuracy", 0.953), decimals("test_rmse", 0.0432)
+        (2, 4)
+    """
+    known = _kind(metric) in ("accuracy", "agreement", "alignment", "perplexity")
+    if known or not 0 < abs(size) < math.inf:
+        return 2
+    return max(2, 2 - math.floor(math.log10(abs(size))))
 
 
 def in_logs(metric: str) -> bool:
@@ -138,7 +155,7 @@ class Summary:
             at = _percent(level) + (f" / {self.at_once}" if self.at_once > 1 else "")
             outlook = (
                 f"The smallest true difference that this study could have seen (80 % power, level "
-                f"{at}) is {self.smallest_seen(arm) * self._factor:.2f}{self._unit}."
+                f"{at}) is {self.smallest_seen(arm) * self._factor:.{self._digits}f}{self._unit}."
             )
         return (
             f"{arm} and {self.reference}: no difference that these seeds could show: {numbers}. "
@@ -182,8 +199,12 @@ class Summary:
             return " points"
         return f"{' %' if in_logs(self.metric) else ''} in {self.metric.replace('_', ' ')}"
 
+    @property
+    def _digits(self) -> int:
+        return decimals(self.metric, self.frame["mean"][self.reference])
+
     def _signed(self, value: float) -> str:
-        return "" if math.isnan(value) else f"{value * self._factor:+.2f}"
+        return "" if math.isnan(value) else f"{value * self._factor:+.{self._digits}f}"
 
     def _range(self, row: Mapping[str, float]) -> str:
         low, high = self._signed(row["difference_low"]), self._signed(row["difference_high"])
@@ -193,15 +214,17 @@ class Summary:
         """Scores and costs, a row per arm, as text; columns without any value are left out."""
         frame, (factor, unit), ratio = self.frame, units(self.metric), in_logs(self.metric)
 
-        def cells(values: pd.Series, digits: str = "+.2f", scale: float = factor) -> pd.Series:
+        own = f".{self._digits}f"
+
+        def cells(values: pd.Series, digits: str = f"+{own}", scale: float = factor) -> pd.Series:
             return values.map(lambda x: "" if math.isnan(x) else f"{x * scale:{digits}}")
 
-        halves = cells((frame["high"] - frame["low"]) / 2, ".2f")
+        halves = cells((frame["high"] - frame["low"]) / 2, own)
         differences = cells(frame["difference"], scale=self._factor)
         differences[self.reference] = "reference"
         scores = {
             "seeds": frame["seeds"].map("{:.0f}".format),
-            self.metric.replace("_", " ") + unit.replace(" ", ", "): cells(frame["mean"], ".2f")
+            self.metric.replace("_", " ") + unit.replace(" ", ", "): cells(frame["mean"], own)
             + halves.where(halves == "", " ± " + halves),
             f"against {self.reference}, %" if ratio else f"minus {self.reference}": differences,
             f"{_percent(self.confidence)} interval": frame.apply(self._range, axis=1),

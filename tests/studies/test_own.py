@@ -116,6 +116,19 @@ def test_settings_are_those_of_arrays_and_each_can_be_changed():
     assert given.keys() == {"batch_size", "teacher_sha256", "student_sha256"}
 
 
+def test_students_may_see_few_samples_and_the_teacher_all(tmp_path):
+    own = bench()
+    few = own.with_settings("smoke", student_size=20)
+    assert len(few.train) == 50 and len(few.of_students(1).train) == 20
+    assert not torch.equal(few.of_students(1).train.x, few.of_students(2).train.x)
+    every = ql.compare(own, ["kd"], 1, runs_dir=tmp_path, **SMALL)
+    study = ql.compare(own, ["kd"], 1, runs_dir=tmp_path, student_size=20, **SMALL)
+    assert "1 runs reused, 1 trained" in study.notes[0]
+    assert every.runs[-1].metrics != study.runs[-1].metrics
+    with pytest.raises(ValueError, match="student_size: there are 50 samples, got 51"):
+        few.with_settings("smoke", student_size=51).of_students(0)
+
+
 # ---- what a run is identified by
 
 
@@ -193,6 +206,59 @@ def test_a_trained_teacher_is_used_as_it_is_and_a_random_one_is_refused(tmp_path
         ql.compare(own, ["random_teacher"], 1, runs_dir=tmp_path, **SMALL)
 
 
+# ---- tasks other than classification
+
+LABELS = torch.stack([X[:, 0] > 0, X[:, 1] * X[:, 2] > 0], 1)
+TARGET = (X[:, 0] * X[:, 1] + X[:, 2]).double()
+
+
+def absolute(outputs, targets):
+    return (outputs - targets).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("task", "y", "metric", "by_hand"),
+    [
+        ("regression", TARGET, "rmse", lambda z, y: (z[:, 0] - y).square().mean().sqrt()),
+        (
+            "multi-label", LABELS, "f1",
+            lambda z, y: 2 * ((z > 0) & y).sum() / ((z > 0).sum() + y.sum()),
+        ),
+        (ql.Task(absolute, absolute, "mae"), TARGET, "mae", lambda z, y: absolute(z[:, 0], y)),
+    ],
+)  # fmt: skip
+def test_a_task_has_its_own_loss_and_metric(task, y, metric, by_hand, tmp_path):
+    def make(width):
+        return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, y.ndim))
+
+    own = bench(
+        **arrays(y=y), task=task, teacher=lambda seed: make(16), student=lambda seed: make(3)
+    )
+    study = ql.compare(own, ["scratch", "kd", "qrkd"], 1, runs_dir=tmp_path, **SMALL)
+    run = study.runs[-1]
+    with torch.no_grad():
+        right = by_hand(own.model(run).model(X[70:]), y[70:])
+    assert run.metrics[f"test_{metric}"] == pytest.approx(float(right), rel=1e-5)
+    assert run.metric == {"name": f"test_{metric}", "higher_is_better": metric == "f1"}
+    assert {"task", "kd", "distance", "angle", "kernel"} < run.history[0].keys()
+    assert "train_accuracy" not in run.history[0]
+    assert len({run.metrics["train_" + metric] for run in study.runs}) > 1
+    study.save(tmp_path / "out")
+
+
+def test_another_task_makes_other_runs():
+    parts = arrays(y=TARGET) | {
+        "teacher": lambda s: nn.Linear(4, 1),
+        "student": lambda s: nn.Linear(4, 1),
+    }
+    tasks = (
+        "regression",
+        ql.Task(absolute, absolute, "mae"),
+        ql.Task(absolute, lambda z, y: 0.0, "mae"),
+    )
+    assert len({bench(**parts, task=task).settings.student_sha256 for task in tasks}) == 3
+
+
 # ---- data and models as people have them
 
 
@@ -253,8 +319,11 @@ ONE = net()
         ({"train": X}, r"train: expected a pair \(x, y\) or a torch Dataset, got Tensor"),
         ({"test": (X, Y[:5])}, "test: expected as many rows of x as of y, got 90 and 5"),
         ({"test": (X[:0], Y[:0])}, r"test, x: expected one row per sample, got \(0, 4\)"),
-        ({"train": (X, Y.float())}, r"train, y: expected classes \(n,\), whole numbers"),
-        ({"train": (X, Y - 1)}, "from -1 on"),
+        ({"train": (X, Y.float())}, r"train, y: expected classes .* use task='regression'"),
+        ({"task": "multi-label"}, r"y: expected labels \(n, c\), each 0 or 1, got \(50,\)"),
+        ({"task": "regression"}, r"the teacher gives \(8, 4\); expected \(8, 1\), as y has it"),
+        ({"task": "ranking"}, "unknown task 'ranking'; choose from classification, regression"),
+        ({"train": (X, Y - 1)}, "from -1 to 2"),
         ({"train": (np.array([["M"]] * 90), Y)}, "expected numbers, got <U1; give words as numb"),
         ({"train": (X.clone().fill_(torch.nan), Y)}, "train, x: 90 of 90 rows hold NaN"),
         ({"teacher": lambda seed: net(seed + 1)}, "teacher: .* another model for seed 1"),
@@ -264,7 +333,7 @@ ONE = net()
         ({"student": lambda seed: Shifting()}, "draw from torch's random numbers alone"),
         ({"student": lambda seed: 3}, "a function that gives an nn.Module"),
         ({"student": lambda seed: nn.Linear(5, 4)}, r"asked about x \(8, 4\) torch.float32: Runt"),
-        ({"student": lambda seed: nn.Linear(4, 3)}, "with 4 numbers or more, as y goes up to 3"),
+        ({"student": lambda seed: nn.Linear(4, 3)}, "expected 4 logits or more, as y goes up to 3"),
         ({"name": "mnist"}, "no benchmark of the kit, got 'mnist'"),
         ({"name": "a/b"}, "name: expected letters"),
     ],

@@ -360,7 +360,7 @@ def test_a_metric_without_percent() -> None:
     frame = frame.rename(columns={"test_perplexity": "test_rmse"})
     found = summary(frame, metric="test_rmse")
     assert "%" not in str(found).splitlines()[0].replace("95 %", "")
-    assert "qrkd is worse than rkd: +0.03 in test rmse on average" in found.verdict("qrkd")
+    assert "qrkd is worse than rkd: +0.030 in test rmse on average" in found.verdict("qrkd")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from qrkd_lab.studies.statistics import detectable_difference, p_in_words, seeds
 from qrkd_lab.studies.summary import (
     Summary,
     counted,
+    decimals,
     improvement_table,
     in_logs,
     in_own_unit,
@@ -85,13 +86,15 @@ def scores_by_arm(
     axes.set_xticks(range(len(means)), [arm.replace("_", "\n") for arm in means.index])
     axes.set_xlim(-0.5, len(means) - 0.5)
     shown, points = [arm for arm in table if arm != "teacher"] or list(table), own_unit(metric)
-    message = f"The arms' means differ by up to {np.ptp(means.loc[shown, 'mean']):.2f} {points}"
+    digits = f".{decimals(metric, found['mean'].iloc[0])}f"
+    apart = np.ptp(means.loc[shown, "mean"])
+    message = f"The arms' means differ by up to {apart:{digits}} {points}"
     if len(table) > 1:
         spans = table[shown].max() - table[shown].min()
-        message += f", the seeds of one arm by up to {spans.max():.2f}"
+        message += f", the seeds of one arm by up to {spans.max():{digits}}"
     said = "; ".join(
-        f"{arm} {row['mean']:.2f}"
-        + ("" if math.isnan(row["low"]) else f" ({row['low']:.2f} to {row['high']:.2f})")
+        f"{arm} {row['mean']:{digits}}"
+        + ("" if math.isnan(row["low"]) else f" ({row['low']:{digits}} to {row['high']:{digits}})")
         + unit
         for arm, row in means.iterrows()
     )
