@@ -6,7 +6,7 @@ JOBS ?= 2
 SCALE ?= laptop
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks reproduce test test-browser lab dashboard bench doctor clean
+.PHONY: help install demo notebooks reproduce study test test-browser lab dashboard bench doctor clean
 .PHONY: ready-chromium ready-test ready-browser ready-dashboard
 .NOTPARALLEL: # one environment takes one installation at a time
 
@@ -16,6 +16,7 @@ READS_install := $(INSTALLS)
 READS_demo := $(INSTALLS) SCALE JOBS SEEDS DEMO_ARGS
 READS_notebooks := $(INSTALLS) JOBS
 READS_reproduce := $(INSTALLS) BENCHMARK ARMS SEEDS SCALE JOBS SCHEDULER REPRODUCE_ARGS
+READS_study := $(INSTALLS) STAGE BENCHMARK JOBS SCHEDULER STUDY_ARGS
 READS_test := $(INSTALLS) JOBS PYTEST_ARGS
 READS_test-browser := $(READS_test)
 READS_lab := $(INSTALLS) LAB_ARGS
@@ -66,6 +67,10 @@ reproduce: ready-test ## run the study and write its report (BENCHMARK="mnist pt
 	$(python) -m qrkd_lab reproduce $(BENCHMARK) --scale $(SCALE) --jobs $(JOBS) \
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(ARMS),--arms $(ARMS)) \
 	    $(if $(SCHEDULER),--scheduler "$$SCHEDULER") $(REPRODUCE_ARGS)
+
+study: ready-test ## train what results/PLAN.md says (STAGE="weights dose admission runs doses" BENCHMARK="mnist cifar10" SCHEDULER=tcp://...)
+	$(python) -m qrkd_lab study $(STAGE) --jobs $(JOBS) $(if $(BENCHMARK),--benchmarks $(BENCHMARK)) \
+	    $(if $(SCHEDULER),--scheduler "$$SCHEDULER") $(STUDY_ARGS)
 
 # One thread a process: threads of several that wait for each other's cores take up to fifty times as long.
 test: ready-test ## run the tests, JOBS files at a time (more: PYTEST_ARGS="-k losses")

@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m qrkd_lab", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for run in (compare, reproduce, tune, data, export, publish, report, notebook, doctor):
+    for run in (compare, reproduce, study, tune, data, export, publish, report, notebook, doctor):
         command = commands.add_parser(run.__name__, help=run.__doc__.rstrip(".").lower())
         command.set_defaults(run=run)
         for name, changes in _ARGUMENTS[run.__name__].items():
@@ -92,6 +92,14 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "--scale": {}, "--runs-dir": {}, "--scheduler": {},
         "--jobs": {"default": 2, "help": "processes; -1: one per core (default 2)"},
         "--out": {"help": "folder for notebooks and report (default reproduce in runs-dir)"},
+    },
+    "study": {
+        "stages": {
+            "nargs": "*", "metavar": "stage",
+            "help": "weights, dose, admission, runs, doses (default runs and doses)",
+        },
+        "--benchmarks": {**_MANY, "metavar": "BENCHMARK", "help": "mnist, cifar10 (default both)"},
+        "--runs-dir": {}, "--jobs": {}, "--scheduler": {},
     },
     "tune": {
         "benchmark": {},
@@ -188,6 +196,16 @@ def reproduce(arguments: argparse.Namespace) -> int:
         said = "\n\n".join(done.failures)
         print(f"\nNot all of the study is there:\n\n{said}", file=sys.stderr)
     return 1 if done.failures else 0
+
+
+def study(arguments: argparse.Namespace) -> None:
+    """Train the stages of the study that results/PLAN.md describes."""
+    from qrkd_lab.studies.study import REGIMES, study
+
+    study(
+        arguments.stages or ("runs", "doses"), arguments.benchmarks or REGIMES, arguments.jobs,
+        arguments.runs_dir, arguments.scheduler,
+    )  # fmt: skip
 
 
 def tune(arguments: argparse.Namespace) -> None:

@@ -141,6 +141,7 @@ READ = {
     "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
     "notebooks": {"JOBS"},
     "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "SCHEDULER"},
+    "study": {"STAGE", "BENCHMARK", "JOBS", "SCHEDULER"},
     "test": {"JOBS", "PYTEST_ARGS"},
     "test-browser": {"JOBS", "PYTEST_ARGS"},
     "lab": {"LAB_ARGS"},
@@ -229,20 +230,24 @@ class TestMake:
         assert "-m pytest tests/browser" in calls
 
     @pytest.mark.parametrize(
-        "given, asked",
+        "target, given, asked",
         [
-            ([], "--scale laptop --jobs 2"),  # all five
-            (["BENCHMARK=mnist ptb", "SEEDS=10"], "mnist ptb --scale laptop --jobs 2 --seeds 10"),
-            (["SEEDS=0 3", "SCALE=smoke", "JOBS=1", "BENCHMARK=ptb"],
+            ("reproduce", [], "--scale laptop --jobs 2"),  # all five
+            ("reproduce", ["BENCHMARK=mnist ptb", "SEEDS=10"],
+             "mnist ptb --scale laptop --jobs 2 --seeds 10"),
+            ("reproduce", ["SEEDS=0 3", "SCALE=smoke", "JOBS=1", "BENCHMARK=ptb"],
              "ptb --scale smoke --jobs 1 --seed 0 3"),
-            (["BENCHMARK=ptb", "ARMS=rkd qrkd", "SCHEDULER=tcp://here:1"],
+            ("reproduce", ["BENCHMARK=ptb", "ARMS=rkd qrkd", "SCHEDULER=tcp://here:1"],
              "ptb --scale laptop --jobs 2 --arms rkd qrkd --scheduler tcp://here:1"),
+            ("study", [], "--jobs 2"),
+            ("study", ["STAGE=runs doses", "BENCHMARK=mnist", "SCHEDULER=tcp://here:1", "JOBS=1"],
+             "runs doses --jobs 1 --benchmarks mnist --scheduler tcp://here:1"),
         ],
     )  # fmt: skip
-    def test_reproduce_hands_on_what_it_is_given(self, folder, given, asked):
-        assert self.make(folder, "reproduce", *given)[0] == 0
+    def test_a_target_hands_on_what_it_is_given(self, folder, target, given, asked):
+        assert self.make(folder, target, *given)[0] == 0
         *_, last = (folder / "calls").read_text().splitlines()
-        assert last == f"-m qrkd_lab reproduce {asked}"
+        assert last == f"-m qrkd_lab {target} {asked}"
 
     def test_a_cut_off_install_goes_on(self, folder):
         (folder / "offline").touch()

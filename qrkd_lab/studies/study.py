@@ -1,0 +1,253 @@
+"""The study of results/PLAN.md: its stages, each a number of comparisons, and what they say."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from qrkd_lab.files import runs_folder
+from qrkd_lab.studies.arms import TEACHER
+from qrkd_lab.studies.compare import compare
+from qrkd_lab.studies.records import Run, read_runs
+from qrkd_lab.studies.statistics import holm
+
+__all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
+           "doses", "pilot", "scores", "study"]  # fmt: skip
+
+REGIMES = ("mnist", "cifar10")  # at the scale few-labels
+SCALE = "few-labels"
+PILOT, SEEDS = range(1000, 1010), range(3000, 3025)
+BY_KERNEL = ("qrkd", "qrkd_iqp", "rbf", "stretched_rbf", "no_entanglement", "shuffled")
+ARMS = (
+    "scratch", "kd", "rkd_only", "rkd", *BY_KERNEL,
+    "distance_only", "angle_only", "kernel_only", "rbf_only",
+)  # fmt: skip
+GRID = [(kd, distance) for kd in (0.3, 3.0) for distance in (3.0, 10.0, 30.0, 100.0, 300.0)]
+CANDIDATES = (0.1, 0.3, 1.0)  # doses, of which the pilot chooses one
+ADDED, SHARES = (0.03, 0.3, 1.0, 3.0), (0.25, 0.5, 1.0)
+DOSED = ("qrkd", "qrkd_iqp", "rbf", "shuffled")
+LEVEL = 0.05
+
+Call = tuple[Sequence[str], Sequence[int], dict[str, float]]  # arms, seeds, settings
+STAGES: Mapping[str, Sequence[Call]] = {
+    "weights": [
+        (["rkd"], PILOT[:5], {"kd_weight": kd, "distance_weight": d, "angle_weight": 2 * d})
+        for kd, d in GRID
+    ],
+    "dose": [(["qrkd"], PILOT, {"kernel_dose": dose}) for dose in CANDIDATES],
+    "admission": [(["scratch", "kd", "rkd"], PILOT, {})],
+    "runs": [(ARMS, SEEDS, {}), (["detached"], SEEDS[:2], {})],
+    "doses": [
+        *((DOSED, SEEDS[:10], {"kernel_dose": dose}) for dose in ADDED),
+        *((DOSED, SEEDS[:10], {"kernel_share": share}) for share in SHARES),
+    ],
+}
+
+
+def study(
+    stages: Sequence[str] = ("runs", "doses"),
+    benchmarks: Sequence[str] = REGIMES,
+    jobs: int = 1,
+    runs_dir: str | Path | None = None,
+    scheduler: str | None = None,
+) -> list[Run]:
+    """Train what is missing of some stages; the same call continues what was interrupted.
+
+    Records of the pilot (``weights``, ``dose``, ``admission``) lie in ``pilot`` under ``runs_dir``,
+    those of the dose-response in ``doses``.
+
+    Args:
+        stages: of :data:`STAGES`.
+        benchmarks: of :data:`REGIMES`.
+        jobs, runs_dir, scheduler: as for :func:`~qrkd_lab.compare`.
+
+    Raises:
+        ValueError: unknown names (lists the choices).
+    """
+    for words, known in ((stages, STAGES), (benchmarks, REGIMES)):
+        if unknown := [word for word in words if word not in known]:
+            raise ValueError(f"unknown {unknown[0]!r}; choose from {', '.join(known)}")
+    root, found = runs_folder(runs_dir), []
+    for benchmark in benchmarks:
+        for stage in stages:
+            calls, started = STAGES[stage], time.monotonic()
+            count = sum(len(arms) * len(seeds) for arms, seeds, _ in calls)
+            folder = root / {"runs": ".", "doses": "doses"}.get(stage, "pilot")
+            for number, (arms, seeds, settings) in enumerate(calls, 1):
+                made = compare(
+                    benchmark, arms, seeds, SCALE, jobs=jobs, runs_dir=folder,
+                    scheduler=scheduler, **settings,
+                ).runs  # fmt: skip
+                found += made
+                hours = sum(sum(run.seconds.values()) for run in made) / 3600
+                left = (time.monotonic() - started) / number * (len(calls) - number) / 3600
+                print(
+                    f"{benchmark}, {stage}: {number} of {len(calls)} comparisons done ({count} "
+                    f"students in all); this one took {hours:.2f} hours of training, "
+                    f"{left:.1f} hours to go",
+                    file=sys.stderr,
+                )
+    return found
+
+
+# ---- what the records say
+
+
+def scores(runs: Iterable[Run], metric: str = "test_accuracy") -> pd.DataFrame:
+    """A number of every run: a row per seed, a column per arm; NaN where there is no run.
+
+    ``validation_mean`` is the mean of the validation accuracy over all epochs.
+    """
+    rows = [
+        {
+            "seed": run.settings["seed"],
+            "arm": run.settings["arm"],
+            "value": float(np.mean([epoch["validation_accuracy"] for epoch in run.history]))
+            if metric == "validation_mean"
+            else run.metrics.get(metric, math.nan),
+        }
+        for run in runs
+    ]
+    return pd.DataFrame(rows).pivot(index="seed", columns="arm", values="value")
+
+
+def differences(
+    table: pd.DataFrame, reference: str = "rkd", arms: Sequence[str] | None = None
+) -> pd.DataFrame:
+    r"""Paired differences to a reference, with a standard deviation pooled over the kernel arms.
+
+    With the score :math:`y_{as}` of arm a and seed s, of the A arms with a kernel and the
+    reference, the residuals of arms plus seeds :math:`r_{as} = y_{as} - y_{a.} - y_{.s} + y_{..}`
+    give the variance :math:`\sigma^2 = \sum r^2 / ((A - 1)(S - 1))`, and a difference has the
+    standard error :math:`\sigma \sqrt{2 / S}`. Arms without a kernel spread otherwise: they have
+    the standard error of their own differences.
+
+    Args:
+        table: of :func:`scores`.
+        reference: an arm.
+        arms: to compare; None: all others.
+
+    Returns:
+        By arm: ``difference``, ``low`` and ``high`` (95 %), ``p`` (two-sided t), ``error``,
+        ``free`` (degrees of freedom), ``seeds``.
+    """
+    pooled = [arm for arm in (reference, *BY_KERNEL) if arm in table]
+    y = table[pooled].dropna()
+    residuals = y.sub(y.mean(axis=1), axis=0)
+    residuals = residuals - residuals.mean()
+    free = (len(pooled) - 1) * (len(y) - 1)
+    error = math.sqrt(2 * (residuals**2).to_numpy().sum() / free / len(y)) if free > 0 else math.nan
+    rows = {}
+    for arm in arms or [arm for arm in table if arm not in (reference, TEACHER)]:
+        gains = (table[arm] - table[reference]).dropna()
+        of, own = (free, error) if {arm, reference} <= {*pooled} else (len(gains) - 1, gains.sem())
+        half = stats.t.ppf(0.975, of) * own
+        rows[arm] = {
+            "difference": gains.mean(), "low": gains.mean() - half, "high": gains.mean() + half,
+            "p": 2 * stats.t.sf(abs(gains.mean()) / own, of) if own else math.nan,
+            "error": own, "free": of, "seeds": len(gains),
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+def admission(table: pd.DataFrame) -> pd.DataFrame:
+    """Do known treatments work here? kd - scratch and rkd - kd, one-sided paired t-tests."""
+    rows = {}
+    for arm, reference in (("kd", "scratch"), ("rkd", "kd")):
+        gains = (table[arm] - table[reference]).dropna()
+        test = stats.ttest_1samp(gains, 0.0, alternative="greater")
+        rows[f"{arm} - {reference}"] = {
+            "difference": gains.mean(), "p": test.pvalue, "seeds": len(gains),
+            "admitted": test.pvalue < LEVEL,
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
+def answers(
+    tables: Mapping[str, pd.DataFrame], arms: Sequence[str] = BY_KERNEL[:2]
+) -> pd.DataFrame:
+    r"""The three answers of the plan, per regime and arm: better, equivalent, undecided.
+
+    The margin is 10 % of the gap between teacher and ``scratch``. Better (or worse): the t-test of
+    :func:`differences`. Equivalent: two one-sided t-tests,
+    :math:`p = P(T > (\delta - |\bar d|) / \mathrm{SE})`. Each is corrected by Holm over all rows.
+
+    Args:
+        tables: regime to its :func:`scores`, with ``teacher``, ``scratch`` and ``rkd``.
+        arms: that are compared with ``rkd``.
+
+    Returns:
+        By regime and arm, beside the columns of :func:`differences`: ``gap``, ``margin``,
+        ``p_equivalent``, ``smallest`` (that 80 % of such studies would see), ``answer``.
+    """
+    parts = {}
+    for regime, table in tables.items():
+        part = differences(table, arms=arms)
+        part["gap"] = (table[TEACHER] - table["scratch"]).mean()
+        parts[regime] = part
+    found = pd.concat(parts, names=["regime", "arm"])
+    found["margin"] = 0.1 * found["gap"]
+    room = (found["margin"] - found["difference"].abs()) / found["error"]
+    found["p_equivalent"] = holm(stats.t.sf(room, found["free"]))
+    found["p"] = holm(found["p"].to_numpy())
+    need = stats.t.ppf(1 - LEVEL / len(found) / 2, found["free"]) + stats.t.ppf(0.8, found["free"])
+    found["smallest"] = need * found["error"]
+    found["answer"] = [_answer(row) for _, row in found.iterrows()]
+    return found
+
+
+def _answer(row: pd.Series) -> str:
+    said = []
+    if row["p"] < LEVEL:
+        said.append("better" if row["difference"] > 0 else "worse")
+    if row["p_equivalent"] < LEVEL:
+        said.append("equivalent")
+    return " and ".join(said) or "undecided"
+
+
+def doses(runs: Iterable[Run], reference: pd.Series) -> pd.DataFrame:
+    """The dose-response: mean difference to ``rkd`` and its 95 % interval, per arm and strength.
+
+    Args:
+        runs: of the stage ``doses``.
+        reference: the score of ``rkd`` by seed.
+    """
+    rows = []
+    for run in runs:
+        for how in ("kernel_dose", "kernel_share"):
+            if (strength := run.settings.get(how)) is not None:
+                rows.append((
+                    how, strength, run.settings["arm"], run.settings["seed"],
+                    run.metrics["test_accuracy"] - reference[run.settings["seed"]],
+                ))  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["how", "strength", "arm", "seed", "difference"])
+    found = frame.groupby(["how", "arm", "strength"])["difference"].agg(["mean", "sem", "count"])
+    half = stats.t.ppf(0.975, found["count"] - 1) * found["sem"]
+    return found.assign(low=found["mean"] - half, high=found["mean"] + half)
+
+
+def pilot(folder: str | Path) -> pd.DataFrame:
+    """The pilot's runs in a table: a row each, with what was set and both accuracies."""
+    rows = [
+        {
+            "benchmark": run.settings["benchmark"],
+            "arm": run.settings["arm"],
+            "seed": run.settings["seed"],
+            **{
+                name: run.settings.get(name)
+                for name in ("kd_weight", "distance_weight", "kernel_dose")
+            },
+            "validation_accuracy": run.metrics["validation_accuracy"],
+            "test_accuracy": run.metrics["test_accuracy"],
+            "key": run.key,
+        }
+        for run in read_runs(folder, scale=SCALE, weights=False)
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,127 @@
+"""The study of results/PLAN.md: what is asked for, and what its numbers say."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from qrkd_lab.studies import study as module
+from qrkd_lab.studies.arms import ARMS
+from qrkd_lab.studies.benchmarks import benchmark_settings
+from qrkd_lab.studies.records import PUBLISHED
+from qrkd_lab.studies.study import (
+    BY_KERNEL,
+    PILOT,
+    REGIMES,
+    SCALE,
+    SEEDS,
+    STAGES,
+    admission,
+    answers,
+    differences,
+    study,
+)  # fmt: skip
+
+
+def table(gain: float = 0.0, noise: float = 0.01, seeds: int = 25, seed: int = 0) -> pd.DataFrame:
+    """Scores of all arms: seeds differ much, arms little, qrkd is ahead by ``gain``."""
+    rng = np.random.default_rng(seed)
+    level = {"teacher": 0.98, "scratch": 0.80, "kd": 0.84, "rkd": 0.87, "rkd_only": 0.86}
+    level |= dict.fromkeys(BY_KERNEL, 0.87) | {"qrkd": 0.87 + gain}
+    arms = pd.DataFrame({arm: np.full(seeds, value) for arm, value in level.items()})
+    common = rng.normal(0, 0.05, (seeds, 1))
+    return arms + common + rng.normal(0, noise, arms.shape)
+
+
+@pytest.mark.parametrize("benchmark", REGIMES)
+def test_each_call_of_each_stage_can_be_made_and_counted_seeds_were_not_seen_before(benchmark):
+    assert not {*PILOT} & {*SEEDS}
+    for stage, calls in STAGES.items():
+        for arms, seeds, settings in calls:
+            counted = stage in ("runs", "doses")
+            assert {*seeds} <= {*(SEEDS if counted else PILOT)}
+            asked = benchmark_settings(benchmark, SCALE, **settings)
+            effective = [asked.replace(arm=arm).effective() for arm in arms]
+            assert all(one["student_size"] for one in effective)
+    doses = {one.get("kernel_dose") for one in effective}
+    assert doses == {None}  # shares come last
+    assert {*module.ARMS} <= {*ARMS}
+
+
+def test_stages_hand_their_comparisons_on_and_unknown_names_are_refused(monkeypatch, tmp_path):
+    asked = []
+
+    class Nothing:
+        runs = ()
+
+    def compare(benchmark, arms, seeds, scale, runs_dir, **settings):
+        asked.append((benchmark, runs_dir.relative_to(tmp_path).as_posix(), len(arms), len(seeds)))
+        return Nothing
+
+    monkeypatch.setattr(module, "compare", compare)
+    study(["admission", "runs"], ["mnist"], runs_dir=tmp_path)
+    assert asked == [("mnist", "pilot", 3, 10), ("mnist", ".", 14, 25), ("mnist", ".", 1, 2)]
+    for stages, benchmarks in ((["run"], ["mnist"]), (["runs"], ["ptb"])):
+        with pytest.raises(ValueError, match="choose from"):
+            study(stages, benchmarks, runs_dir=tmp_path)
+
+
+def test_two_arms_and_a_reference_have_the_error_of_a_two_way_analysis_of_variance():
+    y = table()[["rkd", "qrkd", "rbf"]]
+    found = differences(y).loc["qrkd"]
+    # By least squares, with a column per arm and per seed.
+    long = y.stack()
+    design = pd.get_dummies(long.index.to_frame(index=False).astype(str), dtype=float)
+    _, _, rank, _ = np.linalg.lstsq(design.to_numpy(), long.to_numpy(), rcond=None)
+    fitted = design.to_numpy() @ np.linalg.lstsq(design.to_numpy(), long.to_numpy(), rcond=None)[0]
+    free = len(long) - rank
+    variance = ((long.to_numpy() - fitted) ** 2).sum() / free
+    assert found["free"] == free == 48
+    assert found["error"] == pytest.approx(math.sqrt(2 * variance / 25))
+    assert found["difference"] == pytest.approx((y["qrkd"] - y["rkd"]).mean())
+    alone = differences(y[["rkd", "qrkd"]]).loc["qrkd"]  # then it is the paired t-test
+    assert alone["p"] == pytest.approx(stats.ttest_rel(y["qrkd"], y["rkd"]).pvalue)
+    own = differences(table()).loc["kd"]
+    assert own["p"] == pytest.approx(stats.ttest_rel(table()["kd"], table()["rkd"]).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "answer"),
+    [
+        (0.0, 0.005, "equivalent"), (0.0, 0.05, "undecided"), (0.05, 0.01, "better"),
+        (-0.05, 0.01, "worse"), (0.006, 0.005, "better and equivalent"),
+    ],
+)  # fmt: skip
+def test_the_answer_is_the_one_that_the_numbers_allow(gain, noise, answer):
+    found = answers({"mnist": table(gain, noise), "cifar10": table(0.0, noise, seed=1)})
+    assert found.loc[("mnist", "qrkd"), "answer"] == answer
+    assert len(found) == 4
+    assert found.loc[("mnist", "qrkd"), "margin"] == pytest.approx(0.018, abs=0.003 + noise)
+    assert answers({"mnist": 0.3 + table(gain, noise)}).loc[("mnist", "qrkd"), "answer"] == answer
+
+
+def test_of_true_differences_of_the_smallest_visible_size_four_in_five_are_seen():
+    size = answers({"mnist": table(0.0, 0.01)})["smallest"].iloc[0]
+    seen = [
+        "better"
+        in answers({"mnist": table(size, 0.01, seed=seed)}).loc[("mnist", "qrkd"), "answer"]
+        for seed in range(200)
+    ]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.1)
+
+
+def test_admission_asks_whether_known_treatments_work():
+    found = admission(table(seeds=10))
+    assert list(found["admitted"]) == [True, True]
+    worse = table(seeds=10).rename(columns={"kd": "rkd", "rkd": "kd"})
+    assert list(admission(worse)["admitted"]) == [True, False]
+
+
+def test_the_plan_names_what_the_stages_do():
+    plan = (PUBLISHED / "PLAN.md").read_text("utf-8")
+    assert all(f"`{arm}`" in plan for arm in module.ARMS)
+    assert f"{len(SEEDS)}" in plan and f"{min(SEEDS)}" in plan and f"{min(PILOT)}" in plan
