@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 
@@ -67,10 +66,8 @@ def test_what_is_no_text_is_named(mine, reviews, content):
 
 PLACES = {
     "is missing": lambda path: None,
-    "is a folder": Path.mkdir,
-    "is a pipe": os.mkfifo,
-    "is a link": lambda path: path.symlink_to("nowhere"),
-    "is a link to": lambda path: path.symlink_to(path),
+    "is no file that can be read": Path.mkdir,
+    "is no file": lambda path: path.symlink_to("nowhere"),
 }
 
 
