@@ -213,7 +213,7 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
         "smoke": _MNIST | _SHORT,
         "few-labels": _GREY | _FEW | {
             "student_size": 300, "teacher_epochs": 5, "epochs": 60,
-            "kd_weight": 0.3, "distance_weight": 10.0, "angle_weight": 20.0,
+            "kd_weight": 3.0, "distance_weight": 100.0, "angle_weight": 200.0,
         },
         "laptop": _MNIST | {"teacher_epochs": 5, "epochs": 5},
         "paper": _MNIST | {"teacher_epochs": 20, "epochs": 20},

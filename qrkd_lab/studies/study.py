@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import string
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +15,12 @@ import pandas as pd
 from scipy import stats
 
 from qrkd_lab.files import runs_folder
+from qrkd_lab.studies.arms import ARMS as KNOWN
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import compare
-from qrkd_lab.studies.records import Run, read_runs
-from qrkd_lab.studies.statistics import holm
+from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
+from qrkd_lab.studies.statistics import holm, p_in_words
+from qrkd_lab.studies.summary import markdown_table
 
 __all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
            "doses", "pilot", "scores", "study"]  # fmt: skip
@@ -251,3 +255,129 @@ def pilot(folder: str | Path) -> pd.DataFrame:
         for run in read_runs(folder, scale=SCALE, weights=False)
     ]
     return pd.DataFrame(rows)
+
+
+# ---- in words
+
+OUTCOMES = {
+    "test_noise_accuracy": "accuracy under noise, %",
+    "test_recall_at_1": "recall@1, %",
+    "test_linear_probe": "linear probe, %",
+    "test_agreement": "agreement with the teacher, %",
+    "validation_mean": "mean validation accuracy, %",
+    "test_nll": "negative log likelihood, 0.01 nats",
+    "test_calibration_error": "calibration error, %",
+}  # of the last two less is better
+
+
+def findings(root: str | Path = PUBLISHED) -> str:
+    """What the study's records under a folder say, as Markdown; regimes without runs are named.
+
+    Raises:
+        ValueError: no regime has runs of all arms.
+    """
+    runs = {name: _counted(read_runs(root, name, SCALE, weights=False)) for name in REGIMES}
+    held = {name: found for name, found in runs.items() if found}
+    if not held:
+        raise ValueError(f"no records of the study in {root}: train them with make study")
+    tables = {name: scores(found) for name, found in held.items()}
+    found = answers(tables)
+    head, controls, alone, outcomes, dosed = [], [], [], [], []
+    for name, table in tables.items():
+        known, gap = admission(table), found.loc[(name, "qrkd"), "gap"]
+        row = {"regime": f"{name}, few labels", "seeds": str(len(table)),
+               "teacher - scratch": _points(gap)}  # fmt: skip
+        for pair, one in known.iterrows():
+            row[str(pair)] = f"{_points(one['difference'])} (p {_p(one['p'])})"
+        for arm in BY_KERNEL[:2]:
+            one = found.loc[(name, arm)]
+            reached = _dose(held[name], arm)
+            head.append(row | {
+                "arm": f"`{arm}`", "dose": f"{reached:.2f}", "minus `rkd`": _ranged(one),
+                "in % of the gap": f"{100 * one['difference'] / gap:+.1f}",
+                "p (Holm)": _p(one["p"]), "margin": _points(one["margin"]).lstrip("+"),
+                "p equivalent (Holm)": _p(one["p_equivalent"]),
+                "smallest visible": _points(one["smallest"]).lstrip("+"),
+                "answer": f"**{one['answer']}**",
+            })  # fmt: skip
+        to_rkd = differences(table)
+        for other in BY_KERNEL[1:]:
+            against = differences(table, other, ["qrkd"]).loc["qrkd"]
+            controls.append({
+                "regime": name, "arm": f"`{other}`", "which is": KNOWN[other].meaning,
+                "minus `rkd`": _ranged(to_rkd.loc[other]), "`qrkd` minus it": _ranged(against),
+                "p": _p(against["p"]),
+            })  # fmt: skip
+        to_scratch = differences(table, "scratch")
+        for arm in ("kd", "distance_only", "angle_only", "rkd_only", "kernel_only", "rbf_only"):
+            alone.append({"regime": name, "arm": f"`{arm}`", "which is": KNOWN[arm].meaning,
+                          "minus `scratch`": _ranged(to_scratch.loc[arm])})  # fmt: skip
+        p, rows = [], []
+        for metric, words in OUTCOMES.items():
+            seen = scores(held[name], metric)
+            for arm in BY_KERNEL[:2]:
+                one = differences(seen, arms=[arm]).loc[arm]
+                p.append(one["p"])
+                rows.append({"regime": name, "outcome": words, "arm": f"`{arm}`",
+                             "`rkd`": f"{100 * seen['rkd'].mean():.2f}",
+                             "minus `rkd`": _ranged(one)})  # fmt: skip
+        outcomes += [
+            row | {"p (Holm)": _p(q)} for row, q in zip(rows, holm(np.array(p)), strict=True)
+        ]
+        strengths = read_runs(Path(root) / "doses", name, SCALE, weights=False)
+        if strengths:
+            response = doses(strengths, table["rkd"])
+            for (how, arm), part in response.groupby(level=[0, 1], sort=False):
+                cells = {f"{s:g}": _ranged(one) for (_, _, s), one in part.iterrows()}
+                words = "added, dose" if how == "kernel_dose" else "in place, share"
+                dosed.append({"regime": name, "arm": f"`{arm}`", "kernel": words} | cells)
+    missing = [name for name in REGIMES if name not in held]
+    return string.Template(Path(__file__).with_suffix(".md").read_text("utf-8")).substitute(
+        verdict=_verdict(found, tables),
+        missing=f"Not trained yet: {', '.join(missing)}." if missing else "",
+        head=markdown_table(head), controls=markdown_table(controls),
+        alone=markdown_table(alone), outcomes=markdown_table(outcomes),
+        doses=markdown_table(dosed) if dosed else "Not trained yet.",
+        sd=", ".join(f"{100 * d['error'].iloc[0] * math.sqrt(len(t)):.2f} points on {n}, "
+                     f"{d['free'].iloc[0]:.0f} degrees of freedom"
+                     for n, t in tables.items() for d in [differences(t, arms=["qrkd"])]),
+    )  # fmt: skip
+
+
+def _counted(runs: Iterable[Run]) -> list[Run]:
+    """The records of the counted seeds, where every arm has every seed; else none."""
+    found = [run for run in runs if run.settings["seed"] in SEEDS]
+    held = {(run.settings["arm"], run.settings["seed"]) for run in found}
+    return found if held >= {*itertools.product(ARMS, SEEDS)} else []
+
+
+def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
+    """One sentence per arm of the claim."""
+    admitted = [name for name, table in tables.items() if admission(table)["admitted"].all()]
+    said = []
+    for arm in BY_KERNEL[:2]:
+        of = {name: found.loc[(name, arm), "answer"] for name in tables}
+        listed = ", ".join(f"{answer} on {name}" for name, answer in of.items())
+        said.append(f"`{arm}` against `rkd`: {listed}.")
+    works = ", ".join(admitted) or "no regime"
+    return " ".join(said) + f" Classical RKD itself helps on {works}."
+
+
+def _dose(runs: Iterable[Run], arm: str) -> float:
+    """The mean dose that an arm's runs reached, over epochs and seeds."""
+    return float(np.mean([
+        epoch["kernel_dose"] for run in runs if run.settings["arm"] == arm for epoch in run.history
+    ]))  # fmt: skip
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.2f}"
+
+
+def _ranged(row: pd.Series) -> str:
+    mean = row["difference"] if "difference" in row else row["mean"]
+    return f"{_points(mean)} [{_points(row['low'])}, {_points(row['high'])}]"
+
+
+def _p(p: float) -> str:
+    return p_in_words(p) or "none"
