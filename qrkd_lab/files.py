@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -22,14 +23,15 @@ from typing import Any, BinaryIO
 __all__ = [
     "PROJECT", "RecordError", "can_be_written", "canonical_sha256", "check_writable", "damaged",
     "expanded", "file_sha256", "is_number", "parsed_json", "plain", "read_file", "read_json",
-    "reading", "replacing", "runs_folder", "sealed", "unreadable", "unsealed", "write_file",
-    "write_folder", "writing",
+    "reading", "replacing", "runs_folder", "sealed", "unreadable", "unsealed",
+    "why_no_file", "write_file", "write_folder", "writing",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
 _FIRST = Path("notebooks", "00_quickstart.ipynb")  # every folder of the project has it
 _OPTION = "runs_dir, or $QRKD_RUNS_DIR"
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
+LARGEST = 64 << 20  # bytes of a JSON file; a record of a hundred epochs has 50,000
 STALE_SECONDS = 24 * 3600  # an older temporary folder was left by a process that was killed
 
 
@@ -88,31 +90,63 @@ def unreadable(path: Path, error: OSError | MemoryError) -> RecordError:
     )
 
 
+def why_no_file(path: str | os.PathLike[str]) -> str:
+    """Why a path is no file that can be read, in words that follow its name."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if os.path.islink(path):
+            return f"is a link to {os.readlink(path)}, which is missing or cannot be reached"
+        missing = isinstance(error, FileNotFoundError)
+        return "is missing" if missing else f"cannot be reached ({error.strerror})"
+    if stat.S_ISREG(mode):
+        return "cannot be read: its permissions forbid it"
+    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
     """An open file to read from; what the system refuses inside the block is a RecordError.
 
     Raises:
         ValueError: it is missing.
-        RecordError: it is there, and cannot be read.
+        RecordError: it is there, and is no file, or cannot be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise _no_file(path)
             yield stream
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError("is missing") from error
+        raise (_no_file(path) if os.path.islink(path) else ValueError("is missing")) from error
+    except IsADirectoryError as error:
+        raise _no_file(path) from error
     except (OSError, MemoryError) as error:
         raise unreadable(path, error) from error
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a file.
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe would wait for the process that writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _no_file(path: Path) -> RecordError:
+    return RecordError(
+        f"{path} {why_no_file(path)}, where a file is expected: put the file back, or move this "
+        "elsewhere and run again."
+    )
+
+
+def read_file(path: Path, most: int | None = LARGEST) -> bytes:
+    """The content of a file; with ``most`` None, however long it is.
 
     Raises:
-        ValueError: it is missing, in words that follow its name.
-        RecordError: it is there, and cannot be read.
+        ValueError: it is missing or longer than ``most`` bytes, in words that follow its name.
+        RecordError: it is there, and is no file, or cannot be read.
     """
     with reading(path) as stream:
+        if most is not None and os.fstat(stream.fileno()).st_size > most:
+            raise ValueError(f"holds more than {most:,} bytes")
         return stream.read()
 
 
@@ -236,14 +270,18 @@ def plain(value: Any, where: str) -> Any:  # noqa: ANN401
     Raises:
         RecordError: something in ``value`` is no JSON, or not finite; names it, from ``where`` on.
     """
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        if value.isascii() or value.encode(errors="ignore").decode() == value:
+            return value
+        raise RecordError(f"{where} is {value!a:.60}: a record holds text that is Unicode.")
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)
         raise RecordError(f"{where} is {value}: a record holds finite numbers. Did it diverge?")
     if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: plain(item, f"{where}.{name}") for name, item in value.items()}
+        return {plain(name, where): plain(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
     raise RecordError(
@@ -257,7 +295,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: it is missing, cut or holds something else, in words that follow its name.
-        RecordError: it cannot be read.
+        RecordError: it is no file, or cannot be read.
     """
     try:
         content = read_file(path)
@@ -273,12 +311,21 @@ def parsed_json(content: bytes | str) -> dict[str, Any]:
         ValueError: what is wrong with it, in words that follow the file's name.
     """
     try:
-        held = plain(json.loads(content), "record")
+        held = plain(json.loads(content, object_pairs_hook=_each_once), "record")
     except (ValueError, RecursionError, RecordError) as error:
         raise ValueError(f"cannot be read ({error})") from error
     if not isinstance(held, dict):
         raise ValueError("holds no dictionary")
     return held
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary whose every name is there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{max(names, key=names.count)!r:.60} is there twice")
+    return found
 
 
 def canonical_sha256(value: Any) -> str:  # noqa: ANN401

@@ -44,6 +44,17 @@ def test_a_lack_of_memory_becomes_advice():
         fail(RuntimeError("something else"))
 
 
+def test_images_have_no_sequence_length_to_lower():
+    with pytest.raises(OutOfMemory) as caught, memory_advice(64):
+        raise MemoryError
+    assert "64 samples" in str(caught.value) and "sequence" not in str(caught.value)
+
+
+def test_a_real_allocation_that_cannot_be_made():
+    with pytest.raises(OutOfMemory), memory_advice(8, 8):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
 # Switches that somebody may have turned before
 
 

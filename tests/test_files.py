@@ -21,6 +21,7 @@ from qrkd_lab.files import (
     check_writable,
     expanded,
     file_sha256,
+    plain,
     read_file,
     read_json,
     reading,
@@ -40,7 +41,7 @@ from qrkd_lab.studies.records import (
     scan_runs,
 )
 from qrkd_lab.studies.report import Report
-from tests.hazards import FORKS, REFUSALS, disk_that_ends, no_file_longer_than, refusing
+from tests.hazards import FORKS, NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
 
 SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
          "progress": False}  # fmt: skip
@@ -64,7 +65,8 @@ def make_run(seed=0):
     "content",
     [
         b"", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": 1', b"[]", b"\xff", b"[" * 100_000,
-        b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": 1, "a": 2}', b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": ' + b"9" * 5_000 + b"}", b'{"a": "\\ud800"}', b'{"\\ud800": 1}',
     ],
 )  # fmt: skip
 def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
@@ -76,21 +78,44 @@ def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
     assert read_json(path) == {"a": [1, None, 0.5]}
 
 
+def test_plain_is_a_copy_whose_tuples_are_lists():
+    given = {"a": (1, 2.5, None), "b": {"c": "x"}}
+    copy = plain(given, "here")
+    assert copy == {"a": [1, 2.5, None], "b": {"c": "x"}} and copy["b"] is not given["b"]
+    with pytest.raises(RecordError, match=r"here.a\[0\] is a set"):
+        plain({"a": [{1}]}, "here")
+
+
 @pytest.mark.parametrize("read", [read_json, file_sha256, read_file])
-def test_what_the_system_refuses_is_no_damage(tmp_path, read):
+def test_what_the_system_refuses_or_what_is_no_file_is_no_damage(tmp_path, read):
     path = tmp_path / "record.json"
     path.write_text("{}")
+    said = {}
     for code in REFUSALS:
         with refusing(path.name, code), pytest.raises(RecordError, match="keep it") as caught:
             read(path)
-        said = str(caught.value)
-        assert os.strerror(code) in said and "damaged" not in said and "elete" not in said
+        said[os.strerror(code)] = str(caught.value)
+    for kind, put in NO_FILES.items():
+        put(tmp_path / kind)
+        with pytest.raises(RecordError, match=f"{kind} is a {kind}") as caught:
+            read(tmp_path / kind)
+        said[kind] = str(caught.value)
+    for words, error in said.items():
+        assert words in error and "damaged" not in error and "elete" not in error
 
 
 def test_a_file_that_needs_more_memory_than_there_is_is_no_damage(tmp_path):
     (path := tmp_path / "record.json").write_text("{}")
     with pytest.raises(RecordError, match="not enough memory. It may be whole"), reading(path):
         raise MemoryError
+
+
+def test_no_more_is_read_than_a_record_can_have(tmp_path):
+    path = tmp_path / "record.json"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)  # a hole, which takes no room on the disk
+    with pytest.raises(ValueError, match="holds more than 67,108,864 bytes"):
+        read_json(path)
 
 
 # What interrupts a save
@@ -121,6 +146,12 @@ def test_a_disk_that_fails_at_any_moment(tmp_path, code):
     assert left and after > 10, "too few calls failed: the test proved little"
 
 
+def test_a_write_that_stops_half_way(tmp_path):
+    with no_file_longer_than(100_000), pytest.raises(RecordError, match="cannot be written"):
+        save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
+
+
 def test_two_that_replace_a_file_at_once_do_not_meet(tmp_path):
     """A process number is no name: on a shared disk another machine's process may have it too."""
     path = tmp_path / "file"
@@ -130,6 +161,16 @@ def test_two_that_replace_a_file_at_once_do_not_meet(tmp_path):
             quick.write(b"quick")
         assert path.read_bytes() == b"quick"
     assert path.read_bytes() == b"slow" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_run(make_run(), WEIGHTS, tmp_path)
+    assert not list((tmp_path / "digits" / "smoke").iterdir())
 
 
 def test_the_first_record_is_kept_and_reported_where_it_is_damaged(tmp_path):

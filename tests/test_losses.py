@@ -33,6 +33,7 @@ from qrkd_lab.losses import (
     relation_loss,
     term_gradients,
 )
+from qrkd_lab.relations import pairwise_distances, triplet_angles
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -203,6 +204,16 @@ def test_whatever_the_precision_around_a_loss_computes_in_float32(name, dtype):
         assert torch.equal(gradient, expected[1].to(dtype))
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_the_type_of_a_loss_is_the_students_whatever_the_teachers(name):
+    s, t = rows(9, 4, 1).float(), rows(9, 4, 2)
+    expected = EVERY[name](s, t.float())
+    for dtype in FLOATS:
+        value, gradient = both(EVERY[name], s, t.to(dtype))
+        assert value.dtype == gradient.dtype == torch.float32
+        torch.testing.assert_close(value, expected, rtol=0.1, atol=1e-3)
+
+
 SCALES = [10.0**power for power in (-30, -20, -15, -7, -4, 0, 4, 8, 15, 19, 25, 30)]
 
 
@@ -248,6 +259,14 @@ def test_loss_and_gradient_are_finite_or_the_loss_says_why_not(name, case):
         assert torch.isfinite(value) and torch.isfinite(gradient).all(), (dtype, scale)
 
 
+@pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
+def test_distances_follow_scale_and_angles_do_not_at_every_scale(relation):
+    x = rows(6, 3).float()
+    for scale in SCALES:
+        factor = scale if relation is pairwise_distances else 1.0
+        torch.testing.assert_close(relation(x * scale), relation(x) * factor, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("excluded", ["both", "teacher"])
 def test_a_class_that_the_teacher_excludes_adds_nothing_to_kd(excluded):
     s, t = rows(5, 4, 1), rows(5, 4, 2)
@@ -263,6 +282,10 @@ def test_a_class_that_the_teacher_excludes_adds_nothing_to_kd(excluded):
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
     if excluded == "both":
         torch.testing.assert_close(value, kd_loss(s[:, :3], left))
+
+
+def test_kd_is_infinite_where_the_student_excludes_what_the_teacher_believes():
+    assert kd_loss(torch.tensor([[0.0, -math.inf]]), torch.zeros(1, 2)) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -400,6 +423,12 @@ def test_the_teachers_relations_are_computed_once_for_all_arms():
     assert other.teacher_key != relation().teacher_key
 
 
+def test_outputs_are_taken_as_a_teacher():
+    student, teacher, targets = batch()
+    found = [everything()(student, one, targets) for one in (teacher.outputs, teacher)]
+    assert torch.equal(found[0].total, found[1].total)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
@@ -481,6 +510,26 @@ def test_sequences_are_their_tokens(t):
     torch.testing.assert_close(whole.terms, flat.terms)
 
 
+def test_a_sequence_of_ignored_targets_is_no_sample():
+    student = Outputs(rows32(24, 3, 1).reshape(8, 3, 3), rows32(8, 5, 3))
+    teacher = Outputs(rows32(24, 3, 2).reshape(8, 3, 3), rows32(8, 4, 4))
+    targets = (torch.arange(24) % 3).reshape(8, 3)
+    targets[5:] = IGNORED
+    targets[0, 1] = IGNORED
+    few = (Outputs(*(x[:5] for x in one)) for one in (student, teacher))
+    torch.testing.assert_close(
+        everything()(student, teacher, targets).terms, everything()(*few, targets[:5]).terms
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16, torch.bool])
+def test_any_whole_numbers_are_classes(dtype):
+    student, teacher, targets = batch()
+    targets = (targets % 2).to(dtype)
+    found = everything()(student, teacher, targets)
+    assert torch.equal(found.total, everything()(student, teacher, targets.long()).total)
+
+
 @pytest.mark.parametrize(
     ("logits", "targets", "error", "says"),
     [
@@ -501,6 +550,20 @@ def test_sequences_are_their_tokens(t):
 def test_targets_that_are_no_classes_are_refused(logits, targets, error, says):
     with pytest.raises(error, match=says):
         DistillationLoss()(Outputs(torch.zeros(logits), rows32(8, 5)), None, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_changes_the_gradient_only_by_rounding(dtype, autocast):
+    student, teacher, targets = batch()
+    taught = Outputs(*(x.to(dtype) for x in teacher.outputs))
+    halves = Outputs(*(x.to(dtype) for x in student))
+    wide = (Outputs(*(x.float() for x in side)) for side in (halves, taught))
+    expected, pulls = terms_and_gradients(everything(), *wide, targets)
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        found, gradients = terms_and_gradients(everything(), halves, taught, targets)
+    pulls = [pull.to(dtype) for pull in pulls]
+    torch.testing.assert_close((found, gradients), (expected, pulls), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

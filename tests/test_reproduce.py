@@ -18,6 +18,7 @@ import qrkd_lab as ql
 from qrkd_lab import reproduce as module
 from qrkd_lab.cli import main
 from qrkd_lab.data import DataError
+from qrkd_lab.files import RecordError
 from qrkd_lab.reproduce import NOTEBOOKS, SEEDS, reproduce
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import read_runs
@@ -120,6 +121,18 @@ def test_a_damaged_search_is_named_and_left_out(executed, reports, monkeypatch, 
     assert str(place / FILE) in failure
 
 
+def test_a_report_that_cannot_be_written_is_a_failure_like_others(executed, monkeypatch):
+    def save(*_):
+        raise RecordError("the report could not be written. Make room.")
+
+    report = SimpleNamespace(save=save)
+    monkeypatch.setattr("qrkd_lab.studies.report.compose", lambda *_, **__: report)
+    Path("broken").write_text("mnist")
+    done = reproduce(scale="smoke", jobs=1)
+    assert done.report is None and "Make room" in done.failures[-1]
+    assert "stopped in cell 2" in done.failures[0]
+
+
 def test_a_failure_is_named_takes_nothing_down_and_is_tried_again(executed, reports, capsys):
     command = ["reproduce", "digits", "mnist", "--scale", "smoke", "--jobs", "1"]
     Path("broken").write_text("digits")
@@ -154,6 +167,28 @@ def test_what_cannot_be_loaded_is_said_first_and_takes_no_other_down(
     assert reports[-1].missing[0].startswith("mnist: 5 of the 5 runs that were asked for are not")
     said = capsys.readouterr().err
     assert 0 <= said.find(str(error)) < said.find("executing")
+
+
+def test_a_damaged_record_is_named_and_others_go_on(executed, reports):
+    reproduce(["digits"], scale="smoke", jobs=1)
+    record = next(Path("runs").glob("digits/smoke/rkd-seed1-*/record.json"))
+    os.truncate(record, 100)
+    done = reproduce(["digits", "mnist"], [0], scale="smoke", jobs=1)
+    assert done.failures == (), "seed 1 is not asked for"
+    done = reproduce(["digits"], scale="smoke", jobs=1)
+    assert str(record.parent) in done.failures[0] and done.report is None
+
+
+def test_seeds_that_failed_are_named_and_the_others_reported(executed, reports, monkeypatch):
+    whole = ql.compare("digits", seeds=1, runs_dir="runs", **STUDY)
+
+    def compare(*_, **__):
+        raise module.StudyError(["seed 1: killed"], whole)
+
+    monkeypatch.setattr(module, "compare", compare)
+    done = reproduce(["digits"], scale="smoke")
+    assert done.failures == ("digits: seed 1: killed",) and not executed
+    assert len(reports[0].runs) == RUNS and "5 of the 10 runs" in reports[0].missing[0]
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,28 @@ class TestMake:
         assert (folder / ".venv" / "mine").exists()
         assert self.make(folder, "test")[::2] == (0, 2)
 
+    @pytest.mark.parametrize("made_by_make", [True, False])
+    def test_an_environment_without_a_python_is_left_alone(self, folder, made_by_make):
+        if made_by_make:
+            self.make(folder, "install")
+            (folder / ".venv" / "bin" / "python").unlink()  # the system's, replaced by a newer one
+        else:
+            (folder / ".venv").mkdir()
+        (folder / ".venv" / "mine").touch()
+        code, text, _ = self.make(folder, "doctor")
+        assert code != 0 and "no Python that runs" in text and "remove or rename" in text
+        assert (folder / ".venv" / "mine").exists()
+
+    def test_an_environment_without_pip_or_of_another_folder_is_installed_again(self, folder):
+        self.make(folder, "install")
+        (folder / ".venv" / ".installed").unlink()
+        (folder / "no-pip").touch()  # as in one that uv made
+        assert self.make(folder, "test")[::2] == (0, 2)
+        assert "-m ensurepip" in (folder / "calls").read_text()
+        (folder / "moved").touch()
+        code, text, installs = self.make(folder, "test")
+        assert (code, installs) == (0, 3) and "of another folder" in text
+
     @pytest.mark.parametrize("where", ["clone", "venv", "home"])
     def test_every_target_takes_every_path_and_removes_nothing(self, folder, where, monkeypatch):
         given = []
@@ -284,6 +306,13 @@ class TestMake:
         assert names == there[where] | {
             "Makefile", "pyproject.toml", "notebooks", "fake-python", "calls", "browser", "runs"
         }  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["~", "#", "$", "%", "-a"])
+    def test_a_clone_in_a_folder_of_an_odd_name(self, tmp_path, name):
+        folder = self.clone(tmp_path / name)
+        assert self.make(folder, "doctor")[0] == 0
+        assert (folder / ".venv" / ".installed").exists()
+        assert set(path.name for path in tmp_path.iterdir()) == {name}
 
     @pytest.mark.parametrize("target", READ)
     def test_a_variable_that_is_not_read_is_refused(self, folder, target):

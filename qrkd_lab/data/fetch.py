@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TextIO
 
-from qrkd_lab.files import expanded
+from qrkd_lab.files import expanded, why_no_file
 
 __all__ = [
     "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "check_file", "data_dir", "fetch", "file_hash",
@@ -91,8 +91,7 @@ def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
         seen = os.stat(path)
         if stat.S_ISREG(seen.st_mode) and os.access(path, os.R_OK):
             return seen
-    what = "is no file that can be read" if os.path.lexists(path) else "is missing"
-    raise DataError(f"{os.fspath(path)} {what}: expected {expected}.")
+    raise DataError(f"{os.fspath(path)} {why_no_file(path)}: expected {expected}.")
 
 
 @contextmanager

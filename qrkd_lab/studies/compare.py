@@ -488,7 +488,7 @@ def _train_away(
 
 def pack(run: Run) -> dict[str, bytes]:
     """The files of a record, for machines that share no disk."""
-    return {name: read_file(run.path / name) for name in (RECORD, WEIGHTS)}
+    return {name: read_file(run.path / name, None) for name in (RECORD, WEIGHTS)}
 
 
 def unpack(files: Mapping[str, bytes], runs_dir: Path, seed: int) -> Run:

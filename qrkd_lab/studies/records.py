@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qrkd_lab.files import (
+    LARGEST,
     PROJECT,
     RecordError,
     canonical_sha256,
@@ -209,6 +210,8 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
         raise RecordError(f"this run cannot be recorded: {wrong}.")
     target = Path(expanded(root), *record_place(record))
     text = json.dumps(sealed(record, "record_sha256"), indent=1, allow_nan=False)
+    if len(text) > LARGEST:
+        raise RecordError(f"{run.name} has a record of {len(text):,} bytes, too large to be read.")
     with writing(f"{run.name} in {target}"):
         if not write_folder(target, {WEIGHTS: packed, RECORD: text.encode()}):
             load_run(target)  # another process was first: keep its record, if it is whole
@@ -228,7 +231,7 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     if not isinstance(weights, bool):
         raise TypeError(f"weights: expected True or False, got {weights!r}")
     path = expanded(path)
-    if not os.path.isdir(path):
+    if not _is_there(path) or not os.path.isdir(path):
         raise RecordError(
             f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
         )
@@ -257,7 +260,7 @@ def checked_record(content: bytes) -> dict[str, Any]:
     """The record in the content of a ``record.json``; all of it is checked, but not the weights.
 
     Raises:
-        Unusable: it is of another format, or was written as it is, and is wrong.
+        Unusable: it is of another format, has no digests, or was written as it is, and is wrong.
         ValueError: it was cut or edited, in words that follow the file's name.
     """
     record = parsed_json(content)
@@ -267,6 +270,11 @@ def checked_record(content: bytes) -> dict[str, Any]:
         raise Unusable(
             f"was written by qrkd_lab {writer} in format {record.get('format')!r:.60}; this "
             f"version reads format {FORMAT}. Read it with that version, or move it elsewhere."
+        )
+    if not {"weights_sha256", "record_sha256"} & record.keys():
+        raise Unusable(
+            "has no digests, so nothing shows whether its numbers were edited. Early versions "
+            "wrote none: move it elsewhere, and run again."
         )
     unsealed(record, "record_sha256")
     if wrong := _wrong(record):
@@ -319,6 +327,17 @@ def _wrong(record: Mapping[str, Any]) -> str:
     return ""
 
 
+def _is_there(path: Path) -> bool:
+    """Whether something is at a path, be it a link to nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
 def find_run(
     root: str | os.PathLike[str], settings: Mapping[str, Any], data_sha256: str
 ) -> Run | None:
@@ -329,7 +348,7 @@ def find_run(
     """
     record = {"settings": settings, "key": run_key(settings, data_sha256)}
     path = Path(expanded(root), *record_place(record))
-    return load_run(path) if os.path.lexists(path) else None
+    return load_run(path) if _is_there(path) else None
 
 
 def read_runs(

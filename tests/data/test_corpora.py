@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -66,8 +67,10 @@ def test_what_is_no_text_is_named(mine, reviews, content):
 
 PLACES = {
     "is missing": lambda path: None,
-    "is no file that can be read": Path.mkdir,
-    "is no file": lambda path: path.symlink_to("nowhere"),
+    "is a folder": Path.mkdir,
+    "is a pipe": os.mkfifo,
+    "is a link": lambda path: path.symlink_to("nowhere"),
+    "is a link to": lambda path: path.symlink_to(path),
 }
 
 

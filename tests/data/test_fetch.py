@@ -9,6 +9,7 @@ import os
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -128,6 +129,19 @@ def test_a_failed_download_keeps_nothing_and_says_what_to_do(tmp_path, server, b
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupted_download_leaves_nothing(tmp_path, server, monkeypatch):
+    import pooch
+
+    def stop(_, url, output_file, *__):
+        Path(output_file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_file_of_the_user_is_named_and_never_touched(tmp_path, server):
     file = remote(server, "a.bin", CONTENT)
     mine = tmp_path / "a.bin"
@@ -189,6 +203,17 @@ def test_only_the_wanted_members_of_an_archive_arrive(tmp_path, server, name, pa
     assert len(server.asked) == 1
 
 
+def test_missing_members_are_added_and_those_there_stay(tmp_path, server):
+    members = (("d/a", md5(b"A")), ("d/b", md5(b"B")))
+    file = remote(server, "d.tar.gz", tar_of({"d/a": b"A", "d/b": b"B"}), *members)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"A")
+    before = (tmp_path / "d" / "a").stat().st_ino
+    fetch(file, tmp_path)
+    assert (tmp_path / "d" / "b").read_bytes() == b"B"
+    assert (tmp_path / "d" / "a").stat().st_ino == before
+
+
 def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path, server):
     packed = gzip.compress(CONTENT)
     (tmp_path / "a.idx.gz").write_bytes(packed)
@@ -241,6 +266,14 @@ def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, arch
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_fetches_at_once_both_succeed(tmp_path, server):
+    archive = tar_of({"d/a": CONTENT, "d/sub/b": b"B"})
+    file = remote(server, "d.tar.gz", archive, ("d/a", md5(CONTENT)), ("d/sub", None))
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda _: fetch(file, tmp_path), range(4))] == 4 * [tmp_path]
+    assert left_over(tmp_path) == ["d/a", "d/sub/b"]
+
+
 def test_a_folder_that_another_process_installed_meanwhile_is_kept(tmp_path, server, monkeypatch):
     file = remote(server, "d.tar.gz", tar_of({"d/b": b"B"}), ("d", None))
     unpack = fetch_module._unpacked
@@ -254,3 +287,9 @@ def test_a_folder_that_another_process_installed_meanwhile_is_kept(tmp_path, ser
     fetch(file, tmp_path)
     assert (tmp_path / "d" / "b").read_bytes() == b"theirs"
     assert left_over(tmp_path) == ["d/b"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
+        fetch(RemoteFile("a", (), md5(b"")), tmp_path / "file" / "below")

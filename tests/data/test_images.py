@@ -41,6 +41,22 @@ def rows(images):
 # ------------------------------------------------------------------ Images and splits
 
 
+def test_images_refuse_wrong_types_and_shapes():
+    pixels, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
+    images = Images(pixels, torch.arange(3))
+    assert len(images) == 3 and repr(images) == "Images(3 of 1 x 2 x 2)"
+    assert images[torch.tensor([2, 1])].labels.tolist() == [2, 1]
+    assert images[1:].labels.tolist() == [1, 2]
+    with pytest.raises(TypeError, match=r"uint8 pixels .* got torch.float32"):
+        Images(pixels.float(), labels)
+    with pytest.raises(TypeError, match=r"int64 labels, .* torch.int32"):
+        Images(pixels, labels.int())
+    with pytest.raises(ValueError, match=r"\(n, C, H, W\)"):
+        Images(pixels[:, 0], labels)
+    with pytest.raises(ValueError, match=r"got \(3, 1, 2, 2\) and \(2,\)"):
+        Images(pixels, labels[:2])
+
+
 def test_the_stratified_order_is_a_shuffle_whose_stretches_have_the_classes_in_proportion():
     labels = torch.tensor([0] * 600 + [1] * 300 + [2] * 100)
     order = stratified_order(labels)
@@ -132,6 +148,20 @@ def test_normalise_is_the_printed_formula_with_mean_and_std_of_the_training_part
     torch.testing.assert_close(torch.tensor(digits.std).double(), std)
     torch.testing.assert_close(digits.normalise(pixels), ((unit - mean) / std).float())
     assert torch.equal(pixels, before)
+
+
+def test_normalise_refuses_what_is_not_pixels(digits):
+    with pytest.raises(TypeError, match="uint8"):
+        digits.normalise(digits.normalise(digits.test.pixels))
+    with pytest.raises(ValueError, match=r"\(n, 1, H, W\), got \(1, 3, 8, 8\)"):
+        digits.normalise(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    for words in ("1 x 8 x 8", "10 classes", "1,100 train", "scikit-learn", digits.sha256[:12]):
+        assert words in repr(digits)
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(ValueError, match=r"digits, mnist, cifar10 or a folder .* got 'minst'"):
+        load_images("minst")
 
 
 def test_absent_data_say_where_they_belong_and_where_to_get_them(tmp_path):
@@ -411,6 +441,13 @@ def test_a_changed_folder_is_read_anew(tmp_path, change):
     assert not torch.equal(before.train.pixels, after.train.pixels[:40])
 
 
+def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, cache):
+    root = build(tmp_path / "mine")
+    cache.parent.write_text("a file where a folder should be")
+    with pytest.warns(UserWarning, match="could not be kept"):
+        assert len(read_folder(root).train) == 40
+
+
 def save(path, mode, size=(7, 5)):
     Image.new(mode, size).save(path)
 
@@ -450,7 +487,8 @@ BREAKS = {  # what the error says: what was done to a folder
     "or 16 bits a channel": lambda r: (r / BEE).write_bytes(deep_png()),
     "bee/004.png cannot be read": lambda r: (r / BEE).write_bytes(b"PNG?"),
     "bee/004.png cannot .*Replace": lambda r: (r / BEE).write_bytes((r / BEE).read_bytes()[:-40]),
-    "bee/004.png is no file that can be read": lambda r: instead(r / BEE).symlink_to("nowhere"),
+    "bee/004.png is a link to nowhere": lambda r: instead(r / BEE).symlink_to("nowhere"),
+    "bee/001.png is a pipe": lambda r: os.mkfifo(instead(r / "test/bee/001.png")),
     r"\.png, \.jpg, \.jpeg.* got train/bee/004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
     "got train/loose.png": lambda r: save(r / "train/loose.png", "RGB"),
     "got test/bee/more/a.png": lambda r: [

@@ -62,6 +62,12 @@ def test_every_part_decodes_to_its_file(mine):
     )
 
 
+def test_the_tokenizer_sees_the_training_part_only(mine):
+    (mine / "test.txt").write_text("zzyzx " * 500)
+    trained = train_tokenizer((mine / "train.txt").read_text().splitlines(True), 300)
+    assert load_text(mine, vocabulary=300).tokenizer.get_vocab() == trained.get_vocab()
+
+
 def test_a_second_load_encodes_nothing_and_equal_text_has_an_equal_fingerprint(
     mine, tmp_path, monkeypatch
 ):
@@ -85,6 +91,15 @@ def test_changed_files_are_read_anew(mine):
     after = load_text(mine, vocabulary=300)
     assert after.sha256 != before.sha256
     assert "BELL" in "".join(decoded(after, after.validation))
+
+
+def test_a_damaged_cache_is_built_again(mine, cache):
+    before = load_text(mine, vocabulary=300)
+    (damaged,) = cache.iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert load_text(mine, vocabulary=300).sha256 == before.sha256
+    assert load_text(mine, vocabulary=300).sha256 == before.sha256  # no warning: an error in tests
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(mine, cache):
@@ -119,6 +134,13 @@ def test_reviews_end_with_the_end_of_text_and_keep_their_labels(reviews):
         load_text("imdb", data_dir=reviews, tokenizer=endless, download=False)
 
 
+def test_mistakes_are_told(mine):
+    with pytest.raises(ValueError, match=r"one of wikitext2, ptb, imdb or a folder .*'wikitext'"):
+        load_text("wikitext")
+    with pytest.raises(ValueError, match="at least 257"):
+        load_text(mine, vocabulary=100)
+
+
 # Tokens
 
 
@@ -147,6 +169,13 @@ def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(small, conten
         assert train_tokenizer([content], 262).get_vocab() == learnt
     for name, array in vars(whole).items():
         assert np.array_equal(array, getattr(parts, name)), name
+
+
+def test_a_large_vocabulary_gets_wider_numbers():
+    tokenizer = train_tokenizer(LINES, 260)
+    tokenizer.add_tokens([f"<{i}>" for i in range(1 << 16)])
+    found = encode([f"a<{(1 << 16) - 1}>"], tokenizer)
+    assert found.ids.dtype == np.uint32 and found.ids[-1] == len(tokenizer) - 1 > (1 << 16)
 
 
 def test_prefixes_of_whole_documents():

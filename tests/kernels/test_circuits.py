@@ -217,6 +217,25 @@ def test_a_function_is_of_one_sample():
     torch.testing.assert_close(kernel(x)[1:4, 1:4], kernel(x[1:4]))
 
 
+@pytest.mark.parametrize(
+    ("function", "inside", "outside"),
+    [
+        (lambda a: 2 * torch.arccos(a), 0.9, 1.3),
+        (lambda a: torch.log(a), 1.5, -1.0),
+        (lambda a: torch.sqrt(1 - a * a), 0.7, 1.2),
+        (lambda a: torch.atanh(a), -0.6, 1.5),
+        (lambda a: torch.arccosh(a), 1.7, 0.5),
+    ],
+)
+def test_maps_defined_on_a_part_of_the_line(function, inside, outside):
+    kernel = FidelityKernel(lambda a, w: [qp.RX(function(a[..., i]), i) for i in w], qubits=2)
+    x = inside * torch.tensor([[1.0, 1.02], [1.04, 1.05], [1.01, 1.09]], dtype=torch.float64)
+    torch.testing.assert_close(kernel(x), kernel.on()(x))
+    x[1, 0] = outside
+    with pytest.raises(CircuitError, match="sample 1: .* NaN"):
+        kernel(x)
+
+
 DEVICE = qp.device("default.qubit", wires=3)
 
 

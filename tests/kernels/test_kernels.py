@@ -123,6 +123,13 @@ def test_kernels_are_values_that_can_be_pickled_after_use():
     assert "bandwidth=0.5" in repr(FidelityKernel("zz", 4, bandwidth=0.5))
 
 
+def test_chunks_bound_the_states_held_at_once(monkeypatch):
+    sizes, embed = [], RBFKernel.embed
+    monkeypatch.setattr(RBFKernel, "embed", lambda self, x: sizes.append(len(x)) or embed(self, x))
+    RBFKernel(chunk=3)(torch.randn(10, 2))
+    assert max(sizes) == 3
+
+
 @given(st.integers(1, 3), st.integers(1, 4), st.floats(0.1, 2.0))
 @settings(max_examples=15, deadline=None)
 def test_angle_without_entanglement_is_a_product_of_cosines(layers, qubits, bandwidth):
@@ -185,6 +192,12 @@ def test_the_seed_chooses_the_fixed_rotations():
     x = sample(ALL[0])
     first, again, other = (FidelityKernel("reuploading", 3, seed=s)(x) for s in (1, 1, 2))
     assert torch.equal(first, again) and not torch.allclose(first, other)
+
+
+def test_sixteen_qubits_run():
+    kernel = FidelityKernel("zz", qubits=16, layers=1)
+    k = kernel(0.1 * torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(k.diagonal(), torch.ones(3), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from qrkd_lab.studies.checkpoint import Checkpoint
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Diverged, Training
-from tests.hazards import REFUSALS, disk_that_ends, flipped, refusing
+from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
 
 CPU = torch.device("cpu")
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
@@ -236,6 +236,16 @@ def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
     assert os.strerror(code) in said and "keep it" in said
     assert "damaged" not in said and "elete" not in said
     assert half.path.exists()
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind):
+    checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
+    NO_FILES[kind](checkpoint.path)
+    with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
+        checkpoint.resume(at(fresh[0]))
+    Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
+    assert os.path.lexists(checkpoint.path)
 
 
 def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(

@@ -21,7 +21,7 @@ from qrkd_lab.data.text import encode, train_tokenizer
 from qrkd_lab.devices import one_thread
 from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
-from qrkd_lab.studies.arms import TEACHER
+from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
@@ -129,6 +129,15 @@ def test_every_token_is_scored_once_in_order_and_after_half_a_window(text, count
     assert (new[1:] <= length // 2).all() and (np.diff(begins) <= length // 2).all()
 
 
+def test_a_trained_model_beats_the_uniform_guess(text, teacher):
+    fresh, trained = text.score([text.teacher(0), teacher], text.test, teacher)
+    vocabulary = len(text.data.tokenizer)
+    assert (
+        trained["perplexity"] < 0.5 * fresh["perplexity"] and fresh["perplexity"] > vocabulary / 2
+    )
+    assert trained["agreement"] == 1.0 and trained["kl"] == 0.0 < fresh["kl"]
+
+
 # --- batches
 
 
@@ -230,6 +239,29 @@ def test_an_arm_is_the_same_alone_as_beside_others(text, teacher, together, arm)
         dropped = trained(b, teacher, ["kd"])["kd"].history
         assert dropped == trained(b, teacher, ["scratch", "rkd", "kd"])["kd"].history
         assert dropped != alone.history
+
+
+def test_every_arm_trains_on_reviews(reviews):
+    for learner in trained(reviews, reviews.teacher(0).eval(), ARMS).values():
+        assert learner.failure is None and 0 <= learner.history[-1]["validation_accuracy"] <= 1
+
+
+def test_the_cosine_schedule_warms_up_and_ends_near_nothing(text, teacher):
+    learner = make_learner(text, text.settings.replace(arm="kd", epochs=50), teacher)
+    rates = []
+    for done in range(50 * text.steps(learner.settings.batch_size)):
+        rates.append(learner.rate(done) / learner.settings.learning_rate)
+    assert rates[0] == pytest.approx(1 / 9) and max(rates) == 1.0 == rates[9]
+    assert rates[-1] < 1e-3 and rates == rates[:9] + sorted(rates[9:], reverse=True)
+
+
+def test_bfloat16_is_used_where_it_is_asked_for(text):
+    half = replace(text, settings=text.settings.replace(precision="bfloat16"))
+    inputs, _ = next(text.batches(0, 1, 8))
+    model = text.student(0)
+    exact, rounded = text.outputs(model, inputs), half.outputs(model, inputs)
+    assert rounded.logits.dtype == rounded.features.dtype == torch.float32
+    assert 0 < (exact.logits - rounded.logits).abs().max() < 0.05
 
 
 # --- models

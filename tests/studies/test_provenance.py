@@ -17,6 +17,7 @@ from qrkd_lab.studies.provenance import (
     one_kind,
     reproduce,
     run_table,
+    set_words,
     variants,
     write_csv,
 )
@@ -70,6 +71,24 @@ def test_a_training_that_was_stopped_is_one_of_fewer_epochs():
     assert given_settings(planned) == {"epochs": 9, "stop_after": 4, "schedule": "cosine"}
 
 
+@pytest.mark.parametrize(
+    "edit, said",
+    [
+        ({"batch_size": None}, "another batch_size"),
+        ({"colour": "red"}, "another colour"),
+        ({"arm": "ladder"}, "unknown arm 'ladder'"),
+        ({"scale": "huge"}, "unknown scale 'huge'"),
+        ({"epochs": "three"}, "another epochs"),
+    ],
+)
+def test_what_no_call_gives_is_said(edit, said):
+    settings = benchmark_settings("mnist").effective() | edit
+    run = own_run({name: value for name, value in settings.items() if value is not None})
+    assert said in reproduce(run).notes[0]
+    for given in ({"colour": 1}, {"epochs": "three"}, {"kernel": "wavelet"}):
+        assert f"{min(given)}" in reproduce(replace(made_run(), given=given)).notes[0]
+
+
 # ---- the call that makes a run again
 
 
@@ -109,6 +128,19 @@ def test_a_folder_of_ones_own(tmp_path):
     place = {}
     exec(recipe.python, place)  # the smoke scale's sizes were lowered to fit, and are written out
     assert place["study"].runs[-1].key == run.key
+
+
+VALUES = [
+    1 / 3, 0.1 + 0.2, 5e-324, 1e22, -0.0, 1.0, True, None, [0.1, 1 / 3], {"rbf": 1 / 3}, [], {},
+    "a b", "it's", "é 😀", "[x", "{y", "'q", '"d', "7", "1e3", "010", "None", "True", "null", "NaN",
+    "", " x ", "a=b", "$HOME `ls`", "a\nb", "#c", "a: b", "*x", "back\\slash", "~",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_every_value_comes_back_from_the_command_line_as_it_was(value):
+    words = shlex.split(" ".join(set_words({"it": value})))
+    assert repr(parse_parameters(words[1:])) == repr({"it": value})
 
 
 TEXT = {"teacher_model": "7", "vocabulary": None, "learning_rate": 1e-3, "tap": "mean"}
@@ -264,6 +296,21 @@ def test_a_seeds_arms_come_from_one_folder(tmp_path):
     (chosen,) = variants([*kit, *mine])  # first of all the folder with the changed arm
     homes = {(run.settings["seed"], run.path.parents[2].name) for run in chosen.runs}
     assert homes == {(0, "own"), (1, "kit")} and chosen.label == "kernel_weight=9"
+
+
+def test_names_come_in_the_kits_order():
+    runs = [made_run(benchmark=b, scale=s) for b, s in
+            [("ptb", "smoke"), ("mnist", "paper"), ("mnist", "smoke")]]  # fmt: skip
+    runs.append(own_run({"benchmark": "apples", "scale": "mine", "arm": "kd", "seed": 0}))
+    runs += [made_run(arm, seed) for seed in (1, 0) for arm in ("qrkd", "kd")]
+    catalogue = Catalogue([*runs, made_run("qrkd", epochs=2)])
+    assert catalogue.benchmarks == ["digits", "mnist", "ptb", "apples"]
+    assert catalogue.scales("mnist") == ["smoke", "paper"]
+    assert catalogue.scales("apples") == ["mine"] and catalogue.scales("pears") == []
+    assert catalogue.variants("pears", None) == {} and catalogue.runs("mnist", "smoke", "x") == []
+    assert list(catalogue.variants("digits", "smoke")) == ["default settings", "epochs=2"]
+    names = [run.name for run in catalogue.runs("digits", "smoke", "default settings")]
+    assert names == ["kd seed 0", "kd seed 1", "qrkd seed 0", "qrkd seed 1"]
 
 
 def test_studies_of_two_arms_over_benchmarks():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -39,7 +40,7 @@ from qrkd_lab.studies.records import (
     save_run,
     scan_runs,
 )
-from tests.hazards import flipped
+from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
 from tests.studies.made_runs import keep, made_run
 
 RECORD, FILE = "record.json", "weights.safetensors"
@@ -183,6 +184,7 @@ DAMAGE = {
     "other key": (lambda p: edit(p, key="0" * 16), "edited"),
     "other data": (lambda p: edit(p, data={"sha256": "other"}), "edited"),
     "one digest": (lambda p: edit(p, ["record_sha256"]), "edited"),
+    "odd digest": (lambda p: edit(p, weights_sha256=None), "edited"),
     "nan": (lambda p: edit(p, metrics={"test_accuracy": math.nan}), "is nan"),
     "cut": (content(RECORD, lambda held: held[: len(held) // 2]), "record.json cannot be read"),
     "list": (content(RECORD, lambda _: b"[]"), "no dictionary"),
@@ -195,22 +197,33 @@ DAMAGE = {
 }  # fmt: skip
 ODD = {
     "no metrics": {"metrics": {}},
+    "no metric": {"metric": {}},
     "metric as list": {"metric": []},
+    "metric without direction": {"metric": {"name": "test_accuracy"}},
     "direction as text": {"metric": {"name": "test_accuracy", "higher_is_better": "yes"}},
     "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
+    "name as list": {"metric": {"name": [1], "higher_is_better": True}},
     "huge metric": {"metrics": {"test_accuracy": 10**400}},
     "truth as metric": {"metrics": {"test_accuracy": True}},
+    "word as metric": {"metrics": {"test_accuracy": "x"}},
     "metric by a column's name": {"metrics": {"test_accuracy": 0.1, "arm": 0.2}},
+    "no seconds": {"seconds": {}},
     "seconds as text": {"seconds": {"train": "1"}},
+    "data without hash": {"data": {"name": "digits"}},
     "hash as number": {"data": {"sha256": 3}},
     "source as list": {"data": {"sha256": "ab12", "source": ["x"]}},
     "sizes as text": {"data": {"sha256": "ab12", "train": "many"}},
+    "no history": {"history": None},
     "history as text": {"history": ["x"]},
     "history without epoch": {"history": [{"task": 2.3}]},
     "text in history": {"history": [{"epoch": 1, "task": "x"}, {"epoch": 1, "task": 1.0}]},
+    "huge epoch": {"history": [{"epoch": 10**30}]},
     "versions as numbers": {"versions": {"torch": 2.1}},
     "huge parameters": {"parameters": 10**30},
+    "parameters as text": {"parameters": "8"},
+    "no device": {"device": None},
     "no key": {"key": None},
+    "finished as number": {"finished": 3},
     "no settings": {"settings": {}},
     "benchmark as number": {"settings": settings_of(benchmark=3)},
     "seed as text": {"settings": settings_of(seed="1")},
@@ -254,6 +267,49 @@ def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path, kind):
         save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
 
 
+@pytest.mark.parametrize("name", [RECORD, FILE])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_stops_nobody(tmp_path, name, kind):
+    good = make_run(seed=0)
+    save_run(good, WEIGHTS, tmp_path)
+    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
+    (path / name).unlink()
+    NO_FILES[kind](path / name)
+    with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
+        assert read_runs(tmp_path) == [good]
+
+
+@pytest.mark.parametrize("name", [RECORD, FILE])
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path, name, code):
+    run = make_run()
+    path = save_run(run, WEIGHTS, tmp_path)
+    with refusing(name, code), pytest.warns(UserWarning) as caught:
+        assert read_runs(tmp_path) == []
+        with pytest.raises(RecordError, match="keep it"):
+            find_run(tmp_path, run.settings, "ab12")
+    said = str(caught[0].message)
+    assert str(path / name) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert read_runs(tmp_path) == [run], "it is tried again"
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
+    save_run(make_run(), WEIGHTS, tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    assert len(read_runs(tmp_path)) == 1
+    real = os.lstat
+
+    def refuse(path, **named):
+        if "qrkd-seed0" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **named)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    with pytest.raises(RecordError, match="Permission denied. It may be whole"):
+        find_run(tmp_path, make_run().settings, "ab12")
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_refused_named_and_never_counted(tmp_path, kind):
     good, bad = make_run(seed=0), make_run(seed=1)
@@ -279,6 +335,11 @@ def test_what_may_be_whole_is_refused_with_other_advice_than_to_delete_it(tmp_pa
     writer = "9.9" if versions and "qrkd_lab" in versions else "of unknown version"
     with pytest.raises(RecordError, match=f"{writer} in format 3; this version reads format 2"):
         load_run(path)
+    (path / RECORD).write_bytes(before)
+    edit(path, ("weights_sha256", "record_sha256"), metrics={"test_accuracy": 0.99})
+    with pytest.warns(UserWarning, match="has no digests") as caught:
+        assert read_runs(tmp_path) == []  # it may be one of an early version
+    assert "damaged" not in str(caught[0].message) and "elete" not in str(caught[0].message)
     (path / RECORD).write_bytes(before)
     with pytest.raises(RecordError, match="edited or moved"):
         load_run(path.rename(path.with_name("kd-seed0-0123456789abcdef")))
@@ -380,6 +441,15 @@ def test_large_weights_stay_behind_and_the_record_says_so(study, tmp_path, capsy
     edit(run.path, metrics={"test_accuracy": 1.0})
     with pytest.warns(UserWarning, match="was edited"):
         assert published_runs(folder=tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_advice(study, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(RecordError, match="cannot be written: .* give a folder that can be"):
+        publish(study.runs, tmp_path / "file")
+    asked = ["compare", "digits", "--arms", "rkd", "--scale", "smoke"]
+    assert main([*asked, "--out", str(tmp_path / "file")]) == 1, "before anything is trained"
+    assert "give a folder that can be written (out)" in capsys.readouterr().err
 
 
 def test_what_is_published_from_a_folder_of_two_kinds_has_the_default_settings(tmp_path, capsys):
