@@ -187,19 +187,50 @@ def put(*where, value):
 MOMENT = ("learners", 1, "optimizer", 0)
 FORGED = {
     "no dictionary": lambda state: [state],
+    "another key": lambda state: state | {"more": 1},
     "one learner": put("learners", value=lambda held: held[:1]),
     "odd learner": put("learners", 0, value=None),
     "epoch as text": put("epoch", value="4"),
+    "epoch as truth": put("epoch", value=True),
+    "epoch 0": put("epoch", value=0),
     "epoch beyond": put("epoch", value=4),
+    "step below 0": put("step", value=-1),
     "step beyond": put("step", value=7),
+    "step as float": put("step", value=1.0),
     "long moment": put(*MOMENT, "exp_avg", value=torch.zeros(10**6)),
+    "short moment": put(*MOMENT, "exp_avg_sq", value=torch.zeros(1)),
     "double moment": put(*MOMENT, "exp_avg", value=lambda x: x.double()),
     "sparse moment": put(*MOMENT, "exp_avg", value=lambda x: x.to_sparse()),
     "moment without content": put(*MOMENT, "exp_avg", value=lambda x: x.to("meta")),
-    "no moment": put(*MOMENT, value={}),
-    "another parameter": put("learners", 1, "optimizer", 99, value={}),
+    "list as moment": put(*MOMENT, "exp_avg", value=lambda x: x.tolist()),
+    "no moment": lambda state: (state["learners"][1]["optimizer"][0].pop("exp_avg"), state)[1],
+    "another parameter": lambda state: (state["learners"][1]["optimizer"].update({99: {}}), state)[
+        1
+    ],
+    "steps of a vector": put(*MOMENT, "step", value=torch.ones(3)),
+    "steps nan": put(*MOMENT, "step", value=torch.tensor(torch.nan)),
+    "steps below 1": put(*MOMENT, "step", value=torch.tensor(-1.0)),
+    "steps without end": put(*MOMENT, "step", value=torch.tensor(1e30)),
     "weights of another model": put("learners", 0, "model", value={"w": torch.zeros(3)}),
+    "no weights": put("learners", 0, "model", value=None),
     "adapter": put("learners", 1, "loss", value={}),
+    "random state cut": put("learners", 1, "shuffle", value=lambda x: x[:100]),
+    "random state gone": put("learners", 1, "shuffle", value=None),
+    "random state as text": put("learners", 1, "shuffle", value="x"),
+    "random state of ones": put("learners", 1, "shuffle", value=torch.ones_like),
+    "sums of another length": put("learners", 0, "_sums", value=torch.zeros(99)),
+    "counts of a vector": put("learners", 0, "_seen", value=torch.ones(3)),
+    "counts below 0": put("learners", 0, "_seen", value=torch.tensor(-1)),
+    "sums as text": put("learners", 0, "_sums", value="x"),
+    "history nan": put("learners", 0, "history", 0, "total", value=float("nan")),
+    "history as text": put("learners", 0, "history", value="x"),
+    "history of numbers": put("learners", 0, "history", value=["x"]),
+    "seconds": put("learners", 0, "seconds", value="1"),
+    "seconds below 0": put("learners", 0, "seconds", value=-1.0),
+    "batches": put("learners", 0, "batches", value=3.5),
+    "batches below 0": put("learners", 0, "batches", value=-3),
+    "names": put("learners", 0, "_names", value=lambda names: (1, *names[1:])),
+    "failure": put("learners", 0, "failure", value=3),
     "code": lambda state: state | {"epoch": RunsCode()},
 }
 
@@ -211,7 +242,7 @@ class RunsCode:
 
 @pytest.mark.parametrize("kind", FORGED)
 def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, monkeypatch, kind):
-    """A fused optimiser trusts the sizes of its tensors, and a pickle can run code."""
+    """A digest says that nothing was damaged, not that nobody made it up."""
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     forged = forge(half, FORGED[kind], tmp_path / "state.pt")
     assert "no state of" in refused(forged, fresh, capsys)
