@@ -154,14 +154,35 @@ def trace(
     return read, numbers
 
 
-def evaluate(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Reading:
-    """Call ``circuit(angles, wires)`` with one sample's angles ``(d,)``, for all at once."""
+def evaluate(circuit: Callable[..., object], qubits: int, angles: Tensor, check: bool) -> Reading:
+    """Call ``circuit(angles, wires)`` with one sample's angles ``(d,)``, for all samples at once.
+
+    A function that takes batches only (``angles[:, i]``) gets batches of one sample. With ``check``
+    the function is also called with a batch, and what it gives is compared.
+    """
+    with one_at_a_time():
+        try:
+            single, read = True, _each(circuit, qubits, angles, single=True)
+        except IndexError as error:
+            try:
+                single, read = False, _each(circuit, qubits, angles, single=False)
+            except IndexError:
+                raise CircuitError(
+                    f"the feature map fails on samples of {angles.shape[1]} angles: {error}"
+                ) from error
+        if check:
+            _compare_with_batch(circuit, qubits, angles.detach(), single)
+    return read
+
+
+def _each(circuit: Callable[..., object], qubits: int, x: Tensor, single: bool) -> Reading:
+    """The function called with each sample alone: ``(d,)``, or ``(1, d)`` if not ``single``."""
     read, depends = Reading(), False
 
     def tensors(row: Tensor) -> list[Tensor]:
         nonlocal read, depends
         row = row.clone()  # the function may change it in place
-        read = _walk(operations(circuit, qubits, row), qubits)
+        read = _walk(operations(circuit, qubits, row if single else row[None]), qubits)
         depends = any(map(is_batchedtensor, read.tensors))
         return [
             *(_of_one(theta, ()) for theta in read.thetas),
@@ -170,13 +191,8 @@ def evaluate(circuit: Callable[..., object], qubits: int, angles: Tensor) -> Rea
         ]
 
     try:
-        with one_at_a_time(), _values_unknown():
-            found = torch.func.vmap(tensors)(angles)
-    except IndexError as error:
-        raise CircuitError(
-            f"the feature map fails on one sample of {angles.shape[1]} angles: {error}. Take a "
-            "feature as angles[..., i], which serves one sample as well as a batch"
-        ) from error
+        with _values_unknown():
+            found = torch.func.vmap(tensors)(x)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         if "random operation" in reason:
@@ -206,6 +222,39 @@ def _of_one(value: Tensor, shape: tuple[int, ...]) -> Tensor:
             "a feature as angles[..., i]"
         )
     return value.reshape(shape)
+
+
+def _compare_with_batch(
+    circuit: Callable[..., object], qubits: int, x: Tensor, single: bool
+) -> None:
+    """Refuse a function that gives the samples of a batch other gates than it gives each alone.
+
+    One that fails on a batch, or gives it gates of another form, is one for single samples.
+    """
+    count = 3 if x.shape[1] == 2 else 2  # not d: a sample is then not taken for a batch
+    scale = torch.linspace(1, 0.8, count, dtype=x.dtype, device=x.device)
+    rows = x[torch.arange(count) % len(x)] * scale[:, None]
+    with torch.no_grad():
+        alone = _each(circuit, qubits, rows, single)
+        try:
+            batch = _walk(operations(circuit, qubits, rows), qubits)
+        except Exception:
+            if single:
+                return
+            raise
+    pairs = list(zip(alone.tensors, batch.tensors, strict=False))
+    alike = alone.keys == batch.keys and all(b.shape in (a.shape, a.shape[1:]) for a, b in pairs)
+    if single and not alike:
+        return
+    if not alike or not all(
+        torch.allclose(a, b.to(a).expand_as(a), rtol=1e-3, atol=1e-4, equal_nan=True)
+        for a, b in pairs
+    ):
+        raise CircuitError(
+            "the feature map gives a sample other gates in a batch than alone: they depend on "
+            "other samples. Take a feature as angles[..., i], and reduce over the last axis only, "
+            "as in angles.mean(-1, keepdim=True)"
+        )
 
 
 @contextmanager

@@ -45,9 +45,8 @@ class QuantumKernel(Kernel):
     Args:
         feature_map: one of ``angle``, ``zz``, ``iqp``, ``reuploading``, ``amplitude``, or your own
             PennyLane quantum function of ``(angles, wires)`` or of ``(angles)`` alone, or a QNode,
-            whose measurement is left out. Yours gets the angles of one sample, ``(d,)`` of any
-            length d, and is called in each call of the kernel, under ``torch.func.vmap``;
-            gradients reach torch tensors in it.
+            whose measurement is left out. Yours takes any number of angles and is called in each
+            call of the kernel; gradients reach torch tensors in it.
         qubits: q, 1 to 16.
         layers: repetitions; None takes the map's own default.
         bandwidth: factor on every angle; see :class:`~qrkd_lab.kernels.classical.Kernel`.
@@ -153,10 +152,16 @@ class QuantumKernel(Kernel):
 
     def gates(self, angles: Tensor) -> list[qp.operation.Operator]:
         """The circuit of one sample of angles ``(features,)``, as PennyLane's operators."""
-        from qrkd_lab.kernels.circuits import one_at_a_time, operations
+        from qrkd_lab.kernels.circuits import CircuitError, one_at_a_time, operations
 
         with one_at_a_time():
-            return operations(self.circuit, self.qubits, angles)
+            try:
+                return operations(self.circuit, self.qubits, angles)
+            except IndexError as error:
+                raise CircuitError(
+                    f"the feature map fails on one sample of {len(angles)} angles: {error}. Take a "
+                    "feature as angles[..., i], which serves one sample as well as a batch"
+                ) from error
 
     def draw(self, features: int | None = None) -> Figure:
         """The circuit as a figure: a line per qubit, time from left to right.

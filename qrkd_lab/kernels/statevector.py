@@ -67,6 +67,7 @@ class StateVector:
     def __init__(self, circuit: Callable[..., object], qubits: int, fixed: bool = False) -> None:
         self.circuit, self.qubits, self.fixed = circuit, qubits, fixed
         self._plans: dict[object, tuple[Any, ...]] = {}
+        self._checked: set[object] = set()  # shapes
 
     def __call__(self, angles: Tensor) -> Tensor:
         """States ``(n, 2^q)``, complex of the precision of ``angles`` ``(n, d)``, wire 0 first."""
@@ -76,7 +77,8 @@ class StateVector:
         if self.fixed:
             numbers_of, *plan = self._kept(shape, 64, lambda: self._traced(angles))
             return self._run(numbers_of(angles), *plan, len(angles))
-        read = evaluate(self.circuit, self.qubits, angles)
+        read = evaluate(self.circuit, self.qubits, angles, shape not in self._checked)
+        self._checked.add(shape)
         numbers = read.numbers(angles)
         key = (*read.keys, numbers.state is None, angles.dtype, angles.device)
         plan = self._kept(key, 8, lambda: self._compiled(read, angles))

@@ -157,7 +157,7 @@ def test_a_users_map_takes_any_number_of_angles(d, kind):
     x = batch(5, d)
     torch.testing.assert_close(kernel(x), kernel.on()(x))
     assert "RY" in kernel.draw(features=d).alt
-    with pytest.raises(CircuitError, match=f"one sample of {d} angles"):
+    with pytest.raises(CircuitError, match=f"samples of {d} angles"):
         kind(lambda a, w: qp.RX(a[..., d], 0), qubits=3)(x)
 
 
@@ -209,12 +209,32 @@ def test_gradients_reach_a_users_own_tensors():
     assert torch.autograd.gradcheck(value, TENSOR.clone().requires_grad_())
 
 
-def test_a_function_is_of_one_sample():
-    """What it does to a batch plays no part: it never sees one."""
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize(
+    "over_the_batch",
+    [
+        lambda a: a - a.min(0).values,
+        lambda a: a - a.mean(0),
+        lambda a: a - a[..., :1].mean(),
+        lambda a: a / a.norm(),
+        lambda a: a.sort(0).values,
+        lambda a: a * (1 + a.argmax(0)),
+        lambda a: a.flip(0),
+        lambda a: a[:, [1, 0, 2]] - a[:, :1].mean(),
+    ],
+)
+def test_what_depends_on_other_samples_is_refused(over_the_batch, n):
+    kernel = FidelityKernel(lambda a, w: qp.IQPEmbedding(over_the_batch(a), w), qubits=3)
+    with pytest.raises(CircuitError, match="depend on other samples"):
+        kernel(batch(n))
+
+
+def test_a_sample_keeps_its_values_in_every_batch():
+    kernel = FidelityKernel(lambda a, w: [qp.RX(a[:, i], i) for i in w], qubits=3)
     x = batch(6)
-    kernel = FidelityKernel(lambda a, w: qp.IQPEmbedding(a - a.min(0).values, w), qubits=3)
-    torch.testing.assert_close(kernel(x), kernel.on()(x))
     torch.testing.assert_close(kernel(x)[1:4, 1:4], kernel(x[1:4]))
+    with pytest.raises(CircuitError, match="as a batch"):
+        kernel.on()(x)
 
 
 @pytest.mark.parametrize(
@@ -294,8 +314,7 @@ def test_a_qnode_with_transforms_is_refused():
         (lambda a, w: qp.expval(qp.Z(0)), "must not measure"),
         (lambda a, w: qp.AmplitudeDamping(a[..., 0], 0), "AmplitudeDamping has neither"),
         (lambda a, w: qp.RX(a[..., 0], wires=5), "wire 5"),
-        (lambda a, w: FEATURE_MAPS["zz"](a[..., :2], w), "fails on one sample of 3 angles"),
-        (lambda a, w: [qp.RX(a[:, i], i) for i in w], r"Take a feature as angles\[\.\.\., i\]"),
+        (lambda a, w: FEATURE_MAPS["zz"](a[..., :2], w), "fails on samples of 3 angles"),
         (lambda a, w: (qp.X(0), qp.BasisState(np.array([1]), [0])), "must come first"),
         (lambda a, w: qp.RY(a.tolist()[0], 0), "values"),
     ],
