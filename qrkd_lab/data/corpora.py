@@ -1,17 +1,31 @@
-"""Text corpora as found: documents of WikiText-2, Penn Treebank, IMDB or your own files."""
+"""Text corpora as they are found: documents of WikiText-2, Penn Treebank, IMDB or your own files.
+
+Other line ends and encodings of the same text give the same documents, and ``source`` says so.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
 
-from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch, file_hash, open_text
+from qrkd_lab.data.fetch import (
+    DataError,
+    RemoteFile,
+    check_file,
+    check_text,
+    fetch,
+    file_hash,
+    open_text,
+)
 from qrkd_lab.data.images import stratified_order
 
 __all__ = ["CHOICES", "Corpus", "PARTS", "pieces", "read_corpus", "read_text_folder"]
@@ -62,6 +76,7 @@ IMDB = RemoteFile(
 )
 IMDB_SIZES = {"train": 25_000, "test": 25_000}
 IMDB_VALIDATION = 2500  # a tenth of the training part
+LONGEST = 1 << 27  # characters of a document: what is held in memory at a time
 PIECE, STRETCH = 1 << 16, 1 << 20  # characters; a tokenizer takes some 250 bytes for each
 
 
@@ -69,25 +84,27 @@ PIECE, STRETCH = 1 << 16, 1 << 20  # characters; a tokenizer takes some 250 byte
 class Documents:
     """Lines of files, each with its newline, or whole files; they can be read many times.
 
-    A document that is no text, or a whole file that is blank, is a DataError when it is reached.
+    ``changes`` says in words what was normalised, once they were read. A document that is no text,
+    too long or (a whole file) blank is a DataError when it is reached.
     """
 
     files: tuple[str, ...] = field(repr=False)
     by_line: bool = True
+    changes: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[str]:
         end = "\n" if self.by_line else ""
         for path in self.files:
             with open_text(path) as file:
-                for text in file if self.by_line else [file.read()]:
+                lines = iter(partial(file.readline, LONGEST), "")
+                for number, text in enumerate(lines if self.by_line else [file.read(LONGEST)], 1):
                     if not self.by_line and not text.strip():
                         raise DataError(f"{path} is blank: expected a review. Remove the file.")
-                    if "\0" in text:
-                        raise DataError(
-                            f"{path} is not UTF-8 text: it holds a NUL character. Save the file as "
-                            "UTF-8; unpack it first if it is an archive."
-                        )
-                    yield text.removesuffix("\n") + end
+                    where = f"{path}, line {number:,}" if self.by_line else path
+                    yield _checked(text.removesuffix("\n"), where) + end
+                    if text.endswith("\n") != self.by_line:
+                        self.changes.add(f"{'no ' * self.by_line}newline at the end")
+                self.changes.update(_conventions(file))
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,7 @@ def _of_lines(paths: list[Path]) -> Corpus:
         expected = f"{names} in {path.parent}, UTF-8 text with one document a line"
         files.append(_entry(os.fspath(path), check_file(path, expected)))
         with open_text(path) as file:
-            if not any(line.strip() for line in file):
+            if not any(part.strip() for part in iter(partial(file.read, 1 << 16), "")):
                 raise DataError(f"{path} is blank: expected {expected}.")
     documents = {part: Documents((os.fspath(p),)) for part, p in zip(PARTS, paths, strict=True)}
     return Corpus("text folder", tuple(files), documents)
@@ -208,17 +225,44 @@ def _entry(name: str, seen: os.stat_result) -> Entry:
     return name, seen.st_size, seen.st_mtime_ns
 
 
+def _conventions(file: TextIO) -> set[str]:
+    """How a file that was read differs from UTF-8 text with newlines, in words."""
+    ends = {"\r\n": "CRLF line ends", "\r": "CR line ends"}
+    found = (file.newlines,) if isinstance(file.newlines, str) else file.newlines or ()
+    changes = {ends[end] for end in found if end != "\n"}
+    name = {"utf-8": None, "utf-8-sig": "byte-order mark"}.get(file.encoding, file.encoding.upper())
+    return changes | ({name} if name else set())
+
+
+def _checked(text: str, where: str) -> str:
+    """A document, unless it is no text or too long to be encoded in little memory."""
+    check_text(text, where)
+    if len(text) >= LONGEST - 1:
+        raise DataError(f"{where} has {LONGEST:,} characters or more: break it into lines.")
+    try:
+        deque(pieces(text), 0)  # goes through all of them
+    except ValueError as error:
+        raise DataError(f"{where} cannot be encoded: {error}.") from error
+    return text
+
+
 def pieces(text: str) -> Iterator[str]:
     """A long text in pieces, cut before a blank between two words, where GPT-2 cuts too.
 
     So the pieces have the same tokens as the whole, which would take gigabytes of memory at once.
-    Only where a stretch has no such blank it is cut at its end.
+
+    Raises:
+        ValueError: A stretch without such a blank is too long.
     """
     start, piece = 0, re.compile(rf"(?s).{{{PIECE},{STRETCH}}}?((?<=\S)(?= \S)|\Z)")
     while len(text) - start > PIECE:
         cut = piece.match(text, start)
-        end = start + STRETCH if cut is None else cut.end()
-        yield text[start:end]
-        start = end
+        if cut is None:
+            raise ValueError(
+                f"more than {STRETCH:,} characters follow each other without a single blank "
+                "between two words; break them into lines"
+            )
+        yield cut[0]
+        start = cut.end()
     if start < len(text) or not text:
         yield text[start:]

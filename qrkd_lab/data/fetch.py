@@ -6,9 +6,12 @@ in a hidden folder until its hash is right, and is then renamed into place.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
+import io
 import os
+import posixpath
 import shutil
 import stat
 import tarfile
@@ -25,11 +28,18 @@ from typing import TextIO
 from qrkd_lab.files import expanded, why_no_file
 
 __all__ = [
-    "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "check_file", "data_dir", "fetch", "file_hash",
-    "open_text", "read_text",
+    "DATA_DIR_VARIABLE", "DataError", "RemoteFile", "check_file", "check_text", "data_dir",
+    "fetch", "file_hash", "open_text", "read_text",
 ]  # fmt: skip
 
 DATA_DIR_VARIABLE = "QRKD_DATA_DIR"
+ENCODINGS = {  # by the byte-order mark that a file begins with; UTF-32's begins with UTF-16's
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class DataError(RuntimeError):
@@ -96,35 +106,66 @@ def check_file(path: str | os.PathLike[str], expected: str) -> os.stat_result:
 
 @contextmanager
 def open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
-    r"""An open file of UTF-8 text: a byte-order mark is left out, each line ends with ``"\n"``.
+    r"""An open text file: each line ends with ``"\n"``, and the byte-order mark is left out.
+
+    A file with a byte-order mark is decoded as it says (UTF-8, UTF-16, UTF-32), any other as
+    UTF-8; ``"\r\n"`` and ``"\r"`` are read as ``"\n"``. The attributes ``encoding`` and
+    ``newlines`` say what the file had. Bytes that are not UTF-8 are left for :func:`check_text`.
 
     Raises:
-        DataError: The file cannot be read, or holds something else.
+        DataError: The file cannot be read, or is not what its byte-order mark says.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            yield file
+        with open(path, "rb") as raw:
+            start = raw.peek(4)
+            names = (name for mark, name in ENCODINGS.items() if start.startswith(mark))
+            name = next(names, "utf-8")
+            errors = "surrogateescape" if name.startswith("utf-8") else "strict"
+            yield io.TextIOWrapper(raw, name, errors)
     except OSError as error:
         raise DataError(
             f"{os.fspath(path)} cannot be read: {error.strerror or error}. Check the disk and the "
             "permissions of the file."
         ) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DataError(
-            f"{os.fspath(path)} is not UTF-8 text ({error.reason}). Save the file as UTF-8; unpack "
-            "it first if it is an archive."
+            f"{os.fspath(path)} begins as {name.upper()} but is damaged ({error.reason}). Save "
+            "it again, as UTF-8."
         ) from error
 
 
+def check_text(text: str, where: str) -> str:
+    """The text that :func:`open_text` read, unchanged.
+
+    Args:
+        text: what was read.
+        where: a file, or a line of it, for the message.
+
+    Raises:
+        DataError: Bytes that are not UTF-8, or NUL characters.
+    """
+    try:
+        text.isascii() or text.encode()
+        if "\0" not in text:
+            return text
+        found, at = "a NUL character", text.index("\0")
+    except UnicodeEncodeError as error:
+        found, at = "what encodes no character", error.start
+    raise DataError(
+        f"{where} is not UTF-8 text: {found} at byte {len(text[:at].encode())}. Save the file as "
+        "UTF-8; unpack it first if it is an archive."
+    )
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The whole text of a small file; see :func:`open_text`.
+    """The whole text of a small file; see :func:`open_text` and :func:`check_text`.
 
     Raises:
         DataError: There is no such file, or it holds no text.
     """
     check_file(path, "a text file")
     with open_text(path) as file:
-        return file.read()
+        return check_text(file.read(), os.fspath(path))
 
 
 def file_hash(path: str | os.PathLike[str], algorithm: str = "md5") -> str:
@@ -171,8 +212,7 @@ def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = 
     wanted = dict(file.members) or {file.name: file.hash}
     missing = {n: h for n, h in wanted.items() if not _is_there(folder / n, h, file)}
     if missing:
-        archive = folder / file.name
-        has_archive = bool(file.members) and _is_there(archive, file.hash, file)
+        has_archive = bool(file.members) and _is_there(folder / file.name, file.hash, file)
         if not has_archive and not download:
             raise _absent(file, folder, [*missing], "  downloading was not allowed")
         try:  # beside the target, so that the last step is a rename on one disk
@@ -184,20 +224,13 @@ def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = 
                 f"data_dir or set the environment variable {DATA_DIR_VARIABLE} to a folder of "
                 "yours."
             ) from error
-        with scratch as place:
-            got = archive if has_archive else _download(file, folder, Path(place), [*missing])
-            found = _unpacked(got, Path(place, "unpacked")) if file.members else got.parent
-            for name, expected in missing.items():
-                if not _is_there(found / name, expected, file):
-                    raise DataError(f"{file.name} from {' or '.join(file.urls)} holds no {name}.")
-            for name in missing:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.replace(found / name, folder / name)
-                except OSError as error:  # a folder that is there cannot be replaced ...
-                    if not (folder / name).is_dir():
-                        raise DataError(f"{folder / name} could not be written: {error}") from error
-                    # ... and need not be: another process was faster
+        with scratch as name:
+            place = Path(name)
+            if not has_archive:
+                _download(file, folder, place, [*missing])
+            if file.members:
+                place = _unpack((folder if has_archive else place) / file.name, place, missing)
+            _move(place, folder, missing, file)
     return folder if file.members else folder / file.name
 
 
@@ -217,7 +250,7 @@ def _is_there(path: Path, expected: str | None, file: RemoteFile) -> bool:
     return True
 
 
-def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str]) -> Path:
+def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str]) -> None:
     """Try the mirrors in turn; pooch checks the hash and renames within ``scratch``."""
     import pooch
 
@@ -231,7 +264,7 @@ def _download(file: RemoteFile, folder: Path, scratch: Path, missing: list[str])
             failures.append(f"  {url}\n    {type(error).__name__}: {error}")
         else:
             got.chmod(0o644)  # pooch leaves the mode of a private temporary file
-            return got
+            return
     raise _absent(file, folder, missing, "\n".join(failures) or "  no URL is known")
 
 
@@ -246,17 +279,41 @@ def _absent(file: RemoteFile, folder: Path, missing: list[str], tried: str) -> D
     )
 
 
-def _unpacked(archive: Path, target: Path) -> Path:
-    """A new folder with what an archive holds, and nothing outside it."""
+def _unpack(archive: Path, scratch: Path, wanted: dict[str, str | None]) -> Path:
+    """Extract only what is wanted into a new folder of ``scratch``, and nothing outside it."""
+    target = scratch / "unpacked"
     target.mkdir()
+
+    def is_wanted(name: str) -> bool:
+        name = posixpath.normpath(name)
+        return any(name == w or name.startswith(f"{w}/") for w in wanted)
+
     try:
-        if archive.suffix == ".gz" and not archive.name.endswith(".tar.gz"):
+        if archive.name.endswith((".tar", ".tar.gz", ".tgz")):
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, [m for m in tar if is_wanted(m.name)], filter="data")
+        elif archive.name.endswith(".zip"):
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(target, [n for n in zipped.namelist() if is_wanted(n)])
+        else:  # .gz: one file, which takes the archive's name without the suffix
             with gzip.open(archive) as packed, (target / archive.stem).open("wb") as out:
-                shutil.copyfileobj(packed, out)  # one file, with the archive's name
-        else:
-            safe = {} if archive.suffix == ".zip" else {"filter": "data"}
-            shutil.unpack_archive(archive, target, **safe)
-    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error,
-            OSError) as error:  # fmt: skip
+                shutil.copyfileobj(packed, out)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
         raise DataError(f"{archive.name} could not be unpacked: {error}") from error
     return target
+
+
+def _move(source: Path, folder: Path, wanted: dict[str, str | None], file: RemoteFile) -> None:
+    """Rename what was obtained into place, each part only after its own check."""
+    for name, expected in wanted.items():
+        if not _is_there(source / name, expected, file):
+            raise DataError(f"{file.name} from {' or '.join(file.urls)} holds no {name}.")
+    for name in wanted:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(source / name, target)
+        except OSError as error:  # a folder that is there cannot be replaced ...
+            if not target.is_dir():
+                raise DataError(f"{target} could not be written: {error}") from error
+            # ... and need not be: another process was faster

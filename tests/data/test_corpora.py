@@ -28,35 +28,51 @@ REVIEW = "aclImdb/test/pos/3_7.txt"
 
 
 TEXT = "é \n a\n\n\x85\u2028 c\x0b\x1c d \u3042\U0001f600\n last one \n"
-SAVED = [
-    TEXT.encode(),
-    TEXT.encode("utf-8-sig"),
-    TEXT.replace("\n", "\r\n").encode(),
-    TEXT.replace("\n", "\r").encode(),
-    TEXT[:-1].encode(),  # no last newline
-]
+CONVENTIONS = {  # of the same text: how it is saved, and what is said of it
+    "as it should be": (TEXT.encode(), ""),
+    "CRLF": (TEXT.replace("\n", "\r\n").encode(), "CRLF line ends"),
+    "CR": (TEXT.replace("\n", "\r").encode(), "CR line ends"),
+    "mixed": (TEXT.replace("\n", "\r\n", 1)[:-1].encode() + b"\r", "CR line ends, CRLF line ends"),
+    "no last newline": (TEXT[:-1].encode(), "no newline at the end"),
+    "UTF-8 with a mark": (TEXT.encode("utf-8-sig"), "byte-order mark"),
+    "UTF-16": (TEXT.encode("utf-16"), "UTF-16"),
+    "UTF-16, the other order": (b"\xfe\xff" + TEXT.encode("utf-16-be"), "UTF-16"),
+    "UTF-32, CRLF": (TEXT.replace("\n", "\r\n").encode("utf-32"), "CRLF line ends, UTF-32"),
+}
 
 
-@pytest.mark.parametrize("content", SAVED, ids=range(len(SAVED)))
-def test_however_a_text_is_saved_its_documents_are_the_same(tmp_path, content):
+@pytest.mark.parametrize("how", CONVENTIONS)
+def test_however_a_text_is_saved_its_documents_are_the_same(tmp_path, how):
+    content, said = CONVENTIONS[how]
     (file := tmp_path / "a.txt").write_bytes(content)
     lines = Documents((str(file),))
     assert list(lines) == list(lines) == [f"{line}\n" for line in TEXT.split("\n")[:-1]]
-    assert list(Documents((str(file),) * 2, by_line=False)) == [TEXT[:-1]] * 2
+    assert ", ".join(sorted(lines.changes)) == said
+    whole = Documents((str(file),) * 2, by_line=False)
+    assert list(whole) == [TEXT[:-1]] * 2
+    assert bool(whole.changes) == (how != "no last newline")  # as reviews should be
 
 
 WRONG = {
     b"": "is blank",
-    b"\xef\xbb\xbf \r\n\t\n": "is blank",
-    b"a\0b": "is not UTF-8 text: it holds a NUL character",
-    b"good\ncaf\xe9\n": "is not UTF-8 text",
-    "a mark".encode("utf-16"): "is not UTF-8 text",
-    gzip.compress(b"text", mtime=0): "is not UTF-8 text .* unpack it",
+    b"\xef\xbb\xbf": "is blank",
+    b" \r\n\t\n": "is blank",
+    "\n ".encode("utf-16"): "is blank",
+    b"a\0b": r"is not UTF-8 text: a NUL character at byte 1",
+    b"good\ncaf\xe9\n": r"is not UTF-8 text: .* at byte",
+    "no mark".encode("utf-16-le"): r"a NUL character at byte 1",
+    gzip.compress(b"text", mtime=0): r"is not UTF-8 text: .* at byte 1.* unpack it",
+    b"\xff\xfea": r"begins as UTF-16 but is damaged \(truncated data\)",
+    b"x" * 3001: r"more than 2,000 characters follow each other without a single blank",
+    b"x y " * 2500: r"has 9,000 characters or more: break it into lines",
 }
 
 
 @pytest.mark.parametrize("content", WRONG)
-def test_what_is_no_text_is_named(mine, reviews, content):
+def test_what_is_no_text_or_too_long_is_named(mine, reviews, monkeypatch, content):
+    monkeypatch.setattr(corpora, "PIECE", 1000)
+    monkeypatch.setattr(corpora, "STRETCH", 2000)
+    monkeypatch.setattr(corpora, "LONGEST", 9000)
     (mine / "valid.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"valid\.txt.*{WRONG[content]}"):
         list(read_text_folder(mine).documents["validation"])
@@ -144,7 +160,8 @@ def test_pieces_are_short_and_make_up_the_text(monkeypatch):
     monkeypatch.setattr(corpora, "STRETCH", 9)
     assert list(pieces("a bc  def ghijklm\n")) == ["a bc  def", " ghijklm\n"]
     assert list(pieces("")) == [""]
-    assert list(pieces("ab " + 12 * "c" + " d")) == ["ab cccccc", "cccccc", " d"]
+    with pytest.raises(ValueError, match="more than 9 characters follow each other"):
+        list(pieces("ab " + 12 * "c" + " d"))
 
 
 def test_real_word_counts(real):

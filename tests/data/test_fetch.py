@@ -195,7 +195,7 @@ def zip_of(members):
     ],
 )
 def test_only_the_wanted_members_of_an_archive_arrive(tmp_path, server, name, pack):
-    archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O"})
+    archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O", "../outside": b"O"})
     file = remote(server, name, archive, ("d/a", md5(b"A")), ("d/sub", None))
     assert fetch(file, tmp_path / "data") == tmp_path / "data"
     assert left_over(tmp_path) == ["data/d/a", "data/d/sub/b"]
@@ -245,20 +245,16 @@ def link_outside():
     return buffer.getvalue()
 
 
-OUTSIDE = tar_of({"d/a": b"A", "../outside": b"O"})
-
-
 @pytest.mark.parametrize(
     ("archive", "member", "said"),
     [
         (tar_of({"d/a": b"A"}), ("d/a", md5(b"B")), "damaged"),
         (tar_of({"d/a": b"A"}), ("d/c", None), "holds no d/c"),
         (link_outside(), ("d/a", None), "could not be unpacked"),
-        (OUTSIDE, ("d/a", None), "could not be unpacked"),
         (tar_of({"d/a": CONTENT})[:-30], ("d/a", None), "could not be unpacked"),
         (b"no archive", ("d/a", None), "could not be unpacked"),
     ],
-    ids=["damaged", "no member", "link", "outside", "cut", "no archive"],
+    ids=["damaged", "no member", "link", "cut", "no archive"],
 )
 def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, archive, member, said):
     with pytest.raises(DataError, match=said):
@@ -276,14 +272,14 @@ def test_two_fetches_at_once_both_succeed(tmp_path, server):
 
 def test_a_folder_that_another_process_installed_meanwhile_is_kept(tmp_path, server, monkeypatch):
     file = remote(server, "d.tar.gz", tar_of({"d/b": b"B"}), ("d", None))
-    unpack = fetch_module._unpacked
+    unpack = fetch_module._unpack
 
     def slow(*arguments):
         (tmp_path / "d").mkdir()
         (tmp_path / "d" / "b").write_bytes(b"theirs")
         return unpack(*arguments)
 
-    monkeypatch.setattr(fetch_module, "_unpacked", slow)
+    monkeypatch.setattr(fetch_module, "_unpack", slow)
     fetch(file, tmp_path)
     assert (tmp_path / "d" / "b").read_bytes() == b"theirs"
     assert left_over(tmp_path) == ["d/b"]

@@ -10,6 +10,7 @@ import shutil
 import struct
 import tarfile
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -194,7 +195,7 @@ def test_real_mnist(real):
 
 def test_real_cifar10(real):
     folder = real()
-    if not (folder / "cifar-10-batches-py").is_dir():
+    if not any((folder / name).is_dir() for name in ("cifar-10-batches-py", "cifar10")):
         real("cifar10_jpeg")
     data = load_images("cifar10", download=False)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [45000, 5000, 10000]
@@ -348,8 +349,9 @@ def copy_as_images(root, classes, size=32):
                 Image.fromarray(pixels).save(root / part / label / f"{i}.jpg")
 
 
-def test_a_copy_serves_and_says_that_it_is_none(tmp_path):
-    copy_as_images(tmp_path / module.CIFAR10_COPY, module.CIFAR10_CLASSES)
+@pytest.mark.parametrize("place", module.CIFAR10_COPIES)
+def test_a_copy_serves_and_says_that_it_is_none(tmp_path, place):
+    copy_as_images(tmp_path / place, module.CIFAR10_CLASSES)
     data = load_images("cifar10", data_dir=tmp_path, download=False)
     assert data.name == "cifar10"
     assert data.source == "JPEG folder copy, not the official pixels"
@@ -359,7 +361,7 @@ def test_a_copy_serves_and_says_that_it_is_none(tmp_path):
 
 @pytest.mark.parametrize(("classes", "size"), [(("a", "b"), 32), (module.CIFAR10_CLASSES, 16)])
 def test_a_folder_that_is_no_copy_of_cifar10_is_refused(tmp_path, classes, size):
-    copy_as_images(tmp_path / module.CIFAR10_COPY, classes, size)
+    copy_as_images(tmp_path / "cifar10", classes, size)
     with pytest.raises(DataError, match="is not a copy of CIFAR-10"):
         load_images("cifar10", data_dir=tmp_path)
 
@@ -457,6 +459,11 @@ def instead(path):
     return path
 
 
+def animate(path):
+    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
 def deep_png():
     """RGB with 16 bits a channel, 7 x 5, which Pillow reads but does not write."""
 
@@ -470,6 +477,13 @@ def deep_png():
     return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")
 
 
+def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+    free = SimpleNamespace(available=3 * 40 * 3 * 5 * 7 - 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    with pytest.raises(DataError, match="The 40 images like .*000.png, 5 x 7 RGB, need .* GB"):
+        read_folder(build(tmp_path / "mine"))
+
+
 def in_both(root, act):
     for part in ("train", "test"):
         act(root / part)
@@ -481,23 +495,30 @@ BREAKS = {  # what the error says: what was done to a folder
     r"bee/004.png is 5 x 7 grey, .*000.png is 5 x 7 RGB": lambda r: save(r / BEE, "L"),
     "test/ant/000.png is 5 x 9": lambda r: save(r / "test/ant/000.png", "RGB", (9, 5)),
     "bee/004.png has Pillow's mode 'RGBA'": lambda r: save(r / BEE, "RGBA"),
-    "mode 'P' .*convert": lambda r: save(r / BEE, "P"),
-    "mode 'I;16'": lambda r: save(r / BEE, "I;16"),
-    "004.jpg has Pillow's mode 'CMYK'": lambda r: save(r / "train/bee/004.jpg", "CMYK"),
-    "or 16 bits a channel": lambda r: (r / BEE).write_bytes(deep_png()),
+    "convert": lambda r: save(r / BEE, "P"),
     "bee/004.png cannot be read": lambda r: (r / BEE).write_bytes(b"PNG?"),
     "bee/004.png cannot .*Replace": lambda r: (r / BEE).write_bytes((r / BEE).read_bytes()[:-40]),
+    r"\.png, \.jpg, \.jpeg.* got 004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
+    "only in one of them: cat": lambda r: (r / "train/cat").mkdir(),
+    "cat, got none": lambda r: in_both(r, lambda part: (part / "cat").mkdir()),
+    "two; got: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
+    "two; got: none": lambda r: in_both(
+        r, lambda part: [shutil.rmtree(part / name) for name in ("ant", "bee")]
+    ),
+    r"test/bee, got the folder more": lambda r: (r / "test/bee/more").mkdir(),
+    "class folders in .*train, got loose.png": lambda r: save(r / "train/loose.png", "RGB"),
+    "got cat": lambda r: in_both(r, lambda part: (part / "cat").symlink_to("nowhere")),
     "bee/004.png is a link to nowhere": lambda r: instead(r / BEE).symlink_to("nowhere"),
     "bee/001.png is a pipe": lambda r: os.mkfifo(instead(r / "test/bee/001.png")),
-    r"\.png, \.jpg, \.jpeg.* got train/bee/004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
-    "got train/loose.png": lambda r: save(r / "train/loose.png", "RGB"),
-    "got test/bee/more/a.png": lambda r: [
-        (r / "test/bee/more").mkdir(), save(r / "test/bee/more/a.png", "RGB")
-    ],
-    "only in one of them: bee": lambda r: shutil.rmtree(r / "test/bee"),
-    "two; got: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
+    "004.png has 5,000 x 5,000": lambda r: save(r / BEE, "RGB", (5000, 5000)),
+    "000.png has 5,000 x 5,000": lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)),
+    "004.png is 4000 x 4000": lambda r: save(r / BEE, "RGB", (4000, 4000)),
+    "004.png has 16 bits": lambda r: save(r / BEE, "I;16"),
+    "bee/004.png has 16 bits": lambda r: (r / BEE).write_bytes(deep_png()),
+    "004.jpg has Pillow's mode 'CMYK'": lambda r: save(r / "train/bee/004.jpg", "CMYK"),
+    "004.png is animated, with 2 frames": lambda r: animate(r / BEE),
     "'train' or 'test' is missing": lambda r: (r / "test").rename(r / "tests"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("message", BREAKS)

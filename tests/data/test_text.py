@@ -93,6 +93,20 @@ def test_changed_files_are_read_anew(mine):
     assert "BELL" in "".join(decoded(after, after.validation))
 
 
+def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
+    before = load_text(mine, vocabulary=300)
+    for part, encoding in (("train", "utf-8"), ("valid", "utf-16")):
+        content = (mine / f"{part}.txt").read_text(encoding="utf-8")
+        (mine / f"{part}.txt").write_bytes(content.replace("\n", "\r\n").encode(encoding))
+    for _ in range(2):  # read, and from the cache
+        after = load_text(mine, vocabulary=300)
+        assert after.sha256 == before.sha256
+        assert after.source == (
+            "text folder; normalised on reading: train (CRLF line ends); "
+            "validation (CRLF line ends, UTF-16)"
+        )
+
+
 def test_a_damaged_cache_is_built_again(mine, cache):
     before = load_text(mine, vocabulary=300)
     (damaged,) = cache.iterdir()
@@ -228,7 +242,7 @@ def test_the_import_is_light_and_the_same_documents_give_the_same_tokenizer(smal
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_both_kinds_of_files_give_the_tokenizer_however_saved(small, tmp_path, line_end, encoding):
     whole, pair = tmp_path / "whole", tmp_path / "pair"
     for folder in (whole, pair):
