@@ -54,7 +54,7 @@ def learning_curves(
     Args:
         runs: of one benchmark and scale.
         value: a column of their histories; None: the runs' own metric on the validation part.
-        title: the message; without it, where the students' means end.
+        title: the message.
 
     Raises:
         ValueError: no runs, several benchmarks, or no run whose history holds ``value``.
@@ -76,16 +76,10 @@ def learning_curves(
     means = _draw_curves(axes, table, value)
     ends = {arm: f"{mean.iloc[-1]:{digits}}{unit}" for arm, mean in means.items()}
     draw_legend(chart, {arm: f"{arm}  {ends.get(arm, '')}" for arm in order_arms(table["arm"])})
-    said = "; ".join(f"{arm} {end} after epoch {means[arm].index[-1]}" for arm, end in ends.items())
-    students = [means[arm].iloc[-1] for arm in means if arm != "teacher" or len(means) == 1]
-    message = f"{name} over epochs"
-    if students:
-        low, high = min(students), max(students)
-        message = f"{name} of the arms ends between {low:{digits}} and {high:{digits}}{unit}"
+    said = ", ".join(f"{arm} {end}" for arm, end in ends.items()) or "unknown"
     return chart.finish(
-        title or message,
-        f"{name} over epochs, a thick line for the mean of each arm over seeds and a thin line "
-        f"for each seed. Means at the end: {said}.",
+        title or f"{name} over epochs",
+        f"A thick line per arm, the mean over seeds, and a thin one per seed. At the end: {said}.",
     )
 
 

@@ -117,7 +117,7 @@ def paired_differences(
     Args:
         study: a :class:`~qrkd_lab.studies.summary.Summary`, or the results to make one from.
         reference: needed with results (``"rkd"`` if not given); with a summary, its own.
-        title: the message; without it, the arms that are better or worse.
+        title: the message; without it, the arms whose p is small.
 
     Raises:
         ValueError: no other arm to compare, or another reference than the summary's.
@@ -149,8 +149,10 @@ def paired_differences(
     notes = [p_in_words(p) for p in rows["p_adjusted"]]
     head = f"  p (Holm, {study.at_once})"
     _margins(axes, notes, head, study.higher_is_better)
+    sure = rows.index[rows["p_adjusted"] < 1 - study.confidence]
+    message = f"Arms that differ from {study.reference} beyond chance: {', '.join(sure) or 'none'}"
     said = " ".join(study.verdict(arm) for arm in rows.index)
-    return chart.finish(title or _ranking(study, rows), said)
+    return chart.finish(title or message, said)
 
 
 def _forest(
@@ -180,23 +182,6 @@ def _margins(axes: Axes, notes: Sequence[str], head: str, right_is_better: bool 
         axes.text(1.02, y, note, transform=where, va="center", fontsize=10, color=INK)
 
 
-def _ranking(study: Summary, rows: pd.DataFrame) -> str:
-    """The verdicts in one line: what a forest plot's title says."""
-    reference, p = study.reference, rows["p_adjusted"]
-    if p.isna().all():
-        return f"Too few seeds to tell {reference} from any other arm"
-    sure = rows[p < 1 - study.confidence]
-    better = (sure["difference"] > 0) == study.higher_is_better
-    said = []
-    for word, names in (("better", sure.index[better]), ("worse", sure.index[~better])):
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-        verb = "is" if len(names) == 1 else "are"
-        said += [f"{listed} {verb} {word} than {reference}"] if len(names) else []
-    if not said:
-        return f"These seeds show no difference between {reference} and any other arm"
-    return "; ".join(said + ["for the others these seeds cannot tell"] * (len(sure) < len(rows)))
-
-
 KEY = "small points: seeds; bars: 95 % intervals, each for its line alone"
 LEVEL = 0.05
 
@@ -211,9 +196,7 @@ def improvements(
     Right is better on every line, whatever the metric; the axis is in per cent of the reference's
     mean score (see ``summary``), the numbers at the right edge are in the metric's
     own unit. p is corrected for the number of benchmarks (Holm), the intervals are not: each is for
-    its line alone. The chance is that to be ahead on a new seed
-    (``win_probability``). Beside other benchmarks, ``digits`` is drawn and
-    does not count.
+    its line alone. Beside other benchmarks, ``digits`` is drawn and does not count.
 
     Args:
         studies: name of a benchmark to its study; each has both arms.
@@ -236,47 +219,25 @@ def improvements(
     means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
     _forest(axes, labels, list(seeds.values()), means, [arm] * len(table))
     family = counted(table.index)
-    notes = [_note(row, name in family) for name, row in table.iterrows()]
+    notes = [
+        f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
+        + " (does not count)" * (name not in family)
+        for name, row in table.iterrows()
+    ]
     _margins(axes, notes, f"difference, p (Holm, {len(family)})")
     said = "; ".join(
-        f"{name} {row['improvement']:+.2f} % ({_range(row)}; {note})"
+        f"{name} {row['improvement']:+.2f} %, interval {row['low']:+.2f} to {row['high']:+.2f}, "
+        f"{note}"
         for (name, row), note in zip(table.iterrows(), notes, strict=True)
-    ).replace("\n", " ")
+    ).replace("interval +nan to +nan", "no interval")
+    counts = table.loc[family]
+    sure = counts["p_adjusted"] < LEVEL
     return chart.finish(
-        _count(table.loc[family], arm, reference),
-        f"One line a benchmark: by how many per cent of {reference}'s mean score {arm} is better, "
-        f"seeds as points, means with 95 % intervals, each for its line alone; p corrected for "
-        f"{len(family)} (Holm): {said}.",
+        f"{arm} is ahead of {reference} on {(counts['improvement'] > 0).sum()} of {len(counts)} "
+        f"benchmarks; differences beyond chance: {sure.sum()}",
+        f"By how many per cent of {reference}'s mean score {arm} is better, seeds as points, means "
+        f"with 95 % intervals, a line per benchmark: {said}.",
     )
-
-
-def _note(row: pd.Series, counts: bool) -> str:
-    said = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
-    said += "" if counts else " (does not count)"
-    if math.isnan(row["p_win"]):
-        return said
-    return f"{said},\nchance to win a new seed {row['p_win']:.2f}"
-
-
-def _range(row: pd.Series) -> str:
-    if math.isnan(row["low"]):
-        return "no interval"
-    return f"{row['low']:+.2f} to {row['high']:+.2f}"
-
-
-def _count(table: pd.DataFrame, arm: str, reference: str) -> str:
-    """On how many benchmarks the arm is better or worse: the title of all benchmarks."""
-    many = f"{len(table)} benchmark{'s' if len(table) > 1 else ''}"
-    ahead = f"{arm} is ahead of {reference} on {(table['improvement'] > 0).sum()} of {many}"
-    if table["p_adjusted"].isna().all():
-        return f"{ahead}, with too few seeds to be sure"
-    sure = table.loc[table["p_adjusted"] < LEVEL, "improvement"]
-    if not len(sure):
-        return f"{ahead}, on none by more than these seeds could show"
-    counts = {"better": (sure > 0).sum(), "worse": (sure <= 0).sum()}
-    said = " and ".join(f"{word} than {reference} on {n}" for word, n in counts.items() if n)
-    rest = "; on the others these seeds cannot tell" if len(sure) < len(table) else ""
-    return f"{arm} is {said} of {many}{rest}"
 
 
 def effect_sizes(study: Study, steps: Sequence[tuple[str, str]]) -> Chart:

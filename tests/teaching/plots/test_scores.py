@@ -151,28 +151,18 @@ NONE = [0.01, -0.01, 0.01, -0.01, 0.001]
 
 
 @pytest.mark.parametrize(
-    ("shifts", "title"),
-    [
-        ({"qrkd": UP}, "qrkd is better than rkd"),
-        ({"qrkd": UP, "kd": UP}, "kd and qrkd are better than rkd"),
-        ({"qrkd": UP, "kd": UP, "scratch": UP}, "scratch, kd and qrkd are better than rkd"),
-        ({"qrkd": UP, "kd": DOWN, "rbf": NONE}, "qrkd is better than rkd; kd is worse than rkd; "
-         "for the others these seeds cannot tell"),
-        ({"qrkd": NONE}, "These seeds show no difference between rkd and any other arm"),
-        ({"qrkd": UP[:1]}, "Too few seeds to tell rkd from any other arm"),
-    ],
-)  # fmt: skip
-def test_differences_say_who_is_better(shifts, title):
+    ("shifts", "differ"),
+    [({"qrkd": UP, "kd": DOWN, "rbf": NONE}, "kd, qrkd"), ({"qrkd": NONE}, "none")],
+)
+def test_differences_say_which_arms_differ(shifts, differ):
     rows = [
         (arm, seed, 0.9 + seed / 100 + value)
         for arm, values in {"rkd": [0.0] * 5, **shifts}.items()
         for seed, value in enumerate(values)
     ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
-    if len(shifts["qrkd"]) == 1:
-        table = table[table["seed"] == 0]
     found = plots.paired_differences(table).get_suptitle()
-    assert found.replace("\n", " ") == title
+    assert found == f"Arms that differ from rkd beyond chance: {differ}"
 
 
 @pytest.mark.parametrize(
@@ -209,34 +199,26 @@ def test_a_line_a_benchmark_with_the_numbers_of_the_table():
     ]
     said = " ".join(text.get_text() for text in axes.texts)
     assert "+1.25 points" in said and "-5.00 ppl" in said and "better →" in said
-    assert f"chance to win a new seed {table.loc['ptb', 'p_win']:.2f}" in said
     assert axes.containers[0].lines[0].get_color() == ARM_COLOURS["qrkd"]
     assert "mnist +1.36 %" in chart.alt
 
 
 def test_digits_are_drawn_and_do_not_count():
     chart = improvements({"digits": IMAGES, **STUDIES})
-    assert chart.alt.split(". One")[0] == improvements(STUDIES).alt.split(". One")[0]
+    assert chart.get_suptitle() == improvements(STUDIES).get_suptitle()
     assert len(chart.axes[0].containers) == 3
     assert "(does not count)" in chart.axes[0].texts[3].get_text()
 
 
-def test_the_title_says_where_it_is_better_or_that_none_is_sure():
-    assert improvements({"ptb": TEXT}).alt.startswith("qrkd is better than rkd on 1 of 1 ")
-    assert improvements({"mnist": IMAGES}).alt.startswith(
-        "qrkd is ahead of rkd on 1 of 1 benchmark, on none by more than these seeds could show"
-    )
-    back = improvements({"ptb": TEXT}, "rkd", "qrkd")
-    assert back.alt.startswith("rkd is worse than qrkd on 1 of 1 benchmark.")
-    both = improvements(STUDIES).alt
-    assert "1 of 2 benchmarks; on the others these seeds cannot tell" in both
+def test_the_title_counts_benchmarks_and_what_is_beyond_chance():
+    title = improvements(STUDIES).alt.split(". ")[0]
+    assert title == "qrkd is ahead of rkd on 2 of 2 benchmarks; differences beyond chance: 1"
 
 
 def test_two_seeds_are_drawn_without_an_interval():
-    short = make_study(rkd=RKD[:2], qrkd=QRKD[:2])
-    chart = improvements({"imdb": short})
-    assert "no interval" in chart.alt and "nan" not in chart.alt and "chance" not in chart.alt
-    assert chart.alt.startswith("qrkd is ahead of rkd on 1 of 1 benchmark, with too few seeds")
+    chart = improvements({"imdb": make_study(rkd=RKD[:2], qrkd=QRKD[:2])})
+    assert "no interval, " in chart.alt and "nan" not in chart.alt and "p unknown" in chart.alt
+    assert "beyond chance: 0" in chart.alt
 
 
 def test_sizes_are_those_of_the_table_and_keep_their_signs():

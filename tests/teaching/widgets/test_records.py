@@ -87,7 +87,7 @@ def test_settings_are_never_mixed(browser):
 @pytest.mark.parametrize("view, said", [
     ("differences", "minus rkd"), ("scores", "for each arm, one point a seed"),
     ("curves", "over epochs"), ("terms", "terms"),
-    ("benchmarks", "One line a benchmark"),
+    ("benchmarks", "a line per benchmark"),
 ])  # fmt: skip
 def test_each_view_is_a_picture(browser, view, said):
     choose(browser, view=view)
@@ -284,5 +284,5 @@ def test_a_slow_picture_follows_and_a_complaint_is_not_taken_back(browser, monke
     choose(browser, arms=())
     assert browser.settle() and faded() and "alert" in browser._words.value
     choose(browser, arms=ARMS)
-    assert browser.settle() and "One line a benchmark" in browser._shown["picture"].alt
+    assert browser.settle() and "a line per benchmark" in browser._shown["picture"].alt
     browser._end()
