@@ -7,6 +7,7 @@ what could choose code (``auto_map``, pickles, attention kernels, tokenizer clas
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,29 +104,110 @@ def pretrained_gpt2(
     kind, config = _kind_and_config(name, tokenizer, length, classes)
     if dropout is not None:
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
-    options = {"config": config, "use_safetensors": True, "dtype": torch.float32}
-    options |= {"attn_implementation": "sdpa", "output_loading_info": True}
+    weights = _checked(name, _weights(name), kind, config)
+    # Given the weights, transformers reads nothing from the folder.
+    return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
+
+
+def _weights(name: str) -> dict[str, Tensor]:
+    """All weights of a checkpoint, by the names of ``GPT2LMHeadModel``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    weights = {}
+    for file in _weight_files(name):
+        try:
+            held = load_file(file)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise DataError(
+                f"{file} cannot be read as safetensors ({error}): it is cut, damaged, or the "
+                "pointer that git-lfs leaves. Copy it again"
+            ) from error
+        for key, tensor in held.items():
+            if not key.endswith((".attn.bias", ".attn.masked_bias")):  # masks, not weights
+                body = "" if key in HEADS else "transformer."
+                weights[body + key.removeprefix("transformer.")] = tensor
+    return weights
+
+
+def _weight_files(name: str) -> list[Path]:
+    """``model.safetensors``, or the several files that its index names."""
     try:
-        model, found = kind.from_pretrained(os.path.expanduser(name), **options)
-    except Exception as error:  # what damaged files do within transformers is not documented
+        return [_file(name, "model.safetensors")]
+    except DataError as missing:
+        try:
+            index = _json(_file(name, "model.safetensors.index.json"))
+        except DataError:
+            raise missing from None
+    listed = index.get("weight_map")
+    shards = set(listed.values()) if isinstance(listed, dict) else {""}
+    if not all(re.fullmatch(r"[\w.-]+\.safetensors", str(shard)) for shard in shards):
         raise DataError(
-            f"{name}: its weights cannot be read into GPT-2 ({str(error).strip()}). Copy "
-            "config.json and model.safetensors again, both from one checkpoint"
-        ) from error
-    lacks, more = (set(found[f"{kind}_keys"]) - {HEADS[1]} for kind in ("missing", "unexpected"))
-    for what, keys in (("lacks", lacks), ("has, beyond", more - set(HEADS))):
+            f"{name}: model.safetensors.index.json names files that are no safetensors of its "
+            "own folder. Save the model again, with save_pretrained"
+        )
+    return [_file(name, shard) for shard in sorted(shards)]
+
+
+def _checked(
+    name: str, weights: dict[str, Tensor], kind: type[PreTrainedModel], config: PreTrainedConfig
+) -> dict[str, Tensor]:
+    """The weights that a model of this kind and configuration takes, or a DataError."""
+    from transformers import GPT2LMHeadModel
+
+    blocks = {key.split(".")[2] for key in weights if key.startswith("transformer.h.")}
+    if len(blocks) != config.n_layer:
+        raise DataError(
+            f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
+            f"{len(blocks)}. Where weights are missing, they would be random: take both files from "
+            "one checkpoint"
+        )
+    try:
+        with torch.device("meta"):
+            wanted = kind(config).state_dict()
+    except Exception as error:  # what a wrong value does within transformers is not documented
+        raise DataError(f"{name}: config.json makes no GPT-2 ({error})") from error
+    if kind is GPT2LMHeadModel and config.tie_word_embeddings:
+        del wanted[HEADS[0]]  # it is the embedding
+        _check_tied_head(name, weights, config)
+    if HEADS[1] not in weights:  # a new one is drawn
+        wanted.pop(HEADS[1], None)
+    unused = weights.keys() - wanted.keys() - set(HEADS)
+    for what, keys in (("lacks", wanted.keys() - weights.keys()), ("has, beyond", unused)):
         if keys:
             raise DataError(
                 f"{name} {what} GPT-2's weights, {len(keys)}, e.g. {min(keys)}: the model would "
                 "be another. Save it with GPT2LMHeadModel.save_pretrained"
             )
-    for key, weight in model.named_parameters():
-        if not weight.isfinite().all():
+    for key, like in wanted.items():
+        held = weights[key]
+        if held.shape != like.shape:
             raise DataError(
-                f"{name}: {key} holds values that are not finite. Take a checkpoint from before "
-                "it diverged"
+                f"{name}: expected {key} of shape {tuple(like.shape)}, got {tuple(held.shape)}: "
+                "config.json and the weights do not belong together"
             )
-    return model
+        if not held.is_floating_point() or not held.isfinite().all():
+            raise DataError(
+                f"{name}: {key} is {held.dtype} or holds values that are not finite. Take a "
+                "checkpoint from before it diverged, or one that is not quantised"
+            )
+    return {key: weights[key] for key in wanted}
+
+
+def _check_tied_head(name: str, weights: dict[str, Tensor], config: PreTrainedConfig) -> None:
+    """Whether the head is the embedding, as config.json says."""
+    embedding, head = (weights.get(key) for key in ("transformer.wte.weight", HEADS[0]))
+    if head is not None and embedding is not None and not torch.equal(head, embedding):
+        raise DataError(
+            f"{name}: config.json says that the head is the embedding (tie_word_embeddings), "
+            "but lm_head.weight differs from wte.weight: set tie_word_embeddings to false"
+        )
+    if head is None and not any("LMHead" in str(a) for a in config.architectures or ["LMHead"]):
+        warnings.warn(
+            f"{name} was saved without a language model's head ({config.architectures[0]}): its "
+            "embedding is taken. A model that was trained for something else predicts badly so",
+            stacklevel=4,
+        )
 
 
 def untrained_gpt2(

@@ -131,7 +131,7 @@ def test_what_changes_no_number_is_taken(folder, tokenizer):
     names = ("a.safetensors", "b.safetensors")
     for name, part in zip(names, (held[:9], held[9:])):
         save_file({key.removeprefix("transformer."): tensor for key, tensor in part}, folder / name)
-    index = {"metadata": {}, "weight_map": {k: names[i >= 9] for i, (k, _) in enumerate(held)}}
+    index = {"weight_map": {key: names[i >= 9] for i, (key, _) in enumerate(held)}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model.safetensors").unlink()
     (folder / "a.safetensors").rename(folder.parent / "a")
@@ -139,10 +139,15 @@ def test_what_changes_no_number_is_taken(folder, tokenizer):
     assert torch.equal(logits(folder, tokenizer), before)
 
 
-def test_a_head_that_is_missing_is_the_embedding_or_refused(folder, tokenizer):
-    before = logits(folder, tokenizer)
+def headless(folder):
     GPT2Model.from_pretrained(folder).save_pretrained(folder)
-    assert torch.equal(logits(folder, tokenizer), before)
+
+
+def test_a_missing_head_is_told(folder, tokenizer):
+    before = logits(folder, tokenizer)
+    headless(folder)
+    with pytest.warns(UserWarning, match=r"without a language model's head \(GPT2Model\)"):
+        assert torch.equal(logits(folder, tokenizer), before)
     pretrained_gpt2(str(folder), tokenizer, 16, classes=2)  # which has a head of its own
     configure(folder, tie_word_embeddings=False)
     with pytest.raises(DataError, match=r"lacks GPT-2's weights, 1, e\.g\. lm_head\.weight"):
@@ -153,28 +158,51 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def outside(folder):
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"weight_map": {"wte.weight": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 NORM = "transformer.ln_f.weight"
 
 
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda f: cut(f / "model.safetensors"), "cannot be read into GPT-2"),
-        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "cannot be read"),
+        (lambda f: cut(f / "model.safetensors"), "cannot be read as safetensors"),
+        (lambda f: (f / "model.safetensors").write_text("version https://git-lfs"), "git-lfs"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "is missing"),
+        (outside, "no safetensors of its own folder"),
         (lambda f: reweigh(f, lambda w: w.pop(NORM)), f"lacks GPT-2's weights, 1, e.g. {NORM}"),
         (
             lambda f: reweigh(f, lambda w: w.update(extra=torch.ones(2))),
-            "has, beyond GPT-2's weights, 1, e.g. ",
+            "has, beyond GPT-2's weights, 1, e.g. transformer.extra",
         ),
-        (lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(3)})), "cannot be read into"),
+        (
+            lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(3)})),
+            r"of shape \(64,\), got \(3,\)",
+        ),
         (lambda f: reweigh(f, lambda w: w[NORM].fill_(torch.nan)), "not finite"),
-        (lambda f: configure(f, n_layer=3), "lacks GPT-2's weights, 12"),
+        (
+            lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(64, dtype=torch.int8)})),
+            "int8",
+        ),
+        (
+            lambda f: reweigh(f, lambda w: w.update({"lm_head.weight": torch.ones(260, 64)})),
+            "set tie_word_embeddings to false",
+        ),
+        (lambda f: configure(f, n_layer=3), "says 3 blocks .* the weights have 2"),
+        (lambda f: configure(f, n_layer=10**9), "says 1000000000 blocks"),
         (lambda f: configure(f, n_layer="2"), "config.json"),
         (lambda f: configure(f, n_head=5), "n_embd a multiple of n_head"),
-        (lambda f: configure(f, activation_function="mine.Mine"), "cannot be read into"),
+        (lambda f: configure(f, activation_function="mine.Mine"), "config.json makes no GPT-2"),
+        (lambda f: configure(f, vocab_size=10**12), "expected transformer.wte.weight of shape"),
         (lambda f: configure(f, quantization_config={"quant_method": "fp8"}), "is quantised"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter to another model"),
         (lambda f: configure(f, model_type="llama"), "is a 'llama'; expected a GPT-2"),
+        (lambda f: (f / "config.json").write_text("[" * 9999), "config.json cannot be read"),
         (lambda f: (f / "config.json").write_text("[]"), "config.json holds no dictionary"),
         (lambda f: cut(f / "config.json"), "config.json cannot be read"),
     ],
