@@ -8,6 +8,7 @@ other:
 
 Both have the same candidates and seeds, and each candidate trains as long as a study. The seeds are
 others than a study's, and the score of a candidate is the validation metric after the last epoch.
+(Its record has a test score, as all records have; nothing here reads it.)
 The kernel's weight is not searched for: give ``kernel_dose``, which is one rule for every kernel.
 """
 
@@ -28,6 +29,7 @@ from qrkd_lab.checks import flag, positive
 from qrkd_lab.files import (
     RecordError,
     expanded,
+    is_number,
     plain,
     read_json,
     runs_folder,
@@ -146,6 +148,12 @@ def tune(
 
 FILE, DIGEST = "tuning.json", "trace_sha256"
 _AGAIN = " this file, and tune again; the records beside it stay as they are."
+_TRIAL = {"stage": str, "arm": str, "weight": float, "seed": float, "seconds": float}
+_HISTORY = {
+    "benchmark": str, "scale": str, "metric": str, "higher_is_better": bool, "weights": list,
+    "epochs": float, "full_epochs": float, "trials": list, "data": dict, "versions": dict,
+    "overrides": dict,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -325,10 +333,23 @@ def read_tuning(path: str | os.PathLike[str]) -> TuningHistory:
     try:
         if held.pop("format", None) != 1:
             raise ValueError("it is of another version")
+        _check_kinds({"overrides": {}} | held, _HISTORY)
+        _check_kinds(held["data"], {"name": str, "sha256": str})
+        for weight in held["weights"]:
+            _check_kinds({"weights": weight}, {"weights": float})
+        for trial in held["trials"] or [{}]:
+            _check_kinds(trial, _TRIAL | ({} if trial["score"] is None else {"score": float}))
         trials = tuple(Trial(**trial) for trial in held["trials"])
         return TuningHistory(**held | {"weights": tuple(held["weights"]), "trials": trials})
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path} is no tuning history ({error}). Move{_AGAIN}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{path} is no tuning history ({error!r}). Move{_AGAIN}") from error
+
+
+def _check_kinds(held: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Raise TypeError or KeyError unless each value is of its kind; ``float``: any number."""
+    for name, kind in kinds.items():
+        if not (is_number(held[name]) if kind is float else isinstance(held[name], kind)):
+            raise TypeError(f"{name} is {held[name]!r:.60}")
 
 
 def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 import qrkd_lab as ql
 from qrkd_lab.cli import main
-from qrkd_lab.files import RecordError
+from qrkd_lab.files import RecordError, sealed, unsealed
 from qrkd_lab.studies import tune as tuning
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.records import PUBLISHED, read_runs
@@ -206,7 +207,7 @@ def test_the_kits_own_histories_are_saved_as_they_were_and_chose_the_benchmarks_
         assert asked == asked.replace(**kept.settings), path
 
 
-def test_what_was_edited_cut_or_is_of_another_version_is_refused(made, tmp_path, monkeypatch):
+def test_what_was_edited_or_cut_is_refused(made, tmp_path):
     path = made.save(tmp_path)
     whole, read = path.read_bytes(), []
     for content in (*flipped(whole, 150), whole[:100], b"", b"[]"):
@@ -217,6 +218,28 @@ def test_what_was_edited_cut_or_is_of_another_version_is_refused(made, tmp_path,
     path.unlink()
     with pytest.raises(RecordError, match=f"^{path} cannot be read .*Delete this file, and tune"):
         read_tuning(path.parent / "tuning.json")
-    monkeypatch.setattr(tuning, "plain", lambda held, _: held | {"format": 2})
+
+
+ODD = {
+    "no trials": {"trials": []},
+    "trials as text": {"trials": "x"},
+    "odd trial": {"trials": [{"arm": "kd"}]},
+    "score as text": {"trials": [asdict(Trial("kd", "kd", 0.1, 0, "x", 1.0))]},
+    "arm as number": {"trials": [asdict(Trial("kd", 3, 0.1, 0, 0.5, 1.0))]},
+    "weights as text": {"weights": ["x"]},
+    "epochs as text": {"epochs": "1"},
+    "no data": {"data": {}},
+    "direction": {"higher_is_better": "yes"},
+    "unknown": {"more": 1},
+    "another format": {"format": 2},
+    "overrides": {"overrides": 3},
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_was_forged_is_no_history(made, tmp_path, kind):
+    path = made.save(tmp_path)
+    held = unsealed(json.loads(path.read_text()), tuning.DIGEST)
+    path.write_text(json.dumps(sealed(held | ODD[kind], tuning.DIGEST)))
     with pytest.raises(RecordError, match="is no tuning history .*Move this file"):
-        read_tuning(made.save(tmp_path))
+        read_tuning(path)
