@@ -20,19 +20,14 @@ from qrkd_lab.seeds import generator
 
 __all__ = [
     "CHANGES",
-    "Change",
-    "FLAT",
     "MOVED",
     "Pull",
     "RELATIONS",
     "SEEN",
     "as_points",
     "changed",
-    "coincidences",
     "downhill",
     "encoded",
-    "fall_in_words",
-    "force_in_words",
     "loss_in_words",
     "plane_kernel",
     "pull",
@@ -45,15 +40,10 @@ __all__ = [
 
 MOVED = 1e-3  # of the teacher's size; a point that is nearer to its old place has not moved
 MOST = 20  # points; more cannot be told apart in a picture
-
-
-@dataclass(frozen=True)
-class Change:
-    """A way to move points: ``move(points, strength, seed)`` on centred points of size 1."""
-
-    label: str
-    move: Callable[[Tensor, float, int], Tensor]
-    words: Callable[[float], str]
+RELATIONS = {"distance": "distances", "angle": "angles", "kernel": "the kernel"}
+SEEN = 1e-6  # a loss below it is blind: relations that differ by 0.0014 at most, root mean square
+FLAT = 1e-3  # a gradient shorter than this, in units of 1 / size, leads nowhere soon
+STUCK = 1e-3  # a loss that stays above this has not found the teacher's shape
 
 
 def _turned(x: Tensor, strength: float, seed: int) -> Tensor:
@@ -63,9 +53,7 @@ def _turned(x: Tensor, strength: float, seed: int) -> Tensor:
 
 def _towards(x: Tensor, rows: Sequence[int], ends: Sequence[int], strength: float) -> Tensor:
     """Rows on their way to the places of others."""
-    x, start = x.clone(), x
-    x[rows] += strength * (start[ends] - start[rows])
-    return x
+    return x.index_copy(0, torch.tensor(rows), torch.lerp(x[rows], x[ends], strength))
 
 
 def _scattered(x: Tensor, strength: float, seed: int) -> Tensor:
@@ -74,29 +62,20 @@ def _scattered(x: Tensor, strength: float, seed: int) -> Tensor:
     return x + strength * (ends - x)
 
 
-CHANGES: dict[str, Change] = {
-    "same": Change("none", lambda x, s, _: x, lambda s: "every point in its place"),
-    "shift": Change("shift", lambda x, s, _: x + s * x.new_tensor([0.7, 0.5]),
-                    lambda s: "all points shifted"),
-    "rotation": Change("rotation", _turned, lambda s: f"turned by {90 * s:.0f} degrees"),
-    "reflection": Change("reflection", lambda x, s, _: x * x.new_tensor([1 - 2 * s, 1]),
-                         lambda s: f"left and right multiplied by {1 - 2 * s:.2g}"),
-    "scaling": Change("scaling", lambda x, s, _: (1 + 0.8 * s) * x,
-                      lambda s: f"{1 + 0.8 * s:.2f} times as large"),
-    "shear": Change("shear", lambda x, s, _: x + 0.8 * s * x[:, 1:] * x.new_tensor([1, 0]),
-                    lambda s: f"sheared by {0.8 * s:.2f}"),
-    "line": Change("collapse to a line", lambda x, s, _: x * x.new_tensor([1, 1 - s]),
-                   lambda s: f"height reduced to {100 * (1 - s):.0f} %"),
-    "point": Change("collapse to a point", lambda x, s, _: (1 - s) * x,
-                    lambda s: f"all sizes reduced to {100 * (1 - s):.0f} %"),
-    "coincident": Change("two points coincide", lambda x, s, _: _towards(x, [1], [0], s),
-                         lambda s: f"point 1 went {100 * s:.0f} % of its way to point 0"),
-    "swap": Change("two points swap places", lambda x, s, _: _towards(x, [0, 1], [1, 0], s),
-                   lambda s: f"points 0 and 1 went {100 * s:.0f} % of the way to each other's "
-                   "place"),
-    "random": Change("random places", _scattered,
-                     lambda s: f"{100 * s:.0f} % of the way to random places"),
-}  # fmt: skip
+# Ways to move points: by name, on centred points of size 1, by a strength from 0 to 1, and a seed.
+CHANGES: dict[str, Callable[[Tensor, float, int], Tensor]] = {
+    "same": lambda x, s, _: x,
+    "shift": lambda x, s, _: x + s * x.new_tensor([0.7, 0.5]),
+    "rotation": _turned,
+    "reflection": lambda x, s, _: x * x.new_tensor([1 - 2 * s, 1]),
+    "scaling": lambda x, s, _: (1 + 0.8 * s) * x,
+    "shear": lambda x, s, _: x + 0.8 * s * x[:, 1:] * x.new_tensor([1, 0]),
+    "line": lambda x, s, _: x * x.new_tensor([1, 1 - s]),
+    "point": lambda x, s, _: (1 - s) * x,
+    "coincident": lambda x, s, _: _towards(x, [1], [0], s),
+    "swap": lambda x, s, _: _towards(x, [0, 1], [1, 0], s),
+    "random": _scattered,
+}
 
 
 def as_points(values: object, name: str = "points", n: int | None = None) -> Tensor:
@@ -109,22 +88,16 @@ def as_points(values: object, name: str = "points", n: int | None = None) -> Ten
     try:
         x = torch.as_tensor(values, dtype=torch.float64).detach().cpu().clone()
     except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}: expected [[x, y], ...], got {values!r}") from error
+    low, high = (3, MOST) if n is None else (n, n)
+    if x.ndim != 2 or x.shape[1] != 2 or not low <= len(x) <= high:
+        count = f"3 to {MOST} (an angle needs three)" if n is None else f"{n}, as the teacher has"
         raise ValueError(
-            f"{name}: expected n points in the plane, [[x, y], ...], got {values!r}"
-        ) from error
-    if x.ndim != 2 or x.shape[1] != 2:
-        raise ValueError(
-            f"{name}: expected shape (n, 2), a row [x, y] for each point, got {tuple(x.shape)}"
+            f"{name}: expected points (n, 2), a row [x, y] for each, n {count}; got "
+            f"{tuple(x.shape)}"
         )
-    if not 3 <= len(x) <= MOST:
-        raise ValueError(
-            f"{name}: expected 3 to {MOST} points (an angle needs three), got {len(x)}"
-        )
-    if n is not None and len(x) != n:
-        raise ValueError(f"{name}: expected {n} points, as the teacher has, got {len(x)}")
     if not torch.isfinite(x).all():
-        rows = (~torch.isfinite(x)).any(1).nonzero().flatten().tolist()
-        raise ValueError(f"{name}: NaN or infinity in row {', '.join(map(str, rows))}")
+        raise ValueError(f"{name}: NaN or infinity in {values!r}")
     return x
 
 
@@ -164,19 +137,7 @@ def changed(points: Tensor, name: str, strength: float = 1.0, seed: int = 0) -> 
     if not 0 <= strength <= 1:
         raise ValueError(f"strength: expected a number from 0 to 1, got {strength!r}")
     centre, size = points.mean(0), size_of(points)
-    return centre + size * CHANGES[name].move((points - centre) / size, strength, seed)
-
-
-def coincidences(points: Tensor, size: float = 1.0) -> list[tuple[int, int]]:
-    """Pairs of points in one place."""
-    near = (pairwise_distances(points) <= MOVED * size).triu(1)
-    return [(int(i), int(j)) for i, j in near.nonzero()]
-
-
-RELATIONS = {"distance": "distances", "angle": "angles", "kernel": "the kernel"}
-SEEN = 1e-6  # a loss below it is blind: relations that differ by 0.0014 at most, root mean square
-FLAT = 1e-3  # a gradient shorter than this, in units of 1 / size, leads nowhere soon
-STUCK = 1e-3  # a loss that stays above this has not found the teacher's shape
+    return centre + size * CHANGES[name]((points - centre) / size, strength, seed)
 
 
 @lru_cache(maxsize=1)
@@ -284,19 +245,18 @@ def verdict(student: Tensor, teacher: Tensor, losses: Mapping[str, float]) -> st
 
 def remark(student: Tensor, teacher: Tensor, found: Pull) -> str:
     """What is odd about these points, in a sentence; empty where nothing is."""
-    pairs, longest = coincidences(student, size_of(teacher)), found.lengths.max().item()
+    size, longest = size_of(teacher), found.lengths.max().item()
+    pairs = (pairwise_distances(student) <= MOVED * size).triu(1).nonzero().tolist()
     if not any(found.weights.values()):
         return "All weights are 0: there is no loss, and nothing pulls."
     if len(pairs) == math.comb(len(student), 2):
         return "All points are in one place: no direction is better than another."
     if pairs:
-        i, j = pairs[0]
-        more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
         return (
-            f"Points {i} and {j} coincide{more}: between them there is no direction and no pull; "
-            f"the longest gradient stays at {longest:.2g}."
+            f"Points {pairs[0][0]} and {pairs[0][1]} coincide: between them there is no direction "
+            f"and no pull; the longest gradient stays at {longest:.2g}."
         )
-    if size_of(teacher) * longest < FLAT and found.total > STUCK:
+    if size * longest < FLAT and found.total > STUCK:
         return (
             "The loss is not 0, yet nearly nothing pulls: a local minimum or a saddle; a push by "
             "hand may lead out of it."
@@ -309,30 +269,3 @@ def loss_in_words(found: Pull) -> str:
     losses = found.losses.items()
     terms = [f"{found.weights[name]:g} · {loss:.4f} ({name})" for name, loss in losses]
     return f"Loss {found.total:.4f} = {' + '.join(terms)}."
-
-
-def force_in_words(found: Pull, size: float = 1.0) -> str:
-    """How long the gradient is, and at which point it is longest; empty without a weight."""
-    length, point = found.gradient.norm().item(), int(found.lengths.argmax())
-    if not any(found.weights.values()):
-        return ""
-    if size * length < FLAT:
-        return f"The gradient is shorter than {FLAT / size:.2g}: next to nothing pulls."
-    return f"The gradient is {length:.2g} long, at point {point} alone {found.lengths[point]:.2g}."
-
-
-def fall_in_words(losses: Sequence[float]) -> str:
-    """What the last step downhill did to the loss; empty without a step."""
-    if len(losses) < 2:
-        return ""
-    before, after = losses[-2:]
-    if len(losses) > 10 and after > STUCK and abs(losses[-11] - after) < 0.02 * after:
-        return (
-            "Ten steps changed the loss by less than 2 %: a local minimum, a saddle, or a step "
-            "that is too long."
-        )
-    if after > 1.001 * before and after > SEEN:
-        return f"The last step raised the loss by {after - before:.2g}: the step is too long."
-    if before - after < SEEN / 1000:
-        return "The last step left the loss as it was."
-    return f"The last step lowered the loss by {before - after:.2g}."

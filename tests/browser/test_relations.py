@@ -16,15 +16,14 @@ BOX = "qrkd-RelationExplorer"
 def test_all_is_seen_at_once_and_follows_menus_sliders_and_buttons(notebook):
     box, page = notebook.explorer(BOX), notebook.page
     check_layout(notebook, box, "Change", "x", "Angle weight", "Ten steps", "Points", "Seed")
-    expect(box).to_contain_text("(sheared by 0.80)")
     handle(box, "How far (0 to 1)").focus()
     changed(box, lambda: page.keyboard.press("ArrowLeft"))
-    expect(box).to_contain_text("(sheared by 0.76)")
+    expect(handle(box, "How far (0 to 1)")).to_have_attribute("aria-valuetext", "0.95")
     changed(box, lambda: menu(box, "Change").select_option("rotation"))
     expect(box).to_contain_text("distances and angles are blind to it, the kernel sees it.")
     changed(box, lambda: menu(box, "Change").select_option("random places"))
     changed(box, lambda: press(box, "One step downhill"))
-    expect(box).to_contain_text("The last step lowered the loss by")
+    expect(menu(box, "Change").locator("option:checked")).to_have_text("by hand or downhill")
     for _ in range(2):
         changed(box, lambda: press(box, "Ten steps"))
     notebook.screenshot("explore_relations_downhill", of=box)
@@ -46,7 +45,6 @@ def test_a_point_moves_by_hand_and_alone(notebook):
         page.keyboard.press("ArrowUp")
     expect(handle(box, "y")).to_have_attribute("aria-valuetext", "-0.2")
     expect(box).to_contain_text("1 of 5 points moved")
-    expect(box).to_contain_text("(moved by hand or downhill)")
     assert notebook.kernel_errors() == []
 
 
@@ -60,7 +58,6 @@ def test_showing_where_points_are_never_moves_one(notebook):
             page.keyboard.press(key)
         page.wait_for_timeout(500)
         expect(menu(box, "Change").locator("option:checked")).to_have_text(name)
-        expect(box).not_to_contain_text("by hand or downhill)")
         expect(handle(box, "How far (0 to 1)")).to_have_attribute("aria-valuetext", "0.75")
     for label, value in (("Seed", "3"), ("Points", "8")):
         handle(box, label).focus()
@@ -103,9 +100,9 @@ def test_points_of_your_own_and_points_that_are_none(lab):
     ]
     notebook = lab.open(new_notebook(cells=[*map(new_code_cell, sources)]), name="own.ipynb")
     notebook.run_all(seconds=120)
-    assert "points: expected 3 to 20 points" in notebook.outputs()[1][0]["text"]
+    assert "points: expected points (n, 2)" in notebook.outputs()[1][0]["text"]
     box = notebook.explorer(BOX)
     handle(box, "x").focus()
     changed(box, lambda: notebook.page.keyboard.press("ArrowRight"))
-    expect(box).to_contain_text("(moved by hand or downhill)")
+    expect(menu(box, "Change").locator("option:checked")).to_have_text("by hand or downhill")
     expect(box.get_by_text("Points", exact=True)).to_have_count(0)

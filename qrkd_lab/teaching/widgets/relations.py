@@ -19,7 +19,12 @@ from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, button, menu, 
 
 __all__ = ["RelationExplorer"]
 
-OWN = "own"  # the change that is none of CHANGES: by hand or downhill
+OWN = "own"  # the change that is none of CHANGES
+LABELS = {
+    "same": "none", "line": "collapse to a line", "point": "collapse to a point",
+    "coincident": "two points coincide", "swap": "two points swap places",
+    "random": "random places", OWN: "by hand or downhill",
+}  # fmt: skip
 FEWEST, MOST, SEEDS = 3, 8, 20
 HEAVIEST, SHORTEST, LONGEST = 5.0, 0.05, 3.0  # of weights and of steps
 
@@ -42,8 +47,8 @@ class RelationExplorer(Explorer):
             together with a preset, an unknown preset (lists them), or a number out of its range.
 
     Example:
-        >>> RelationExplorer(preset="rotation", strength=0.5).losses["distance"] < 1e-6
-        True
+        >>> RelationExplorer(preset="rotation", strength=0.5).student.shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -73,21 +78,20 @@ class RelationExplorer(Explorer):
             self._move(as_points(student, "student", len(self._teacher)))
         self._panel = RelationPanel()
         point = whole("point", point, 0, len(self._teacher) - 1)
-        changes = {change.label: name for name, change in CHANGES.items()}
-        changes["by hand or downhill"] = OWN
+        changes = {LABELS.get(name, name): name for name in (*CHANGES, OWN)}
         weights = {"distance": distance, "angle": angle, "kernel": kernel}
         controls = {
             "preset": menu("Change", preset if student is None else OWN, changes),
-            "strength": _slider("How far (0 to 1)", strength, 0.0, 1.0, 0.05),
+            "strength": slider("How far (0 to 1)", strength, 0.0, 1.0, 0.05),
             "point": menu("Move point", point, range(len(self._teacher))),
             # A slider over real numbers would report a rounded value back when it is set.
             "x": menu("x", 0.0, [0.0], W.SelectionSlider),
             "y": menu("y", 0.0, [0.0], W.SelectionSlider),
             **{
-                name: _slider(f"{name.capitalize()} weight", weight, 0.0, HEAVIEST, 0.1)
+                name: slider(f"{name.capitalize()} weight", weight, 0.0, HEAVIEST, 0.1)
                 for name, weight in weights.items()
             },
-            "step": _slider("Step", step, SHORTEST, LONGEST, 0.05),
+            "step": slider("Step", step, SHORTEST, LONGEST, 0.05),
             "points": slider("Points", n, FEWEST, MOST),
             "seed": slider("Seed", seed, 0, SEEDS),
         }
@@ -104,15 +108,10 @@ class RelationExplorer(Explorer):
         found = plane.pull(self._student, self._teacher, self._weights)
         points, point = (self._student, self._teacher), self.controls["point"].value
         panel = self._panel.draw_points(*points, found, self._path, self._losses, point)
-        preset, size = self.controls["preset"].value, size_of(self._teacher)
-        how = "moved by hand or downhill"
-        if preset != OWN:
-            how = CHANGES[preset].words(self.controls["strength"].value)
-        odd = plane.remark(*points, found) or plane.fall_in_words(self._losses)
         lines = (
-            f"<b>{html.escape(plane.verdict(*points, found.losses))}.</b> ({how})",
+            f"<b>{html.escape(plane.verdict(*points, found.losses))}.</b>",
             html.escape(plane.loss_in_words(found)),
-            html.escape(f"{plane.force_in_words(found, size)} {odd}".strip()) or "&nbsp;",
+            html.escape(plane.remark(*points, found)) or "&nbsp;",
         )
         self.show(f"<p>{'<br>'.join(lines)}</p>", picture=Picture.of(panel))
 
@@ -120,11 +119,6 @@ class RelationExplorer(Explorer):
     def student(self) -> Tensor:
         """The student's points ``(n, 2)``, a copy."""
         return self._student.clone()
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """Relation to its loss, without weight."""
-        return dict(plane.pull(self._student, self._teacher, self._weights).losses)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -207,14 +201,3 @@ class RelationExplorer(Explorer):
     @property
     def _weights(self) -> dict[str, float]:
         return {name: self.controls[name].value for name in plane.RELATIONS}
-
-
-def _slider(label: str, value: float, low: float, high: float, pace: float) -> W.ValueWidget:
-    """A slider with steps so fine that the value is one: a browser would move it to the next."""
-    while (
-        math.isfinite(value)
-        and pace > 1e-4
-        and abs(round((value - low) / pace) * pace + low - value) > 1e-9
-    ):
-        pace /= 10
-    return slider(label, float(value), low, high, pace)

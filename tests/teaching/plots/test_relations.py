@@ -116,9 +116,9 @@ def test_the_layout_stays_while_much_the_same_is_drawn():
 
 
 def test_wrong_points_are_told():
-    with pytest.raises(ValueError, match="student: expected 5 points, as the teacher has, got 4"):
+    with pytest.raises(ValueError, match="student: .* n 5, as the teacher has; got .4, 2"):
         relation_panel(TEACHER[:4], TEACHER)
-    with pytest.raises(ValueError, match=r"teacher: expected shape \(n, 2\)"):
+    with pytest.raises(ValueError, match=r"teacher: expected points \(n, 2\)"):
         relation_panel(TEACHER, torch.zeros(5, 3))
     with pytest.raises(ValueError, match="angle: expected a weight >= 0, got -1"):
         relation_panel(TEACHER, TEACHER, angle=-1)
