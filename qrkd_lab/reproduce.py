@@ -131,7 +131,7 @@ def _asked(
         raise ValueError(f"no notebook at {notebook}: it comes with a checkout of the repository")
     if arms is None:
         offered = read_parameters(notebook.name, nbformat.read(notebook, as_version=4))
-        arms = ast.literal_eval(offered["arms"].default)
+        arms = ast.literal_eval(offered["arms"])
     else:
         for arm in arms:
             get_arm(arm)

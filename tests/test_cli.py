@@ -86,4 +86,4 @@ def test_a_notebook_on_the_command_line_runs_in_its_own_folder(tmp_path, capsys)
     assert (tmp_path / "folder" / "here.txt").read_text() == "yes"
     assert (tmp_path / "out" / "tiny.ipynb").exists()
     assert main(["notebook", source, "--out", out, "--set", "words=yes"]) == 1
-    assert "word: str" in capsys.readouterr().err
+    assert "word = 'no'" in capsys.readouterr().err

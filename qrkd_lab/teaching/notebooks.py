@@ -1,7 +1,7 @@
 """Run notebooks without a browser, and tell whether committed outputs belong to their code.
 
-``execute`` (``python -m qrkd_lab notebook``) is papermill's, with three additions: parameters are
-checked before anything runs, the notebook runs in the calling interpreter, and a failure says in
+``execute`` (``python -m qrkd_lab notebook``) is papermill's, with three additions: names of
+parameters are checked first, the notebook runs in the calling interpreter, and a failure says in
 which cell and why. ``refresh`` writes the outputs back into the file with a digest of its code.
 
 Example:
@@ -13,7 +13,6 @@ Example:
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import logging
 import os
@@ -22,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +57,6 @@ __all__ = [
 
 
 _INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
-_MARK = "papermill-error-cell-tag"  # papermill's tag for the notes in a failed copy
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -211,7 +208,6 @@ def _run(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    _mend_output_widget()
     # It takes a name for unknown where it cannot read its type (int | list); ours were checked.
     logging.getLogger("papermill").setLevel(logging.ERROR)
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, output)]
@@ -242,22 +238,18 @@ def _run(
             cause = "its Python process died (killed, or out of memory?)"
         else:  # of jupyter_client: the kernel did not start
             cause = f"no kernel ({error})"
-        raise NotebookError(f"{source.name} stopped {_noted(output, cause)}: {cause}") from error
+        raise NotebookError(f"{source.name} stopped {_where(output)}: {cause}") from error
 
 
-def _noted(path: Path, cause: str) -> str:
-    """Where a run stopped; noted on top of the copy, unless papermill did that."""
-    nb = _read(path)
-    own = [cell for cell in nb.cells if not {_MARK, _INJECTED} & {*cell.metadata.get("tags", [])}]
+def _where(path: Path) -> str:
+    """Where the run of a copy stopped."""
+    added = {_INJECTED, "papermill-error-cell-tag"}  # papermill's tags for the cells that it adds
+    own = [cell for cell in _read(path).cells if not added & {*cell.metadata.get("tags", [])}]
     started = [i for i, c in enumerate(own) if c.metadata.get("papermill", {}).get("start_time")]
-    where = "before its first cell"
-    if started:
-        lines = own[started[-1]].source.strip().splitlines() or [""]
-        where = f"in cell {started[-1] + 1} of {len(own)} (`{lines[0].strip()}`)"
-    if not any(_MARK in cell.metadata.get("tags", []) for cell in nb.cells):
-        nb.cells.insert(0, nbformat.v4.new_markdown_cell(f"**The run stopped {where}: {cause}**"))
-        write_file(path, f"{nbformat.writes(nb)}\n".encode())
-    return where
+    if not started:
+        return "before its first cell"
+    first = (own[started[-1]].source.strip().splitlines() or [""])[0].strip()
+    return f"in cell {started[-1] + 1} of {len(own)} (`{first}`)"
 
 
 def _tidy(nb: NotebookNode) -> None:
@@ -276,28 +268,6 @@ def _tidy(nb: NotebookNode) -> None:
             output.get("data", {}).pop(_WIDGET, None)
             if "execution_count" in output:
                 output.execution_count = number
-
-
-def _mend_output_widget() -> None:
-    """Keep an ``ipywidgets.Output`` from stalling the run (nbclient issue 312).
-
-    nbclient's stand-in for the widget sends on the shell socket while another task waits on it,
-    and that task can miss its wake-up; pyzmq is asked to look at the socket again after each send.
-    Both calls are private: where a release has lost one, nothing is changed.
-    """
-    from nbclient.output_widget import OutputWidget
-
-    publish = getattr(OutputWidget, "_publish_msg", None)
-    if publish is None or hasattr(publish, "wakes"):
-        return
-
-    def publish_and_wake(self: OutputWidget, *args: object, **kwargs: object) -> None:
-        publish(self, *args, **kwargs)
-        socket = getattr(self.kernel_client.shell_channel, "socket", None)
-        getattr(socket, "_schedule_remaining_events", lambda: None)()
-
-    publish_and_wake.wakes = True
-    OutputWidget._publish_msg = publish_and_wake
 
 
 def run_series(
@@ -359,17 +329,10 @@ def _one(
     return path, time.monotonic() - started, failure
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(str):
     """Stands for something that is not at hand, and says why when it is displayed."""
 
-    reason: str
-
-    def __repr__(self) -> str:
-        return f"Not shown: {self.reason}"
-
-    def _repr_html_(self) -> str:
-        return f"<p><strong>Not shown:</strong> {html.escape(self.reason)}</p>"
+    __repr__ = str.__str__
 
 
 def images_at_hand(
@@ -380,38 +343,28 @@ def images_at_hand(
     """The benchmark if its images are on this machine; nothing is downloaded.
 
     Args:
-        benchmark, scale, data_dir: see
-            :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
+        benchmark, scale, data_dir: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
 
     Raises:
-        ValueError: unknown names, or a language benchmark.
+        ValueError: unknown names.
 
     Example:
         >>> images_at_hand("digits", "smoke").settings.benchmark
         'digits'
     """
     from qrkd_lab.data.images import load_images
-    from qrkd_lab.studies.benchmarks import is_text, load_benchmark
+    from qrkd_lab.studies.benchmarks import load_benchmark
 
-    if is_text(benchmark):
-        raise ValueError(f"{benchmark} is a benchmark of language: it has no images")
     try:
         load_images(benchmark, data_dir=data_dir, download=False)  # no network from here on
         return load_benchmark(benchmark, scale, data_dir)
     except DataError:
         return Missing(
-            f"the images of {benchmark} are not on this machine, or not whole. Get them with "
+            f"Not shown: the images of {benchmark} are not here, or not whole. Get them with "
             f"python -m qrkd_lab data {benchmark} and run the notebook again."
         )
 
 
 def if_there(value: Any, then: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-    """``then(value)``, or the value itself where it is :class:`Missing`.
-
-    Example:
-        >>> if_there(2, lambda x: x + 1)
-        3
-        >>> if_there(Missing("no images here."), lambda x: x + 1)
-        Not shown: no images here.
-    """
+    """``then(value)``, or the value itself where it is :class:`Missing`."""
     return value if isinstance(value, Missing) else then(value)

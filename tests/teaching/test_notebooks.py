@@ -85,20 +85,13 @@ def test_a_failing_cell_is_named_and_the_copy_stays(write, values):
     assert printed(copy) == "so far\n"
 
 
-def test_a_dead_kernel_is_named_and_noted_in_the_copy(write):
-    path = write("print('so far')", "import os\nos._exit(1)", "print('never')")
-    with pytest.raises(
-        NotebookError, match=r"cell 4 of 5 \(`import os`\): its Python process died"
-    ):
-        run(path)
-    nb = nbformat.read(path.parent / "out" / "lesson.ipynb", as_version=4)
-    assert "stopped in cell 4" in nb.cells[0].source
-
-
-def test_a_time_out_is_named(write):
-    path = write("import time\ntime.sleep(60)")
-    with pytest.raises(NotebookError, match=r"cell 3 of 3 \(`import time`\): not done after 1 s"):
-        run(path, timeout=1)
+@pytest.mark.parametrize("code, said", [
+    ("import os\nos._exit(1)", r"\(`import os`\): its Python process died"),
+    ("import time\ntime.sleep(60)", r"\(`import time`\): not done after 2 s"),
+])  # fmt: skip
+def test_a_dead_kernel_and_a_time_out_are_named(write, code, said):
+    with pytest.raises(NotebookError, match=f"cell 3 of 3 {said}"):
+        run(write(code), timeout=2)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 1.5, True])
@@ -107,14 +100,13 @@ def test_a_wrong_time_out_stops(write, timeout):
         run(write(), timeout=timeout)
 
 
-def test_a_wrong_parameter_stops_before_the_run(write):
+def test_an_unknown_parameter_stops_before_the_run(write):
     path = write("open('ran', 'w')")
-    for values in ({"sead": 1}, {"seed": "one"}):
-        with pytest.raises(NotebookError, match="seed: int = 0"):
-            run(path, values, cwd=path.parent)
-    assert not (path.parent / "ran").exists()
-    run(path, {"seed": 1}, cwd=path.parent)
-    assert (path.parent / "ran").exists(), "else the check above could not fail"
+    with pytest.raises(
+        NotebookError, match=r"did you mean 'seed'\?\). Its parameters:\n    seed = 0"
+    ):
+        run(path, {"sead": 1}, cwd=path.parent)
+    assert not (path.parent / "out").exists()
 
 
 def test_what_is_no_python_notebook_stops(tmp_path):
@@ -138,11 +130,6 @@ def test_never_overwrites_the_notebook(write):
     path = write()
     with pytest.raises(NotebookError, match="would overwrite"):
         execute(path, path.parent, progress=False)
-
-
-def test_an_output_widget_does_not_stall_the_run(write):
-    body = "import ipywidgets\nfor i in range(20):\n    with ipywidgets.Output():\n        print(i)"
-    run(write(body, body), timeout=60)
 
 
 def test_refresh_writes_outputs_back_and_nothing_volatile(write):
@@ -203,25 +190,17 @@ def test_freshness_sees_code_and_reruns_but_not_prose(write):
     assert not fresh(lambda cells: cells[2].update(execution_count=None)), "outputs cleared"
 
 
-def test_images_that_are_there_are_given():
-    bench = images_at_hand("digits", "smoke")
-    assert if_there(bench, lambda bench: bench.settings.benchmark) == "digits"
-
-
-def test_absent_images_are_not_downloaded_but_named(tmp_path, monkeypatch):
+def test_images_that_are_there_are_given_and_absent_ones_not_downloaded_but_named(
+    tmp_path, monkeypatch
+):
+    assert if_there(images_at_hand("digits", "smoke"), lambda b: b.settings.benchmark) == "digits"
+    with pytest.raises(ValueError, match="choose from smoke"):
+        images_at_hand("digits", "huge")
     monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
     bench = images_at_hand("mnist", "smoke", tmp_path)
     assert isinstance(bench, Missing)
     assert "python -m qrkd_lab data mnist" in repr(bench)
-    assert "python -m qrkd_lab data mnist" in bench._repr_html_()
     assert if_there(bench, lambda bench: pytest.fail("it was called")) is bench
-
-
-def test_mistakes_are_not_taken_for_missing_images():
-    with pytest.raises(ValueError, match="ptb is a benchmark of language"):
-        images_at_hand("ptb")
-    with pytest.raises(ValueError, match="choose from smoke"):
-        images_at_hand("digits", "huge")
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
