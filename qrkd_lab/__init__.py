@@ -41,7 +41,7 @@ _HOMES = {
     ],
     "models.taps": ["Tapped"],
     "relations": ["pairwise_distances", "triplet_angles"],
-    "studies.arms": ["ARMS"],
+    "studies.arms": ["ARMS", "Arm"],
     "studies.benchmarks": ["Benchmark", "benchmark_of", "load_benchmark"],
     "studies.compare": ["Study", "compare"],
     "studies.records": ["load_run", "published_runs", "read_runs"],

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qrkd_lab.kernels.classical import Kernel
 
 __all__ = [
     "ARMS",
@@ -32,9 +35,12 @@ TEACHER = "teacher"  # trained before the arms, on the task alone; a run like an
 class Arm:
     """One variant: which distillation terms it has, and what it changes in the kernel term.
 
+    One of your own has a ``name``, and goes among the arms of :func:`qrkd_lab.compare`.
+
     Attributes:
         terms: of ``kd``, ``distance``, ``angle``, ``kernel``; the task loss is always there.
-        kernel: replaces the study's kernel; None keeps it.
+        kernel: replaces the study's kernel, by its name in ``ql.kernels.KERNELS``, or any
+            :class:`~qrkd_lab.kernels.Kernel`, e.g. one with a circuit of your own; None keeps it.
         feature_map: replaces the study's feature map; None keeps it.
         entangle: False takes the gates between qubits out.
         stretched: the kernel gives way to the Gaussian that follows it best, see
@@ -44,16 +50,35 @@ class Arm:
         control: ``shuffled``, ``detached`` or ``random_teacher``; see
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         meaning: one line for humans.
+        name: of an arm of your own: letters, digits and _ . + -
+
+    Raises:
+        ValueError: an unknown term or control (lists the choices).
+
+    Example:
+        >>> Arm(("kd", "kernel"), kernel="laplacian", name="kd_laplacian").terms
+        ('kd', 'kernel')
     """
 
     terms: tuple[str, ...]
-    meaning: str
-    kernel: str | None = None
+    meaning: str = ""
+    kernel: str | Kernel | None = None
     feature_map: str | None = None
     entangle: bool = True
     stretched: bool = False
     share: float | None = None
     control: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "terms", tuple(self.terms))
+        for what, given, known in (
+            ("term", self.terms, ("kd", "distance", "angle", "kernel")),
+            ("control", (self.control,), (None, "shuffled", "detached", "random_teacher")),
+        ):
+            if odd := [one for one in given if one not in known]:
+                choices = ", ".join(filter(None, known))
+                raise ValueError(f"unknown {what} {odd[0]!r}; choose from {choices}")
 
 
 _RKD = ("kd", "distance", "angle")

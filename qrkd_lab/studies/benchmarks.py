@@ -427,7 +427,8 @@ def given_settings(settings: Settings) -> dict[str, Any]:
     """
     own = settings.effective()
     usual = default_settings(settings.benchmark, settings.scale, kind_of(own))
-    usual = replace(usual, arm=settings.arm, seed=settings.seed)
+    arm = {"arm": settings.arm, "own_arm": settings.own_arm}
+    usual = replace(usual, **arm, seed=settings.seed)
     other = usual.effective()
     derived = {"epochs", "kernel_weight"}  # may follow from stop_after and kernel_weights
     return {
@@ -516,7 +517,8 @@ def benchmark_of(
             f"{run.name} is of arrays and models of somebody's own: make the benchmark again by "
             "Benchmark.from_arrays, and ask its model(run)"
         )
-    known = {field.name for field in fields(Settings)} - {"benchmark", "scale", "arm", "seed"}
+    own = {"benchmark", "scale", "arm", "own_arm", "seed"}
+    known = {field.name for field in fields(Settings)} - own
     held = {name: value for name, value in run.settings.items() if name in known}
     name, scale = folder or run.settings["benchmark"], run.settings["scale"]
     if name not in BENCHMARKS and folder is None:

@@ -37,13 +37,14 @@ from qrkd_lab.files import (
     writing,
 )
 from qrkd_lab.seeds import which_seeds
-from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, TEACHER, get_arm
+from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, TEACHER, Arm, get_arm
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benchmark
 from qrkd_lab.studies.cluster import CalledOff, ClusterError, each_on_cluster, own_folder
 from qrkd_lab.studies.group import find, make_learner, train_group
 from qrkd_lab.studies.parallel import check_jobs, each, processes
 from qrkd_lab.studies.progress import Progress, duration
 from qrkd_lab.studies.records import (
+    NAME,
     PUBLISHED,
     RECORD,
     WEIGHTS,
@@ -78,7 +79,7 @@ __all__ = [
 
 def compare(
     benchmark: str | Benchmark,
-    arms: Sequence[str] = DEFAULT_ARMS,
+    arms: Sequence[str | Arm] = DEFAULT_ARMS,
     seeds: int | Iterable[int] = 5,
     scale: str = "laptop",
     jobs: int = 1,
@@ -95,7 +96,8 @@ def compare(
     Args:
         benchmark: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`; or one of your own, by
             :meth:`~qrkd_lab.studies.benchmarks.Benchmark.from_arrays`.
-        arms: names from :data:`~qrkd_lab.studies.arms.ARMS`.
+        arms: names from :data:`~qrkd_lab.studies.arms.ARMS`, and
+            :class:`~qrkd_lab.studies.arms.Arm` objects of your own.
         seeds: how many (0, 1, ...), or which.
         scale: ``smoke``, ``laptop`` or ``paper``.
         jobs: processes on this machine, each with one thread; -1 is one a core.
@@ -158,7 +160,7 @@ def compare(
         own, failures, note = _own_runs(recipe, names, rest, folder, jobs, scheduler, progress)
         runs += own
         notes.append(f"{note}; records in {folder}")
-    order = {arm: place for place, arm in enumerate((TEACHER, *names))}
+    order = {getattr(arm, "name", arm): place for place, arm in enumerate((TEACHER, *names))}
     runs.sort(key=lambda run: (order[run.settings["arm"]], run.settings["seed"]))
     study = Study(tuple(runs), notes=("; ".join(notes) + ".",))
     if progress:
@@ -170,22 +172,31 @@ def compare(
 
 def no_arm_or_seed(overrides: Mapping[str, Any]) -> None:
     """Raise ValueError if the arm or the seed is among settings for all runs of a study."""
-    for name in ("arm", "seed"):
+    for name in ("arm", "own_arm", "seed"):
         if name in overrides:
             raise ValueError(f"{name} is not set as a setting; use the arguments arms and seeds")
 
 
-def chosen_arms(arms: Sequence[str], among: Iterable[str] = ARMS) -> list[str]:
+def chosen_arms(arms: Sequence[str | Arm], among: Iterable[str] = ARMS) -> list[str | Arm]:
     """Each arm once; raise ValueError or TypeError if one is not among those that there are."""
+    arms = [arms] if isinstance(arms, str | Arm) else arms
     if not isinstance(arms, Iterable):
         raise TypeError(f"arms: expected names of {', '.join(among)}, got {arms!r}")
-    chosen = list(dict.fromkeys([arms] if isinstance(arms, str) else arms))
+    chosen = list(dict.fromkeys(arms))
+    for arm in (one for one in chosen if isinstance(one, Arm)):
+        same = [one for one in chosen if getattr(one, "name", one) == arm.name]
+        if not NAME.fullmatch(arm.name) or arm.name in (*ARMS, TEACHER) or len(same) > 1:
+            raise ValueError(
+                f"an arm of your own needs a name that no other arm has, Arm(..., name='mine'), of "
+                f"letters, digits and _ . + -; got {arm.name!r}"
+            )
     if not chosen:
         raise ValueError(f"arms: expected at least one of {', '.join(among)}, got none")
     for name in chosen:
         if among is not ARMS and name not in among:
             raise ValueError(f"arms: expected some of {', '.join(among)}, got {name}")
-        get_arm(name)
+        if not isinstance(name, Arm):
+            get_arm(name)
     return chosen
 
 

@@ -25,7 +25,7 @@ from qrkd_lab.kernels.classical import StretchedRBFKernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation, calibrated, standardise
 from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
-from qrkd_lab.studies.arms import TEACHER, get_arm
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, ImageBenchmark, given_settings
 from qrkd_lab.studies.checkpoint import Checkpoint, tell
 from qrkd_lab.studies.outcomes import outcomes
@@ -214,7 +214,7 @@ def make_learner(
         rate, epochs = settings.teacher_learning_rate or rate, settings.teacher_epochs
         model, loss = benchmark.teacher(settings.seed), DistillationLoss(task=task)
     else:
-        terms = get_arm(settings.arm).terms
+        terms = settings.variant.terms
         if settings.tap != "tokens":
             drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
             check_batch(terms, min(settings.batch_size, drawn))
@@ -254,7 +254,7 @@ def _kernel_relation(
         settings.encoder,
         derived_seed(settings.seed, "encoder"),
     )
-    arm, fitted = get_arm(settings.arm), encoder.teacher_side == "pca"
+    arm, fitted = settings.variant, encoder.teacher_side == "pca"
     if fitted or arm.stretched or settings.bandwidth is None:
         features = benchmark.features(teacher, FIT if fitted else CALIBRATE).cpu()
         encoder.fit(features)

@@ -26,7 +26,7 @@ from qrkd_lab.models.taps import Tapped
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, check_scale
 from qrkd_lab.studies.benchmarks import KIT_ONLY, Benchmark
-from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.records import NAME, Run
 from qrkd_lab.studies.settings import Settings
 from qrkd_lab.train import odd_tensors
 
@@ -214,7 +214,7 @@ def from_arrays(
     task: str | Task = "classification",
 ) -> ArrayBenchmark:
     """See :meth:`Benchmark.from_arrays <qrkd_lab.studies.benchmarks.Benchmark.from_arrays>`."""
-    if name in BENCHMARKS or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", str(name)):
+    if name in BENCHMARKS or not NAME.fullmatch(str(name)):
         raise ValueError(
             f"name: expected letters, digits and _ . + - that are no benchmark of the kit, got "
             f"{name!r}"

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
+    "NAME",
     "PUBLISHED",
     "RecordError",
     "Run",
@@ -81,6 +82,7 @@ __all__ = [
 FORMAT = 2
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
 _NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # that a folder may have
 KINDS: dict[str, type] = {
     "settings": dict, "given": dict, "key": str, "versions": dict, "device": str, "data": dict,
     "metric": dict, "parameters": int, "history": list, "metrics": dict, "seconds": dict,
@@ -438,7 +440,7 @@ def record_place(record: Mapping[str, Any]) -> tuple[str, str, str]:
         raise RecordError(f"settings: arm must be a str and seed an int, got {said}.")
     name = f"{settings['arm']}-seed{settings['seed']}-{record['key']}"
     for part in (parts := (settings["benchmark"], settings["scale"], name)):
-        if not isinstance(part, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", part):
+        if not isinstance(part, str) or not NAME.fullmatch(part):
             raise RecordError(f"{part!r} cannot name a folder: use letters, digits and _ . + -")
     return parts
 

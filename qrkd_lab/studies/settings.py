@@ -7,13 +7,16 @@ run's arm uses: the ``kd`` run with another kernel is the same run.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 import yaml
 
 from qrkd_lab.kernels import KERNELS
@@ -21,7 +24,8 @@ from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 from qrkd_lab.losses import check_batch
 from qrkd_lab.models.gpt2 import HEAD
-from qrkd_lab.studies.arms import TEACHER, get_arm
+from qrkd_lab.seeds import generator
+from qrkd_lab.studies.arms import TEACHER, Arm, get_arm
 
 __all__ = ["Settings", "build_kernel", "parse_parameters", "typed"]
 
@@ -41,6 +45,7 @@ _OF_STUDENT = (
     "epochs", "stop_after", "student_size", "student_widths", "student_layers", "student_width",
     "student_sha256",
 )  # fmt: skip
+_SAID = ("name", "meaning", "kernel")  # of an arm of a user's own, beside what it does
 _PULLS = ("kernel_weight", "kernel_dose", "kernel_share")  # how hard the kernel pulls
 _WORDS = {
     "kernel": KERNELS,
@@ -90,6 +95,7 @@ class Settings:
     benchmark: str
     scale: str
     arm: str = "qrkd"
+    own_arm: Arm | None = None  # what an arm of a user's own is
     seed: int = 0
     # data
     train_size: int | None = None  # None: all that the validation part leaves
@@ -149,9 +155,16 @@ class Settings:
         return self.epochs if self.stop_after is None else self.stop_after
 
     @property
+    def variant(self) -> Arm | None:
+        """What the arm is; None: the teacher."""
+        if self.arm == TEACHER:
+            return None
+        return self.own_arm or get_arm(self.arm)
+
+    @property
     def by_pull(self) -> dict[str, float]:
         """The ``kernel_dose`` or ``kernel_share`` of this arm; empty where it has a weight."""
-        arm = None if self.arm == TEACHER else get_arm(self.arm)
+        arm = self.variant
         if arm is None or "kernel" not in arm.terms:
             return {}
         found = {"kernel_dose": self.kernel_dose, "kernel_share": self.kernel_share}
@@ -172,7 +185,8 @@ class Settings:
         """A copy with some fields changed, checked by name and type.
 
         ``kernel_weights`` of the arms, a ``kernel_dose`` and a ``kernel_share`` take the place of
-        a ``kernel_weight`` for all, and the latter two of each other, unless both are given.
+        a ``kernel_weight`` for all, and the latter two of each other, unless both are given. An
+        ``arm`` is a name, or an :class:`~qrkd_lab.studies.arms.Arm` that has one.
 
         Raises:
             ValueError: an unknown field (lists them) or a value out of range.
@@ -183,6 +197,9 @@ class Settings:
             raise ValueError(
                 f"unknown setting {min(unknown)!r}; choose from {', '.join(sorted(known))}"
             )
+        if "arm" in changes:
+            own = changes["arm"] if isinstance(changes["arm"], Arm) else None
+            changes |= {"arm": changes["arm"] if own is None else own.name, "own_arm": own}
         given = {name for name in _PULLS if changes.get(name) is not None}
         if given or "kernel_weights" in changes:
             changes = dict.fromkeys(_PULLS if given else ("kernel_weight",)) | changes
@@ -213,9 +230,8 @@ class Settings:
         # Its own checks: the map's name and whether it has layers, the qubits, the bandwidth.
         bandwidth = 1.0 if self.bandwidth is None else self.bandwidth
         KERNELS["fidelity"](self.feature_map, self.qubits, self.layers, bandwidth)
-        if self.arm == TEACHER:
+        if (arm := self.variant) is None:
             return
-        arm = get_arm(self.arm)
         drawn = min(self.batch_size, self.epoch_size or self.batch_size)
         check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else drawn)
         for term in arm.terms:
@@ -227,7 +243,7 @@ class Settings:
                 )
         if "kernel" in arm.terms:
             kernel = build_kernel(self)
-            for name in ("kernel", "feature_map"):
+            for name in ("kernel", "feature_map") if self.own_arm is None else ():
                 if (own := getattr(arm, name)) is not None and own == getattr(self, name):
                     raise ValueError(
                         f"arm {self.arm!r} would equal 'qrkd', as the study's {name} is {own!r}; "
@@ -235,7 +251,8 @@ class Settings:
                     )
             if (arm.feature_map or arm.stretched) and not kernel.features:
                 raise ValueError(f"arm {self.arm!r} needs a quantum kernel, not {self.kernel!r}")
-            if not arm.entangle and not build_kernel(self, entangle=True).entangles:
+            wired = build_kernel(self, entangle=True)
+            if not arm.entangle and not getattr(wired, "entangles", False):
                 raise ValueError(
                     f"arm {self.arm!r} would equal 'qrkd': {kernel} has no entanglement to leave "
                     "out with these settings (its values are the same without gates between "
@@ -248,8 +265,8 @@ class Settings:
         What is None is left out, so that a field which a later version adds makes no other run of
         one that does not use it.
         """
-        values, unused = dataclasses.asdict(self), set(_NOT_IDENTITY)
-        arm = None if self.arm == TEACHER else get_arm(self.arm)
+        values, unused = {name: getattr(self, name) for name in _TYPES}, set(_NOT_IDENTITY)
+        arm = self.variant
         terms = () if arm is None else arm.terms
         for term in _OF_TERM.keys() - set(terms):
             unused |= set(_OF_TERM[term])
@@ -268,7 +285,9 @@ class Settings:
         if "tap" in unused or self.tap != "tokens":
             unused.add("tap_tokens")
         if "kernel" in terms:
-            values |= {"kernel": arm.kernel or self.kernel, "kernel_weight": self.weight("kernel")}
+            name = self.kernel if arm.kernel is None else arm.kernel
+            name = name if isinstance(name, str) else fingerprint(name)
+            values |= {"kernel": name, "kernel_weight": self.weight("kernel")}
             values["feature_map"] = arm.feature_map or self.feature_map
             if self.by_pull:
                 values |= dict.fromkeys(_PULLS) | self.by_pull
@@ -278,6 +297,9 @@ class Settings:
                 unused |= {"feature_map", "layers"}
             if values["kernel"] == "cosine":
                 unused.add("bandwidth")  # a cosine sees no scale
+        if self.own_arm is not None:
+            own = {f.name: getattr(arm, f.name) for f in fields(arm) if f.name not in _SAID}
+            values["own_arm"] = {n: list(v) if n == "terms" else v for n, v in own.items() if v}
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
@@ -293,14 +315,30 @@ def build_kernel(settings: Settings, entangle: bool | None = None) -> Kernel:
 
     Where the settings leave the bandwidth open it is 1, to be calibrated.
     """
-    arm = get_arm(settings.arm)
-    name = arm.kernel or settings.kernel
+    arm, name = settings.variant, settings.kernel
     options = {"bandwidth": 1.0 if settings.bandwidth is None else settings.bandwidth}
+    if isinstance(arm.kernel, Kernel):
+        known = {field.name for field in fields(arm.kernel)}
+        return dataclasses.replace(arm.kernel, **(options if "bandwidth" in known else {}))
+    name = arm.kernel or name
+    if name not in KERNELS:
+        raise ValueError(f"unknown kernel {name!r}; choose from {', '.join(KERNELS)}")
     if name in ("fidelity", "projected"):
         options |= {name: getattr(settings, name) for name in ("feature_map", "qubits", "layers")}
         options["feature_map"] = arm.feature_map or settings.feature_map
         options["entangle"] = arm.entangle if entangle is None else entangle
     return KERNELS[name]() if name == "cosine" else KERNELS[name](**options)
+
+
+@cache
+def fingerprint(kernel: Kernel) -> str:
+    """A kernel of a user's own by content: its class, and its values for fixed angles."""
+    if "bandwidth" in {field.name for field in fields(kernel)}:
+        kernel = dataclasses.replace(kernel, bandwidth=1.0)
+    shape, drawn = (6, kernel.features or 4), generator(0, "kernel")
+    values = kernel(torch.randn(shape, generator=drawn, dtype=torch.float64))
+    digits = " ".join(f"{value:.6f}" for value in values.flatten().tolist())
+    return f"{type(kernel).__name__}-{hashlib.sha256(digits.encode()).hexdigest()[:8]}"
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401
@@ -314,6 +352,8 @@ def typed(name: str, value: Any) -> Any:  # noqa: ANN401
     """
     if name == "kernel_weights":
         return _weights(value)
+    if name == "own_arm" and isinstance(value, Arm | None):
+        return value
     kinds = _TYPES[name].split(" | ")
     plain = value.tolist() if hasattr(value, "tolist") else value
     if plain is None and "None" in kinds:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pennylane as qp
 import pytest
 import torch
 from torch import nn
@@ -182,6 +184,103 @@ def test_a_record_says_how_to_make_it_again(tmp_path):
     assert "sha256" not in again.python and "from_arrays" in again.notes[0]
     with pytest.raises(ValueError, match="make the benchmark again by Benchmark.from_arrays"):
         ql.benchmark_of(study.runs[-1])
+
+
+# ---- arms of one's own
+
+
+@dataclass(frozen=True)
+class Cauchy(ql.kernels.Kernel):
+    bandwidth: float = 1.0
+
+    def embed(self, x):
+        return x
+
+    def compare(self, u, v):
+        return 1 / (1 + (u[:, None] - v[None]).square().sum(-1))
+
+
+class Steeper(Cauchy):
+    def compare(self, u, v):
+        return super().compare(u, v) ** 2
+
+
+def ladder(angles, wires):
+    for i, wire in enumerate(wires):
+        qp.RX(angles[..., i], wires=wire)
+    qp.CNOT(wires=[wires[0], wires[-1]])
+
+
+TERMS = ("kd", "distance", "angle", "kernel")
+OWN = [
+    ql.Arm(("kd", "kernel"), kernel="laplacian", name="laplacian"),
+    ql.Arm(TERMS, kernel=Cauchy(), name="cauchy"),
+    ql.Arm(TERMS, kernel=ql.FidelityKernel(ladder, qubits=2), name="ladder"),
+    ql.Arm(("kernel",), control="shuffled", name="shuffled_alone"),
+]
+
+
+def test_arms_of_ones_own_train_beside_the_kit_s_and_are_found_again(tmp_path):
+    study = ql.compare(bench(), ["rkd", *OWN], 1, runs_dir=tmp_path, **SMALL)
+    found = {run.settings["arm"]: run for run in study.runs}
+    assert list(found) == ["teacher", "rkd", *(arm.name for arm in OWN)]
+    assert found["laplacian"].history[0].keys() >= {"task", "kd", "kernel"}
+    assert "distance" not in found["laplacian"].history[0]
+    assert found["laplacian"].settings["kernel"] == "laplacian"
+    assert found["cauchy"].settings["kernel"].startswith("Cauchy-")
+    assert found["shuffled_alone"].settings["own_arm"] == {
+        "terms": ["kernel"], "entangle": True, "control": "shuffled",
+    }  # fmt: skip
+    alone = ql.compare(bench(), OWN[1], 1, runs_dir=tmp_path / "alone", **SMALL).runs[-1]
+    assert (alone.key, alone.metrics) == (found["cauchy"].key, found["cauchy"].metrics)
+    again = ql.compare(bench(), ["rkd", *OWN], 1, runs_dir=tmp_path, **SMALL)
+    assert "6 runs reused, 0 trained" in again.notes[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ql.Arm(TERMS, kernel=Steeper(), name="cauchy"),
+        ql.Arm(TERMS, kernel="rbf", name="cauchy"),
+        ql.Arm(TERMS, kernel=Cauchy(), control="shuffled", name="cauchy"),
+        ql.Arm(("kd", "kernel"), kernel=Cauchy(), name="cauchy"),
+        ql.Arm(TERMS, kernel=Cauchy(), share=0.5, name="cauchy"),
+    ],
+)
+def test_another_arm_of_the_same_name_is_another_run(changed):
+    settings = bench().settings
+    same = ql.Arm(TERMS, "the same in other words", kernel=Cauchy(3.0), name="cauchy")
+    first, again, other = (settings.replace(arm=arm).effective() for arm in (OWN[1], same, changed))
+    assert first == again != other
+
+
+def test_an_arm_of_ones_own_on_a_benchmark_of_the_kit(tmp_path):
+    options = {"scale": "smoke", "train_size": 64, "qubits": 2, "progress": False}
+    study = ql.compare("digits", ["kd", OWN[1]], 1, runs_dir=tmp_path, **options)
+    run = study.runs[-1]
+    assert run.settings["arm"] == "cauchy" and "own_arm" not in run.given
+    assert "training loop of somebody's own" in reproduce(run).notes[0]
+    summary = study.summary(reference="kd")
+    assert list(summary.frame.index) == ["teacher", "kd", "cauchy"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ([ql.Arm(("kd",))], "needs a name that no other arm has"),
+        ([ql.Arm(("kd",), name="rkd")], "needs a name that no other arm has"),
+        ([ql.Arm(("kd",), name="a"), ql.Arm(("angle",), name="a")], "no other arm has"),
+        ([ql.Arm(("kd",), name="a/b")], "of letters, digits"),
+        ([ql.Arm(TERMS, kernel="gauss", name="a")], "unknown kernel 'gauss'; choose from fid"),
+        ([ql.Arm(TERMS, kernel="rbf", entangle=False, name="a")], "no entanglement to leave out"),
+    ],
+)
+def test_an_arm_that_cannot_be_is_said_before_anything_is_trained(arms, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        ql.compare(bench(), arms, 1, runs_dir=tmp_path, **SMALL)
+    with pytest.raises(ValueError, match="unknown term 'kernels'; choose from kd, distance"):
+        ql.Arm(("kernels",), name="a")
+    assert not list(tmp_path.iterdir())
 
 
 # ---- a trained teacher

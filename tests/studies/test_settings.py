@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import CosineKernel, FidelityKernel, ProjectedKernel, RBFKernel
-from qrkd_lab.studies.arms import ARMS
+from qrkd_lab.studies.arms import ARMS, Arm
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.settings import Settings, build_kernel
 
@@ -28,7 +28,7 @@ OTHER = {
     "kernel": "projected", "feature_map": "angle", "qubits": 3, "layers": 3, "bandwidth": 0.5,
     "encoder": "pca", "epoch_size": 50, "accumulation": 2, "teacher_learning_rate": 0.5,
     "schedule": "cosine", "clip_norm": 0.5,
-    "teacher_sha256": "ab", "student_sha256": "ab",
+    "own_arm": Arm(("kd",), name="mine"), "teacher_sha256": "ab", "student_sha256": "ab",
 }  # fmt: skip
 OTHER_TEXT = {
     "test_size": 10, "teacher_layers": 9, "teacher_width": 640, "student_layers": 9,
