@@ -97,7 +97,8 @@ class Benchmark(ABC):
                 an array, a tensor or a series, of what the task needs.
             teacher: a function of a seed that makes an untrained model, ``lambda seed: Net()``;
                 torch is seeded when it is called. Or a trained model, which is used as it is, in
-                eval mode.
+                eval mode; or a trained estimator of scikit-learn, whose log-probabilities (or
+                predictions, of a regressor) are both logits and features.
             student: a function of a seed that makes an untrained model.
             name: under which the records are kept.
             task: ``"classification"``: y ``(n,)`` holds classes, whole numbers 0, 1, ..., and the

@@ -32,7 +32,7 @@ from qrkd_lab.train import odd_tensors
 
 __all__ = ["ArrayBenchmark", "Part", "from_arrays"]
 
-PROBED = 8  # samples that a model is asked about, to tell it from another
+PROBED = 8  # samples that a model is asked about, to tell it from another; of a trained one 1000
 Inputs = Tensor | dict[str, Tensor]
 
 
@@ -75,6 +75,30 @@ class _Model(Tapped):
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         return self.model.load_state_dict(*args, **options)
+
+
+class _Estimator(nn.Module):
+    """A trained estimator of scikit-learn as a teacher, without parameters.
+
+    Log-probabilities of a classifier, or the predictions of a regressor, are its outputs and its
+    features.
+    """
+
+    def __init__(self, estimator: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, x: Tensor) -> Outputs:
+        rows = x.flatten(1).cpu().numpy()
+        if hasattr(self.estimator, "predict_proba"):
+            said = np.log(np.clip(self.estimator.predict_proba(rows), 1e-4, None))
+        else:
+            said = np.reshape(self.estimator.predict(rows), (len(rows), -1))
+        said = torch.as_tensor(said, dtype=torch.float32, device=x.device)
+        return Outputs(said, said)
+
+    def extra_repr(self) -> str:
+        return repr(self.estimator)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,6 +250,8 @@ def from_arrays(
     given = {"train": train, "validation": validation, "test": test}
     parts = {part: _targets(part, _part(part, content), task) for part, content in given.items()}
     task = task if isinstance(task, Task) else TASKS[task]
+    if hasattr(teacher, "predict"):
+        teacher = _Estimator(teacher).eval()
     if isinstance(teacher, nn.Module):
         if teacher.training:
             warnings.warn(
@@ -372,7 +398,7 @@ def _checked(
                 "one argument is the seed, e.g. lambda seed: make_net(width=32)"
             )
     part = parts["train"]
-    x, y = part.at(slice(PROBED), torch.device("cpu"))
+    x, y = part.at(slice(1000 if trained else PROBED), torch.device("cpu"))
     with one_thread(torch.device("cpu")), seeded(0, "probe"):
         try:
             logits, features = (one.detach() for one in _asked(model.train(not trained), x))

@@ -10,6 +10,7 @@ import pandas as pd
 import pennylane as qp
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -303,6 +304,18 @@ def test_a_trained_teacher_is_used_as_it_is_and_a_random_one_is_refused(tmp_path
         ql.compare(own, ["kd"], 1, runs_dir=tmp_path, teacher_epochs=3)
     with pytest.raises(RuntimeError, match="random_teacher needs an untrained teacher"):
         ql.compare(own, ["random_teacher"], 1, runs_dir=tmp_path, **SMALL)
+
+
+def test_a_trained_estimator_of_scikit_learn_teaches(tmp_path):
+    forest = RandomForestClassifier(5, random_state=0).fit(X[:50], Y[:50])
+    own = bench(teacher=forest)
+    assert own.settings.qubits == 4
+    other = bench(teacher=RandomForestClassifier(5, random_state=1).fit(X[:50], Y[:50]))
+    assert own.settings.teacher_sha256 != other.settings.teacher_sha256
+    study = ql.compare(own, ["qrkd"], 1, runs_dir=tmp_path, **SMALL)
+    right = float(forest.score(X[70:], Y[70:]))
+    assert study.runs[0].metrics["test_accuracy"] == pytest.approx(right)
+    assert study.runs[0].parameters == 0 and study.runs[1].history[0]["kernel"] > 0
 
 
 # ---- tasks other than classification
