@@ -320,8 +320,8 @@ def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
         array = np.array(given)
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"{name}: expected numbers, got {array.dtype}; give words as numbers, e.g. by "
-                "pandas.factorize or get_dummies"
+                f"{name}: expected numbers, got {array.dtype}; give words as numbers, by "
+                "pandas.factorize (classes) or get_dummies (inputs) before they are cut"
             )
         given = torch.as_tensor(array)
     tensor = given.detach().cpu().clone()  # what becomes of the array later does not matter
