@@ -17,7 +17,6 @@ import torch.nn.functional as F
 
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
-from qrkd_lab.kernels.analysis import centred
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.studies.statistics import holm
 from qrkd_lab.teaching import exercises
@@ -243,9 +242,9 @@ def steep_angles(x):
     return torch.einsum("jid,jkd->jik", e, e)
 
 
-def logs(s, t, T, tiny=0.0):
+def logs(s, t, T):
     p, q = (t / T).softmax(1).detach(), (s / T).softmax(1)
-    return T**2 * (p * ((p + tiny).log() - (q + tiny).log())).sum(1).mean()
+    return T**2 * (p * (p.log() - q.log())).sum(1).mean()
 
 
 def kernel_of(compare, embed=lambda x: x):
@@ -262,29 +261,22 @@ TABLE = {
     "check_perplexity": [
         (lambda b: 3 * perplexity(b), "yours is 3 times the right value"),
         (lambda b: perplexity(b) + 1, r"wrong value with batches of \(6, 6, 2\): expected"),
-        (lambda b: [math.exp(-x.mean()) for x in b], r"expected \(\), got \(3,\)"),
     ],
     "check_paired_difference": [
-        (lambda a, b: (a - b).mean(), r"expected \(2,\), got \(\)"),
         (lambda a, b: "0.3 +- 0.1", "expected numbers, got '0.3"),
     ],
     "check_kd_loss": [
         (lambda s, t, T: -kd(s, t, T), "wrong sign"),
-        (lambda s, t, T: kd(s, t, T)[None], r"expected \(\), got \(1,\)"),
         (lambda s, t, T: kd(s, t, T).item(), "expected a torch tensor, got float"),
         (lambda s, t, T: kd(s.detach(), t, T), "no gradient reaches the student"),
         (lambda s, t, T: T**2 * F.kl_div((s / T).log_softmax(1), (t / T).log_softmax(1),
                                          log_target=True, reduction="batchmean"), "teacher too"),
         (logs, "right until a probability is rounded to 0"),
-        (lambda s, t, T: logs(s, t, T, 1e-12), "a tiny number added"),
     ],
     "check_pairwise_distances": [
         (lambda x: distances(x) + torch.eye(len(x)), "5 of 25 entries.*expected 0, got 1"),
-        (lambda x: distances(x) + (torch.arange(len(x))[:, None] == 1), r"the first is \[1, 0\]"),
         (lambda x: diff(x), r"wrong shape .*expected \(5, 5\), got \(5, 5, 3\)"),
-        (lambda x: distances(x).numpy(), "expected a torch tensor, got ndarray"),
         (lambda x: diff(x).square().sum(-1).sqrt(), "gradient is not finite"),
-        (lambda x: x @ x, r"RuntimeError: mat1.*in line \d+ .*It happened with 5 samples"),
         (torch.nn.PairwiseDistance, "got the class PairwiseDistance"),
         (torch.zeros(2), "expected a function"),
     ],
@@ -296,16 +288,12 @@ TABLE = {
     "check_distance_loss": [
         (lambda s, t: distance_loss(s, t, lambda x: mean_distance(x).detach()),
          "gradient at the student is not"),
-        (lambda s, t: huber(normalised_distances(s) - normalised_distances(t)).sum()
-         / len(s) / (len(s) - 1), "gradient reaches the teacher"),
     ],
     "check_fidelity_kernel": [
         (lambda u: (u @ u.mH).abs() ** 4, "entries are wrong"),
         (lambda u: 2j * fidelity(u), "real numbers, got complex"),
     ],
-    "check_centred_kernel": [(lambda K: -centred(K), "wrong sign")],
     "check_own_relation": [
-        (lambda x: likeness(x).numpy(), "expected a torch tensor"),
         (lambda x: x @ x[0], r"wrong shape .*expected \(6, 6\)"),
         (lambda x: likeness(x) * torch.rand(()), "two calls"),
         (lambda x: likeness(x).softmax(1), "not symmetric"),
@@ -314,9 +302,7 @@ TABLE = {
         (lambda x: likeness(x.detach()), "no gradient reaches"),
         (lambda x: (5 * likeness(x)).round() + 0 * x.sum(), "0 everywhere"),
         (lambda x: diff(x).square().sum(-1).sqrt(), "not finite at coincident or"),
-        (lambda x: torch.log(squares(x, x) + 10 * torch.eye(len(x))), "not finite at coincident"),
         (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
-        (lambda x: x.nothing, "AttributeError"),
         (ql.CosineKernel, "expected an object, got the class CosineKernel"),
     ],
     "check_own_kernel": [
@@ -332,7 +318,6 @@ TABLE = {
         (kernel_of(lambda u, v: 1 / (1 + squares(u.detach(), v.detach()))), "no gradient reaches"),
         (kernel_of(lambda u, v: (-squares(u, v).sqrt()).exp()), "not finite at coincident"),
         (kernel_of(lambda u, v: u), "wrong shape"),
-        (kernel_of(lambda u, v: u.nothing), "AttributeError"),
     ],
     "check_shift_map": [
         (rotations(qp.RZ), "does not see angle 0"),
@@ -351,7 +336,6 @@ TABLE = {
         (training_step(order="step backward"), "RuntimeError: .*inplace operation"),
         (own_optimizer, "entries are wrong after 3 steps"),
         (training_step(returns=lambda total: total + 1), "entries are wrong after 3 steps"),
-        (lambda *given: 1 / 0, "ZeroDivisionError"),
     ],
     "check_near_but_unlike": [
         (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),
@@ -384,9 +368,9 @@ def test_an_error_of_the_reader_is_told_with_its_line():
     line = broken.__code__.co_firstlineno + 2
     said = repr(exercises.check_pairwise_distances(broken))
     assert f"AttributeError: 'Tensor' object has no attribute 'sums', in line {line} " in said
+    assert said.endswith("It happened with 5 samples of 3 features.")
     assert "(return rows.sums(-1))" in said
 
 
 def test_an_answer_shows_what_it_quotes():
-    answer = exercises.check_pairwise_distances("<b>")
-    assert "&lt;b&gt;" in answer._repr_html_()
+    assert "&lt;b&gt;" in exercises.check_pairwise_distances("<b>")._repr_html_()

@@ -84,7 +84,6 @@ class DistillationExplorer(Explorer):
             raise ValueError(f"unknown arms {unknown[0]!r}; choose from {', '.join(ARMS)}")
         self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
         self.training = LiveRun(self.refresh)
-        self._leave = False  # whether Stop was pressed, so that Start gets the keyboard back
         given = {name: value for name, value in settings.items() if value is not None}
         names = list(dict.fromkeys((*BENCHMARKS, benchmark)))
         controls = {
@@ -152,7 +151,6 @@ class DistillationExplorer(Explorer):
 
     def stop(self) -> None:
         """End now; the last whole epoch is recorded."""
-        self._leave = True
         self.training.stop()
 
     def close(self) -> None:
@@ -185,9 +183,6 @@ class DistillationExplorer(Explorer):
         self._pause.disabled = state not in ("training", "paused")
         self._pause.description = "Go on" if state == "paused" else "Pause"
         self._stop.disabled = not busy or state == "stopping"
-        if self._leave and not busy:
-            self._leave = False
-            self._start.focus()
         held = tuple(self.training.track.matrices) or ("–",)
         if held != self._view.options:
             chosen = self._view.value if self._view.value in held else held[0]

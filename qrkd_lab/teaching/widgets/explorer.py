@@ -80,9 +80,7 @@ name();
 new MutationObserver(name).observe(box, {
   subtree: true, childList: true, characterData: true, attributeFilter: ['aria-valuenow']});
 """
-# seconds without a change before the slow pictures, before the still, before what can be prepared
-_MORE, _STILL, _IDLE = 0.2, 0.5, 0.5
-_AT_LEAST = 3.0  # seconds after which the still is renewed, though nothing rests
+_MORE, _STILL = 0.2, 0.5  # seconds without a change before the slow pictures, before the still
 
 
 @dataclass(frozen=True)
@@ -170,10 +168,6 @@ class Explorer:
 
     def see_more(self) -> None:
         """Show what may come a moment after the last change."""
-
-    def idle(self) -> bool:
-        """Prepare something while nothing is asked for; whether there is more to prepare."""
-        return False
 
     def follow(self, name: str) -> None:
         """Set what hangs together with the control that has changed; "": with any control."""
@@ -274,15 +268,12 @@ class Explorer:
 
     def _draw(self) -> None:
         """Draw whenever something is wanted; when nothing is, what is slow, and the still."""
-        kept = 0.0
         while True:
             self._wanted.wait()
             self._wanted.clear()
             if self._ended:
                 return
             seen = self._look(self.see)
-            if time.monotonic() - kept > _AT_LEAST:  # somebody may save while it goes on
-                kept = self.keep()
             if self._wanted.wait(self.pace or _MORE):
                 time.sleep(self.pace)
                 continue
@@ -290,10 +281,8 @@ class Explorer:
                 self._look(self.see_more)
             if self._wanted.wait(_STILL):
                 continue
-            kept = self.keep()
+            self.keep()
             self._rested.set()
-            while not self._wanted.wait(_IDLE) and self.idle():
-                pass
 
     def _end(self) -> None:
         """Python ends: no thread may be in the middle of a picture then."""
@@ -301,11 +290,10 @@ class Explorer:
         self._wanted.set()
         self._drawer.join(5)
 
-    def keep(self) -> float:
-        """Put what is shown now into the notebook, for when the controls are gone; the time."""
+    def keep(self) -> None:
+        """Put what is shown now into the notebook, for when the controls are gone."""
         if self._handle is not None:
             self._handle.update(self.still(), raw=True)
-        return time.monotonic()
 
     def still(self) -> dict[str, str]:
         """What a saved notebook keeps: words, pictures, and the call that makes it as it stands.

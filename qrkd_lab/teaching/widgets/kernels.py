@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import inspect
 import io
@@ -40,7 +39,6 @@ OWN = "your data"
 KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
 SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
 SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
-READ = 10  # qubits up to which circuits are read ahead, as reading takes longer than drawing
 DRAWN = 20  # qubits times layers up to which the circuit is drawn
 
 
@@ -86,7 +84,6 @@ class KernelExplorer(Explorer):
             lambda name, seed: own if name == OWN else labelled_samples(name, data_dir, seed)
         )
         self._panel = lru_cache(lambda samples, n: KernelPanel(samples.labels[:n], samples.classes))
-        self._read: set[QuantumKernel] = set()  # whose circuits the simulator knows
         start, ends = 1.0 if bandwidth is None else bandwidth, (BANDWIDTHS[0], BANDWIDTHS[-1])
         controls = {
             "data": menu("Data", OWN if own else data, (OWN, *SOURCES) if own else SOURCES),
@@ -140,17 +137,6 @@ class KernelExplorer(Explorer):
         kernel = self._kernel()
         key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
         self.show(circuit=_circuit(*key))
-
-    def idle(self) -> bool:
-        """Read the circuit of another number of qubits, nearest first; a slider waits for less."""
-        present = dataclasses.replace(self._kernel(), bandwidth=1.0)
-        near = sorted(range(1, READ + 1), key=lambda q: abs(q - present.qubits))
-        kernels = (dataclasses.replace(present, qubits=q) for q in near)
-        kernel = next((kernel for kernel in kernels if kernel not in self._read), None)
-        if kernel is not None:
-            self._read.add(kernel)
-            kernel(torch.zeros(2, kernel.features, dtype=torch.float64))
-        return kernel is not None
 
     def calibrate(self) -> None:
         """Set the bandwidth to where the kernel's values spread most over pairs."""
@@ -269,7 +255,9 @@ def labelled_samples(
     """
     most = None
     if not isinstance(source, str):
-        source, (x, labels, classes) = OWN, _checked(source)
+        x, labels = _checked(source)
+        classes, labels = np.unique(labels, return_inverse=True)  # words too
+        source, classes = OWN, map(str, classes.tolist())
     elif source == "two moons":
         from sklearn.datasets import make_moons
 
@@ -288,29 +276,17 @@ def labelled_samples(
     return Samples(source, features[order].double(), labels[order], tuple(classes))
 
 
-def _checked(source: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Features, class numbers and class names of a reader's own arrays."""
+def _checked(source: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of a reader's own arrays, as scikit-learn checks them."""
+    from sklearn.utils import check_X_y
+    from sklearn.utils.multiclass import check_classification_targets
+
     try:
-        x, y = source
-        rows, labels = (
-            np.asarray(v.detach().cpu() if isinstance(v, Tensor) else v) for v in (x, y)
-        )
+        pair = [v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in source]
+        x, y = check_X_y(*pair, dtype=np.float64, order="C", ensure_min_samples=3)
+        check_classification_targets(y)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"data: expected a pair (features, labels) of arrays: {error}") from None
-    if rows.dtype.kind not in "buif" or labels.dtype.kind not in "buifUS":
         raise ValueError(
-            "data: expected features that are numbers, and labels that are numbers or words; got "
-            f"{rows.dtype} and {labels.dtype}"
-        )
-    if rows.ndim != 2 or not rows.shape[1] or labels.shape != (len(rows),) or len(rows) < 3:
-        raise ValueError(
-            "data: expected features (m, d) and labels (m,) with one m >= 3, got "
-            f"{rows.shape} and {labels.shape}"
-        )
-    features = np.array(rows, dtype=np.float64)  # a copy, whatever its strides
-    if not np.isfinite(features).all():
-        raise ValueError("data: the features hold values that are not finite; leave them out")
-    if labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
-        raise ValueError("data: the labels are no classes, but numbers with fractions, or NaN")
-    found, numbers = np.unique(labels, return_inverse=True)  # words too
-    return features, numbers, [str(one) for one in found.tolist()]
+            f"data: expected a pair (features, labels) of arrays (m, d) and (m,): {error}"
+        ) from error
+    return x, y

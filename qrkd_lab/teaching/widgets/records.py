@@ -94,12 +94,10 @@ class StudyBrowser(Explorer):
         if view not in VIEWS.values():
             raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS.values())}")
         arms = (arms,) if isinstance(arms, str) else arms
-        wishes = {"benchmark": benchmark, "scale": scale, "variant": variant, "arms": arms,
-                  "reference": reference, "arm": arm, "run": run}  # fmt: skip
-        # what was asked for and is not there is kept until it is, or another choice is made
-        self._wishes = {name: wish for name, wish in wishes.items() if wish is not None}
-        self._found: dict[Path, Run] = {}
-        self._looked: tuple[str, bool] | None = None  # what was read last
+        asked = {"benchmark": benchmark, "scale": scale, "variant": variant, "arms": arms,
+                 "reference": reference, "arm": arm, "run": run}  # fmt: skip
+        self._asked = {name: value for name, value in asked.items() if value is not None}
+        self._absent: list[str] = []  # what was asked for and has no record, in words
         self._drawn: tuple[str, ...] = ()
         self._to_draw: tuple[Any, ...] | None = None
         self._source, self._saved = W.HTML(), W.HTML()
@@ -125,18 +123,13 @@ class StudyBrowser(Explorer):
         self.tabs.selected_index = int(view == "runs")
 
     @property
-    def state(self) -> dict[str, Any]:
-        """As in :class:`Explorer`; what was asked for and is not there yet is kept."""
-        return super().state | self._wishes
-
-    @property
     def runs(self) -> list[Run]:
         """The runs of the table, those of the chosen arms and of the reference.
 
         Raises:
             ValueError: there are none.
         """
-        state = super().state
+        state = self.state
         there = self._catalogue.runs(state["benchmark"], state["scale"], state["variant"])
         if not there:
             raise ValueError(
@@ -173,13 +166,13 @@ class StudyBrowser(Explorer):
         except ValueError:
             self.show(table="", run="")
             raise
-        state = super().state
+        state = self.state
         view, arm, reference = state["view"], state["arm"], state["reference"]
         study = Study(tuple(runs))
         summary, studies = study.summary(reference), {}
         if view == "benchmarks":
             studies = self._catalogue.studies(state["scale"], arm, reference)
-        words = [self._about(runs), *self._unmet()]
+        words = [self._about(runs), *self._absent[:1]]
         if arm in summary.frame.index and arm != reference:
             words.append(summary.verdict(arm))
         key = tuple(str(value) for name, value in state.items() if name not in UNSEEN)
@@ -221,7 +214,7 @@ class StudyBrowser(Explorer):
         """Read the disk where another folder is named, and offer in each menu what there is."""
         with self.lock:
             self._saved.value = ""
-            self._wishes.pop(name, None)
+            self._absent.clear()
             said = self._read() if name in ("", "runs_dir", "published") else None
             self._offer_all()
             if name == "view":
@@ -232,19 +225,14 @@ class StudyBrowser(Explorer):
     def _read(self) -> str:
         """Look at the disk; what is there, and what could not be read, as HTML."""
         folder, published = (self.controls[name].value for name in ("runs_dir", "published"))
-        own, asked, before = runs_folder(folder), (folder, published), self._found
+        own = runs_folder(folder)
         kit = published and PUBLISHED.exists() and own.resolve() != PUBLISHED.resolve()
         runs, problems = scan_runs([own, PUBLISHED] if kit else [own])
-        self._found, self._catalogue = {run.path: run for run in runs}, Catalogue(runs)
+        self._found, self._catalogue = runs, Catalogue(runs)
         self._drawn, of_kit = (), sum(map(_of_kit, runs))
         said = f"{_count(len(runs), 'record')}: {len(runs) - of_kit} in {folder}"
         said += f", {of_kit} that came with the kit." if of_kit else "."
         said += "" if own.exists() else f" There is no folder {folder} yet."
-        if asked == self._looked:
-            new = sum(before.get(path) != run for path, run in self._found.items())
-            gone = len(before.keys() - self._found.keys())
-            said += f" Since the last look: {new} new or changed, {gone} gone."
-        self._looked = asked
         said = f'<p role="status">{html.escape(said)}</p>'
         if problems:
             listed = "".join(f"<li>{html.escape(text)}</li>" for text in problems)
@@ -258,7 +246,7 @@ class StudyBrowser(Explorer):
     def _offer_all(self) -> None:
         """Offer in each menu what there is, from the widest menu to the narrowest."""
         catalogue = self._catalogue
-        own = [run for run in self._found.values() if not _of_kit(run)]
+        own = [run for run in self._found if not _of_kit(run)]
         last = max(own, key=lambda run: run.finished, default=None)  # what to begin with
         newest = {} if last is None else last.settings
         benchmark = self._offer("benchmark", catalogue.benchmarks, newest.get("benchmark"))
@@ -281,40 +269,32 @@ class StudyBrowser(Explorer):
     def _offer(self, name: str, options: Sequence[str], first: str | None = None) -> str | None:
         """Set a menu's choices; its value stays if it can, else it is ``first`` or the first."""
         control = self.controls[name]
-        wanted = self._wishes.get(name, control.value)
+        wanted, asked = control.value, self._asked.pop(name, None)
         if list(control.options) != list(options):
             control.options = list(options)
-        if wanted in options:
-            self._wishes.pop(name, None)
-        else:
-            wanted = first if first in options else next(iter(options), None)
-        control.value = wanted
-        return wanted
+        found = next((one for one in (asked, wanted, first) if one in options), None)
+        control.value = next(iter(options), None) if found is None else found
+        if asked not in (None, control.value):
+            self._absent.append(
+                f"{control.description}: {asked!r} was asked for, and there is no record of it; "
+                f"shown is {control.value!r}."
+            )
+        return control.value
 
     def _offer_arms(self, options: Sequence[str]) -> Sequence[str]:
         """The same for several: all, unless some were chosen that are all there."""
         control = self.controls["arms"]
-        if list(control.options) == options and "arms" not in self._wishes:
-            return control.value
         every = set(control.value) == set(control.options)
-        wanted = self._wishes.get("arms", options if every else control.value)
+        if list(control.options) == options and "arms" not in self._asked:
+            return control.value
+        wanted = self._asked.pop("arms", options if every else control.value)
         there = [arm for arm in options if arm in wanted]
-        if options and len(there) == len(set(wanted)):
-            self._wishes.pop("arms", None)
-        elif "arms" not in self._wishes or not there:
+        if len(there) < len(set(wanted)):
             there = options
         control.value = ()  # or the page would mark the old places of the new list
         control.options = options
         control.value = there
         return there
-
-    def _unmet(self) -> list[str]:
-        """What was asked for and is not there, in words; the widest such menu only."""
-        return [
-            f"{self.controls[name].description}: {wish!r} was asked for, and there is no record "
-            f"of it; shown is {self.controls[name].value!r}."
-            for name, wish in self._wishes.items()
-        ][:1]
 
     def _about(self, runs: Sequence[Run]) -> str:
         """Which runs, how many, on which data."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
 
 from qrkd_lab.teaching.plots.style import Chart
-from qrkd_lab.teaching.widgets import explorer
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
@@ -143,33 +141,6 @@ def test_what_takes_long_does_not_queue_and_ends_at_the_last_state(line, monkeyp
     free.set()
     assert line.settle(30) and "size 2" in line._said
     assert line.looks <= looks + 2
-
-
-def test_when_nothing_moves_it_prepares_what_there_is_to_prepare(line, monkeypatch):
-    monkeypatch.setattr(explorer, "_IDLE", 0.01)
-    monkeypatch.setattr(explorer, "_STILL", 0.01)
-    left, ready = [3, 2, 1], threading.Event()
-
-    def idle():
-        left.pop()
-        ready.set() if not left else None
-        return bool(left)
-
-    monkeypatch.setattr(line, "idle", idle)
-    line.draw_in_background()
-    line.refresh()
-    assert ready.wait(30)
-
-
-def test_while_it_goes_on_and_on_the_still_is_renewed_now_and_then(line, monkeypatch):
-    monkeypatch.setattr(explorer, "_AT_LEAST", 0.0)
-    line._handle = Handle()
-    line.draw_in_background()
-    end = time.monotonic() + 30
-    while not line._handle.stills and time.monotonic() < end:
-        line.controls["size"].value = 3 - line.controls["size"].value % 2
-        time.sleep(0.05)  # less than what the controls must rest
-    assert line._handle.stills
 
 
 @pytest.mark.parametrize(
