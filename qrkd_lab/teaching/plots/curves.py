@@ -13,8 +13,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from qrkd_lab.studies.statistics import interval
 from qrkd_lab.studies.summary import in_logs, order_arms, own_unit, units
 from qrkd_lab.teaching.plots.style import (
-    ARM_COLOURS,
-    ARM_MARKERS,
     INK,
     Chart,
     arm_style,
@@ -269,11 +267,14 @@ def live_curves(
         log: numbers on a logarithmic axis.
     """
     table, chart = pd.DataFrame(rows), Chart(5.0 * len(heads), 3.6)
+    look = {arm: arm_style(arm) for arm in table["arm"].unique()}
     places = chart.subplots(1, len(heads), squeeze=False)[0]
     for axes, (number, head) in zip(places, heads.items(), strict=True):
         sns.lineplot(
-            table, x="step", y=number, hue="arm", style="arm", palette=ARM_COLOURS, dashes=False,
-            markers=ARM_MARKERS, markeredgecolor="white", legend=axes is places[-1], ax=axes,
+            table, x="step", y=number, hue="arm", style="arm", dashes=False,
+            palette={arm: one["color"] for arm, one in look.items()},
+            markers={arm: one["marker"] for arm, one in look.items()},
+            markeredgecolor="white", legend=axes is places[-1], ax=axes,
         )  # fmt: skip
         axes.set(title=head, xlabel="Step", ylabel="", xlim=(-steps / 50, steps * 1.02))
         if number in log:

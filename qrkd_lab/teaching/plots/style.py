@@ -63,7 +63,8 @@ ARM_COLOURS = {
     "stretched_rbf": "#117733", "distance_only": "#88CCEE", "angle_only": "#57C7A2",
     "kernel_only": "#A83883", "rbf_only": "#85D6A0",
 }  # fmt: skip
-ARM_MARKERS = dict(zip(ARM_COLOURS, "*Xsv^oDPpdh<>H8+x12", strict=True))
+# All are filled: seaborn draws filled and unfilled ones in no figure together.
+ARM_MARKERS = dict(zip(ARM_COLOURS, [*"*Xsv^oDPpdh<>H8", "$+$", "$x$", "$1$", "$2$"], strict=True))
 SPARE = ("#7A5195", "#B07D2B", "#2A7F9E", "#A23B4A", "#5B7F3A")  # for arms of the user's own
 INK, FAINT = "#333333", "#DDDDDD"
 

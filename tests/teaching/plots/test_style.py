@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.markers import MarkerStyle
 from PIL import Image
 
 from qrkd_lab.studies.arms import ARMS, TEACHER
@@ -99,6 +100,7 @@ def test_each_arm_has_its_own_colour_and_marker():
     arms = {TEACHER, *ARMS}
     assert set(ARM_COLOURS) == set(ARM_MARKERS) == arms
     assert len(set(ARM_COLOURS.values())) == len(set(ARM_MARKERS.values())) == len(arms)
+    assert all(MarkerStyle(marker).is_filled() for marker in ARM_MARKERS.values())
     assert arm_style("qrkd") == {"color": "#D55E00", "marker": "o"}
     assert arm_style("my arm") == arm_style("my arm") and arm_style("my arm")["color"]
 
