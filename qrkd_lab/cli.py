@@ -96,7 +96,7 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
     "study": {
         "stages": {
             "nargs": "*", "metavar": "stage",
-            "help": "weights, dose, admission, runs, doses (default runs and doses)",
+            "help": "weights, dose, admission, runs, doses (default runs and doses), or report",
         },
         "--benchmarks": {**_MANY, "metavar": "BENCHMARK", "help": "mnist, cifar10 (default both)"},
         "--runs-dir": {}, "--jobs": {}, "--scheduler": {},
@@ -200,8 +200,16 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def study(arguments: argparse.Namespace) -> None:
     """Train the stages of the study that results/PLAN.md describes."""
-    from qrkd_lab.studies.study import REGIMES, study
+    from qrkd_lab.files import expanded, write_file, writing
+    from qrkd_lab.studies.records import PUBLISHED
+    from qrkd_lab.studies.study import REGIMES, findings, study
 
+    if arguments.stages == ["report"]:
+        place = expanded(arguments.runs_dir or PUBLISHED) / "study.md"
+        with writing(f"the report in {place}"):
+            write_file(place, findings(place.parent).encode())
+        print(place)
+        return
     study(
         arguments.stages or ("runs", "doses"), arguments.benchmarks or REGIMES, arguments.jobs,
         arguments.runs_dir, arguments.scheduler,
