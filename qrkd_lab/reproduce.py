@@ -24,7 +24,7 @@ from qrkd_lab.studies.arms import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.studies.benchmarks import benchmark_settings, load_benchmark
 from qrkd_lab.studies.cluster import ClusterError
 from qrkd_lab.studies.compare import StudyError, compare
-from qrkd_lab.studies.parallel import alone, check_jobs
+from qrkd_lab.studies.parallel import check_jobs, lock
 from qrkd_lab.studies.records import PUBLISHED, Run
 from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 from qrkd_lab.teaching.notebooks import execute
@@ -97,14 +97,15 @@ def reproduce(
     asked = {name: _asked(name, scale, arms, seeds) for name in benchmarks or NOTEBOOKS}
     check_writable(folder, "out")
     check_writable(records)
-    does = (
-        f"reproduces into {folder} at this moment: wait for it, or give another folder (--out). "
-        "Records in the same runs_dir serve both."
-    )
     runs: list[Run] = []
     failures: list[str] = []
     report = None
-    with alone(folder, "reproduce", does):
+    with lock(folder, "reproduce") as got:
+        if not got:
+            raise RuntimeError(
+                f"another process reproduces into {folder} at this moment: wait for it, or give "
+                "another folder (--out). Records in the same runs_dir serve both."
+            )
         for name in [name for name in asked if _has_data(name, scale, failures)]:
             options = {"jobs": jobs, "runs_dir": records, "scheduler": scheduler}
             runs += _one(name, *asked[name], scale, folder, options, failures)

@@ -24,7 +24,6 @@ from qrkd_lab.train import Diverged
 
 __all__ = [
     "NO_WORKERS",
-    "alone",
     "attempt",
     "can_start_workers",
     "check_jobs",
@@ -197,12 +196,3 @@ def lock(folder: Path, name: str) -> Iterator[bool]:
             with suppress(OSError):
                 Path(file.lock_file).unlink()
         file.release()
-
-
-@contextmanager
-def alone(folder: Path, name: str, does: str) -> Iterator[None]:
-    """Hold a lock through the block, or raise RuntimeError: "another process {does}"."""
-    with lock(folder, name) as got:
-        if not got:
-            raise RuntimeError(f"another process {does}")
-        yield

@@ -16,7 +16,7 @@ from joblib.externals.loky import get_reusable_executor
 import qrkd_lab as ql
 from qrkd_lab import cli
 from qrkd_lab.studies.group import train_group
-from qrkd_lab.studies.parallel import NO_WORKERS, alone, attempt, check_jobs, each, lock, processes
+from qrkd_lab.studies.parallel import NO_WORKERS, attempt, check_jobs, each, lock, processes
 from qrkd_lab.train import Callback, Diverged
 from tests.hazards import FORKS, SMALL, alive, elsewhere, wait_for
 
@@ -189,13 +189,9 @@ def test_one_process_has_the_lock_until_it_ends(tmp_path):
     with elsewhere(lock, tmp_path, "a") as process:
         assert not got(tmp_path, "a")
         assert got(tmp_path, "b") and got(tmp_path / "elsewhere", "a")
-        with pytest.raises(RuntimeError, match="another process sings here"):
-            with alone(tmp_path, "a", "sings here"):
-                pass
         process.kill()
         process.join()
-        with alone(tmp_path, "a", "sings here"):
-            pass
+        assert got(tmp_path, "a")
 
 
 def test_the_file_of_a_lock_goes_with_the_outermost_block(tmp_path):
