@@ -164,7 +164,10 @@ class QuantumKernel(Kernel):
                 ) from error
 
     def draw(self, features: int | None = None) -> Figure:
-        """The circuit as a figure: a line per qubit, time from left to right.
+        """The circuit of an example as a figure: a line per qubit, time from left to right.
+
+        The example's angles are 1 / (m + 1), ..., m / (m + 1), radians, of m features. A number in
+        a gate is what the map makes of them.
 
         It displays itself in a notebook, and its ``alt`` says in words what is drawn.
 
@@ -174,6 +177,7 @@ class QuantumKernel(Kernel):
         import pennylane as qp
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from PIL import Image
 
         from qrkd_lab.kernels.circuits import one_at_a_time
 
@@ -182,17 +186,21 @@ class QuantumKernel(Kernel):
         figure = Figure(facecolor="white")
         FigureCanvasAgg(figure)  # PennyLane's drawer measures its labels on a canvas
         with one_at_a_time():
-            qp.draw_mpl(self.circuit, style="pennylane", fig=figure)(example, range(self.qubits))
+            drawer = qp.draw_mpl(self.circuit, decimals=2, style="pennylane", fig=figure)
+            drawer(example, range(self.qubits))
         count = Counter(gate.name for gate in self.gates(example))
         listed = ", ".join(f"{number} {name}" for name, number in count.items())
         alt = (
             f"Circuit of the feature map {_name(self.feature_map)} on {self.qubits} qubits, one "
-            f"line each, time from left to right; its gates: {listed}."
+            f"line each, time from left to right, for a sample with the angles "
+            f"{', '.join(f'{angle:.2f}' for angle in example)}; its gates: {listed}."
         )
 
         def displayed(**_: Any) -> dict[str, str]:  # noqa: ANN401
             drawn = io.BytesIO()
             figure.savefig(drawn, format="png", dpi=144)
+            few = Image.open(drawn).convert("RGB").quantize(32, dither=Image.Dither.NONE)
+            few.save(drawn := io.BytesIO(), "png", optimize=True)  # a quarter of the size
             png = base64.b64encode(drawn.getvalue()).decode()
             source, width = f"data:image/png;base64,{png}", round(figure.get_figwidth() * 96)
             image = f'<img src="{source}" alt="{html.escape(alt)}" width="{width}">'

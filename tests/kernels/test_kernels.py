@@ -294,10 +294,11 @@ def test_circuits_have_gradients_of_numpy_angles(map_name):
     np.testing.assert_allclose(qp.grad(cost)(x), numeric, atol=1e-7)
 
 
-def test_the_circuit_can_be_drawn():
+def test_the_circuit_can_be_drawn_with_its_angles():
     figure = FidelityKernel("zz", qubits=3, layers=1).draw()
     written = {text.get_text() for text in figure.axes[0].texts}
-    assert {"0", "1", "2", "H", "RZ", "IsingZZ"} <= written
+    pair = 2 * (math.pi - 0.25) * (math.pi - 0.5)
+    assert {"0", "1", "2", "H", "RZ\n(0.50)", f"IsingZZ\n({pair:.2f})"} <= written
     assert "3 Hadamard, 3 RZ, 3 IsingZZ" in figure.alt
 
 
