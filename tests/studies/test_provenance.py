@@ -59,7 +59,7 @@ def test_what_was_given_is_told(benchmark, scale, given):
 def test_what_an_arm_does_not_use_was_not_given_to_it(given):
     settings = benchmark_settings("mnist", **given)
     for arm in (TEACHER, *ARMS):
-        uses = arm != TEACHER and "kernel" in ARMS[arm].terms
+        uses = arm != TEACHER and "kernel" in ARMS[arm].terms and ARMS[arm].share is None
         found = given_settings(settings.replace(arm=arm))
         assert found == ({"kernel_weight": 3.0} if uses else {})
 
