@@ -64,7 +64,8 @@ ARM_COLOURS = {
     "kernel_only": "#A83883", "rbf_only": "#85D6A0",
 }  # fmt: skip
 # All are filled: seaborn draws filled and unfilled ones in no figure together.
-ARM_MARKERS = dict(zip(ARM_COLOURS, [*"*Xsv^oDPpdh<>H8", "$+$", "$x$", "$1$", "$2$"], strict=True))
+STARS = [(4, 1, 0), (4, 1, 45), (3, 1, 0), (3, 1, 60)]  # points, 1: of a star, degrees
+ARM_MARKERS = dict(zip(ARM_COLOURS, [*"*Xsv^oDPpdh<>H8", *STARS], strict=True))
 SPARE = ("#7A5195", "#B07D2B", "#2A7F9E", "#A23B4A", "#5B7F3A")  # for arms of the user's own
 INK, FAINT = "#333333", "#DDDDDD"
 
@@ -134,7 +135,7 @@ def described(figure: Any, alt: str) -> Described:  # noqa: ANN401
     return Described(figure, alt)
 
 
-def arm_style(arm: str) -> dict[str, str]:
+def arm_style(arm: str) -> dict[str, Any]:
     """The colour and marker of an arm, always the same; an unknown arm's follow from its name."""
     number = crc32(arm.encode())
     colour = ARM_COLOURS.get(arm) or SPARE[number % len(SPARE)]
@@ -216,11 +217,13 @@ def need(count: int, what: str) -> None:
 PARTS = {
     "task": lambda arm: True,
     "outputs": lambda arm: "kd" in arm.terms,
-    "distances": lambda arm: "distance" in arm.terms,
-    "angles": lambda arm: "angle" in arm.terms,
+    "distances": lambda arm: "distance" in arm.terms and arm.share != 1,
+    "angles": lambda arm: "angle" in arm.terms and arm.share != 1,
     "a kernel": lambda arm: "kernel" in arm.terms,
-    "circuit": lambda arm: "kernel" in arm.terms and arm.kernel in (None, "projected"),
-    "fidelity": lambda arm: "kernel" in arm.terms and arm.kernel is None,
+    "circuit": lambda arm: (
+        "kernel" in arm.terms and not arm.stretched and arm.kernel in (None, "projected")
+    ),
+    "fidelity": lambda arm: PARTS["circuit"](arm) and arm.kernel is None,
     "entangling": lambda arm: PARTS["circuit"](arm) and arm.entangle,
     "gradient": lambda arm: "kernel" in arm.terms and arm.control != "detached",
     "right pairs": lambda arm: "kernel" in arm.terms and arm.control != "shuffled",
