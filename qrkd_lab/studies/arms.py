@@ -140,8 +140,10 @@ def get_arm(name: str) -> Arm:
 SCALES = ("smoke", "laptop", "paper")  # of every benchmark; MNIST and CIFAR-10 have few-labels too
 
 
-def check_scale(scale: str, among: Iterable[str] = SCALES) -> None:
-    """Raise ValueError if there is no such scale (lists the choices)."""
+def check_scale(scale: str, among: Iterable[str] | None = None) -> None:
+    """Raise ValueError if the scale is not ``among`` these, or is no benchmark's (lists them)."""
+    if among is None:
+        among = dict.fromkeys(name for scales in BENCHMARKS.values() for name in scales)
     if scale not in among:
         raise ValueError(f"unknown scale {scale!r}; choose from {', '.join(among)}")
 

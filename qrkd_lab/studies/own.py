@@ -122,7 +122,7 @@ class ArrayBenchmark(Benchmark):
             ValueError: an unknown scale or setting, a bad value, a setting of the kit's own data
                 and models, or epochs for a teacher that is trained.
         """
-        check_scale(scale)
+        check_scale(scale, ARRAYS)
         if foreign := overrides.keys() & KIT_ONLY:
             raise ValueError(
                 f"{min(foreign)} is a setting of the kit's own benchmarks: on your own arrays, "
