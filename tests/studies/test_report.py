@@ -21,7 +21,10 @@ RKD = (0.90, 0.92, 0.93, 0.95)
 BETTER = (0.92, 0.95, 0.95, 0.976)  # than RKD, on every seed
 WORSE = (0.88, 0.89, 0.91, 0.92)
 SAME = (0.91, 0.91, 0.94, 0.94)
-OTHERS = ("rbf", "cosine", "projected", "no_entanglement", "shuffled", "random_teacher")
+OTHERS = (
+    "qrkd_iqp", "rbf", "stretched_rbf", "cosine", "projected", "no_entanglement", "shuffled",
+    "random_teacher",
+)  # fmt: skip
 GRID = (0.1, 1.0, 10.0)
 
 
@@ -121,7 +124,7 @@ def test_every_control_is_compared_with_qrkd(whole):
     assert rows["`rkd`"]["ptb"].startswith("**+") and rows["`rkd`"]["mnist"].startswith("+0.00")
     assert rows["`rbf`"]["ptb"].count("[") == 0, "two seeds have no interval"
     assert all(row["mnist"].count("[") == 1 for row in rows.values() if row["mnist"])
-    assert "Of 7 comparisons of `qrkd` with a control, it is better in 0 and worse in 0; in 7" in (
+    assert "Of 9 comparisons of `qrkd` with a control, it is better in 0 and worse in 0; in 9" in (
         whole.markdown
     )
     assert "did in 4 of 4 runs" in whole.markdown
@@ -149,7 +152,7 @@ def test_without_a_seed_of_both_arms_there_is_no_answer(runs):
 def test_what_is_missing_is_named(whole):
     missing = whole.markdown.split("## Missing")[1].split("## Limits")[0]
     absent = ", ".join(f"`{arm}`" for arm in ("teacher", "scratch", "kd", "rkd_only"))
-    assert f"- ptb has no {absent}, `cosine`" in missing and "mnist" not in missing
+    assert f"- ptb has no {absent}, `qrkd_iqp`" in missing and "mnist" not in missing
     assert "- ptb: `rbf` lacks seed 2, 3." in missing and "Not all" not in whole.markdown
     text = text_of(made_runs(rkd=RKD, qrkd=SAME), missing=["ptb: 3 of the 3 runs"])
     assert text.index("Not all that was asked for is here") < text.index("The claim under test")
