@@ -29,7 +29,7 @@ DATA = os.environ.get("QRKD_DATA_DIR")
 # More arms than a reader sees, as `make reproduce ARMS=` may ask for: one of each kind.
 MORE = [
     "scratch", "kd", "rkd_only", "rkd", "qrkd", "rbf", "stretched_rbf", "no_entanglement",
-    "shuffled", "detached", "kernel_only",
+    "shuffled", "detached", "distance_only",
 ]  # fmt: skip
 NO_NUMBER = re.compile(r"(?<![\w-])(nan|inf)(?![\w-])", re.IGNORECASE)
 
