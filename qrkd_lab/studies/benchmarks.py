@@ -365,10 +365,9 @@ _TEXT_ONLY = {
     "vocabulary", "sequence_length", "tap", "tap_tokens", "test_size", "dropout", "precision",
     "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
 }  # fmt: skip
-_IMAGES_ONLY = {"teacher_widths", "student_widths", "student_size"}
-_ARRAYS_ONLY = {"teacher_sha256", "student_sha256"}
-KIT_ONLY = _TEXT_ONLY | _IMAGES_ONLY | _ARRAYS_ONLY | {"train_size", "validation_size"}
-KIT_ONLY -= {"student_size"}
+_WIDTHS, _HASHES = {"teacher_widths", "student_widths"}, {"teacher_sha256", "student_sha256"}
+_IMAGES_ONLY = _WIDTHS | {"student_size"}
+KIT_ONLY = _TEXT_ONLY | _WIDTHS | _HASHES | {"train_size", "validation_size"}  # not for arrays
 
 
 def is_text(benchmark: str) -> bool:
