@@ -267,7 +267,7 @@ def r_squared(wanted: Tensor, found: Tensor) -> float:
 
 
 def centred_alignment(kernel: Tensor, other: Tensor, debiased: bool = False) -> float:
-    r"""Centred kernel alignment (CKA): do two matrices see the same likenesses?
+    r"""Centred kernel alignment (CKA): do two matrices find the same pairs similar?
 
     .. math:: \mathrm{CKA}(K, L) = \frac{\langle HKH, HLH \rangle_F}
               {\lVert HKH \rVert_F \lVert HLH \rVert_F}, \qquad H = I - \tfrac1n 1 1^T

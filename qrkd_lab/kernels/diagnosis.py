@@ -85,7 +85,7 @@ class Diagnosis:
             said = "nearly all ones: all samples look alike"
         else:
             spread = math.sqrt(self.off_diagonal.variance)
-            said = f"neither identity nor all ones: likenesses spread by {spread:.2f} over pairs"
+            said = f"neither identity nor all ones: values spread by {spread:.2f} over pairs"
         if self.fit is None:
             return said
         if self.fit.near_identity:
@@ -104,7 +104,7 @@ class Diagnosis:
             ("range over pairs", f"{pairs.min:.3g} to {pairs.max:.3g}"),
             ("effective rank", f"{self.effective_rank:.1f} of {self.samples}"),
             ("spectral entropy", f"{self.spectral_entropy:.2f} nats"),
-            ("shots an entry", f"{self.shots:.3g}"),
+            ("shots per entry", f"{self.shots:.3g}"),
         ]
         if self.alignment is not None:
             rows.append(("alignment with classes", f"{self.alignment:.3f}"))

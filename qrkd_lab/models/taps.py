@@ -69,7 +69,7 @@ class Tapped(nn.Module):
             RuntimeError: the layer was not run, or more than once, or did not give a tensor; or the
                 model is asked without gradient while its batch norm or dropout is in training mode.
             TypeError: the model did not give logits.
-            ValueError: features that are not one row a sample.
+            ValueError: features that are not one row per sample.
         """
         self._check_mode()
         seen: list[Any] = []
@@ -107,14 +107,14 @@ class Tapped(nn.Module):
         if len(logits) % max(1, len(features)):
             raise ValueError(
                 f"layer {self.layer!r} gave {len(features)} rows beside {len(logits)} logits; "
-                "expected a row a sample: tap another layer, or one with the batch as first axis"
+                "expected a row per sample: tap another layer, or one with the batch as first axis"
             )
         return Outputs(logits, features.flatten(1))
 
     def _pooled(
         self, hidden: Tensor, inputs: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Tensor:
-        """One row a sample of hidden states ``(n, t, d)``; padding does not count."""
+        """One row per sample of hidden states ``(n, t, d)``; padding does not count."""
         if self.pool is None:
             raise ValueError(
                 f"layer {self.layer!r} gave {tuple(hidden.shape)}: give pool='mean' or 'last' for "

@@ -260,7 +260,7 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
               p = \max\big(P(T_{S-1} > t_-),\; P(T_{S-1} > t_+)\big)
 
     Args:
-        differences: arm minus reference, one a seed, ``(S,)``.
+        differences: arm minus reference, one per seed, ``(S,)``.
         margin: :math:`\delta > 0`, in the same unit, fixed before the results are seen.
         confidence: 0.95 tests at 5 %.
 
@@ -278,7 +278,7 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or len(d) < FEWEST or not np.isfinite(d).all():
         raise ValueError(
-            f"differences: expected (S,) finite numbers, one a seed, S >= {FEWEST}; got shape "
+            f"differences: expected (S,) finite numbers, one per seed, S >= {FEWEST}; got shape "
             f"{d.shape}"
         )
     outer, inner = interval(d, confidence), interval(d, 2 * confidence - 1)

@@ -158,7 +158,7 @@ class Summary:
                 f"{at}) is {self.smallest_seen(arm) * self._factor:.{self._digits}f}{self._unit}."
             )
         return (
-            f"{arm} and {self.reference}: no difference that these seeds could show: {numbers}. "
+            f"{arm} and {self.reference} cannot be distinguished by these seeds: {numbers}. "
             f"{outlook}"
         )
 
@@ -393,7 +393,7 @@ def _direction(metric: str, own: Mapping[str, Any]) -> bool:
 def _compare(
     table: pd.DataFrame, reference: str, confidence: float, notes: list[str], logs: bool
 ) -> pd.DataFrame:
-    """From a row a seed and a column an arm to a row an arm; says in ``notes`` what is odd."""
+    """From a row per seed and a column per arm to a row per arm; says in ``notes`` what is odd."""
     stated, scores = {}, np.log(table) if logs else table
     for arm in table:
         paired = {} if arm == reference else _paired(scores, arm, reference, confidence, notes)

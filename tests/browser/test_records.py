@@ -77,7 +77,7 @@ def test_keyboard_export_damage_and_a_saved_notebook(lab):
     still = notebook.page.locator(".qrkd-still")
     expect(still.locator("code").last).to_contain_text("view='scores'")
     again, left = left_by(notebook, "view='scores'", "To train it again")
-    assert "one point a seed" in left.locator("img").first.get_attribute("alt")
+    assert "one point per seed" in left.locator("img").first.get_attribute("alt")
     again.screenshot("explore_records_reopened")
 
     again.run_all()

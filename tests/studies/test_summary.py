@@ -301,7 +301,7 @@ def test_verdicts_follow_from_the_numbers() -> None:
     assert "95 % interval [+1.04, +4.96], p = 0.026 (Holm)" in found.verdict("qrkd")
     assert found.verdict("kd").startswith("kd is worse than rkd: -7.00 points")
     said = found.verdict("rbf")
-    assert said.startswith("rbf and rkd: no difference that these seeds could show: +0.15 points")
+    assert said.startswith("rbf and rkd cannot be distinguished by these seeds: +0.15 points")
     d = np.subtract(noisy, RKD)
     least = found.smallest_seen("rbf")
     assert power_of(least, d.std(ddof=1), 5, 1 - 0.05 / 3) == pytest.approx(0.8)

@@ -256,7 +256,7 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
         need(
             least > -(ROUNDING if K.dtype == torch.float64 else TOLERANCE) * len(K),
             f"not positive semi-definite: an eigenvalue of {least:.2g} on 40 samples; symmetric "
-            "likenesses are not enough. Sums and products of kernels, and inner products of "
+            "values are not enough. Sums and products of kernels, and inner products of "
             "embeddings, are always safe.",
         )
         need(

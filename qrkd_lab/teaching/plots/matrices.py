@@ -57,7 +57,7 @@ def kernel_matrices(
         matrices: name to kernel matrix (n, n), torch or numpy.
         labels: class of each sample (n,).
         title: the message; without it, how far within and between classes are apart.
-        class_names: names to write at the axes, one a class number; else the numbers.
+        class_names: names to write at the axes, one per class number; else the numbers.
         minus: name of a matrix that is also taken from each other one, a further panel each.
 
     Raises:
@@ -100,9 +100,9 @@ def kernel_matrices(
         for axes in places[-3:]:  # those with no panel beneath them
             axes.set_xlabel("Class of sample", fontsize=10)
     places[0].set_ylabel("Class of sample", fontsize=10)
-    message = f"Likeness within a class minus between classes: {', '.join(said)}"
+    message = f"Similarity within a class minus between classes: {', '.join(said)}"
     if not said:
-        message = "Too few samples or classes to compare likeness within and between"
+        message = "Too few samples or classes to compare similarity within and between"
     found = len(np.unique(classes))
     count = f"{len(kernels)} kernel matrices of {len(classes)} samples in {found} classes"
     return chart.finish(title or message, f"{count}; {message}." if title else f"{count}.")
@@ -295,7 +295,7 @@ def kernel_panel(
         labels: classes ``(n,)``; the matrices are sorted by them.
         diagnosis: of :func:`~qrkd_lab.kernels.diagnosis.diagnose`, with labels and angles.
         name: of the kernel.
-        class_names: names to write at the axes, one a class number; else the numbers.
+        class_names: names to write at the axes, one per class number; else the numbers.
 
     Raises:
         ValueError: sizes differ, or a diagnosis without a fit.

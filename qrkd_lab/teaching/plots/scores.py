@@ -68,7 +68,7 @@ def scores_by_arm(
     Raises:
         ValueError: no rows, an unknown metric, or two runs of one arm and seed.
     """
-    need(len(results), "a row a run, e.g. report.results(runs)")
+    need(len(results), "a row per run, e.g. report.results(runs)")
     known = results.dropna(subset=metric) if metric in results else results
     found = summary(known, order_arms(known["arm"])[0], metric, higher_is_better=True).frame
     factor, unit = units(metric)
@@ -100,7 +100,7 @@ def scores_by_arm(
     )
     return chart.finish(
         title or message,
-        f"{words(metric)} for each arm, one point a seed, with the mean and its 95 % interval: "
+        f"{words(metric)} for each arm, one point per seed, with the mean and its 95 % interval: "
         f"{said}.",
     )
 
@@ -123,7 +123,7 @@ def paired_differences(
         ValueError: no other arm to compare, or another reference than the summary's.
     """
     if not isinstance(study, Summary):
-        need(len(study), "a row a run, e.g. report.results(runs)")
+        need(len(study), "a row per run, e.g. report.results(runs)")
         study = summary(study, reference or "rkd")
     if reference not in (None, study.reference):
         raise ValueError(

@@ -184,7 +184,7 @@ def draw_interval(
 
 
 def draw_seeds(axes: Axes, x: ArrayLike, y: ArrayLike, style: Mapping[str, str]) -> None:
-    """Small points, one a seed."""
+    """Small points, one per seed."""
     size = 60 if style["marker"] == "*" else 24
     axes.scatter(x, y, s=size, alpha=0.75, zorder=2, lw=0, **style)
 
@@ -268,7 +268,7 @@ def arm_grid(arms: Iterable[str] = tuple(ARMS)) -> Chart:
         for name, arm in chosen.items()
     )
     message = f"What {len(chosen)} arms have and lack, each in its own colour and marker"
-    return chart.finish(message, f"A line per arm, a column a part: {said}.")
+    return chart.finish(message, f"A line per arm, a column per part: {said}.")
 
 
 class Animation:

@@ -222,7 +222,7 @@ class Samples:
         name: of the source.
         features: float64 ``(m, d)``.
         labels: int64 ``(m,)``.
-        classes: their names, one a class number.
+        classes: their names, one per class number.
     """
 
     name: str

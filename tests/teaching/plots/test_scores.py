@@ -168,9 +168,9 @@ def test_differences_say_which_arms_differ(shifts, differ):
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
-        (lambda: plots.scores_by_arm(RESULTS[:0]), "a row a run"),
+        (lambda: plots.scores_by_arm(RESULTS[:0]), "a row per run"),
         (lambda: plots.scores_by_arm(RESULTS, "f1"), "unknown metric 'f1'; choose from"),
-        (lambda: plots.paired_differences(RESULTS[:0]), "a row a run"),
+        (lambda: plots.paired_differences(RESULTS[:0]), "a row per run"),
         (lambda: plots.paired_differences(RESULTS, "rbf"), "reference 'rbf'; arms here"),
         (lambda: plots.paired_differences(summary(RESULTS), "kd"), "compares with 'rkd'"),
         (lambda: plots.paired_differences(RESULTS[RESULTS["arm"] == "rkd"]), "one student besides"),

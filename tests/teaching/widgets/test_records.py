@@ -85,7 +85,7 @@ def test_settings_are_never_mixed(browser):
 
 
 @pytest.mark.parametrize("view, said", [
-    ("differences", "minus rkd"), ("scores", "for each arm, one point a seed"),
+    ("differences", "minus rkd"), ("scores", "for each arm, one point per seed"),
     ("curves", "over epochs"), ("terms", "terms"),
     ("benchmarks", "a line per benchmark"),
 ])  # fmt: skip
