@@ -200,15 +200,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def study(arguments: argparse.Namespace) -> None:
     """Train the stages of the study that results/PLAN.md describes."""
-    from qrkd_lab.files import expanded, write_file, writing
+    from qrkd_lab.files import expanded
     from qrkd_lab.studies.records import PUBLISHED
     from qrkd_lab.studies.study import REGIMES, findings, study
 
     if arguments.stages == ["report"]:
-        place = expanded(arguments.runs_dir or PUBLISHED) / "study.md"
-        with writing(f"the report in {place}"):
-            write_file(place, findings(place.parent).encode())
-        print(place)
+        place = expanded(arguments.runs_dir or PUBLISHED)
+        print(findings(place).save(place, "study"))
         return
     study(
         arguments.stages or ("runs", "doses"), arguments.benchmarks or REGIMES, arguments.jobs,

@@ -62,21 +62,23 @@ class Report:
         for name, figure in self.figures.items():
             data = base64.b64encode(_png(figure)).decode()
             body = body.replace(f"figures/{name}.png", f"data:image/png;base64,{data}")
-        return string.Template(HERE.with_suffix(".html").read_text("utf-8")).substitute(body=body)
+        title = self.markdown.partition("\n")[0].removeprefix("# ")
+        page = string.Template(HERE.with_suffix(".html").read_text("utf-8"))
+        return page.substitute(title=title, body=body)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write ``report.md``, ``report.html`` and ``figures/`` into a folder; returns the first.
+    def save(self, folder: str | os.PathLike[str], name: str = "report") -> Path:
+        """Write ``NAME.md``, ``NAME.html`` and ``figures/`` into a folder; returns the first.
 
         Raises:
             RecordError: it cannot be written; a file that was there is there still.
         """
         place = expanded(folder)
         with writing(f"the report in {place}", "out"):
-            for name, figure in self.figures.items():
-                write_file(place / "figures" / f"{name}.png", _png(figure))
-            write_file(place / "report.html", self.html.encode())
-            write_file(place / "report.md", self.markdown.encode())
-        return place / "report.md"
+            for label, figure in self.figures.items():
+                write_file(place / "figures" / f"{label}.png", _png(figure))
+            write_file(place / f"{name}.html", self.html.encode())
+            write_file(place / f"{name}.md", self.markdown.encode())
+        return place / f"{name}.md"
 
 
 def _png(figure: Figure) -> bytes:

