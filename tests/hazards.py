@@ -36,7 +36,9 @@ ARMS = ("scratch", "rkd", "shuffled")  # one has a random stream of its own
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload(
     [__name__, "qrkd_lab.studies.compare", "qrkd_lab.kernels", "qrkd_lab.models.cnn", "pennylane",
-     "safetensors.torch", "sklearn.datasets", "torch._dynamo"]
+     "safetensors.torch", "sklearn.datasets", "torch._dynamo", "ipykernel.kernelapp",
+     "qrkd_lab.teaching.exercises", "qrkd_lab.teaching.plots.curves", "seaborn",
+     "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2"]
 )  # fmt: skip
 
 

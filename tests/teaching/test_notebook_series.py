@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 
 from qrkd_lab.teaching.notebooks import execute, is_fresh
 from qrkd_lab.teaching.parameters import read_parameters
+from tests.forked_kernel import ForkedKernel
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -197,7 +198,12 @@ def headless(request, folders, tmp_path_factory):
             ensure_event_loop().close()
 
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with mock.patch.dict(os.environ, one_thread), ThreadPoolExecutor(2) as pool:
+    launch = "jupyter_client.provisioning.local_provisioner.launch_kernel"
+    with (
+        mock.patch.dict(os.environ, one_thread),
+        mock.patch(launch, ForkedKernel),
+        ThreadPoolExecutor(2) as pool,
+    ):
         asked = [path for path in NOTEBOOKS if path.stem in chosen - twice]
         waiting = {path.stem: pool.submit(run, path, False) for path in asked}
         if DATA:
