@@ -6,8 +6,8 @@ JOBS ?= 2
 SCALE ?= laptop
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo notebooks reproduce study test test-browser lab dashboard bench doctor clean
-.PHONY: ready-chromium ready-test ready-browser ready-dashboard
+.PHONY: help install demo notebooks reproduce study test test-browser lab dashboard slides site bench doctor clean
+.PHONY: ready-chromium ready-test ready-browser ready-dashboard ready-site
 .NOTPARALLEL: # one environment takes one installation at a time
 
 # What each target reads. Another variable on the command line is refused, so that no typo passes unnoticed.
@@ -21,6 +21,8 @@ READS_test := $(INSTALLS) JOBS PYTEST_ARGS
 READS_test-browser := $(READS_test)
 READS_lab := $(INSTALLS) LAB_ARGS
 READS_dashboard := $(INSTALLS) DASHBOARD_ARGS
+READS_slides := $(INSTALLS)
+READS_site := $(INSTALLS) JOBS
 READS_bench := $(INSTALLS) BENCH_ARGS
 READS_doctor := $(INSTALLS)
 reads := $(sort $(foreach goal,$(MAKECMDGOALS),$(READS_$(goal))))
@@ -86,6 +88,17 @@ dashboard: ready-dashboard ## open the kernel explorer as a page, for this machi
 	cd notebooks && PATH="$$VENV/bin:$$PATH" $(python) -m voila explore_kernels.ipynb \
 	    --Voila.ip=127.0.0.1 --Voila.auto_token=True $(DASHBOARD_ARGS)
 
+slides: ready-site ## write the slides of the two-hour class, one HTML file that needs no network
+	@$(python) -m qrkd_lab.teaching.slides
+
+# Sphinx begins with .doctrees: a folder without it is not ours.
+site: ready-site ## build the course as web pages from the committed outputs (JOBS=2)
+	@site=$$($(python) -c 'from qrkd_lab.files import runs_folder; print(runs_folder() / "site")') && \
+	if [ -e "$$site" ] && [ ! -e "$$site/.doctrees" ]; then \
+	    echo "$$site was not made by make site: move it."; exit 1; fi && \
+	$(python) -m sphinx -q -W -j $(JOBS) -c qrkd_lab/teaching/site . "$$site" && \
+	echo "The first page: $$site/index.html"
+
 bench: ready-test ## measure the times that the documentation names
 	$(python) -m tests.bench $(BENCH_ARGS)
 
@@ -146,7 +159,7 @@ ready-test:
 	rm -f "$$VENV/.unfinished"; touch "$$VENV/.installed"
 
 # What only some targets need comes when one of them is first called: the extras of pyproject.toml.
-ready-browser ready-dashboard: ready-test
+ready-browser ready-dashboard ready-site: ready-test
 	@extra=$(@:ready-%=%); stamp=$$VENV/.installed-$$extra; \
 	if [ -f "$$stamp" ] && [ ! "$$VENV/.installed" -nt "$$stamp" ]; then exit 0; fi; \
 	echo "Installing what $$extra needs into $$VENV. To watch: tail -f '$$VENV/install.log'"; \

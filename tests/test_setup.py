@@ -146,6 +146,8 @@ READ = {
     "test-browser": {"JOBS", "PYTEST_ARGS"},
     "lab": {"LAB_ARGS"},
     "dashboard": {"DASHBOARD_ARGS"},
+    "slides": set(),
+    "site": {"JOBS"},
     "bench": {"BENCH_ARGS"},
     "doctor": set(),
     "install": set(),
@@ -183,7 +185,8 @@ class TestMake:
             f'if [ "$2" = ensurepip ]; then rm {here}/no-pip; fi\n'
             # its last question: is the installed package that of the folder?
             f'case "$2" in *find_spec*) [ ! -f {here}/moved ]; exit;; esac\n'
-            f'case "$2" in *runs_folder*) mkdir -p runs/demo && touch runs/demo/summary.md &&'
+            f"case \"$2\" in *site*) printf '%s\\n' {here}/runs/site;;"
+            f" *runs_folder*) mkdir -p runs/demo && touch runs/demo/summary.md &&"
             f" printf '%s\\n' {here}/runs/demo;; esac\n"
         )
         python.chmod(0o755)
@@ -328,6 +331,15 @@ class TestMake:
             assert self.make(folder, "demo", *arguments)[0] == 0
             *_, last = (folder / "calls").read_text().splitlines()
             assert last.partition(" --out ")[2] == f"{folder}/runs/demo{asked}"
+
+    def test_a_site_is_built_anew_only_where_one_was_built(self, folder):
+        (site := folder / "runs" / "site").mkdir(parents=True)
+        code, text, _ = self.make(folder, "site")
+        assert code != 0 and f"{site} was not made by make site" in text
+        (site / ".doctrees").mkdir()  # Sphinx begins with it
+        assert self.make(folder, "site", "JOBS=1")[0] == 0
+        *_, last = (folder / "calls").read_text().splitlines()
+        assert last == f"-m sphinx -q -W -j 1 -c qrkd_lab/teaching/site . {site}"
 
     def test_an_old_python_is_named(self, folder):
         (folder / "fake-python").write_text(

@@ -1,0 +1,123 @@
+"""The slides: which cells they are, and a page that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from qrkd_lab.teaching import slides
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+CLASS = ("00", "02", "03", "04", "05", "13")  # the plan of two hours in the glossary
+TYPES = {"slide", "subslide", "fragment", "-", "notes"}
+
+
+class Loads(HTMLParser):
+    """Every address that a page loads by itself: a link to click on is none."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.style = [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.style = tag == "style"
+        for name, value in attrs:
+            loading = {"src", "srcset", "poster", "data"} | ({"href"} if tag == "link" else set())
+            if name in loading and not value.startswith("data:"):
+                self.found.append(value)
+
+    def handle_data(self, text):
+        if self.style:
+            loads = re.findall(r"@import\s+\S+|url\(\s*[\"']?(?!data:|#)[^)]*", text)
+            self.found += loads
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """Stand-ins for the files of reveal.js and MathJax, which come with the extra `site`."""
+    asked = []
+    monkeypatch.setattr(slides, "_text", lambda place: asked.append(place) or f"/* {place} */")
+    return asked
+
+
+def types(path):
+    nb = nbformat.read(path, as_version=4)
+    return [cell.metadata.get("slideshow", {}).get("slide_type") for cell in nb.cells]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebooks_of_the_class_are_marked_and_no_other(path):
+    marks = [mark for mark in types(path) if mark]
+    assert bool(marks) == (path.stem[:2] in CLASS)
+    assert set(marks) <= TYPES
+    if marks:
+        assert types(path)[0] == "slide" and marks.count("slide") == 1
+        assert marks[1] == "subslide"
+
+
+def test_a_deck_loads_nothing_from_outside_of_its_file(tmp_path, packages):
+    path = slides.write_slides(tmp_path / "slides.html", [NOTEBOOKS / "00_quickstart.ipynb"])
+    html = path.read_text()
+    assert Loads(html).found == []
+    assert [Path(place).name for place in packages] == [
+        "reveal.css", "simple.css", "tex-svg-full.js", "reveal.js", "notes.js"
+    ]  # fmt: skip
+    assert all(f"/* {place} */" in html for place in packages)
+    starts = {"slide", "subslide"} & set(types(NOTEBOOKS / "00_quickstart.ipynb"))
+    assert starts == {"slide", "subslide"} and html.count("<section") >= 5
+
+
+def test_the_search_for_addresses_finds_each_kind():
+    html = (
+        '<link href="a.css"><script src="b.js"></script><img src="data:image/png;base64,">'
+        "<style>@import c; x { background: url(d.png) } y { fill: url(data:x) }</style>"
+        '<a href="https://e">url(f)</a>'
+    )
+    assert Loads(html).found == ["a.css", "b.js", "@import c;", "url(d.png"]
+
+
+def test_marked_cells_become_slides_and_others_stay_out(tmp_path, packages):
+    figure = new_output("display_data", {"image/png": "iVBORw0KGgo=", "text/plain": "F"})
+    marked = [
+        ("slide", new_markdown_cell("# A title\n\nfor readers only")),
+        (None, new_markdown_cell("left out")),
+        ("subslide", new_markdown_cell("of the cell before\n\n## A heading\n\n[There](x.ipynb#y)")),
+        ("-", new_code_cell("shown = 1")),
+        ("subslide", new_code_cell("drawn = 2", outputs=[figure])),
+    ]
+    for mark, cell in marked:
+        cell.metadata = {"slideshow": {"slide_type": mark}} if mark else {}
+    nbformat.write(new_notebook(cells=[cell for _, cell in marked]), tmp_path / "07_x.ipynb")
+    made = slides.write_slides(tmp_path / "slides.html", [tmp_path / "07_x.ipynb"])
+    text = re.sub(r"<[^>]+>", "", made.read_text())
+    assert "07 A title" in text and "A heading" in text and "There" in text and "shown" in text
+    for absent in ("for readers", "left out", "of the cell before", "drawn"):
+        assert absent not in text
+    assert made.read_text().count("<section") == 1 + 3  # the notebook and its three slides
+
+
+def test_no_other_file_is_overwritten(tmp_path, packages):
+    path, notebook = tmp_path / "slides.html", tmp_path / "00_a.ipynb"
+    cell = new_markdown_cell("# One")
+    nbformat.write(new_notebook(cells=[cell]), notebook)
+    with pytest.raises(ValueError, match="no cell is marked"):
+        slides.write_slides(path, [notebook])
+    cell.metadata = {"slideshow": {"slide_type": "slide"}}
+    nbformat.write(new_notebook(cells=[cell]), notebook)
+    for _ in range(2):  # its own it replaces
+        slides.write_slides(path, [notebook])
+    path.write_text("mine")
+    with pytest.raises(ValueError, match="not made by this command"):
+        slides.write_slides(path, [notebook])
+    assert path.read_text() == "mine"
+
+
+def test_a_missing_package_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r"no_such_package is not installed.*\[site\]"):
+        slides._text("no_such_package/x.js")
