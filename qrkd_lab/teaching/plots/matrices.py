@@ -337,20 +337,44 @@ class KernelPanel(RedrawnChart):
             look = {"fill": filled, "alpha": 0.7 if filled else 1, "lw": 1.8, "color": colour}
             self._stairs.append(histogram.stairs(np.zeros(50), BINS, label=name, **look))
             self._spectra += spectrum.plot([], [], color=colour, lw=1.8, label=name)
-        histogram.legend(frameon=False, fontsize=9.5, loc="upper right")
+        legend = histogram.legend(frameon=False, fontsize=9.5, loc="upper right")
+        self._beside, self._axes, self._name = "best RBF", pairs, legend.get_texts()[1]
         self.moves(*self._images, self._pairs, *self._stairs, *self._spectra)
         self._said = self.titles((heat, beside, pairs), size=10)
         self._said += self.titles((histogram, spectrum), size=10, lines=1)
 
-    def draw_kernel(self, kernel: Tensor, diagnosis: Diagnosis, name: str) -> KernelPanel:
-        """Set the panel to a kernel; returns the panel."""
+    def draw_kernel(
+        self,
+        kernel: Tensor,
+        diagnosis: Diagnosis,
+        name: str,
+        beside: tuple[str, Tensor, str, str] | None = None,
+    ) -> KernelPanel:
+        """Set the panel to a kernel; returns the panel.
+
+        Args:
+            kernel, diagnosis, name: as for :func:`kernel_panel`.
+            beside: name and matrix ``(n, n)`` of what is drawn beside it, then a few words on that
+                matrix and on how far both agree; None: the best RBF of the diagnosis.
+        """
         fit = diagnosis.fit
         if fit is None or len(kernel) != len(self._order) or len(fit.matrix) != len(kernel):
             raise ValueError(
                 f"expected a kernel and its diagnosis with labels and angles of "
                 f"{len(self._order)} samples, got {len(kernel)}"
             )
-        both = [kernel.detach().cpu().double(), fit.matrix]
+        if beside is None:
+            explained = f"R² = {fit.r_squared:.2f}"
+            if math.isnan(fit.r_squared):
+                explained = "nothing to explain"
+            beside = ("best RBF", fit.matrix, f"bandwidth {fit.kernel.bandwidth:.3g}", explained)
+        other, matrix, about, explained = beside
+        if other != self._beside:
+            self._beside = other
+            self._name.set_text(other)
+            self._axes.set_xlabel(f"Value of the {other}")
+            self.lay_out_again()
+        both = [kernel.detach().cpu().double(), matrix]
         values = [off_diagonal_values(matrix).numpy() for matrix in both]
         self._pairs.set_data(values[1], values[0])
         for i, matrix in enumerate(both):
@@ -362,12 +386,9 @@ class KernelPanel(RedrawnChart):
             self._spectra[i].set_data(np.arange(1, len(share) + 1), share)
         pairs, aligned = diagnosis.off_diagonal, diagnosis.centred_alignment
         known = aligned is not None and not math.isnan(aligned)
-        explained = "nothing to explain"
-        if not math.isnan(fit.r_squared):
-            explained = f"R² = {fit.r_squared:.2f}"
         said = [
             f"{name}\ncentred alignment with classes {f'{aligned:.2f}' if known else '–'}",
-            f"best RBF\nbandwidth {fit.kernel.bandwidth:.3g}",
+            f"{other}\n{about}",
             f"pair by pair\n{explained}",
             f"mean {pairs.mean:.2f}, standard deviation {math.sqrt(pairs.variance):.2f}",
             f"effective rank {diagnosis.effective_rank:.1f} of {diagnosis.samples}",
@@ -375,7 +396,7 @@ class KernelPanel(RedrawnChart):
         for place, text in zip(self._said, said, strict=True):
             place.set_text(text)
         self.alt = (
-            f"{diagnosis.verdict}. Heat maps of {name} and of its best RBF sorted by class, a "
+            f"{diagnosis.verdict}. Heat maps of {name} and of the {other}, sorted by class, a "
             "scatter of their values over pairs, histograms and spectra of both. "
             f"{'; '.join(said)}."
         ).replace("\n", ": ")

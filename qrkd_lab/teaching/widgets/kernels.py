@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import inspect
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,8 +15,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import load_images, stratified_order
-from qrkd_lab.kernels.diagnosis import diagnose
+from qrkd_lab.kernels.analysis import alignment_or, r_squared
+from qrkd_lab.kernels.classical import StretchedRBFKernel
+from qrkd_lab.kernels.diagnosis import best_fit, diagnose
 from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS, Encoder, calibrated
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
@@ -39,6 +42,7 @@ OWN = "your data"
 KINDS = {"fidelity": FidelityKernel, "projected": ProjectedKernel}
 SIDES = tuple(dict.fromkeys(side for side, _ in ENCODERS.values()))  # projection, pca, truncate
 SHOTS = ("exact", 10, 30, 100, 300, 1000, 10_000)
+BESIDE = ("best RBF", "stretched RBF", "pinned matrix")
 DRAWN = 20  # qubits times layers up to which the circuit is drawn
 
 
@@ -55,7 +59,9 @@ class KernelExplorer(Explorer):
             :mod:`qrkd_lab.kernels.encoders`.
         encoder: how d features become q angles: ``pca``, ``projection`` or ``truncate``. Data with
             fewer features than qubits are repeated over the qubits, and the explorer says so.
-        shots: measurements an entry, or ``exact``.
+        shots: measurements per entry, or ``exact``. The RBFs are fitted to the exact kernel.
+        beside: the matrix at its side: ``best RBF`` (one bandwidth), ``stretched RBF`` (a metric of
+            its own), or ``pinned matrix``, the one that the button has kept.
         seed: of the samples, the projection and the shots.
         data_dir: folder of MNIST; None: ``$QRKD_DATA_DIR``, else the user's cache.
 
@@ -76,6 +82,7 @@ class KernelExplorer(Explorer):
         entangle: bool = True,
         encoder: str = "pca",
         shots: int | str = "exact",
+        beside: str = "best RBF",
         seed: int = 0,
         data_dir: str | Path | None = None,
     ) -> None:
@@ -83,6 +90,7 @@ class KernelExplorer(Explorer):
         self._samples = lru_cache(
             lambda name, seed: own if name == OWN else labelled_samples(name, data_dir, seed)
         )
+        self._data_dir, self._now, self._kept = data_dir, None, None
         self._panel = lru_cache(lambda samples, n: KernelPanel(samples.labels[:n], samples.classes))
         start, ends = 1.0 if bandwidth is None else bandwidth, (BANDWIDTHS[0], BANDWIDTHS[-1])
         controls = {
@@ -96,47 +104,97 @@ class KernelExplorer(Explorer):
             "rule": button("Bandwidth by the rule", self.calibrate, "Where the values spread most"),
             "entangle": switch("Gates between qubits", entangle),
             "kernel": menu("Kernel", kernel, KINDS.keys()),
-            "shots": menu("Shots an entry", shots, SHOTS, W.SelectionSlider),
+            "shots": menu("Shots per entry", shots, SHOTS, W.SelectionSlider),
             "seed": slider("Seed", seed, 0, 20),
+            "beside": menu("Beside it", beside, BESIDE),
         }
+        self._fetch = button("Download MNIST", self.fetch, "11 MB, into the folder of the data")
+        pin = button("Pin this matrix", self.pin, "Keep it beside those of other settings")
         column, self._rule = list(controls.values()), controls.pop("rule")
+        column.insert(1, self._fetch)
+        column.append(pin)
         super().__init__(controls, column, ("matrix", "circuit"), ("numbers",))
         if bandwidth is None:
             self.calibrate()
 
     def see(self) -> None:
-        state, (samples, angles), note = self.state, self._angles(), ""
+        self._fetch.layout.display = "none"
+        try:
+            samples, angles = self._angles()
+        except DataError:
+            self._fetch.layout.display = None
+            raise
+        state, kernel, note = self.state, self._kernel(), ""
         d, wanted = samples.features.shape[1], angles.shape[1]
         if d < wanted:
             numbers = "number" if d == 1 else "numbers"
             note = f" Each sample has only {d} {numbers}, repeated to give {wanted} angles."
         self.controls["encoder"].disabled = bool(note)  # there is nothing to choose from
         labels = samples.labels[: len(angles)]
-        kernel = self._kernel()
         with torch.no_grad():
-            matrix = kernel(angles)
-        if state["shots"] != "exact":
+            exact = matrix = kernel(angles)
+        code = _code(kernel)
+        if (shots := state["shots"]) != "exact":
             if state["kernel"] != "fidelity":
                 raise ValueError(
                     "shots: only an entry of the fidelity kernel is one probability that shots "
                     "estimate; choose exact, or the fidelity kernel"
                 )
-            matrix = sampled(matrix, state["shots"], generator(state["seed"], "shots"))
-        diagnosis = diagnose(matrix, labels, angles)
-        panel = self._panel(samples, len(labels))
-        panel.draw_kernel(matrix, diagnosis, state["feature_map"])
+            matrix = sampled(exact, shots, generator(state["seed"], "shots"))
+            code = f"sampled({code}(angles), shots={shots})"
+            note += " The RBFs are fitted to the exact kernel, without shot noise."
+        diagnosis = replace(diagnose(matrix, labels), fit=best_fit(exact, angles))
         verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
-        self.show(
-            f"<p>{html.escape(f'{verdict}.{note}')}</p>"
-            f"<p><code>{html.escape(_code(kernel))}</code></p>",
-            matrix=Picture.of(panel),
-            numbers=diagnosis._repr_html_(),
-        )
+        self._told = (f"{verdict}.{note}", code)
+        self._now = (samples, matrix, state["feature_map"])
+        beside, more = None, "\xa0"  # which keeps the line's room
+        if state["beside"] == "stretched RBF":
+            follows, explained = _stretched(kernel, angles)
+            more = f"A stretched RBF, with a metric of its own: {explained}."
+            beside = ("stretched RBF", follows, f"{wanted} × {wanted} metric", explained)
+        elif state["beside"] == "pinned matrix":
+            beside = self._pinned()
+        panel = self._panel(samples, len(labels))
+        panel.draw_kernel(matrix, diagnosis, state["feature_map"], beside)
+        numbers = diagnosis._repr_html_()
+        self.show(self._words_with(more), matrix=Picture.of(panel), numbers=numbers)
 
     def see_more(self) -> None:
+        """The circuit, and how well the stretched RBF fits."""
         kernel = self._kernel()
         key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
-        self.show(circuit=_circuit(*key))
+        _, explained = _stretched(kernel, self._angles()[1])
+        more = f"A stretched RBF, with a metric of its own: {explained}."
+        self.show(self._words_with(more), circuit=_circuit(*key))
+
+    def _words_with(self, more: str) -> str:
+        verdict, code = map(html.escape, self._told)
+        return f"<p>{verdict}<br>{more}</p><p><code>{code}</code></p>"
+
+    def pin(self) -> None:
+        """Keep the present matrix, and show it beside those that come."""
+        self._kept = self._now
+        self.set_to(beside="pinned matrix")
+
+    def _pinned(self) -> tuple[str, Tensor, str, str]:
+        """The matrix that was pinned, if it is one of the present samples."""
+        (samples, matrix, _), kept = self._now, self._kept
+        if kept is None or kept[0] is not samples or len(kept[1]) != len(matrix):
+            raise ValueError(
+                "pinned matrix: none of these samples is pinned; choose an RBF beside it, and "
+                "press Pin this matrix"
+            )
+        aligned = alignment_or(float("nan"), matrix, kept[1])
+        return "pinned matrix", kept[1].double(), kept[2], f"CKA = {aligned:.2f}"
+
+    def fetch(self) -> None:
+        """Download MNIST; the notebook waits for it."""
+        self.show("<p>Downloading MNIST.</p>")
+        try:
+            load_images("mnist", data_dir=self._data_dir)
+        except Exception as error:
+            return self.complain(error)
+        self.refresh()
 
     def calibrate(self) -> None:
         """Set the bandwidth to where the kernel's values spread most over pairs."""
@@ -194,6 +252,14 @@ def _code(kernel: QuantumKernel) -> str:
     parts += [f"bandwidth={kernel.bandwidth!r}"]
     parts += ["entangle=False"] * (not kernel.entangle)
     return f"ql.{type(kernel).__name__}({', '.join(parts)})"
+
+
+@lru_cache(16)
+def _stretched(kernel: QuantumKernel, angles: Tensor) -> tuple[Tensor, str]:
+    """The stretched RBF that follows a kernel best on these angles, and how well it does."""
+    matrix = StretchedRBFKernel.fitted(kernel, angles)(angles)
+    with torch.no_grad():
+        return matrix, f"R² = {r_squared(kernel(angles), matrix):.2f}"
 
 
 @lru_cache(64)

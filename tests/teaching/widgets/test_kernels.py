@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 
 import qrkd_lab as ql
 from qrkd_lab.data import DataError
+from qrkd_lab.kernels.analysis import off_diagonal_values
 from qrkd_lab.kernels.encoders import BANDWIDTHS
+from qrkd_lab.teaching.widgets import kernels
 from qrkd_lab.teaching.widgets.kernels import KernelExplorer, labelled_samples
 
 
@@ -47,7 +50,7 @@ def test_it_shows_the_kernel_of_the_plain_functions(explorer):
     [
         ("data", "two moons"), ("n", 32), ("encoder", "projection"), ("kernel", "projected"),
         ("feature_map", "iqp"), ("qubits", 4), ("layers", 3), ("bandwidth", 1.0), ("shots", 10),
-        ("seed", 1), ("entangle", False),
+        ("seed", 1), ("entangle", False), ("beside", "stretched RBF"),
     ],
 )  # fmt: skip
 def test_every_control_changes_the_picture(explorer, name, value):
@@ -78,7 +81,7 @@ def test_options_that_a_map_lacks_are_greyed_and_left_out(explorer):
     assert not explorer.controls["layers"].disabled
 
 
-def test_wrong_combinations_are_said_inside_and_leave_it_usable(explorer, tmp_path):
+def test_wrong_combinations_are_said_inside_and_leave_it_usable(explorer, tmp_path, monkeypatch):
     explorer.controls["kernel"].value = "projected"
     explorer.controls["shots"].value = 100
     assert 'role="alert"' in explorer._words.value and "choose exact" in explorer._said
@@ -87,8 +90,55 @@ def test_wrong_combinations_are_said_inside_and_leave_it_usable(explorer, tmp_pa
     missing = KernelExplorer("mnist", data_dir=tmp_path)
     missing.refresh()
     assert "mnist" in missing._said.lower() and "alert" in missing._words.value
+    assert missing._fetch.layout.display is None
+    asked = []
+    with monkeypatch.context() as patched:
+        patched.setattr(kernels, "load_images", lambda *a, **k: asked.append((a, k)))
+        missing.fetch()
+    assert asked[0] == (("mnist",), {"data_dir": tmp_path}), "the button downloads it"
     missing.controls["data"].value = "digits"
     assert "alert" not in missing._words.value
+    assert missing._fetch.layout.display == explorer._fetch.layout.display == "none"
+
+
+def test_with_shots_the_rbfs_are_fitted_to_the_exact_kernel(explorer):
+    of_rbf = re.compile(r"R\^2 = [\d.]+")
+    before, exact = of_rbf.search(explorer._said)[0], explorer._shown["matrix"].png
+    explorer.controls["shots"].value = 10
+    assert of_rbf.search(explorer._said)[0] == before and "without shot noise" in explorer._said
+    assert "sampled(ql.FidelityKernel(" in explorer._said and ", shots=10)" in explorer._said
+    assert explorer._shown["matrix"].png != exact
+
+
+def test_a_stretched_rbf_stands_beside_it_and_its_fit_is_always_said(explorer):
+    kernel, (_, angles) = explorer._kernel(), explorer._angles()
+    fitted = ql.kernels.StretchedRBFKernel.fitted(kernel, angles)(angles)
+    values = [off_diagonal_values(matrix) for matrix in (kernel(angles), fitted)]
+    explained = 1 - (values[0] - values[1]).square().mean() / values[0].var(correction=0)
+    said = f"A stretched RBF, with a metric of its own: R² = {explained:.2f}."
+    assert said in explorer._said and "best RBF: bandwidth" in explorer._shown["matrix"].alt
+    explorer.controls["beside"].value = "stretched RBF"
+    assert said in explorer._said
+    assert f"stretched RBF: 3 × 3 metric; pair by pair: R² = {explained:.2f}" in (
+        explorer._shown["matrix"].alt
+    )
+
+
+def test_a_pinned_matrix_stays_beside_those_of_other_settings(explorer):
+    explorer.controls["beside"].value = "pinned matrix"
+    assert "none of these samples is pinned" in explorer._said and "alert" in explorer._words.value
+    explorer.controls["beside"].value = "best RBF"
+    explorer.pin()
+    panel = explorer._panel(explorer._samples("digits", 0), 16)
+    first = panel._images[0].get_array().copy()
+    assert explorer.state["beside"] == "pinned matrix" and "CKA = 1.00" in panel.alt
+    explorer.controls["feature_map"].value = "angle"
+    np.testing.assert_array_equal(panel._images[1].get_array(), first)
+    assert "pinned matrix: zz" in panel.alt and "CKA = 1.00" not in panel.alt
+    explorer.controls["n"].value = 32
+    assert "none of these samples is pinned" in explorer._said
+    explorer.controls["beside"].value = "best RBF"
+    assert "alert" not in explorer._words.value
 
 
 def test_few_numbers_are_repeated_over_the_qubits_and_it_is_said():
