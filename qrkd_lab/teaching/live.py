@@ -20,19 +20,22 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from qrkd_lab.checks import NotFinite
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, runs_folder
 from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
+from qrkd_lab.losses import DistillationLoss, Outputs, TeacherBatch, term_gradients
 from qrkd_lab.studies.arms import TEACHER
-from qrkd_lab.studies.benchmarks import load_benchmark
+from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
 from qrkd_lab.studies.group import find, train_group
-from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.records import PUBLISHED, Run, scan_runs
 from qrkd_lab.train import Callback, Stopped, Training
 
-__all__ = ["LiveRun", "Order", "Track", "Worker"]
+__all__ = ["LiveRun", "Order", "Track", "Worker", "pulls_of_terms"]
 
-PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of the kernel matrices
+PULSE, LOOK = 0.2, 0.5  # seconds between two reports of the loss, and of matrices and pulls
 MOST = 64  # samples in a matrix
 BUSY = ("loading", "training", "paused", "stopping")
 
@@ -75,6 +78,9 @@ class Track:
         matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
         labels: classes ``(n,)`` of their samples; None for a text.
         alignments: arm to (at, centred alignment of the two).
+        pulls: arm to its pull now, by term, see :func:`pulls_of_terms`.
+        others: arm to the histories of other seeds that are on the disk, with the same settings.
+        waits: what a start waits for, in words.
         runs: recorded ones.
         reused: names of those that were on the disk already.
         notes: things to know, in words.
@@ -90,6 +96,9 @@ class Track:
     matrices: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     labels: NDArray[Any] | None = None
     alignments: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    pulls: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    others: dict[str, list[Any]] = field(default_factory=dict)
+    waits: str = "a process of its own, which loads PyTorch"
     runs: list[Run] = field(default_factory=list)
     reused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -123,8 +132,12 @@ class Track:
                 self.at = at
                 for arm, numbers in epoch.items():
                     self.histories[arm].append(numbers)
-            case "matrices", at, matrices, labels:
-                self.matrices, self.labels = matrices, labels
+            case "waits", text:
+                self.waits = text
+            case "others", others:
+                self.others = others
+            case "look", at, pulls, matrices, labels:
+                self.pulls, self.matrices, self.labels = pulls, matrices, labels
                 for arm, pair in matrices.items():
                     taught, learnt = map(torch.from_numpy, pair)
                     with suppress(NothingToAlign):
@@ -276,7 +289,7 @@ class Worker(Callback):
 
     def __init__(self, descriptor: int) -> None:
         self.pipe = Connection(descriptor)
-        self._said = self._looked = 0.0
+        self._said = self._next_look = 0.0
 
     def serve(self) -> None:
         """Carry out one order after the other, until the other end of the pipe is gone."""
@@ -300,11 +313,14 @@ class Worker(Callback):
 
     def _carry_out(self, order: Order) -> bool:
         """Train what is not on record; whether all arms could be trained."""
+        self._tell("waits", f"the data of {order.benchmark} (downloaded if they are not here yet)")
         self.benchmark = benchmark = load_benchmark(
             order.benchmark, order.scale, order.data_dir, order.device, **order.settings
         )
         folder = runs_folder(order.runs_dir)
         check_writable(folder)
+        self._tell("waits", f"the records in {folder}")
+        self._tell("others", _other_seeds(benchmark, order, folder))
         missing, whole = [], True
         for arm in order.arms:
             settings = benchmark.settings.replace(arm=arm, seed=order.seed)
@@ -313,6 +329,7 @@ class Worker(Callback):
                 missing.append(settings)
             else:
                 self._tell("run", run, True)
+        self._tell("waits", "the teacher, and the bandwidths of the kernels")
         for result in train_group(benchmark, missing, folder, [self]) if missing else ():
             if isinstance(result, Run):
                 self._tell("run", result, False)
@@ -335,7 +352,7 @@ class Worker(Callback):
             self._said = now
             terms = {le.settings.arm: le.means() for le in training.active}
             self._tell("pulse", _at(training), terms)
-        if now - self._looked >= LOOK:
+        if now >= self._next_look:
             self._look(training)
         try:
             self._obey()
@@ -346,7 +363,7 @@ class Worker(Callback):
     def epoch(self, training: Training) -> None:
         histories = {le.settings.arm: le.history[-1] for le in training.active}
         self._tell("epoch", _at(training), histories)
-        if time.monotonic() - self._looked >= LOOK or training.done == training.epochs:
+        if time.monotonic() >= self._next_look or training.done == training.epochs:
             self._look(training)
 
     def note(self, text: str) -> bool:
@@ -369,23 +386,86 @@ class Worker(Callback):
 
     @torch.no_grad()
     def _look(self, training: Training) -> None:
-        """Send the kernel matrices of the first batch, as the teacher and each arm see it."""
-        self._looked = time.monotonic()
-        seen = [learner for learner in training.active if learner.loss.relation is not None]
-        if training.teacher is None or not seen:
+        """Send what each arm makes of the first batch: the pull of its terms, and its matrices."""
+        if training.teacher is None:
             return
+        started = time.monotonic()
         inputs, targets = self.batch
-        matrices = {}
-        taught = training.teacher(inputs).outputs.features
-        for learner in seen:
-            relation, mode = learner.loss.relation, learner.model.training
+        taught, pulls, matrices = training.teacher(inputs), {}, {}
+        for learner in training.active:
+            arm, relation, mode = (
+                learner.settings.arm,
+                learner.loss.relation,
+                learner.model.training,
+            )
             learner.model.eval()
-            features = self.benchmark.outputs(learner.model, inputs).features
+            with torch.enable_grad():
+                outputs = self.benchmark.outputs(learner.model, inputs)
             learner.model.train(mode)
-            pair = [relation.teacher(taught), relation.kernel(relation.encoder.student(features))]
-            matrices[learner.settings.arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
-        labels = targets[:MOST].cpu().numpy() if len(targets) == len(taught) else None
-        self._tell("matrices", _at(training), matrices, labels)
+            with suppress(NotFinite):  # the next step says so
+                pulls[arm] = pulls_of_terms(learner.loss, outputs, taught, targets)
+            if relation is not None:
+                angles = relation.encoder.student(outputs.features)
+                pair = [relation.teacher(taught.outputs.features), relation.kernel(angles)]
+                matrices[arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
+        labels = (
+            targets[:MOST].cpu().numpy() if len(targets) == len(taught.outputs.features) else None
+        )
+        self._tell("look", _at(training), pulls, matrices, labels)
+        now = time.monotonic()
+        self._next_look = now + max(LOOK, 4 * (now - started))  # a fifth of the time at most
+
+
+def pulls_of_terms(
+    loss: DistillationLoss, student: Outputs, teacher: TeacherBatch, targets: Tensor
+) -> dict[str, float]:
+    r"""How hard each term of a loss pulls at the student's features f of one batch.
+
+    .. math:: \lVert \nabla_f \, w_{term} L_{term} \rVert, \qquad
+              \text{dose} = \frac{\lVert \nabla_f \, w_k L_{kernel} \rVert}
+              {\lVert \nabla_f (w_d L_{distance} + w_a L_{angle}) \rVert}
+
+    Args:
+        loss: of the arm; it is left as it was.
+        student: with a graph from the logits back to the features ``(n, d)``.
+        teacher, targets: of the same batch.
+
+    Returns:
+        Term to its pull; and ``dose``, where there are a kernel and a distance or an angle.
+    """
+    held = None if loss.relation is None else loss.relation.generator.get_state()
+    with torch.enable_grad():
+        losses = loss(student, teacher, targets)
+        found = term_gradients(losses, [student.features])
+    if held is not None:
+        loss.relation.generator.set_state(held)  # the permutations of training stay the same
+    weights = {"task": 1.0, **loss.weights}
+    own = {name: weights[name] * gradient for name, gradient in found.items()}
+    pulls = {name: gradient.norm().item() for name, gradient in own.items()}
+    classical = sum(own.get(name, 0) for name in ("distance", "angle"))
+    if "kernel" in own and isinstance(classical, Tensor) and classical.norm() > 0:
+        pulls["dose"] = pulls["kernel"] / classical.norm().item()
+    if loss.pulls:  # a dose has chosen weights of its own for this batch
+        relations = own.keys() - {"task", "kd"}
+        pulls |= {name: loss.pulls[f"{name}_pull"].item() for name in relations}
+        pulls["dose"] = loss.pulls["kernel_dose"].item()
+    return pulls
+
+
+def _other_seeds(benchmark: Benchmark, order: Order, folder: Path) -> dict[str, list[Any]]:
+    """Arm to the histories of its other seeds in the folder, or that came with the kit."""
+    wanted, seeds = {arm: benchmark.settings.replace(arm=arm) for arm in order.arms}, set()
+    found: dict[str, list[Any]] = {arm: [] for arm in order.arms}
+    home = (benchmark.settings.benchmark, benchmark.settings.scale)
+    for run in scan_runs([folder, PUBLISHED], *home)[0]:
+        arm, seed = run.settings["arm"], run.settings["seed"]
+        if arm not in wanted or seed == order.seed or (arm, seed) in seeds:
+            continue
+        same = run.settings == wanted[arm].replace(seed=seed).effective()
+        if same and run.data["sha256"] == benchmark.data.sha256:
+            seeds.add((arm, seed))
+            found[arm].append(list(run.history))
+    return found
 
 
 def _at(training: Training) -> float:

@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import qrkd_lab as ql
+from qrkd_lab.losses import Outputs, TeacherBatch
+from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.records import read_runs
-from qrkd_lab.teaching.live import LiveRun, Order
+from qrkd_lab.teaching.live import LiveRun, Order, _other_seeds, pulls_of_terms
+from tests.studies.made_runs import keep, made_run
 
 SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 32}
 
@@ -52,6 +57,8 @@ def test_it_makes_the_records_of_a_study_and_reuses_them(live, tmp_path):
     assert [matrix.shape for matrix in pair] == [(32, 32)] * 2 and track.labels.shape == (32,)
     assert track.alignments["qrkd"][-1][0] == 2, "the last matrices are of the end"
     assert 0 <= track.alignments["qrkd"][-1][1] <= 1
+    assert track.pulls["kd"].keys() == {"task", "kd"}
+    assert track.pulls["qrkd"].keys() == {"task", "kd", "distance", "angle", "kernel", "dose"}
     live.start(order(tmp_path / "live", epochs=2))
     assert live.wait(60) and live.state == "done"
     assert live.track.reused == ["kd seed 0", "qrkd seed 0"]
@@ -109,6 +116,43 @@ def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(li
     live.start(order(tmp_path / "file", ("kd",)))
     assert live.wait(60) and live.state == "failed"
     assert "cannot be written" in live.track.failures[0] and not live.track.arms == ("teacher",)
+
+
+@pytest.mark.parametrize("how", [{}, {"kernel_dose": 0.3}, {"kernel_share": 0.4}])
+def test_pulls_are_gradients_at_the_features_and_leave_the_loss_as_it_was(how):
+    x, head = torch.randn(8, 5, requires_grad=True), torch.nn.Linear(5, 3)
+    kernel = ql.KernelRelation(ql.FidelityKernel("zz", 2), ql.Encoder(5, 5, 2, "truncate"),
+                               "shuffled")  # fmt: skip
+    loss = ql.DistillationLoss(2.0, 1.0, 2.0, (kernel, 3.0), **how)
+    student, teacher = Outputs(head(x), x), Outputs(torch.randn(8, 3), torch.randn(8, 5))
+    targets, before = torch.arange(8) % 3, kernel.generator.get_state()
+    found = pulls_of_terms(loss, student, TeacherBatch(teacher), targets)
+    assert torch.equal(kernel.generator.get_state(), before)
+    total, _ = loss(student, teacher, targets)
+    plain = ql.DistillationLoss(2.0, 1.0, 2.0)
+    _, terms = plain(student, teacher, targets)
+    weighted = [({"task": 1.0} | plain.weights)[name] * term for name, term in terms.items()]
+    gradients = [torch.autograd.grad(term, x, retain_graph=True)[0] for term in weighted]
+    kept = 1 - how.get("kernel_share", 0)
+    norms = [gradients[0].norm(), gradients[1].norm(), *(kept * g.norm() for g in gradients[2:])]
+    expected = {name: norm.item() for name, norm in zip(terms, norms)}
+    assert {name: found[name] for name in terms} == pytest.approx(expected, rel=1e-4)
+    rest = torch.autograd.grad(total, x)[0] - gradients[0] - gradients[1]
+    classical = gradients[2] + gradients[3]
+    assert found["kernel"] == pytest.approx((rest - kept * classical).norm().item(), rel=1e-3)
+    assert found["dose"] == pytest.approx(found["kernel"] / classical.norm().item(), rel=1e-4)
+    assert found["dose"] == pytest.approx(next(iter(how.values()), found["dose"]), rel=1e-4)
+
+
+def test_other_seeds_of_the_same_settings_are_found(tmp_path):
+    made = [made_run("kd", seed) for seed in range(3)]
+    keep(tmp_path, *made, made_run("rkd", 1), made_run("kd", 3, epochs=9))
+    data = SimpleNamespace(sha256=made[0].data["sha256"])
+    benchmark = SimpleNamespace(settings=benchmark_settings("digits", "smoke"), data=data)
+    found = _other_seeds(benchmark, Order("digits", "smoke", ("kd", "qrkd"), 1, {}), tmp_path)
+    assert found == {"kd": [list(made[0].history), list(made[2].history)], "qrkd": []}
+    data.sha256 = "other data"
+    assert not _other_seeds(benchmark, Order("digits", "smoke", ("kd",), 1, {}), tmp_path)["kd"]
 
 
 def test_an_interrupt_of_the_notebook_does_not_reach_it(live):

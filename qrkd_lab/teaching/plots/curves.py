@@ -200,6 +200,8 @@ def arms_so_far(
     epochs: int,
     value: str = "validation_accuracy",
     pulses: Pulses | None = None,
+    others: Mapping[str, Sequence[Sequence[Mapping[str, float]]]] | None = None,
+    pulls: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Chart:
     """How do the arms learn, side by side? The validation score, and every loss term.
 
@@ -208,25 +210,36 @@ def arms_so_far(
         epochs: that it will take.
         value: the validation score, a column of the histories.
         pulses: arm to (epochs with fractions, loss terms), what is known between epochs.
+        others: arm to the histories of other seeds: a band, the 95 % interval of their mean.
+        pulls: arm to its pull now, by term (:func:`~qrkd_lab.teaching.live.pulls_of_terms`), drawn
+            as bars below.
 
     Raises:
         ValueError: no arm.
     """
     need(len(histories), "a history for at least one arm")
+    others, pulls = others or {}, {arm: (pulls or {}).get(arm) for arm in histories}
+    pulls = {arm: pulls[arm] for arm in order_arms(pulls) if pulls[arm]}
     arms, pulses = order_arms(histories), pulses or {}
     done = max(map(len, histories.values()))
     end = _end(epochs, [done, *(points[-1][0] for points in pulses.values() if points)])
-    chart = Chart(10.6, 3.9)
-    grid = chart.add_gridspec(2, 5, width_ratios=(1.3, 1.3, 1, 1, 1))
+    chart = Chart(10.6, 5.2 if pulls else 3.9)
+    rows = (1, 1, 0.8) if pulls else (1, 1)
+    grid = chart.add_gridspec(len(rows), 5, width_ratios=(1.3, 1.3, 1, 1, 1), height_ratios=rows)
     factor, unit = units(value)
     label = words(value) + unit.replace(" ", ", ")
-    score = _epochs(chart.add_subplot(grid[:, :2]), end, "Epoch", label)
-    legend = {}
+    score = _epochs(chart.add_subplot(grid[:2, :2]), end, "Epoch", label)
+    legend, banded = {}, set()
     for arm in arms:
+        if points := _band(others.get(arm, ()), value):
+            banded.add(len(others[arm]))
+            at, low, high = np.array(points).T
+            colour = arm_style(arm)["color"]
+            score.fill_between(at, factor * low, factor * high, color=colour, alpha=0.15, lw=0)
         known = [(e["epoch"], e[value] * factor) for e in histories[arm] if value in e]
         legend[arm] = f"{arm}  {known[-1][1]:.2f}{unit}" if known else arm
         _line(score, known, arm, epochs)
-    if not score.lines:
+    if not (score.lines or banded):
         score.set_yticks([])  # no score yet: no scale
     known = {name for history in histories.values() for epoch in history for name in epoch}
     known |= {name for points in pulses.values() for _, terms in points for name in terms}
@@ -245,11 +258,54 @@ def arms_so_far(
         axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
     draw_legend(chart, legend)
     said, now = ", ".join(legend.values()), f"Epoch {done} of {epochs}"
+    more = _draw_pulls(chart.add_subplot(grid[2, :]), pulls) if pulls else ""
+    if banded:
+        seeds = " or ".join(map(str, sorted(banded)))
+        score.set_title(f"bands: {seeds} other seeds", fontsize=10, color=INK)
+        more = f" Bands: 95 % intervals of the mean of {seeds} other seeds.{more}"
     return chart.finish(
         f"{now}: {said}" if len(arms) < 4 else now,
         f"{words(value)} over epochs and the loss terms {', '.join(terms)}, a line for each arm. "
-        f"After epoch {done}: {said}.",
+        f"After epoch {done}: {said}.{more}",
     )
+
+
+def _band(
+    seeds: Sequence[Sequence[Mapping[str, float]]], value: str
+) -> list[tuple[float, float, float]]:
+    """Epoch, and the ends of the mean's 95 % interval, where three seeds or more are known."""
+    table = pd.DataFrame([epoch for history in seeds for epoch in history])
+    if value not in table:
+        return []
+    found = [(at, *interval(of.to_numpy(), 0.95)) for at, of in table.groupby("epoch")[value]]
+    return [point for point in found if not np.isnan(point).any()]
+
+
+def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
+    """Bars: each term's share in the sum of an arm's pulls; the same in words."""
+    terms = [term for term in TERMS if any(term in found for found in pulls.values())]
+    rows = [
+        {"term": term, "arm": arm, "share": 100 * found[term] / (sum_of_pulls or 1)}
+        for arm, found in pulls.items()
+        for sum_of_pulls in [sum(found.get(term, 0) for term in terms)]
+        for term in terms
+        if term in found
+    ]
+    colours = {arm: arm_style(arm)["color"] for arm in pulls}
+    sns.barplot(
+        pd.DataFrame(rows), x="term", y="share", hue="arm", order=terms, palette=colours,
+        saturation=1, errorbar=None, legend=False, ax=quiet(axes, "", ""),
+    )  # fmt: skip
+    for bars in axes.containers:
+        axes.bar_label(bars, fmt="{:.2g}", fontsize=8, color=INK)
+    axes.set(xlabel="", ylabel="% of its pulls", ylim=(0, 115), yticks=[0, 50, 100])
+    doses = [f"{arm} {found['dose']:.2g}" for arm, found in pulls.items() if "dose" in found]
+    head = "which term moves the student: pull of each weighted term at its features"
+    if doses:
+        head += f"; dose: {', '.join(doses)}"
+    axes.set_title(head, fontsize=10, color=INK)
+    said = "; ".join(f"{r['term']} of {r['arm']} {r['share']:.2g} %" for r in rows)
+    return f" {head[0].upper()}{head[1:]}. {said}."
 
 
 def live_curves(

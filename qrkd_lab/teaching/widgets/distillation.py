@@ -34,9 +34,14 @@ from qrkd_lab.teaching.widgets.explorer import (
 __all__ = ["DistillationExplorer", "progress"]
 
 REST = 0.25  # seconds between two pictures of a training
-OPEN = {"layers": "the map's own", "bandwidth": "by the rule"}  # what a menu says for None
+OPEN = {
+    "layers": "the map's own",
+    "bandwidth": "by the rule",
+    "kernel_dose": "by its weight",
+}  # what a menu says for None
+DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)
 TRAINING = ("epochs", "learning_rate", "temperature")
-WEIGHTS = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight")
+WEIGHTS = ("kd_weight", "distance_weight", "angle_weight", "kernel_weight", "kernel_dose")
 KERNEL = ("kernel", "feature_map", "qubits", "layers", "bandwidth", "encoder")
 FIELDS = (*TRAINING, *WEIGHTS, *KERNEL)  # of Settings
 PLACES = {"runs_dir": None, "data_dir": None, "device": "auto"}
@@ -58,10 +63,10 @@ class DistillationExplorer(Explorer):
         data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: ``epochs``, ``learning_rate``, ``temperature``, ``kd_weight``,
-            ``distance_weight``, ``angle_weight``, ``kernel_weight``, ``kernel``, ``feature_map``,
-            ``qubits``, ``layers``, ``bandwidth``, ``encoder``: fields of ``Settings``; None takes
-            the benchmark's own. The field of the kernel's weight begins at qrkd's; as long as it
-            stays there, each arm has its own.
+            ``distance_weight``, ``angle_weight``, ``kernel_weight``, ``kernel_dose``, ``kernel``,
+            ``feature_map``, ``qubits``, ``layers``, ``bandwidth``, ``encoder``: fields of
+            ``Settings``; None takes the benchmark's own. The field of the kernel's weight begins at
+            qrkd's; as long as it stays there, each arm has its own.
 
     Raises:
         ValueError: an unknown name or field (lists the choices), or a value out of range.
@@ -213,7 +218,8 @@ class DistillationExplorer(Explorer):
             return {}
         settings = benchmark_settings(track.order.benchmark, track.order.scale)
         metric = "validation_perplexity" if settings.vocabulary else "validation_accuracy"
-        charts = {"curves": arms_so_far(shown, track.epochs, metric, dict(track.pulses))}
+        known = (dict(track.pulses), track.others, track.pulls)
+        charts = {"curves": arms_so_far(shown, track.epochs, metric, *known)}
         arm = self._view.value
         if arm in track.matrices:
             pair = track.matrices[arm]
@@ -242,6 +248,7 @@ class DistillationExplorer(Explorer):
 def _setting_controls(start: Settings) -> dict[str, W.Widget]:
     """A control for each of the settings."""
     layers = (OPEN["layers"], *range(1, 7))
+    doses = (OPEN["kernel_dose"], *sorted({*DOSES, start.kernel_dose or DOSES[0]}))
     bandwidths = {OPEN["bandwidth"]: OPEN["bandwidth"], **{f"{b:.4g}": b for b in BANDWIDTHS}}
 
     def field(label: str, value: float, low: float, high: float, step: float) -> W.ValueWidget:
@@ -255,6 +262,7 @@ def _setting_controls(start: Settings) -> dict[str, W.Widget]:
         "distance_weight": field("Distance weight", start.distance_weight, 0.0, 1e6, 0.1),
         "angle_weight": field("Angle weight", start.angle_weight, 0.0, 1e6, 0.1),
         "kernel_weight": field("Kernel weight", start.weight("kernel"), 0.0, 1e6, 0.1),
+        "kernel_dose": menu("Kernel dose", start.kernel_dose or OPEN["kernel_dose"], doses),
         "kernel": menu("Kernel", start.kernel, KERNELS.keys()),
         "feature_map": menu("Feature map", start.feature_map, FEATURE_MAPS.keys()),
         "qubits": slider("Qubits", start.qubits, 1, 12),
@@ -272,7 +280,7 @@ def progress(state: str, track: Track) -> str:
     who = "the teacher" if track.of_teacher else ", ".join(track.arms)
     at = f"{who}: epoch {track.at:.1f} of {track.epochs}"
     said = {
-        "loading": "Starting: the process, the data, the teacher.",
+        "loading": f"Starting. It waits for {track.waits}.",
         "training": f"Training {at}." + " The arms come after it." * track.of_teacher,
         "paused": f"Paused, {at}. Go on, or stop.",
         "stopping": f"Stopping, {at}." if track.epochs else "Stopping.",

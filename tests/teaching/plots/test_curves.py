@@ -128,6 +128,22 @@ def test_a_long_training_is_shown_up_to_where_it_is():
     assert arms_so_far({"kd": long}, 1000).axes[0].get_xlim() == (0, 130)
 
 
+def test_other_seeds_are_a_band_and_pulls_are_bars_with_the_dose():
+    seeds = [[{"epoch": 1, "validation_accuracy": value}] for value in (0.5, 0.6, 0.7)]
+    pulls = {"kd": {"task": 3.0, "kd": 1.0}, "qrkd": {"task": 1.0, "kernel": 1.0, "dose": 0.25}}
+    chart = arms_so_far({"kd": HISTORY, "qrkd": []}, 5, others={"kd": seeds}, pulls=pulls)
+    (band,) = chart.axes[0].collections
+    half = 0.1 / 3**0.5 * 4.302653  # t of 2 degrees of freedom
+    low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+    assert (low, high) == pytest.approx((100 * (0.6 - half), 100 * (0.6 + half)))
+    assert "the mean of 3 other seeds" in chart.alt and "dose: qrkd 0.25" in chart.alt
+    bars = chart.axes[-1]
+    assert [t.get_text() for t in bars.get_xticklabels()] == ["task", "kd", "kernel"]
+    assert sorted(bar.get_height() for bar in bars.patches if bar.get_height()) == [25, 50, 50, 75]
+    few = arms_so_far({"kd": HISTORY}, 5, others={"kd": seeds[:2]})
+    assert not few.axes[0].collections, "two seeds give no interval"
+
+
 def test_perplexities_are_no_percentages():
     chart = arms_so_far({"kd": [{"epoch": 1, "validation_perplexity": 55.5}]}, 2,
                         "validation_perplexity")  # fmt: skip
