@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nbformat.v4 import new_code_cell, new_notebook
 
+from qrkd_lab.teaching.widgets import RelationExplorer
 from tests.browser.controls import changed, check_layout, handle, left_by, menu, press
 from tests.browser.screen import expect
+from tests.teaching.widgets.test_relations import shares
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_relations.ipynb"
 BOX = "qrkd-RelationExplorer"
@@ -46,6 +49,29 @@ def test_a_point_moves_by_hand_and_alone(notebook):
     expect(handle(box, "y")).to_have_attribute("aria-valuetext", "-0.2")
     expect(box).to_contain_text("1 of 5 points moved")
     assert notebook.kernel_errors() == []
+
+
+def test_a_point_is_dragged_with_the_mouse(notebook):
+    box, page = notebook.explorer(BOX), notebook.page
+    menu(box, "Change").select_option("none")
+    expect(box).to_contain_text("No point moved")
+    twin = RelationExplorer(points=5)
+    twin.refresh()  # the same picture: it says where a point is
+    ways = [shares(twin, place) for place in (twin.student[3].tolist(), (0.0, 0.0), (-0.75, 0.5))]
+    shown = box.locator("img.qrkd-picture").bounding_box()
+    steps = [(shown["x"] + a * shown["width"], shown["y"] + d * shown["height"]) for a, d in ways]
+    page.mouse.move(*steps[0])
+    page.mouse.down()
+    for step in steps[1:]:
+        page.mouse.move(*step, steps=10)
+    page.mouse.up()
+    expect(box).to_contain_text("1 of 5 points moved")
+    expect(menu(box, "Move point").locator("option:checked")).to_have_text("3")
+    expect(handle(box, "x")).to_have_attribute("aria-valuetext", re.compile(r"-0\.7[3-7]"))
+    expect(handle(box, "y")).to_have_attribute("aria-valuetext", re.compile(r"0\.(4[89]|5[0-2]?)"))
+    page.mouse.move(*steps[1])
+    expect(handle(box, "x")).to_have_attribute("aria-valuetext", re.compile(r"-0\.7[3-7]"))
+    assert notebook.kernel_errors() == [] and notebook.errors == []
 
 
 def test_showing_where_points_are_never_moves_one(notebook):

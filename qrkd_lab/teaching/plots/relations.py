@@ -254,6 +254,12 @@ class RelationPanel(RedrawnChart):
         )
         return self
 
+    def on_map(self, across: float, down: float) -> tuple[float, float]:
+        """A place of the picture, as shares of its width and height, on the student's map."""
+        place = self.transFigure.transform((across, 1 - down))
+        x, y = self._maps[1].transData.inverted().transform(place)
+        return float(x), float(y)
+
     def _fit(
         self, student: Tensor, teacher: Tensor, distances: Sequence[np.ndarray], share: np.ndarray
     ) -> None:

@@ -56,12 +56,15 @@ _CSS = """
 .qrkd-explorer tbody th {font-weight: normal}
 .qrkd-explorer .qrkd-table td {text-align: right; white-space: nowrap}
 .qrkd-explorer pre {white-space: pre-wrap; padding: 4px 8px; background: rgba(127, 127, 127, 0.12)}
+.qrkd-RelationExplorer img {cursor: grab; touch-action: none}
 .qrkd-alt {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 """
 # ipywidgets gives a slider's handle no name, an exponent or a place in a list as its value, and a
 # picture no alt text. This sets all three in the page, whenever something changes there.
 _NAMES = """
 const box = this.closest('.qrkd-explorer');
+for (const pane of box.querySelectorAll('.qrkd-pane'))  // it may scroll: the keyboard gets there
+  [pane.tabIndex, pane.role, pane.ariaLabel] = [0, 'group', 'What the controls show'];
 const name = () => {
   for (const row of box.querySelectorAll('.widget-hslider')) {
     const [label, said] = ['.widget-label', '.widget-readout'].map(e => row.querySelector(e));
@@ -117,10 +120,11 @@ class Explorer:
         lock: held while a picture is made, one for all explorers; hold it to change together what a
             picture is made of.
         pace: seconds between two pictures at least.
+        script: JavaScript for the page, where ``box`` is the explorer's element.
     """
 
     lock = threading.RLock()
-    pace = 0.0
+    pace, script = 0.0, ""
 
     def __init__(
         self,
@@ -146,11 +150,14 @@ class Explorer:
             control.layout.width = "auto"
             if hasattr(control, "description") and not isinstance(control, W.Button):
                 control.style.description_width = "8.6em"
-        boxes = [W.Box([pane], layout={"overflow": "auto"}) for pane in self._panes.values()]
+        boxes = [
+            W.Box([pane], layout={"overflow": "auto"}).add_class("qrkd-pane")
+            for pane in self._panes.values()
+        ]
         self.tabs = W.Tab(boxes, titles=[name.capitalize() for name in self._panes])
         shown = self.tabs if len(boxes) > 1 else boxes[0]
         css = f"{_CSS} .qrkd-still-{self._key} {{display: none}}"
-        style = f'<style onload="{html.escape(_NAMES)}">{css}</style>'
+        style = f'<style onload="{html.escape(_NAMES + self.script)}">{css}</style>'
         self.view = W.HBox([
             W.VBox(left, layout={"flex": "0 0 300px", "margin": "0 12px 0 0"}),
             W.VBox([self._words, shown], layout={"flex": "1 1 560px", "min_width": "0"}),

@@ -26,11 +26,36 @@ LABELS = {
     "random": "random places", OWN: "by hand or downhill",
 }  # fmt: skip
 FEWEST, MOST, SEEDS = 3, 8, 20
+NEAR = 0.35  # of the teacher's size: how far from its middle a point can be taken
+# The page says where a drag began and where it is now, in shares of the picture's width and height.
+_DRAG = """
+let start = null;
+const place = event => {
+  const {left, top, width, height} = event.target.getBoundingClientRect();
+  return `${(event.clientX - left) / width} ${(event.clientY - top) / height}`;
+};
+box.addEventListener('dragstart', event => event.preventDefault());
+box.addEventListener('pointerdown', event => {
+  if (!event.target.matches('img.qrkd-picture')) return;
+  start = place(event);
+  event.target.setPointerCapture(event.pointerId);
+});
+box.addEventListener('pointermove', event => {
+  if (start === null) return;
+  const field = box.querySelector('.qrkd-drag input');
+  field.value = `${start} ${place(event)}`;
+  field.dispatchEvent(new Event('input', {bubbles: true}));
+});
+for (const end of ['pointerup', 'pointercancel'])
+  box.addEventListener(end, () => { start = null; });
+"""
 HEAVIEST, SHORTEST, LONGEST = 5.0, 0.05, 3.0  # of weights and of steps
 
 
 class RelationExplorer(Explorer):
     """A teacher's and a student's points, their relations, the losses, and where these pull.
+
+    A point of the student is moved with the mouse, or by the sliders x and y.
 
     Args:
         points: of the teacher: how many, 3 to 8, drawn from ``seed``; or points ``(n, 2)``.
@@ -50,6 +75,8 @@ class RelationExplorer(Explorer):
         >>> RelationExplorer(preset="rotation", strength=0.5).student.shape
         torch.Size([5, 2])
     """
+
+    script = _DRAG
 
     def __init__(
         self,
@@ -102,7 +129,23 @@ class RelationExplorer(Explorer):
             "preset", "strength", back, "point", "x", "y", *weights, "step", W.HBox([one, ten]),
             *["points"] * self._drawn, "seed",
         ]  # fmt: skip
-        super().__init__(controls, column)
+        self._drag, self._held = W.Text(layout={"display": "none"}).add_class("qrkd-drag"), None
+        self._drag.observe(lambda change: self.drag(*map(float, change["new"].split())), "value")
+        super().__init__(controls, [*column, self._drag])
+
+    def drag(self, x0: float, y0: float, x: float, y: float) -> None:
+        """Move the point at (x0, y0) to (x, y), in shares of the picture's width and height."""
+        with self.lock:
+            if self._held is None or self._held[0] != (x0, y0):
+                ways = self._student - self._student.new_tensor(self._panel.on_map(x0, y0))
+                far, point = ways.norm(dim=1).min(0)
+                near = far.item() < NEAR * size_of(self._teacher)
+                self._held = (x0, y0), point.item() if near else None
+            if (point := self._held[1]) is not None:
+                student = self.student
+                student[point] = student.new_tensor(self._panel.on_map(x, y))
+                self._move(student)
+                self.set_to(preset=OWN, point=point)
 
     def see(self) -> None:
         found = plane.pull(self._student, self._teacher, self._weights)

@@ -184,3 +184,28 @@ def test_points_of_your_own_have_any_unit(scale):
 def test_wrong_arguments_are_told(arguments, said):
     with pytest.raises(ValueError, match=said):
         RelationExplorer(**arguments)
+
+
+def shares(explorer, place):
+    """Where a place of the student's map is on the picture, as shares of its width and height."""
+    panel = explorer._panel
+    pixels = panel._maps[1].transData.transform(place)
+    across, up = panel.transFigure.inverted().transform(pixels)
+    return across, 1 - up
+
+
+def test_a_point_is_dragged_with_the_mouse_and_nothing_where_there_is_none():
+    explorer = RelationExplorer()
+    explorer.refresh()
+    before = explorer.student
+    start, end = shares(explorer, before[2].tolist()), shares(explorer, (0.5, 0.25))
+    for goal in (shares(explorer, (0.1, 0.1)), end):  # two moves of one drag
+        explorer._drag.value = " ".join(map(str, (*start, *goal)))
+    assert explorer.student[2].tolist() == pytest.approx([0.5, 0.25], abs=1e-3)
+    others = [0, 1, 3, 4]
+    assert torch.equal(explorer.student[others], before[others])
+    assert explorer.state["point"] == 2 and explorer.controls["preset"].value == "own"
+    assert explorer.controls["x"].value == pytest.approx(0.5, abs=0.01)
+    moved = explorer.student
+    explorer._drag.value = " ".join(map(str, (*shares(explorer, (-1.5, 1.5)), *end)))
+    assert torch.equal(explorer.student, moved)
