@@ -52,7 +52,7 @@ def test_the_series_is_whole():
     assert numbers == list(range(16))
     others = {path.stem for path in NOTEBOOKS} - {path.stem for path in NUMBERED + EXPLORERS}
     assert others == {"glossary", "reference", "solutions", "widget_doctor"}
-    explorers = ("distillation", "kernels", "records", "relations")
+    explorers = ("circuit", "distillation", "kernels", "records", "relations")
     assert [path.stem for path in EXPLORERS] == [f"explore_{name}" for name in explorers]
 
 
@@ -124,8 +124,8 @@ def test_an_explorer_comes_first_leaves_a_picture_and_is_shown_in_use(path):
     left = "".join(output.get("data", {}).get("text/html", "") for output in third.outputs)
     assert "qrkd-still" in left and "<img" in left, "its still is what a saved notebook shows"
     assert f"](images/{path.stem}.png)" in nb.cells[0].source
-    course = "".join(prose(read(notebook)) for notebook in NUMBERED)
-    assert f"]({path.name})" in course, "no notebook of the course leads here"
+    others = "".join(prose(read(other)) for other in NUMBERED + EXPLORERS if other != path)
+    assert f"]({path.name})" in others, "neither the course nor another explorer leads here"
 
 
 @each

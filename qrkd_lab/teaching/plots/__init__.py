@@ -20,7 +20,7 @@ _HOMES = {
         "loss_terms",
         "matrices_so_far",
     ],
-    "kernels": ["concentration", "spectra"],
+    "kernels": ["concentration", "kernel_views", "spectra"],
     "matrices": ["kernel_matrices", "kernel_panel", "kernel_pca_maps"],
     "relations": ["class_samples", "relation_panel"],
     "scores": [

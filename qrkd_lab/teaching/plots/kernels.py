@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.ticker import NullLocator
 
 from qrkd_lab.kernels.analysis import effective_rank, eigenvalues
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
+    from qrkd_lab.kernels.classical import Kernel
+
 __all__ = [
     "COLOURS",
     "MARKERS",
     "concentration",
+    "kernel_views",
     "legend_below",
     "log_axis",
     "spectra",
@@ -126,4 +130,51 @@ def concentration(table: DataFrame) -> Chart:
         f"of {slow} by {bases[slow]:.2f}",
         f"Variance over pairs on a log scale against qubits, with exponential fits: "
         f"{'; '.join(said)}.",
+    )
+
+
+@torch.no_grad()
+def kernel_views(kernel: Kernel, other: Kernel, point: Tensor, name: str = "best RBF") -> Chart:
+    """What does a kernel see? Its values to one sample, along a line and over the plane.
+
+    Args:
+        kernel: on angles ``(n, q)``, q >= 2.
+        other: the kernel that is drawn beside it.
+        point: the sample ``(q,)`` that all others are compared with; the line varies its first
+            number, the plane its first two, from -pi to pi.
+        name: of the other.
+    """
+    at = torch.linspace(-math.pi, math.pi, 61, dtype=point.dtype)
+    line = point.repeat(len(at), 1)
+    line[:, 0] = at
+    plane = point.repeat(len(at), len(at), 1)  # rows: the second number, columns: the first
+    plane[..., 0], plane[..., 1] = at, at[:, None]
+    chart = Chart(10.6, 4.2)
+    along, *over = chart.subplots(1, 3, width_ratios=(1.25, 1, 1))
+    quiet(along, "First number x0", "Kernel value", grid="both").set_ylim(-0.02, 1.17)
+    lines = {"circuit": (kernel, COLOURS[0], "-"), name: (other, ARM_COLOURS["rbf"], "--")}
+    apart = []
+    for axes, (label, (one, colour, style)) in zip(over, lines.items(), strict=True):
+        values = one(line, point[None])[:, 0].numpy()
+        along.plot(line[:, 0].numpy(), values, color=colour, ls=style, lw=1.8, label=label)
+        seen = one(plane.flatten(0, 1), point[None]).reshape(len(at), len(at)).numpy()
+        apart.append(seen)
+        ends = (-math.pi, math.pi)
+        image = axes.imshow(
+            seen, origin="lower", extent=(*ends, *ends), vmin=0, vmax=1, cmap="cividis"
+        )
+        axes.plot(*point[:2].tolist(), marker="+", ms=11, mew=2, color="white", ls="")
+        quiet(axes, "First number x0", "Second number x1", grid="x").grid(False)
+        axes.set_title(label, fontsize=10)
+    along.legend(frameon=False, fontsize=9.5, loc="upper center", ncols=2)
+    along.set_title("along a line", fontsize=10)
+    chart.colorbar(image, ax=over, label="Kernel value", shrink=0.75)
+    most = np.abs(apart[0] - apart[1]).max()
+    x0, x1 = point[:2].tolist()
+    return chart.finish(
+        f"Seen from ({x0:.1f}, {x1:.1f}), the kernel and its {name} differ by up to {most:.2f}",
+        f"Kernel values to that sample, from -pi to pi: along x0, then over the plane of x0 and x1 "
+        f"for the circuit and for the {name}. Over the plane the circuit's values reach from "
+        f"{apart[0].min():.2f} to {apart[0].max():.2f}, those of the {name} from "
+        f"{apart[1].min():.2f} to {apart[1].max():.2f}.",
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import lazy_loader
 
 _HOMES = {
+    "circuit": ["CircuitExplorer"],
     "distillation": ["DistillationExplorer"],
     "kernels": ["KernelExplorer"],
     "records": ["StudyBrowser"],

@@ -25,6 +25,7 @@ from uuid import uuid4
 import ipywidgets as W
 import pandas as pd
 
+from qrkd_lab.kernels.quantum import QuantumKernel
 from qrkd_lab.teaching.plots.matrices import DPI, RedrawnChart
 from qrkd_lab.teaching.plots.style import Chart
 
@@ -57,6 +58,7 @@ _CSS = """
 .qrkd-explorer .qrkd-table td {text-align: right; white-space: nowrap}
 .qrkd-explorer pre {white-space: pre-wrap; padding: 4px 8px; background: rgba(127, 127, 127, 0.12)}
 .qrkd-RelationExplorer img {cursor: grab; touch-action: none}
+.qrkd-explorer :focus-visible {outline: 2px solid #1976D2 !important; outline-offset: 2px}
 .qrkd-alt {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 """
 # ipywidgets gives a slider's handle no name, an exponent or a place in a list as its value, and a
@@ -106,6 +108,13 @@ class Picture:
         else:
             out.write(base64.b64decode(chart._repr_mimebundle_()[0]["image/png"]))
         return cls(out.getvalue(), chart.alt, round(chart.get_figwidth() * DPI))
+
+    @classmethod
+    def of_circuit(cls, kernel: QuantumKernel) -> Picture:
+        """A kernel's circuit, as wide as its gates need."""
+        chart, out, dpi = kernel.draw(), io.BytesIO(), 36
+        chart.savefig(out, format="png", dpi=dpi)
+        return cls(out.getvalue(), chart.alt, round(chart.get_figwidth() * dpi), wide=True)
 
 
 class Explorer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import inspect
-import io
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -268,9 +267,7 @@ def _circuit(feature_map: str, qubits: int, layers: int | None, entangle: bool) 
     kernel = FidelityKernel(feature_map, qubits, layers, entangle=entangle)
     if qubits * (kernel.depth or 1) > DRAWN or feature_map == "amplitude":
         return Picture()
-    chart, drawn = kernel.draw(), io.BytesIO()
-    chart.savefig(drawn, format="png", dpi=36)
-    return Picture(drawn.getvalue(), chart.alt, round(chart.get_figwidth() * 36), wide=True)
+    return Picture.of_circuit(kernel)
 
 
 # ---- samples

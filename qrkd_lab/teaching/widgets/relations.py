@@ -27,7 +27,7 @@ LABELS = {
 }  # fmt: skip
 FEWEST, MOST, SEEDS = 3, 8, 20
 NEAR = 0.35  # of the teacher's size: how far from its middle a point can be taken
-# The page says where a drag began and where it is now, in shares of the picture's width and height.
+# The page says when a drag began, where, and where it is now, in shares of the picture's size.
 _DRAG = """
 let start = null;
 const place = event => {
@@ -37,7 +37,7 @@ const place = event => {
 box.addEventListener('dragstart', event => event.preventDefault());
 box.addEventListener('pointerdown', event => {
   if (!event.target.matches('img.qrkd-picture')) return;
-  start = place(event);
+  start = `${event.timeStamp} ${place(event)}`;
   event.target.setPointerCapture(event.pointerId);
 });
 box.addEventListener('pointermove', event => {
@@ -133,14 +133,17 @@ class RelationExplorer(Explorer):
         self._drag.observe(lambda change: self.drag(*map(float, change["new"].split())), "value")
         super().__init__(controls, [*column, self._drag])
 
-    def drag(self, x0: float, y0: float, x: float, y: float) -> None:
-        """Move the point at (x0, y0) to (x, y), in shares of the picture's width and height."""
+    def drag(self, begun: float, x0: float, y0: float, x: float, y: float) -> None:
+        """Move the point at (x0, y0) to (x, y), in shares of the picture's width and height.
+
+        All moves of one drag share the moment when it has ``begun``, and move the same point.
+        """
         with self.lock:
-            if self._held is None or self._held[0] != (x0, y0):
+            if self._held is None or self._held[0] != begun:
                 ways = self._student - self._student.new_tensor(self._panel.on_map(x0, y0))
                 far, point = ways.norm(dim=1).min(0)
                 near = far.item() < NEAR * size_of(self._teacher)
-                self._held = (x0, y0), point.item() if near else None
+                self._held = begun, point.item() if near else None
             if (point := self._held[1]) is not None:
                 student = self.student
                 student[point] = student.new_tensor(self._panel.on_map(x, y))

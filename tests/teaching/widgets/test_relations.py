@@ -200,12 +200,12 @@ def test_a_point_is_dragged_with_the_mouse_and_nothing_where_there_is_none():
     before = explorer.student
     start, end = shares(explorer, before[2].tolist()), shares(explorer, (0.5, 0.25))
     for goal in (shares(explorer, (0.1, 0.1)), end):  # two moves of one drag
-        explorer._drag.value = " ".join(map(str, (*start, *goal)))
+        explorer._drag.value = " ".join(map(str, (1.5, *start, *goal)))
     assert explorer.student[2].tolist() == pytest.approx([0.5, 0.25], abs=1e-3)
     others = [0, 1, 3, 4]
     assert torch.equal(explorer.student[others], before[others])
     assert explorer.state["point"] == 2 and explorer.controls["preset"].value == "own"
     assert explorer.controls["x"].value == pytest.approx(0.5, abs=0.01)
     moved = explorer.student
-    explorer._drag.value = " ".join(map(str, (*shares(explorer, (-1.5, 1.5)), *end)))
+    explorer._drag.value = " ".join(map(str, (2.5, *start, *end)))  # it is not there any more
     assert torch.equal(explorer.student, moved)
