@@ -15,15 +15,12 @@ from scipy import optimize, stats
 from qrkd_lab.checks import positive
 
 __all__ = [
-    "Ahead",
     "Equivalence",
     "FEWEST",
-    "ahead",
     "detectable_difference",
     "equivalence",
     "holm",
     "interval",
-    "null_report",
     "p_equals",
     "p_in_words",
     "power_of",
@@ -312,101 +309,3 @@ def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
         name: replace(one, p=float(p[i]), p_different=float(different[i]), family=many)
         for i, (name, one) in enumerate(found.items())
     }
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """In how many seeds an arm is ahead (``wins``), of those that differ (``seeds``).
-
-    ``share`` estimates P(A > B); ``low`` and ``high`` bound it, and ``p`` is the sign test's.
-    """
-
-    wins: int
-    seeds: int
-    share: float
-    low: float
-    high: float
-    p: float
-
-
-def ahead(differences: ArrayLike, confidence: float = 0.95) -> Ahead:
-    """How often is the arm ahead of the reference? Seeds in which they tie do not count.
-
-    Args:
-        differences: ``(S,)``, better is positive.
-        confidence: of the (exact, Clopper-Pearson) interval.
-
-    Raises:
-        ValueError: no seed in which they differ.
-
-    Example:
-        >>> found = ahead([0.1, 0.2, -0.1, 0.3, 0.0])
-        >>> found.wins, found.seeds, found.share
-        (3, 4, 0.75)
-    """
-    d = np.asarray(differences, dtype=float)
-    wins, seeds = int((d > 0).sum()), int((d != 0).sum())
-    if not seeds:
-        raise ValueError("differences: expected at least one seed in which the arms differ")
-    test = stats.binomtest(wins, seeds)
-    low, high = test.proportion_ci(confidence)
-    return Ahead(wins, seeds, wins / seeds, low, high, test.pvalue)
-
-
-def null_report(
-    differences: ArrayLike,
-    margin: float,
-    arm: str = "qrkd",
-    reference: str = "rkd",
-    what: str = "test accuracy",
-    unit: str = "points",
-    confidence: float = 0.95,
-    found: Equivalence | None = None,
-) -> str:
-    """A paragraph for a paper: what was found, what was excluded, and what more seeds would tell.
-
-    Args:
-        differences: arm minus reference by seed, ``(S,)``.
-        margin: the smallest difference that would matter, in the same unit, fixed before.
-        arm, reference, what, unit: words.
-        confidence: of the interval; ``1 - confidence`` is the level of the tests.
-        found: of these differences, among several benchmarks (:func:`together`); None: they are the
-            only ones.
-
-    Example:
-        >>> print(null_report([0.1, -0.2, 0.0, 0.1, -0.1], margin=0.5))  # doctest: +ELLIPSIS
-        Over 5 paired seeds, qrkd minus rkd in test accuracy was -0.02 points on average (95 % ...
-    """
-    e = found or equivalence(differences, margin, confidence)
-    beside = f", corrected for {e.family} tests (Holm)" if e.family > 1 else ""
-    level, inner = f"{100 * confidence:.0f} %", f"{100 * (2 * confidence - 1):.0f} %"
-    wins = ""
-    if np.any(np.asarray(differences)):
-        a = ahead(differences, confidence)
-        wins = (
-            f" {arm} had the larger value in {a.wins} of {a.seeds} seeds that differ ({level} "
-            f"interval of the share {a.low:.2f} to {a.high:.2f})."
-        )
-    seeds = seeds_needed(margin, e.spread, 1 - (1 - confidence) / e.family)
-    enough = f"about {max(seeds, FEWEST)} seeds" if seeds else "more than a million seeds"
-    meaning = _MEANING[e.verdict].format(arm=arm, reference=reference, margin=f"{margin:g} {unit}")
-    return (
-        f"Over {e.seeds} paired seeds, {arm} minus {reference} in {what} was {e.mean:+.2f} {unit} "
-        f"on average ({level} interval {e.low:+.2f} to {e.high:+.2f}, {p_equals(e.p_different)}"
-        f"{beside}). The smallest difference of interest was fixed at {margin:g} {unit}; the "
-        f"{inner} interval is {e.inner_low:+.2f} to {e.inner_high:+.2f} (equivalence test, "
-        f"{p_equals(e.p)}{beside}). {meaning}{wins} With differences that spread by "
-        f"{e.spread:.2f} {unit} from seed to seed, {enough} see a true difference of {margin:g} "
-        f"{unit} with 80 % power{beside}."
-    )
-
-
-_MEANING = {
-    "equivalent": "So {arm} and {reference} are equivalent within {margin}: a difference of "
-    "that size is excluded.",
-    "different": "So {arm} and {reference} differ, and the difference may be one that matters.",
-    "different, by less than the margin": "So {arm} and {reference} differ, but by less than "
-    "{margin}.",
-    "undecided": "So these seeds show no difference between {arm} and {reference}, and do not "
-    "exclude one of {margin} either: the study is too small to decide.",
-}

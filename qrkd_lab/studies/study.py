@@ -432,13 +432,12 @@ def _outcomes(runs: Mapping[str, Sequence[Run]]) -> list[dict[str, str]]:
 
 
 def _strengths(responses: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
-    rows = []
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for name, response in responses.items():
-        for (how, arm), part in response.groupby(level=[0, 1], sort=False):
-            words = "added, dose" if how == "kernel_dose" else "in place, share"
-            cells = {f"{s:g}": _ranged(one / 100) for (_, _, s), one in part.iterrows()}
-            rows.append({"regime": name, "arm": f"`{arm}`", "kernel": words} | cells)
-    return rows
+        for (how, arm, strength), one in response.iterrows():
+            row = rows.setdefault((name, arm), {"regime": name, "arm": f"`{arm}`"})
+            row[f"{how.removeprefix('kernel_')} {strength:g}"] = _ranged(one / 100)
+    return list(rows.values())
 
 
 def _counted(runs: Iterable[Run]) -> list[Run]:

@@ -25,10 +25,12 @@ _HOMES = {
     "relations": ["class_samples", "relation_panel"],
     "scores": [
         "detectable_curve",
+        "dose_response",
         "effect_sizes",
         "improvements",
         "paired_differences",
         "scores_by_arm",
+        "study_forest",
     ],
     "style": [
         "ARM_COLOURS",

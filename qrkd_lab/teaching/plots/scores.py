@@ -402,19 +402,17 @@ def dose_response(response: pd.DataFrame) -> Chart:
         axes.set_xticks(range(len(places)), [f"{strength:g}" for strength in places])
         quiet(axes, labels[how], "Test accuracy minus rkd's, points" if axes is panels[0] else "")
     draw_legend(chart, dict(zip(arms, arms, strict=True)))
-    ends = response.reset_index().sort_values("strength").groupby("how").tail(len(arms))
-    worst = {how: part["difference"].mean() for how, part in ends.groupby("how")}
+    away = ", ".join(
+        f"{arm} at {how.removeprefix('kernel_')} {strength:g} ({row['difference']:+.1f} points)"
+        for (how, arm, strength), row in response.iterrows()
+        if row["low"] > 0 or row["high"] < 0
+    )
     said = "; ".join(
         f"{arm} at {how.removeprefix('kernel_')} {strength:g}: {row['difference']:+.2f} "
         f"({row['low']:+.2f} to {row['high']:+.2f})"
         for (how, arm, strength), row in response.iterrows()
     )
     return chart.finish(
-        "At the highest "
-        + " and the highest ".join(
-            f"{how.removeprefix('kernel_')} the kernels' mean is {worst[how]:+.1f} points"
-            for how in shown
-        )
-        + " from rkd",
+        f"Intervals that exclude 0: {away or 'none'}",
         f"Differences to rkd by strength, with 95 % intervals: {said}.",
     )
