@@ -7,6 +7,7 @@ built-in feature map is traced once for each shape of angles.
 from __future__ import annotations
 
 import math
+import operator
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -129,7 +130,11 @@ def trace(
     sources, width = {}, 0
     for place, gate in enumerate(read.gates):
         if gate.kind == "rotation":
-            source, _, column = results[gate.column].args  # of a select
+            column = results[gate.column]  # of a select, or one of an unbind
+            if column.target is operator.getitem:
+                (source, *_), column = column.args[0].args, column.args[1]
+            else:
+                source, _, column = column.args
             factor = 1.0  # goes into the generator
             while source.target is ATEN.mul.Tensor and isinstance(source.args[1], (int, float)):
                 source, factor = source.args[0], factor * source.args[1]

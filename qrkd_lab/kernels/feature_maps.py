@@ -79,12 +79,20 @@ def _phases(
     single: Tensor, pairs: Tensor, wires: Sequence[int], layers: int, entangle: bool
 ) -> None:
     """Layers of Hadamards, RZ rotations, and ZZ rotations of all pairs."""
+    single, pairs = _columns(single), _columns(pairs) if entangle else ()
     for _ in range(layers):
-        for i, wire in enumerate(wires):
+        for angle, wire in zip(single, wires, strict=False):
             qp.Hadamard(wires=wire)
-            qp.RZ(single[..., i], wires=wire)
-        for k, pair in enumerate(combinations(wires, 2)) if entangle else ():
-            qp.IsingZZ(pairs[..., k], wires=pair)
+            qp.RZ(angle, wires=wire)
+        for angle, pair in zip(pairs, combinations(wires, 2), strict=False):
+            qp.IsingZZ(angle, wires=pair)
+
+
+def _columns(values: Tensor) -> Sequence[Tensor]:
+    """``[..., k]`` for every k in one step: one by one, reading a circuit takes twice as long."""
+    if isinstance(values, Tensor):
+        return values.unbind(-1)
+    return [values[..., k] for k in range(qp.math.shape(values)[-1])]
 
 
 def reuploading(
