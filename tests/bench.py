@@ -25,6 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pennylane as qp
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 import qrkd_lab as ql
 from qrkd_lab.data import DataError, Images
+from qrkd_lab.kernels.statevector import StateVector
 from qrkd_lab.losses import TeacherBatch, relation_loss
 from qrkd_lab.relations import triplet_angles
 from qrkd_lab.studies.group import make_learner
@@ -132,6 +134,66 @@ def kernel_rows() -> list[Row]:
         Row("zz kernel, n=512, q=8, against the product of its states alone",
             *alternate(mine, product, 15), 1.5, at_most=True)
     )  # fmt: skip
+    return rows
+
+
+def product_rows() -> list[Row]:
+    """The kernel with its gradient against the least that it needs: the product of the states."""
+    rows = []
+    for name in ("zz", "iqp", "reuploading"):
+        for q, repeats, target in ((8, 101, 2), (10, 51, 2), (12, 25, 2), (14, 9, 2), (16, 3, 2.5)):
+            kernel = ql.FidelityKernel(name, qubits=q, layers=2)
+            x, weights = torch.randn(64, q), torch.rand(64, 64)
+            product = pull(squared_modulus, kernel.states(x).detach(), weights)
+            pair = alternate(pull(kernel, x, weights), product, repeats)
+            title = f"{name} kernel with gradient, n=64, q={q}, against the product of its states"
+            rows.append(Row(title, *pair, target, at_most=True))
+    return rows
+
+
+def reading_rows() -> list[Row]:
+    """The first call of a kernel, which reads the circuit, without the time of a later call."""
+    rows = []
+    for q in (6, 10):
+        x, read = torch.randn(64, q), []
+        for repeat in range(6):
+            simulator = StateVector(ql.FidelityKernel("zz", qubits=q).circuit, q, fixed=True)
+            started = time.perf_counter()
+            simulator(x)
+            between = time.perf_counter()
+            simulator(x)
+            read += [2 * between - started - time.perf_counter()] if repeat else []
+        rows.append(Row(f"reading the zz circuit, q={q}, against 100 ms",
+                        statistics.median(read), 0.1, 1, at_most=True))  # fmt: skip
+    return rows
+
+
+def jax_rows() -> list[Row]:
+    """The strongest rival, where it is there: ``jax.jit`` of PennyLane's state, compiled."""
+    if importlib.util.find_spec("jax") is None:
+        print("no jax: its rows are left out", file=sys.stderr)
+        return []
+    jax = importlib.import_module("jax")  # no dependency, and none of the tests'
+    rows = []
+    for q, target in ((6, 2), (8, 5), (10, 10)):
+        kernel = ql.FidelityKernel("zz", qubits=q, layers=2)
+        x, weights = torch.randn(64, q), torch.rand(64, 64)
+        device = qp.device("default.qubit", wires=q)
+        states = qp.QNode(
+            lambda a, f=kernel.circuit: (f(a), qp.state())[1], device, diff_method="backprop"
+        )
+
+        def loss(a: Any, w: Any, f: qp.QNode = states) -> Any:  # noqa: ANN401
+            overlaps = f(a) @ f(a).conj().T
+            return (w * (overlaps.real**2 + overlaps.imag**2)).sum()
+
+        angles, pulls = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(weights.numpy())
+        gradient = partial(jax.jit(jax.grad(loss)), angles, pulls)
+        mine = pull(kernel, x, weights)
+        found = torch.from_numpy(np.array(gradient()))
+        assert torch.allclose(mine(), found, atol=1e-3 * found.abs().max().item())
+        pair = alternate(mine, lambda g=gradient: g().block_until_ready(), 15)
+        rows.append(Row(f"zz kernel with gradient, n=64, q={q}, against jax.jit", *pair, target))
     return rows
 
 
@@ -341,8 +403,6 @@ def ptb() -> ql.Benchmark:
     try:
         return ql.load_benchmark("ptb")
     except DataError:
-        import numpy as np
-
         from qrkd_lab.data import TextData, Tokens
         from qrkd_lab.data.text import train_tokenizer
         from qrkd_lab.studies.benchmarks import benchmark_settings
@@ -509,6 +569,9 @@ def main() -> None:
     torch.set_num_threads(1)
     sections = {
         "kernel": kernel_rows,
+        "product": product_rows,
+        "reading": reading_rows,
+        "jax": jax_rows,
         "pairwise": lambda: [pairwise_row()],
         "step": lambda: [step_row()],
         "angle": angle_rows,
