@@ -76,7 +76,7 @@ study: ready-test ## train what results/PLAN.md says (STAGE="weights dose admiss
 
 # One thread a process: threads of several that wait for each other's cores take up to fifty times as long.
 test: ready-test ## run the tests, JOBS files at a time (more: PYTEST_ARGS="-k losses")
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-browser: ready-chromium ready-browser ## run the tests in a real Chromium or Chrome, JOBS files at a time (more: PYTEST_ARGS)
 	$(python) -m pytest tests/browser -n $(JOBS) --dist loadfile $(PYTEST_ARGS)

@@ -159,8 +159,7 @@ def test_an_interrupt_of_the_notebook_does_not_reach_it(live):
     assert os.getpgid(live._process.pid) != os.getpgid(0)
 
 
-def test_retired_it_records_and_its_process_ends(tmp_path):
-    live = LiveRun()
+def test_retired_it_records_and_its_process_ends(live, tmp_path):
     live.start(order(tmp_path, ("kd",), epochs=100_000))
     until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
     process = live._process
@@ -169,23 +168,19 @@ def test_retired_it_records_and_its_process_ends(tmp_path):
     assert {run.settings["arm"] for run in read_runs(tmp_path)} == {"teacher", "kd"}
 
 
-def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(tmp_path):
-    live = LiveRun()
-    try:
-        live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
-        until(lambda: live.track.at >= 3 and live.track.arms == ("kd",))
-        first = live.track.histories["kd"][0]
-        live._process.kill()
-        assert live.wait(60) and live.state == "failed"
-        assert "has died" in live.track.failures[-1]
-        live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
-        until(lambda: live.state == "training")
-        assert live.track.at > 2, "it goes on from the checkpoint"
-        assert live.track.histories["kd"][0] == first, "and so do the curves"
-        live.stop()
-        assert live.wait(60)
-    finally:
-        live.close()
+def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(live, tmp_path):
+    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+    until(lambda: live.track.at >= 3 and live.track.arms == ("kd",))
+    first = live.track.histories["kd"][0]
+    live._process.kill()
+    assert live.wait(60) and live.state == "failed"
+    assert "has died" in live.track.failures[-1]
+    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+    until(lambda: live.state == "training")
+    assert live.track.at > 2, "it goes on from the checkpoint"
+    assert live.track.histories["kd"][0] == first, "and so do the curves"
+    live.stop()
+    assert live.wait(60)
 
 
 PARENT = """
