@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.browser.screen import VIEW, expect
+from tests.browser.screen import expect
 
 WITHOUT_NAME = """box => [...box.querySelectorAll(
     'button, input, select, [role=slider], [contenteditable=true], img')].filter(part =>
@@ -45,7 +45,7 @@ def check_layout(screen: Any, box: Any, *names: str) -> None:
     """All has a name and is seen at once, the controls at the left, sliders as wide as a column.
 
     Args:
-        screen: the notebook.
+        screen: the notebook, or the dashboard.
         box: the explorer.
         names: of what is to be seen beside its pictures: of sliders, menus, fields and buttons.
     """
@@ -53,14 +53,14 @@ def check_layout(screen: Any, box: Any, *names: str) -> None:
     shown = box.locator("img:visible").last
     expect(shown).to_have_attribute("alt", re.compile(".{40}"))
     box.evaluate("box => box.scrollIntoView({block: 'end'})")
-    picture, whole = shown.bounding_box(), box.bounding_box()
+    picture, whole, (top, end) = shown.bounding_box(), box.bounding_box(), screen.EDGES
     assert whole["height"] < 640, "taller than what a small laptop shows of a notebook"
     for name in names:
         part = box.get_by_label(name, exact=True).or_(box.get_by_role("button", name=name))
         place = part.first.bounding_box()
-        assert 90 < place["y"] and place["y"] + place["height"] < VIEW["height"] - 24, name
+        assert top < place["y"] and place["y"] + place["height"] < end, name
         assert place["x"] + place["width"] < picture["x"], f"{name} is not left of the picture"
-    assert 90 < picture["y"] and picture["y"] + picture["height"] < VIEW["height"] - 24
+    assert top < picture["y"] and picture["y"] + picture["height"] < end
     for slider in box.locator(".widget-hslider:visible").all():
         assert slider.bounding_box()["width"] > 240
 

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from tests.browser.screen import Screen
+from tests.browser.screen import VIEW, Screen
 from tests.browser.server import Server
 
 SETTINGS = {
@@ -93,6 +93,7 @@ class Notebook(Screen):
     """A notebook in a Lab of its own page. ``Lab.open`` makes it; nothing has run yet."""
 
     SCOPE = ".jp-MainAreaWidget:not(.lm-mod-hidden)"
+    EDGES = (90, VIEW["height"] - 24)  # below the tools, above the status
 
     def __init__(self, lab: Lab, path: str) -> None:
         super().__init__(lab.context)

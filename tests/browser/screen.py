@@ -25,6 +25,7 @@ class Screen:
     """
 
     SCOPE = "body"  # where a box can be
+    EDGES = (0, VIEW["height"])  # between which a part of it is seen
 
     def __init__(self, context: BrowserContext) -> None:
         self.errors: list[str] = []

@@ -34,7 +34,8 @@ def turn_every_kind_of_knob(page, box):
 
 def test_all_is_seen_at_once_and_follows_every_kind_of_knob(notebook):
     box = notebook.explorer(BOX)
-    check_layout(notebook, box, "Data", "Samples", "Bandwidth", "Bandwidth by the rule", "Seed")
+    names = ("Data", "Samples", "Bandwidth", "Bandwidth by the rule", "Seed", "Pin this matrix")
+    check_layout(notebook, box, *names)
     notebook.screenshot("explore_kernels", of=box)
     turn_every_kind_of_knob(notebook.page, box)
     press(box, "Circuit")
@@ -99,6 +100,7 @@ def test_dragging_ends_at_the_last_value_which_a_saved_notebook_shows(notebook):
 def test_the_same_notebook_is_a_dashboard(voila):
     dashboard = voila(NOTEBOOK)
     box = dashboard.explorer(BOX, seconds=120)
+    check_layout(dashboard, box, "Data", "Samples", "Bandwidth", "Beside it", "Pin this matrix")
     turn_every_kind_of_knob(dashboard.page, box)
     dashboard.screenshot("explore_kernels_voila", of=box)
     assert dashboard.tracebacks() == [] and dashboard.errors == []

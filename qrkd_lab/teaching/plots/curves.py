@@ -297,15 +297,19 @@ def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
         saturation=1, errorbar=None, legend=False, ax=quiet(axes, "", ""),
     )  # fmt: skip
     for bars in axes.containers:
-        axes.bar_label(bars, fmt="{:.2g}", fontsize=8, color=INK)
+        axes.bar_label(bars, fmt=_percent, fontsize=8, color=INK)
     axes.set(xlabel="", ylabel="% of its pulls", ylim=(0, 115), yticks=[0, 50, 100])
     doses = [f"{arm} {found['dose']:.2g}" for arm, found in pulls.items() if "dose" in found]
-    head = "which term moves the student: pull of each weighted term at its features"
+    head = "Which term moves the student? The pull of each weighted term at its features"
     if doses:
         head += f"; dose: {', '.join(doses)}"
     axes.set_title(head, fontsize=10, color=INK)
-    said = "; ".join(f"{r['term']} of {r['arm']} {r['share']:.2g} %" for r in rows)
-    return f" {head[0].upper()}{head[1:]}. {said}."
+    said = "; ".join(f"{r['term']} of {r['arm']} {_percent(r['share'])} %" for r in rows)
+    return f" {head}. {said}."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
 
 
 def live_curves(

@@ -182,7 +182,7 @@ def read_gates(text: str, qubits: int) -> Callable[..., None]:
                 for _, angle, wires in found:
                     _value(angle, sample, wires)
                 placed += found
-        except (ValueError, ZeroDivisionError, RecursionError, MemoryError) as error:
+        except (ValueError, ArithmeticError, RecursionError, MemoryError) as error:
             raise ValueError(f"line {number}, {words[:60]!r}: {error or type(error)}") from error
     if not placed or times * len(placed) > MOST:
         raise ValueError(f"gates: expected 1 to {MOST} gates, got {times * len(placed)}")

@@ -47,6 +47,7 @@ def test_places_angles_repeats_and_words():
         ("RY(x3) 0", "x3: a sample has the numbers x0 to x2"),
         ("RY(y) 0", "made of numbers, pi, x0, x1, x, y .*not of 'y'"),
         ("RY(1/0) 0", "division by zero"),
+        ("RY(1" + 400 * "0" + ") 0", "line 1, .*too large"),
         ("RY(True) 0", "not of 'True'"),
         ("RY(x0**x1) 0", "not of"),
         ("RY(__import__('os').getcwd()) 0", "not of"),
