@@ -31,11 +31,9 @@ _HOMES = {
     "losses": [
         "DistillationLoss",
         "Outputs",
-        "Task",
         "TeacherBatch",
         "angle_loss",
         "distance_loss",
-        "kd_loss",
         "kernel_loss",
         "relation_loss",
     ],
@@ -46,6 +44,7 @@ _HOMES = {
     "studies.compare": ["Study", "compare"],
     "studies.records": ["load_run", "published_runs", "read_runs"],
     "studies.tune": ["tune"],
+    "tasks": ["Task", "kd_loss"],
     "teaching.parameters": ["check_values"],
 }
 

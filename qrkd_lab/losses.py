@@ -1,4 +1,10 @@
-"""Losses: how far the student is from the teacher, output by output and relation by relation.
+"""Losses: how far the student is from the teacher, relation by relation, and all terms together.
+
+.. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
+
+A *relation* says something about every two (or three) samples of a batch. A relational term
+compares the student's with the teacher's: QRKD is RKD with one more relation, a kernel matrix. What
+the outputs are for, and the terms of the outputs, is in :mod:`qrkd_lab.tasks`.
 
 Every loss is ``f(student, teacher) -> scalar >= 0``; weights are in :class:`DistillationLoss`. No
 gradient reaches the teacher. All compute in float32 at least and come back in the student's type
@@ -8,7 +14,7 @@ floating-point tensors of the shapes given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
@@ -18,134 +24,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.checks import (
-    at_least_float32,
-    check_features,
-    floating,
-    in_float32,
-    no_second_derivative,
-    positive,
-    with_room,
-)
+from qrkd_lab.checks import at_least_float32, in_float32, no_second_derivative, positive
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import KernelRelation
-from qrkd_lab.relations import pairwise_distances, triplet_angles
+from qrkd_lab.relations import CLASSICAL, normalised_distances, own_relations, triplet_angles
+from qrkd_lab.tasks import CLASSIFICATION, Task, kd_loss, same_shape
 
 __all__ = [
-    "IGNORED",
     "DistillationLoss",
     "Losses",
     "Outputs",
-    "TASKS",
-    "Task",
     "TeacherBatch",
     "angle_loss",
     "check_batch",
     "distance_loss",
     "kd_loss",
     "kernel_loss",
-    "label_kd",
     "normalised_distances",
     "relation_loss",
     "term_gradients",
 ]
-
-IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
-
-
-# ---- output by output
-
-
-@in_float32
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
-    r"""Hinton's knowledge distillation: the student's softened outputs follow the teacher's.
-
-    .. math:: L_{kd} = \frac{T^2}{n} \sum_i \sum_c p^t_{ic} \log \frac{p^t_{ic}}{p^s_{ic}},
-              \qquad p = \operatorname{softmax}(z / T)
-
-    The factor :math:`T^2` keeps the size of the gradient comparable over temperatures. A class that
-    the teacher excludes (a logit of -inf) adds nothing.
-
-    Args:
-        student_logits: ``(n, c)``, or ``(n, t, v)`` for sequences (then averaged over tokens too).
-        teacher_logits: the same shape.
-        temperature: T > 0, without unit.
-
-    Returns:
-        A scalar in nats, 0 where both distributions agree.
-
-    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, sec. 2.
-
-    Example:
-        >>> kd_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]))
-        tensor(0.)
-    """
-    _check_logits(student_logits)
-    _same_shape(student_logits, teacher_logits, "logits")
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a number > 0, got {temperature}")
-    teacher = softened(teacher_logits.flatten(0, -2), temperature)
-    return softened_kl(student_logits.flatten(0, -2), teacher, temperature)
-
-
-def _check_logits(logits: Tensor) -> None:
-    floating("logits", logits, "(n, c)")
-    if logits.ndim < 2 or logits.shape[-1] < 2:
-        raise ValueError(
-            "logits: expected shape (n, c) or (n, t, v), with two classes or more along the last "
-            f"axis, got {tuple(logits.shape)}; for a model with a single logit z (n, 1) use "
-            "torch.cat([torch.zeros_like(z), z], 1), whose softmax is (1 - sigmoid(z), sigmoid(z))"
-        )
-
-
-@torch.no_grad()
-def softened(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """log p and p at a temperature, each ``(m, c)``: what all students of a batch share."""
-    log_p = F.log_softmax(at_least_float32(logits) / temperature, dim=-1)
-    return log_p, log_p.exp()
-
-
-@in_float32
-def softened_kl(
-    student_logits: Tensor,
-    teacher: tuple[Tensor, Tensor],
-    temperature: float,
-    counted: Tensor | None = None,
-) -> Tensor:
-    """:func:`kd_loss` of the ``counted`` rows (None: all) of ``(m, c)`` with :func:`softened`."""
-    _same_shape(student_logits, teacher[0], "logits")
-    if counted is None:
-        counted = torch.ones(len(student_logits), dtype=torch.bool, device=student_logits.device)
-    return _SoftenedKL.apply(student_logits, *teacher, temperature, counted)
-
-
-class _SoftenedKL(torch.autograd.Function):
-    r"""The value, and its gradient :math:`T (p^s - p^t) / n`: twice as fast as autograd's own."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401
-        logits: Tensor,
-        log_p: Tensor,
-        p: Tensor,
-        temperature: float,
-        counted: Tensor,
-    ) -> Tensor:
-        log_q = F.log_softmax(logits / temperature, dim=-1)
-        n = counted.sum().clamp(min=1)
-        ctx.save_for_backward(log_q, p, counted, n)
-        ctx.temperature = temperature
-        parts = (log_p - log_q).masked_fill_(p == 0, 0).mul_(p)  # 0 log 0 = 0
-        parts = parts.mul_(counted[:, None])
-        return (temperature**2 * parts.sum() / n).to(logits.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        no_second_derivative()
-        log_q, p, counted, n = ctx.saved_tensors
-        pull = log_q.exp().sub_(p).mul_((gradient * ctx.temperature / n) * counted[:, None])
-        return pull, None, None, None, None
-
 
 # ---- relation by relation
 
@@ -167,7 +65,7 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         A scalar; 0 for a batch too small to have such pairs or triples.
     """
-    _same_shape(student, teacher, "relations")
+    same_shape(student, teacher, "relations")
     teacher = teacher.detach().to(student.dtype)
     n = student.shape[-1]
     distinct = n * (n - 1) * (n - 2 if student.ndim == 3 else 1)
@@ -182,16 +80,6 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student.detach().diagonal(dim1=1, dim2=2), teacher.diagonal(dim1=1, dim2=2), reduction="sum"
     )
     return (F.smooth_l1_loss(student, teacher, reduction="sum") - itself) / max(distinct, 1)
-
-
-@in_float32
-def normalised_distances(x: Tensor) -> Tensor:
-    """Distances ``(n, d) -> (n, n)`` divided by their mean over pairs; 0 where rows coincide."""
-    largest = check_features(x)
-    rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
-    distances = pairwise_distances(with_room(x, largest))
-    pairs = max(len(x) * (len(x) - 1), 1)
-    return (distances / (distances.sum() / pairs).clamp_min(rounding)).to(x)
 
 
 @in_float32
@@ -259,86 +147,7 @@ def kernel_loss(student: Tensor, teacher: Tensor, kernel: Kernel) -> Tensor:
     return relation_loss(kernel(student), target)
 
 
-def _same_shape(student: Tensor, teacher: Tensor, what: str) -> None:
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"{what} of student and teacher must have one shape, got {tuple(student.shape)} "
-            f"and {tuple(teacher.shape)}"
-        )
-
-
-# ---- outputs that are no classes
-
-
-def squared_error(student: Tensor, teacher: Tensor, temperature: float | None = None) -> Tensor:
-    """Mean squared difference of two outputs of one shape; there is no temperature in it."""
-    _same_shape(student, teacher, "outputs")
-    return F.mse_loss(student, teacher)
-
-
-def label_kd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    r"""Knowledge distillation of labels that are each there or not: as :func:`kd_loss`, per label.
-
-    .. math:: L = \frac{T^2}{n c} \sum_i \sum_c \mathrm{KL}(p^t_{ic} \,\|\, p^s_{ic}),
-              \qquad p = \operatorname{sigmoid}(z / T)
-
-    Args:
-        student, teacher: logits ``(n, c)``.
-        temperature: T > 0, without unit.
-
-    Returns:
-        A scalar in nats, 0 where both give the same probabilities.
-    """
-    _same_shape(student, teacher, "logits")
-    z, own = student / temperature, (teacher.detach() / temperature)
-    p = own.sigmoid()
-    cross, entropy = (F.binary_cross_entropy_with_logits(one, p) for one in (z, own))
-    return temperature**2 * (cross - entropy)
-
-
-def rmse(outputs: Tensor, targets: Tensor) -> float:
-    """Root of the mean squared error, in the targets' unit."""
-    return F.mse_loss(outputs, targets).sqrt().item()
-
-
-def f1(logits: Tensor, targets: Tensor) -> float:
-    """F1 over all labels of all samples, 2 hits / (labels said + labels there); said: z > 0."""
-    said, there = logits > 0, targets > 0.5
-    return (2 * (said & there).sum() / (said.sum() + there.sum()).clamp(min=1)).item()
-
-
-@dataclass(frozen=True)
-class Task:
-    """What outputs are for, where they are not the logits of classes.
-
-    Args:
-        loss: ``f(outputs, targets)``, a scalar to be made small: the task's term.
-        score: ``f(outputs, targets)``, a number for all outputs and targets of a part.
-        metric: what the score is called, e.g. ``"rmse"``.
-        higher_is_better: of the score.
-        kd: ``f(student, teacher, temperature)``, a scalar: the term by which the student's outputs
-            follow the teacher's.
-
-    Example:
-        >>> Task(F.l1_loss, lambda z, y: float((z - y).abs().mean()), "mae").metric
-        'mae'
-    """
-
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], float]
-    metric: str
-    higher_is_better: bool = False
-    kd: Callable[[Tensor, Tensor, float], Tensor] = squared_error
-
-
-TASKS: dict[str, Task | None] = {
-    "classification": None,
-    "regression": Task(F.mse_loss, rmse, "rmse"),
-    "multi-label": Task(F.binary_cross_entropy_with_logits, f1, "f1", True, label_kd),
-}
-
-
-# ---- the whole loss
+# ---- a batch
 
 
 class Outputs(NamedTuple):
@@ -359,12 +168,11 @@ class TeacherBatch:
     untrained: Callable[[], Tensor] | None = None  # features (n, d_t), for "random_teacher"
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
-    def softened(self, temperature: float) -> tuple[Tensor, Tensor]:
-        """log p and p at a temperature, computed when first asked for."""
-        if temperature not in self._made:
-            logits = self.outputs.logits.flatten(0, -2)
-            self._made[temperature] = softened(logits, temperature)
-        return self._made[temperature]
+    def taught(self, task: Task, temperature: float) -> Any:  # noqa: ANN401
+        """What the KD term of a task needs of the logits, computed when first asked for."""
+        if (key := (id(task), temperature)) not in self._made:
+            self._made[key] = task.taught(self.outputs.logits, temperature)
+        return self._made[key]
 
     def relation(
         self, key: Hashable, of_features: Callable[[Tensor], Tensor], untrained: bool = False
@@ -392,8 +200,11 @@ class Losses(NamedTuple):
     terms: dict[str, Tensor]
 
 
+# ---- the whole loss
+
+
 class DistillationLoss(nn.Module):
-    r"""Task loss plus any of the four distillation terms, each logged by its name.
+    r"""Task loss plus any of the distillation terms, each logged by its name.
 
     .. math:: L = L_{task} + w_{kd} L_{kd} + w_d L_{distance} + w_a L_{angle} + w_k L_{kernel}
 
@@ -412,7 +223,8 @@ class DistillationLoss(nn.Module):
     are compared at the same strength. The control ``detached`` has no pull and keeps its weight.
     With ``kernel_share`` s in its place the dose is s, and distance and angle keep 1 - s of their
     weights: the kernel is trained on in place of them, not on top of them. With a share of 1 they
-    only measure how hard the kernel has to pull.
+    only measure how hard the kernel has to pull. Relations of your own count there as distance and
+    angle do.
 
     A term with weight 0 is not computed. The encoder of the kernel relation may hold parameters (an
     adapter): train ``loss.parameters()`` along with the student's, and throw them away after.
@@ -424,8 +236,9 @@ class DistillationLoss(nn.Module):
         temperature: of the KD term.
         kernel_dose: a multiple > 0, without unit; None: the kernel keeps its weight.
         kernel_share: a fraction above 0, at most 1, in place of the dose.
-        task: of :data:`TASKS`, or one of your own, in place of classes by cross-entropy; then
-            targets are what its loss takes, and every sample counts.
+        task: of :data:`~qrkd_lab.tasks.TASKS`, or one of your own; what targets are depends on it.
+        relations: of your own, ``{name: (function, weight)}``: a term more for each, by
+            :func:`relation_loss`; see :func:`~qrkd_lab.relations.own_relations`.
 
     Attributes:
         pulls: of the last batch, with a dose: the norm of each relation's weighted gradient at the
@@ -446,7 +259,8 @@ class DistillationLoss(nn.Module):
         temperature: float = 4.0,
         kernel_dose: float | None = None,
         kernel_share: float | None = None,
-        task: Task | None = None,
+        task: Task = CLASSIFICATION,
+        relations: Mapping[str, tuple[Callable[[Tensor], Tensor], float]] | None = None,
     ) -> None:
         super().__init__()
         self.task = task
@@ -457,8 +271,11 @@ class DistillationLoss(nn.Module):
                 f"got {type(kernel).__name__}"
             )
         self.relation, kernel_weight = pair
+        own = own_relations({} if relations is None else relations)
+        self.relations = CLASSICAL | {name: relation for name, (relation, _) in own.items()}
         self.temperature = positive("temperature", temperature)
         self.weights = {"kd": kd, "distance": distance, "angle": angle, "kernel": kernel_weight}
+        self.weights |= {name: weight for name, (_, weight) in own.items()}
         for name, weight in self.weights.items():
             number = isinstance(weight, Real) and not isinstance(weight, bool)
             if not number or not 0 <= weight < float("inf"):
@@ -474,7 +291,8 @@ class DistillationLoss(nn.Module):
             self._kept = 1 - self.kernel_dose
         elif kernel_dose is not None:
             self.kernel_dose = positive("kernel_dose", kernel_dose)
-        if self.kernel_dose is not None and not (kernel_weight > 0 and distance + angle > 0):
+        others = any(self.weights[name] > 0 for name in self.relations)
+        if self.kernel_dose is not None and not (kernel_weight > 0 and others):
             raise ValueError(
                 "kernel_dose and kernel_share are multiples of the pull of distance and angle: "
                 "give one of them a weight, and kernel=(relation, 1.0)"
@@ -494,7 +312,8 @@ class DistillationLoss(nn.Module):
             student: logits ``(m, c)`` or ``(n, t, v)``, and features ``(n, d_s)``.
             teacher: the same of the teacher; a :class:`TeacherBatch` where several arms share it,
                 None where only the task counts.
-            targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count.
+            targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count. Of another
+                task what its loss takes.
 
         Raises:
             TypeError: ``student`` is no Outputs, or targets are no whole numbers.
@@ -504,25 +323,15 @@ class DistillationLoss(nn.Module):
             raise TypeError(f"student: expected Outputs(logits, features), got {type(student)}")
         if isinstance(teacher, Outputs):
             teacher = TeacherBatch(teacher)
-        if self.task is None:
-            _check_targets(student.logits, targets)
-        student, counted = Outputs(*map(at_least_float32, student)), self.counted(targets)
-        if self.task is None:
-            task = _task(student.logits.flatten(0, -2), targets.flatten(), counted)
-        else:
-            task = self.task.loss(student.logits, targets)
-        terms = {"task": task}
-        active = self.active
+        active, student = self.active, Outputs(*map(at_least_float32, student))
+        terms = {"task": self.task.loss(student.logits, targets)}
         if active and teacher is None:
             raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
-        if "kd" in active and self.task is not None:
-            said = at_least_float32(teacher.outputs.logits.detach())
-            terms["kd"] = self.task.kd(student.logits, said, self.temperature)
-        elif "kd" in active:
-            taught = teacher.softened(self.temperature)
-            logits = student.logits.flatten(0, -2)
-            terms["kd"] = softened_kl(logits, taught, self.temperature, counted)
-        kept = {name: self._kept * self.weights[name] for name in ("distance", "angle")}
+        counted = self.task.counted(targets)
+        if "kd" in active:
+            taught = teacher.taught(self.task, self.temperature)
+            terms["kd"] = self.task.follow(student.logits, taught, self.temperature, counted)
+        kept = {name: self._kept * self.weights[name] for name in self.relations}
         weights: dict[str, Any] = self.weights | kept
         if relational := [name for name in active if name != "kd"]:
             relations = partial(
@@ -539,11 +348,28 @@ class DistillationLoss(nn.Module):
             total = total + weights[name] * terms[name]
         return Losses(total, terms)
 
-    def counted(self, targets: Tensor) -> Tensor:
-        """Which predictions count, ``(m,)``: those whose target is not -100; of a task all."""
-        if self.task is None:
-            return targets.flatten() != IGNORED
-        return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+    def _relational(
+        self,
+        names: list[str],
+        features: Tensor,
+        teacher: TeacherBatch,
+        targets: Tensor,
+        counted: Tensor,
+    ) -> dict[str, Tensor]:
+        """The terms that compare samples, of those samples that count."""
+        if not counted.any():
+            return dict.fromkeys(names, (0 * features).sum())
+        if len(features) in (len(counted), len(targets)):
+            samples = counted.reshape(len(features), -1).any(1)
+            if not samples.all():
+                features, teacher = features[samples], teacher.only(samples)
+        terms = {}
+        for name in names:
+            relation = self.relation if name == "kernel" else self.relations[name]
+            untrained = relation.control == "random_teacher"
+            target = teacher.relation(relation.teacher_key, relation.teacher, untrained)
+            terms[name] = relation_loss(*relation.compared(features, target))
+        return terms
 
     def _dosed(
         self, relations: Callable[[Tensor], dict[str, Tensor]], features: Tensor
@@ -573,38 +399,12 @@ class DistillationLoss(nn.Module):
         }
         return found, weight
 
-    def _relational(
-        self,
-        names: list[str],
-        features: Tensor,
-        teacher: TeacherBatch,
-        targets: Tensor,
-        counted: Tensor,
-    ) -> dict[str, Tensor]:
-        """The terms that compare samples, of those samples that count."""
-        if not counted.any():
-            return dict.fromkeys(names, (0 * features).sum())
-        if len(features) in (len(counted), len(targets)):
-            samples = counted.reshape(len(features), -1).any(1)
-            if not samples.all():
-                features, teacher = features[samples], teacher.only(samples)
-        terms = {}
-        for name in names:
-            if name == "kernel":
-                relation, untrained = self.relation, self.relation.control == "random_teacher"
-                target = teacher.relation(relation.teacher_key, relation.teacher, untrained)
-                terms[name] = relation_loss(*relation.compared(features, target))
-            else:
-                relation = normalised_distances if name == "distance" else triplet_angles
-                terms[name] = relation_loss(relation(features), teacher.relation(name, relation))
-        return terms
-
     def __repr__(self) -> str:
         names = {"kd": f"kd(T={self.temperature:g})", "kernel": f"{self.relation}"}
         parts = [f"{self.weights[name]:g} {names.get(name, name)}" for name in self.active]
         if self.kernel_dose is not None:
             how = "at dose" if self._kept == 1 else "in place of distance and angle, share"
-            parts[-1] = f"{self.relation} {how} {self.kernel_dose:g}"
+            parts[self.active.index("kernel")] = f"{self.relation} {how} {self.kernel_dose:g}"
         return f"DistillationLoss({' + '.join(['task', *parts])})"
 
 
@@ -620,34 +420,6 @@ class _WithGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         no_second_derivative()
         return None, None, *(gradient * one for one in ctx.saved_tensors)
-
-
-def _task(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """Mean cross-entropy over the predictions that count; 0 where none does."""
-    try:
-        total = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
-    except IndexError:
-        known = targets[counted]
-        raise ValueError(
-            f"targets: expected classes 0 to {logits.shape[1] - 1} ({logits.shape[1]} logits), or "
-            f"{IGNORED} for one that does not count, got {known.min()} to {known.max()}"
-        ) from None
-    return total / counted.sum().clamp(min=1)
-
-
-def _check_targets(logits: Tensor, targets: Tensor) -> None:
-    _check_logits(logits)
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
-        got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
-        raise TypeError(
-            f"targets: expected classes as whole numbers, got {got}; of soft targets p (n, c) the "
-            "task takes p.argmax(1), and kd takes p.log() as the teacher's logits"
-        )
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"targets: expected shape {tuple(logits.shape[:-1])} for logits {tuple(logits.shape)}, "
-            f"whose last axis is that of the classes, got {tuple(targets.shape)}"
-        )
 
 
 def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -684,8 +456,9 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
 
 def check_batch(terms: Iterable[str], size: int) -> None:
     """Raise where a batch is too small for a term, which would then silently be 0."""
-    for term, least in (("angle", 3), ("distance", 2), ("kernel", 2)):
-        if term in terms and size < least:
+    needs = {term: 3 if term == "angle" else 2 for term in terms if term not in ("task", "kd")}
+    for term, least in sorted(needs.items(), key=lambda need: -need[1]):
+        if size < least:
             raise ValueError(
                 f"the {term} term compares {least} samples of a batch, but batches have {size}; "
                 f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "

@@ -1,21 +1,38 @@
-"""Relations of RKD: pairwise distances and triplet angles of a batch of features.
+"""Relations: what a batch of features says about every two, or three, of its samples.
+
+The two of RKD are pairwise distances and triplet angles. The third of QRKD, a kernel matrix, is in
+:mod:`qrkd_lab.kernels`. One of your own is any function of features.
 
 Rows that coincide happen in practice (dead ReLUs), and the textbook formulas have infinite slopes
-there; here gradients are always finite and bounded. Both raise a TypeError or ValueError for what
-is no finite floating-point ``(n, d)``. The third relation of QRKD, a kernel matrix, is in
-:mod:`qrkd_lab.kernels`.
+there; here gradients are always finite and bounded. Distances and angles raise a TypeError or
+ValueError for what is no finite floating-point ``(n, d)``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import check_features, in_float32, no_second_derivative, with_room
+from qrkd_lab.checks import (
+    check_features,
+    in_float32,
+    no_second_derivative,
+    positive,
+    with_room,
+)
 
-__all__ = ["pairwise_distances", "triplet_angles"]
+__all__ = [
+    "CLASSICAL",
+    "Relation",
+    "normalised_distances",
+    "own_relations",
+    "pairwise_distances",
+    "triplet_angles",
+]
 
 # Two rows nearer than this fraction of the batch's root-mean-square distance count as coincident:
 # an angle at such a pair is noise, and its slope, which grows like 1 / distance, would swamp the
@@ -48,6 +65,16 @@ def pairwise_distances(x: Tensor) -> Tensor:
     wide = with_room(x, check_features(x))
     # Direct differences: exact for near rows, where |x|^2 + |y|^2 - 2xy would cancel.
     return torch.cdist(wide, wide, compute_mode="donot_use_mm_for_euclid_dist").to(x)
+
+
+@in_float32
+def normalised_distances(x: Tensor) -> Tensor:
+    """Distances ``(n, d) -> (n, n)`` divided by their mean over pairs; 0 where rows coincide."""
+    largest = check_features(x)
+    rounding = max(8 * torch.finfo(x.dtype).eps * largest, torch.finfo(x.dtype).tiny)
+    distances = pairwise_distances(with_room(x, largest))
+    pairs = max(len(x) * (len(x) - 1), 1)
+    return (distances / (distances.sum() / pairs).clamp_min(rounding)).to(x)
 
 
 @in_float32
@@ -115,3 +142,100 @@ class _CosineFromGram(torch.autograd.Function):
         over_k, over_i = cube.sum(2), cube.sum(1)  # (j, i), (j, k)
         grad_gram = cube.sum(0) - over_k - over_i + torch.diag(over_k.sum(1))
         return grad_gram, grad_inverse
+
+
+# ---- as terms of a loss
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A function of features as a term compares it; a kernel's is a ``KernelRelation``.
+
+    Args:
+        name: of the term.
+        of: ``(n, d)`` of any width d -> ``(n, n)`` or ``(n, n, n)``, differentiable; the same for
+            the teacher's features and the student's.
+
+    Raises:
+        TypeError, ValueError: when it is used, if the function gives no such tensor, or one that no
+            gradient goes through.
+
+    Example:
+        >>> Relation("gram", lambda x: x @ x.T).teacher(torch.eye(2))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+    control = None  # as of a kernel's relation
+
+    def teacher(self, features: Tensor) -> Tensor:
+        """Of the teacher's features, without gradient."""
+        with torch.no_grad():
+            return self._of(features)
+
+    def compared(self, features: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's relation, differentiable, and what it is compared with."""
+        return self._of(features), teacher
+
+    @property
+    def teacher_key(self) -> Hashable:
+        """Equal for relations whose teacher's side is the same, so that it is computed once."""
+        return self.name, id(self.of)
+
+    @in_float32
+    def _of(self, features: Tensor) -> Tensor:
+        n, found = len(features), self.of(features)
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f"relation {self.name!r}: expected a floating-point tensor, got {got}")
+        if found.shape not in ((n, n), (n, n, n)):
+            raise ValueError(
+                f"relation {self.name!r}: expected (n, n) or (n, n, n) of features (n, d), got "
+                f"{tuple(found.shape)} of {tuple(features.shape)}"
+            )
+        if torch.is_grad_enabled() and features.requires_grad and not found.requires_grad:
+            raise ValueError(
+                f"relation {self.name!r}: no gradient reaches the features, so no student learns "
+                "from it: compute with torch alone, without .detach(), .numpy() or no_grad"
+            )
+        return found.to(features.dtype)
+
+
+CLASSICAL = {
+    name: Relation(name, of)
+    for name, of in {"distance": normalised_distances, "angle": triplet_angles}.items()
+}
+TAKEN = ("task", "kd", "distance", "angle", "kernel", "total", "epoch")  # in a history
+
+
+def own_relations(given: Mapping[str, Any]) -> dict[str, tuple[Relation, float]]:
+    """Relations of a user's own with their weights, from ``{name: (function, weight)}``.
+
+    Each name is that of a term: a word that nothing else in a history has.
+
+    Raises:
+        TypeError, ValueError: what is no such mapping, name, function or weight.
+
+    Example:
+        >>> own_relations({"gram": (lambda x: x @ x.T, 10)})["gram"][1]
+        10.0
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"relations: expected {{name: (function, weight)}}, got {given!r:.100}")
+    found = {}
+    for name, pair in given.items():
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not callable(pair[0]):
+            raise TypeError(
+                f"relation {name!r}: expected (function of features, weight), e.g. "
+                f"{{'cosine': (cosine, 10.0)}}, got {pair!r:.100}"
+            )
+        word, own = str(name), ("kernel_", "train_", "validation_")
+        if not word.isidentifier() or word in TAKEN or word.startswith(own) or "_pull" in word:
+            raise ValueError(
+                f"relation {name!r}: expected a name of letters, digits and _ that no other number "
+                f"of a history has, such as {', '.join(TAKEN)}"
+            )
+        found[word] = Relation(word, pair[0]), positive(f"weight of {name}", pair[1])
+    return found

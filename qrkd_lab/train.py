@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,14 +20,9 @@ from torch import Tensor, nn
 
 from qrkd_lab.checks import NotFinite
 from qrkd_lab.files import is_number
-from qrkd_lab.losses import (
-    DistillationLoss,
-    Losses,
-    Outputs,
-    TeacherBatch,
-    check_batch,
-)
+from qrkd_lab.losses import DistillationLoss, Losses, Outputs, TeacherBatch, check_batch
 from qrkd_lab.seeds import seeded
+from qrkd_lab.tasks import Classification
 
 __all__ = ["Callback", "Diverged", "Learner", "Stopped", "Training", "odd_tensors", "train"]
 
@@ -84,13 +79,15 @@ def train(
                 asked = teacher is not None and any(one.distils for one in training.active)
                 taught = teacher(inputs) if asked else None
                 for learner in training.active:
-                    learner.try_to(learner.step, inputs, targets, taught)
+                    with learner.watched():
+                        learner.step(inputs, targets, taught)
                 training.step += 1
                 if not any(learner.pending for learner in training.active):
                     for callback in callbacks:
                         callback.step(training)
             for learner in training.active:
-                learner.try_to(learner.end_epoch, epoch)
+                with learner.watched():
+                    learner.end_epoch(epoch)
             training.done, training.step = epoch, 0
             for callback in callbacks:
                 callback.epoch(training)
@@ -203,11 +200,12 @@ class Learner:
         """Batches whose gradient the optimiser has not used yet."""
         return self.batches % self.accumulation
 
-    def try_to(self, do: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
-        """Do it and count the time; a learner that diverges is taken out."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count the time of the block; a learner that diverges in it is taken out."""
         started = time.perf_counter()
         try:
-            do(*arguments)
+            yield
         except Diverged as failure:
             self.failure = failure
         self.seconds += time.perf_counter() - started
@@ -227,22 +225,19 @@ class Learner:
             losses = self.loss(outputs, teacher, targets)
         except NotFinite as error:
             raise self.diverged(str(error)) from error
-        which = self.loss.counted(targets)
+        which = self.loss.task.counted(targets)
         counted = which.sum()
-        self._backward(losses.total, counted, len(which))
+        if self.accumulation == 1:
+            losses.total.backward()
+        else:  # 1 / accumulation of the gradient; _update corrects for unequal batches
+            if not self._group:
+                self._first = len(which)
+            self._group.append(counted)
+            (losses.total / self.accumulation * (counted / self._first)).backward()
         self.batches += 1
         if not self.pending:
             self._update()
         self._remember(outputs, losses, targets, counted)
-
-    def _backward(self, total: Tensor, counted: Tensor, predictions: int) -> None:
-        """Add 1/accumulation of the gradient; :meth:`_update` corrects for unequal batches."""
-        if self.accumulation > 1:
-            if not self._group:
-                self._first = predictions
-            self._group.append(counted)
-            total = total / self.accumulation * (counted / self._first)
-        total.backward()
 
     def _update(self) -> None:
         """One step of the optimiser."""
@@ -267,9 +262,8 @@ class Learner:
         """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
         values = [losses.total, *losses.terms.values(), *self.loss.pulls.values()]
         self._names = ("total", *losses.terms, *self.loss.pulls)
-        if self.loss.task is None and outputs.logits.shape[-1] <= FEW_CLASSES:
-            right = (outputs.logits.argmax(-1) == targets).sum()  # no class is -100
-            values.append(right / counted.clamp(min=1))
+        if isinstance(self.loss.task, Classification) and outputs.logits.shape[-1] <= FEW_CLASSES:
+            values.append(self.loss.task.score(outputs.logits, targets))
             self._names += ("train_accuracy",)
         self._sums = self._sums + counted * torch.stack(values)
         self._seen = self._seen + counted

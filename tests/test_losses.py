@@ -19,21 +19,18 @@ from qrkd_lab.kernels import (
     RBFKernel,
 )
 from qrkd_lab.losses import (
-    IGNORED,
-    TASKS,
     DistillationLoss,
     Losses,
     Outputs,
     TeacherBatch,
     angle_loss,
     distance_loss,
-    kd_loss,
     kernel_loss,
-    label_kd,
     relation_loss,
     term_gradients,
 )
 from qrkd_lab.relations import pairwise_distances, triplet_angles
+from qrkd_lab.tasks import IGNORED, TASKS, kd_loss, label_kd
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -360,6 +357,65 @@ def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose, share):
     torch.testing.assert_close(total, again.total)
     for found, wanted in zip(*(torch.autograd.grad(t, leaves) for t in (total, again.total))):
         torch.testing.assert_close(found, wanted)
+
+
+def cosines(x: torch.Tensor) -> torch.Tensor:
+    unit = x / x.square().sum(1, keepdim=True).clamp(min=1e-12).sqrt()
+    return unit @ unit.T
+
+
+def test_a_relation_of_ones_own_is_a_term_like_the_others():
+    student, teacher, targets = batch()
+    for one in (student.features, teacher.outputs.features):
+        one.requires_grad_()
+    loss = DistillationLoss(kd=0.5, relations={"cosine": (cosines, 10.0), "idle": (cosines, 1)})
+    loss.weights["idle"] = 0.0
+    found = loss(student, teacher, targets)
+    expected = relation_loss(cosines(student.features), cosines(teacher.outputs.features))
+    assert list(found.terms) == ["task", "kd", "cosine"]
+    torch.testing.assert_close(found.terms["cosine"], expected)
+    whole = found.terms["task"] + 0.5 * found.terms["kd"] + 10.0 * expected
+    torch.testing.assert_close(found.total, whole)
+    assert term_gradients(found, [student.features])["cosine"].abs().max() > 1e-6
+    found.total.backward()
+    assert teacher.outputs.features.grad is None
+    assert repr(loss) == "DistillationLoss(task + 0.5 kd(T=4) + 10 cosine)"
+
+
+def test_a_kernel_can_be_dosed_by_a_relation_of_ones_own():
+    student, teacher, targets = batch()
+    student.features.requires_grad_()
+    own = {"cosine": (cosines, 2.0)}
+    dosed = DistillationLoss(kernel=(relation(), 1.0), kernel_share=0.25, relations=own)
+    found = dosed(student, teacher, targets)
+    alone = term_gradients(found, [student.features])
+    torch.testing.assert_close(dosed.pulls["cosine_pull"], 0.75 * 2.0 * alone["cosine"].norm())
+    pull = dosed.pulls["kernel_weight"] * alone["kernel"].norm()
+    torch.testing.assert_close(pull, 0.25 * 2.0 * alone["cosine"].norm())
+    assert "share 0.25 + 2 cosine" in repr(dosed)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"a b": (cosines, 1.0)}, ValueError, "relation 'a b': expected a name of letters"),
+        ({"kernel": (cosines, 1.0)}, ValueError, "no other number of a history has"),
+        ({"train_x": (cosines, 1.0)}, ValueError, "no other number of a history has"),
+        (cosines, TypeError, "relations: expected {name: .function, weight.}, got <function cos"),
+        ({"own": cosines}, TypeError, r"expected \(function of features, weight\), e.g."),
+        ({"own": ("cosines", 1.0)}, TypeError, r"expected \(function of features, weight\)"),
+        ({"own": (cosines, 0)}, ValueError, "weight of own: expected a finite number > 0, got 0"),
+        ({"own": (lambda x: x, 1.0)}, ValueError, r"expected \(n, n\) .* got \(8, 5\) of \(8, 5\)"),
+        ({"own": (lambda x: x.tolist(), 1.0)}, TypeError, "expected a floating-point tensor"),
+        ({"own": (lambda x: cosines(x) > 0, 1.0)}, TypeError, "got torch.bool"),
+        ({"own": (lambda x: cosines(x.detach()), 1.0)}, ValueError, "no gradient reaches the feat"),
+    ],
+)
+def test_what_is_no_relation_is_refused(given, error, says):
+    student, teacher, targets = batch()
+    student.features.requires_grad_()
+    with pytest.raises(error, match=says):
+        DistillationLoss(relations=given)(student, teacher, targets)
 
 
 def test_a_dose_needs_a_pull_to_compare_with():

@@ -9,7 +9,7 @@ import torch
 
 import qrkd_lab as ql
 from qrkd_lab.devices import one_thread
-from qrkd_lab.losses import IGNORED, Outputs
+from qrkd_lab.losses import Outputs
 from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.studies.benchmarks import load_benchmark
 from qrkd_lab.studies.group import (
@@ -19,6 +19,7 @@ from qrkd_lab.studies.group import (
     train_group,
 )
 from qrkd_lab.studies.records import read_runs
+from qrkd_lab.tasks import IGNORED
 from qrkd_lab.train import Callback, Stopped
 
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3}

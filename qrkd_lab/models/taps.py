@@ -31,8 +31,9 @@ class Tapped(nn.Module):
         model: any module that returns logits ``(n, c)``, a tuple that begins with them, or an
             object or dict that has ``logits``.
         layer: the name of one of its modules, as in ``model.named_modules()``; it must be run once
-            a call. None: the last ``nn.Linear``, whose *input* is tapped; nothing is tapped of a
-            model that returns :class:`~qrkd_lab.losses.Outputs`, which has features already.
+            a call, and give a tensor or an object with ``last_hidden_state``. None: the last
+            ``nn.Linear``, whose *input* is tapped; nothing is tapped of a model that returns
+            :class:`~qrkd_lab.losses.Outputs`, which has features already.
         pool: of an output ``(n, t, d)``: ``mean`` or ``last`` of the tokens, those of
             ``attention_mask`` where the model is given one, else all; ``flatten`` for what is no
             row of tokens, such as a feature map ``(n, C, L)``.
@@ -76,6 +77,7 @@ class Tapped(nn.Module):
 
         def see(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
             found = given[0] if self.before else output
+            found = getattr(found, "last_hidden_state", found)  # an encoder of transformers
             seen.append(found.clone() if isinstance(found, Tensor) else found)
 
         hook = self.model.get_submodule(self.layer or "").register_forward_hook(see)

@@ -7,11 +7,13 @@ are chosen for every arm by one rule, so two arms may have other values of these
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from qrkd_lab.kernels.classical import Kernel
 
 __all__ = [
@@ -51,16 +53,23 @@ class Arm:
             :class:`~qrkd_lab.kernels.encoders.KernelRelation`.
         meaning: one line for humans.
         name: of an arm of your own: letters, digits and _ . + -
+        relations: of your own, ``{name: (function, weight)}``: each is one more term, which is in
+            the history by its name. The function takes features ``(n, d)`` of any width and gives
+            ``(n, n)`` or ``(n, n, n)``; :func:`~qrkd_lab.losses.relation_loss` compares the
+            student's with the teacher's. Kept as ``(name, function, weight)`` triples.
 
     Raises:
-        ValueError: an unknown term or control (lists the choices).
+        TypeError, ValueError: an unknown term or control (lists the choices); a relation that is
+            no function with a weight, or whose name is taken.
 
     Example:
         >>> Arm(("kd", "kernel"), kernel="laplacian", name="kd_laplacian").terms
         ('kd', 'kernel')
+        >>> Arm(("kd",), relations={"gram": (lambda x: x @ x.T, 10.0)}, name="kd_gram").compared
+        ('gram',)
     """
 
-    terms: tuple[str, ...]
+    terms: tuple[str, ...] = ()
     meaning: str = ""
     kernel: str | Kernel | None = None
     feature_map: str | None = None
@@ -69,9 +78,16 @@ class Arm:
     share: float | None = None
     control: str | None = None
     name: str = ""
+    relations: Mapping[str, tuple[Callable[[Tensor], Tensor], float]] | tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "terms", tuple(self.terms))
+        if not isinstance(self.relations, tuple):
+            from qrkd_lab.relations import own_relations
+
+            held = own_relations(self.relations).items()
+            triples = tuple((name, relation.of, weight) for name, (relation, weight) in held)
+            object.__setattr__(self, "relations", triples)
         for what, given, known in (
             ("term", self.terms, ("kd", "distance", "angle", "kernel")),
             ("control", (self.control,), (None, "shuffled", "detached", "random_teacher")),
@@ -79,6 +95,12 @@ class Arm:
             if odd := [one for one in given if one not in known]:
                 choices = ", ".join(filter(None, known))
                 raise ValueError(f"unknown {what} {odd[0]!r}; choose from {choices}")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The terms that compare samples, each by a relation."""
+        own = tuple(name for name, _, _ in self.relations)
+        return tuple(term for term in self.terms if term != "kd") + own
 
 
 _RKD = ("kd", "distance", "angle")

@@ -21,13 +21,14 @@ from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import Images, VisionData, load_images
 from qrkd_lab.devices import default_arithmetic, pick_device
 from qrkd_lab.files import RecordError
-from qrkd_lab.losses import Outputs, Task
+from qrkd_lab.losses import Outputs
 from qrkd_lab.models.cnn import CNN
 from qrkd_lab.seeds import derived_seed, generator, seeded
 from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, TEACHER, check_scale
-from qrkd_lab.studies.records import Run
+from qrkd_lab.studies.records import NAME, Run
 from qrkd_lab.studies.scores import Scores
 from qrkd_lab.studies.settings import Settings
+from qrkd_lab.tasks import CLASSIFICATION, TASKS, Task
 from qrkd_lab.train import odd_tensors
 
 __all__ = [
@@ -62,7 +63,7 @@ class Benchmark(ABC):
 
     metric = "test_accuracy"
     higher_is_better = True
-    task = None  # what outputs are for, if they are not logits of classes
+    task = CLASSIFICATION  # what outputs are for
 
     @property
     def train(self) -> Any:  # noqa: ANN401
@@ -94,7 +95,9 @@ class Benchmark(ABC):
             train, validation, test: each ``(x, y)``, or a ``torch.utils.data.Dataset`` of such
                 pairs. x is an array, a tensor or a data frame, one sample in each row, or a
                 dictionary of such, which the models get by name; real numbers become float32. y is
-                an array, a tensor or a series, of what the task needs.
+                an array, a tensor or a series, of what the task needs; or the name of a column of
+                x. A table of Hugging Face's ``datasets`` alone has its y in ``label`` or
+                ``labels``; where it has several other columns, they are such a dictionary.
             teacher: a function of a seed that makes an untrained model, ``lambda seed: Net()``;
                 torch is seeded when it is called. Or a trained model, which is used as it is, in
                 eval mode; or a trained estimator of scikit-learn, whose log-probabilities (or
@@ -106,7 +109,7 @@ class Benchmark(ABC):
                 best with mean 0 and variance 1; mean squared error, and RMSE in y's unit.
                 ``"multi-label"``: y ``(n, c)`` holds 0 or 1 per label, logits are one per label;
                 binary cross-entropy, and F1 over all labels. Or a
-                :class:`~qrkd_lab.losses.Task` with a loss and a metric of your own.
+                :class:`~qrkd_lab.tasks.Task` with a loss and a metric of your own.
 
         A model returns logits ``(n, c)``, a tuple that begins with them, an object or dict that has
         ``logits``, or :class:`~qrkd_lab.losses.Outputs`. Relations compare what enters its last
@@ -126,9 +129,21 @@ class Benchmark(ABC):
             >>> bench.sizes
             {'train': 40, 'validation': 10, 'test': 10}
         """
-        from qrkd_lab.studies.own import from_arrays
+        from qrkd_lab.studies.own import ArrayBenchmark, parts_of
 
-        return from_arrays(train, validation, test, teacher, student, name, task)
+        if name in BENCHMARKS or not NAME.fullmatch(str(name)):
+            raise ValueError(
+                "name: expected letters, digits and _ . + - that are no benchmark of the kit, got "
+                f"{name!r}"
+            )
+        if not isinstance(task, Task) and task not in TASKS:
+            choices = ", ".join(TASKS)
+            raise ValueError(
+                f"unknown task {task!r}; choose from {choices}, or give a Task of your own"
+            )
+        parts = parts_of(task, train=train, validation=validation, test=test)
+        task = task if isinstance(task, Task) else TASKS[task]
+        return ArrayBenchmark.of(name, parts, teacher, student, task)
 
     def with_settings(
         self,
@@ -189,13 +204,21 @@ class Benchmark(ABC):
         return bool(self.settings.dropout)
 
     @property
-    @abstractmethod
     def samples(self) -> int:
         """How many samples the training part has: what an epoch draws from."""
+        return len(self.train)
 
     def of_students(self, seed: int) -> Benchmark:
         """The same with what the students of a seed see of the training part (student_size)."""
-        return self
+        if (size := self.settings.student_size) is None:
+            return self
+        if size > self.samples:
+            raise ValueError(
+                f"student_size: {self.settings.benchmark} has {self.samples} samples to train on, "
+                f"got {size}"
+            )
+        drawn = torch.randperm(self.samples, generator=generator(seed, "student's images"))
+        return replace(self, data=replace(self.data, train=self.train[drawn[:size]]))
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The samples of an epoch in its own order, int64; ``epoch_size`` of them if it is set."""
@@ -304,10 +327,6 @@ class ImageBenchmark(Benchmark):
     def feature_dim(self, model: CNN) -> int:
         return model.feature_dim
 
-    @property
-    def samples(self) -> int:
-        return len(self.train)
-
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for index in self.order(seed, epoch).split(size):
             yield self._batch(self.train[index])
@@ -319,17 +338,6 @@ class ImageBenchmark(Benchmark):
     def _batch(self, images: Images) -> tuple[Tensor, Tensor]:
         pixels = images.pixels.to(self.device, non_blocking=True)
         return self.data.normalise(pixels), images.labels.to(self.device, non_blocking=True)
-
-    def of_students(self, seed: int) -> ImageBenchmark:
-        if (size := self.settings.student_size) is None:
-            return self
-        if size > len(self.train):
-            raise ValueError(
-                f"student_size: {self.settings.benchmark} has {len(self.train)} images to train "
-                f"on, got {size}"
-            )
-        drawn = torch.randperm(len(self.train), generator=generator(seed, "student's images"))
-        return replace(self, data=replace(self.data, train=self.train[drawn[:size]]))
 
     def outputs(self, model: CNN, inputs: Tensor) -> Outputs:
         """Logits ``(n, c)`` and the tapped features ``(n, d)``: the penultimate layer."""

@@ -96,7 +96,7 @@ def each_on_cluster(
             refused = {worker: why for worker, why in refused.items() if worker in there}
             free = sorted(there.keys() - running.keys() - refused.keys())
             for worker, seed in zip(free, list(todo), strict=False):
-                task = pickle.dumps((check, function, todo.pop(seed)))
+                task = _packed(check, function, todo.pop(seed))
                 future = client.submit(_work, versions(), seed, task, workers=[worker], pure=False)
                 running[worker] = seed, future
             if running:
@@ -125,6 +125,19 @@ def _connected(address: str) -> Iterator[Client]:
         ) from error
     with client:
         yield client
+
+
+def _packed(*job: Any) -> bytes:  # noqa: ANN401
+    """A job for another machine; what was written in a notebook goes along as code."""
+    import cloudpickle  # comes with Dask
+
+    try:
+        return cloudpickle.dumps(job)
+    except (TypeError, pickle.PicklingError) as error:
+        raise ClusterError(
+            f"these data, models or relations cannot be sent to a worker: {error}; build them in "
+            "functions that hold no open file, lock or device, or use jobs= on this machine"
+        ) from error
 
 
 def _result(future: Future) -> Any:  # noqa: ANN401

@@ -67,11 +67,7 @@ __all__ = [
     "Recipe",
     "Study",
     "StudyError",
-    "chosen_arms",
     "compare",
-    "keep",
-    "loaded",
-    "no_arm_or_seed",
     "pack",
     "unpack",
 ]
@@ -110,7 +106,7 @@ def compare(
             there; they need neither data nor training. The study's note says how many.
         scheduler: address of a Dask scheduler, ``tcp://host:8786``, whose workers train in place
             of this machine, each on the ``device`` that it has; the records come to ``runs_dir``.
-            None: this machine trains.
+            A benchmark of your own is sent to them, with its data. None: this machine trains.
         overrides: any field of :class:`~qrkd_lab.studies.settings.Settings`, e.g. ``epochs=3``.
 
     Raises:
@@ -125,16 +121,14 @@ def compare(
         >>> list(study.summary().frame.index)
         ['teacher', 'scratch', 'kd', 'rkd', 'qrkd']
     """
-    no_arm_or_seed(overrides)
-    wanted, names = which_seeds(seeds), chosen_arms(arms)
+    for name in ("arm", "own_arm", "seed"):
+        if name in overrides:
+            raise ValueError(f"{name} is not set as a setting; use the arguments arms and seeds")
+    wanted, names = which_seeds(seeds), _chosen(arms)
     check_jobs(jobs)
     progress, published = flag("progress", progress), flag("published", published)
-    if isinstance(benchmark, Benchmark) and (published or scheduler):
-        asked = "scheduler" if scheduler else "published"
-        raise ValueError(
-            f"{asked}: a benchmark of your own has its data, the code of its models and its "
-            "records on this machine alone; leave it out, and use jobs= for several processes"
-        )
+    if isinstance(benchmark, Benchmark) and published:
+        raise ValueError("published: no records of a benchmark of your own came with the kit")
     if not scheduler:
         device = pick_device(device)
     elif device != "auto":  # each worker picks
@@ -170,18 +164,11 @@ def compare(
     return study
 
 
-def no_arm_or_seed(overrides: Mapping[str, Any]) -> None:
-    """Raise ValueError if the arm or the seed is among settings for all runs of a study."""
-    for name in ("arm", "own_arm", "seed"):
-        if name in overrides:
-            raise ValueError(f"{name} is not set as a setting; use the arguments arms and seeds")
-
-
-def chosen_arms(arms: Sequence[str | Arm], among: Iterable[str] = ARMS) -> list[str | Arm]:
+def _chosen(arms: Sequence[str | Arm]) -> list[str | Arm]:
     """Each arm once; raise ValueError or TypeError if one is not among those that there are."""
     arms = [arms] if isinstance(arms, str | Arm) else arms
     if not isinstance(arms, Iterable):
-        raise TypeError(f"arms: expected names of {', '.join(among)}, got {arms!r}")
+        raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
     chosen = list(dict.fromkeys(arms))
     for arm in (one for one in chosen if isinstance(one, Arm)):
         same = [one for one in chosen if getattr(one, "name", one) == arm.name]
@@ -191,10 +178,8 @@ def chosen_arms(arms: Sequence[str | Arm], among: Iterable[str] = ARMS) -> list[
                 f"letters, digits and _ . + -; got {arm.name!r}"
             )
     if not chosen:
-        raise ValueError(f"arms: expected at least one of {', '.join(among)}, got none")
+        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}, got none")
     for name in chosen:
-        if among is not ARMS and name not in among:
-            raise ValueError(f"arms: expected some of {', '.join(among)}, got {name}")
         if not isinstance(name, Arm):
             get_arm(name)
     return chosen
@@ -236,7 +221,8 @@ def _own_runs(
         say = _say if progress else lambda _: None
         outcomes = each_on_cluster(_train_away, tasks, scheduler, recipe.check, say)
     else:
-        keep(recipe, benchmark)
+        _LOADED.clear()  # the jobs of this process take it as it is
+        _LOADED[repr(recipe)] = benchmark
         lines = processes(jobs, len(missing))
         tasks = {
             seed: (recipe, settings, runs_dir, progress, index % lines)
@@ -424,7 +410,7 @@ class Recipe:
 
     def check(self) -> None:
         """Load the benchmark on another machine; raise ValueError or DataError if it is another."""
-        found = loaded(self.elsewhere())
+        found = _loaded(self.elsewhere())
         if found.data.sha256 != self.sha256:
             raise DataError(
                 f"it holds other data of {self.benchmark}: sha256 {found.data.sha256[:12]}, "
@@ -440,17 +426,11 @@ class Recipe:
 _LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loaded
 
 
-def keep(recipe: Recipe, benchmark: Benchmark) -> None:
-    """Let :func:`loaded` give this benchmark for the recipe, and forget any other."""
-    _LOADED.clear()
-    _LOADED[repr(recipe)] = benchmark
-
-
-def loaded(recipe: Recipe) -> Benchmark:
+def _loaded(recipe: Recipe) -> Benchmark:
     """The benchmark of a recipe, read once per process for all jobs that follow."""
     if repr(recipe) not in _LOADED:
         _LOADED.clear()  # before the next is read: two may be more than there is memory for
-        keep(recipe, recipe.load())
+        _LOADED[repr(recipe)] = recipe.load()
     return _LOADED[repr(recipe)]
 
 
@@ -461,7 +441,7 @@ def _train_here(
     recipe: Recipe, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, with a progress bar at a position."""
-    benchmark = loaded(recipe)
+    benchmark = _loaded(recipe)
     name, words = benchmark.settings.benchmark, benchmark.in_words
     callbacks = [Progress(name, words, position=position)] if show else []
     yield from train_group(benchmark, missing, runs_dir, callbacks)
@@ -492,7 +472,7 @@ def _train_away(
     folder = own_folder(canonical_sha256(about)[:16])
     for files in held:
         unpack(files, folder, missing[0].seed)
-    for result in train_group(loaded(recipe.elsewhere()), missing, folder, [CalledOff()]):
+    for result in train_group(_loaded(recipe.elsewhere()), missing, folder, [CalledOff()]):
         yield pack(result) if isinstance(result, Run) else result
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -193,7 +193,8 @@ class _Validation(Callback):
         found = self.benchmark.score(models, self.benchmark.validation, self.teacher)
         for learner, numbers in zip(active, found, strict=True):
             named = {f"validation_{name}": value for name, value in numbers.items()}
-            learner.try_to(learner.add_to_history, named)
+            with learner.watched():
+                learner.add_to_history(named)
 
 
 FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and for the bandwidth
@@ -214,16 +215,22 @@ def make_learner(
         rate, epochs = settings.teacher_learning_rate or rate, settings.teacher_epochs
         model, loss = benchmark.teacher(settings.seed), DistillationLoss(task=task)
     else:
-        terms = settings.variant.terms
+        arm = settings.variant
         if settings.tap != "tokens":
             drawn = min(benchmark.samples, settings.epoch_size or benchmark.samples)
-            check_batch(terms, min(settings.batch_size, drawn))
-        model, weights = benchmark.student(settings.seed), {t: settings.weight(t) for t in terms}
+            check_batch(arm.compared, min(settings.batch_size, drawn))
+        model = benchmark.student(settings.seed)
+        weights = {term: settings.weight(term) for term in arm.terms}
         if "kernel" in weights:
             relation = _kernel_relation(benchmark, settings, teacher, model)
             weights["kernel"] = relation, weights["kernel"]
-        pull = settings.by_pull
-        loss = DistillationLoss(**weights, temperature=settings.temperature, **pull, task=task)
+        loss = DistillationLoss(
+            **weights,
+            temperature=settings.temperature,
+            **settings.by_pull,
+            task=task,
+            relations={name: (of, weight) for name, of, weight in arm.relations},
+        )
     updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
     constant = settings.schedule == "constant"
     return Learner(

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.devices import one_thread, pick_device
-from qrkd_lab.losses import TASKS, Outputs, Task
+from qrkd_lab.losses import Outputs
 from qrkd_lab.models.taps import Tapped
 from qrkd_lab.seeds import generator, seeded
-from qrkd_lab.studies.arms import ARRAYS, BENCHMARKS, check_scale
+from qrkd_lab.studies.arms import ARRAYS, TEACHER, check_scale
 from qrkd_lab.studies.benchmarks import KIT_ONLY, Benchmark
-from qrkd_lab.studies.records import NAME, Run
+from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import Settings
+from qrkd_lab.tasks import CLASSIFICATION, TASKS, Classification, Task
 from qrkd_lab.train import odd_tensors
 
-__all__ = ["ArrayBenchmark", "Part", "from_arrays"]
+__all__ = ["ArrayBenchmark", "Part", "parts_of"]
 
 PROBED = 8  # samples that a model is asked about, to tell it from another; of a trained one 1000
 Inputs = Tensor | dict[str, Tensor]
@@ -46,13 +47,16 @@ class Part:
     def __len__(self) -> int:
         return len(self.y)
 
-    def at(self, index: Tensor | slice, device: torch.device) -> tuple[Inputs, Tensor]:
-        """Some samples on a device."""
+    def __getitem__(self, index: Tensor | slice) -> Part:
         if isinstance(self.x, dict):
-            x = {name: one[index].to(device) for name, one in self.x.items()}
-        else:
-            x = self.x[index].to(device)
-        return x, self.y[index].to(device)
+            return Part({name: one[index] for name, one in self.x.items()}, self.y[index])
+        return Part(self.x[index], self.y[index])
+
+    def to(self, device: torch.device) -> tuple[Inputs, Tensor]:
+        """Both, on a device."""
+        if isinstance(self.x, dict):
+            return {name: one.to(device) for name, one in self.x.items()}, self.y.to(device)
+        return self.x.to(device), self.y.to(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +107,39 @@ class _Estimator(nn.Module):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArrayBenchmark(Benchmark):
-    """Arrays of one's own with two models of one's own; see :func:`from_arrays`."""
+    """Arrays of one's own with two models of one's own; see :meth:`Benchmark.from_arrays`."""
 
     data: Arrays
     make_teacher: Callable[[int], nn.Module] | nn.Module  # a model is trained already
     make_student: Callable[[int], nn.Module]
-    task: Task | None = None
+    task: Task = CLASSIFICATION
+
+    @staticmethod
+    def of(
+        name: str,
+        parts: Mapping[str, Part],
+        teacher: Callable[[int], nn.Module] | nn.Module,
+        student: Callable[[int], nn.Module],
+        task: Task,
+    ) -> ArrayBenchmark:
+        """At scale ``laptop`` on the CPU; raises where the models do not fit the data."""
+        if hasattr(teacher, "predict"):
+            teacher = _Estimator(teacher).eval()
+        if isinstance(teacher, nn.Module):
+            if teacher.training:
+                warnings.warn(
+                    "the trained teacher was in training mode; here it is used in eval mode (no "
+                    "dropout, batch norm as learnt): call teacher.eval() to say so",
+                    stacklevel=3,  # where Benchmark.from_arrays was called
+                )
+            teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
+        taught, width = _checked("teacher", teacher, parts, task)
+        learnt, _ = _checked("student", student, parts, task)
+        found = {"teacher_sha256": taught, "student_sha256": learnt}
+        settings = Settings(name, "laptop", qubits=min(Settings.qubits, width), **found)
+        data = Arrays(name, _sha256(parts), **parts)
+        bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student, task)
+        return bench.with_settings("laptop")
 
     def with_settings(
         self,
@@ -133,7 +164,8 @@ class ArrayBenchmark(Benchmark):
                 "teacher_epochs: the teacher is trained already; give a function of a seed, "
                 "teacher=lambda seed: ..., to have it trained here"
             )
-        base = replace(self.settings, scale=scale).replace(**ARRAYS[scale])
+        # Checked as if for the teacher: what suits an arm is checked when it is chosen.
+        base = replace(self.settings, scale=scale, arm=TEACHER).replace(**ARRAYS[scale])
         if isinstance(self.make_teacher, nn.Module):
             base = base.replace(teacher_epochs=0)
         settings = base.replace(**overrides)
@@ -160,33 +192,20 @@ class ArrayBenchmark(Benchmark):
 
     @torch.no_grad()
     def feature_dim(self, model: Tapped) -> int:
-        inputs, _ = self.train.at(slice(PROBED), self.device)
+        inputs, _ = self.train[:PROBED].to(self.device)
         return self.outputs(model.eval(), inputs).features.shape[1]
 
     @property
     def random(self) -> bool:
         return True  # nothing says whether a model of somebody's own has dropout
 
-    @property
-    def samples(self) -> int:
-        return len(self.train)
-
-    def of_students(self, seed: int) -> ArrayBenchmark:
-        if (size := self.settings.student_size) is None:
-            return self
-        if size > len(self.train):
-            raise ValueError(f"student_size: there are {len(self.train)} samples, got {size}")
-        drawn = torch.randperm(len(self.train), generator=generator(seed, "student's samples"))
-        few = Part(*self.train.at(drawn[:size], torch.device("cpu")))
-        return replace(self, data=replace(self.data, train=few))
-
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         for index in self.order(seed, epoch).split(size):
-            yield self.train.at(index, self.device)
+            yield self.train[index].to(self.device)
 
     def passes(self, part: Part) -> Iterator[tuple[Inputs, Tensor]]:
         for low in range(0, len(part), 256):
-            yield part.at(slice(low, low + 256), self.device)
+            yield part[low : low + 256].to(self.device)
 
     def outputs(self, model: Tapped, inputs: Inputs) -> Outputs:
         """Logits ``(n, c)`` and the tapped features ``(n, d)``."""
@@ -194,25 +213,26 @@ class ArrayBenchmark(Benchmark):
 
     @property
     def metric(self) -> str:
-        return f"test_{'accuracy' if self.task is None else self.task.metric}"
+        return f"test_{self.task.metric}"
 
     @property
     def higher_is_better(self) -> bool:
-        return self.task is None or self.task.higher_is_better
+        return self.task.higher_is_better
 
     @torch.no_grad()
     def score(
         self, models: Sequence[nn.Module], part: Part, teacher: nn.Module | None = None
     ) -> list[dict[str, float]]:
-        if self.task is None:
+        if isinstance(self.task, Classification):
             return super().score(models, part, teacher)
         y = part.y.to(self.device)
         scores = [self.task.score(self.predict(model, part).logits, y) for model in models]
         return [{self.task.metric: float(score)} for score in scores]
 
     def in_words(self, epoch: Mapping[str, float]) -> str:
-        score = epoch[self.metric.replace("test_", "validation_", 1)]
-        return super().in_words(epoch) if self.task is None else f"{score:.3g}"
+        if isinstance(self.task, Classification):
+            return super().in_words(epoch)
+        return f"{epoch[f'validation_{self.task.metric}']:.3g}"
 
     def export(self, run: Run, folder: Any) -> Any:  # noqa: ANN401
         raise ValueError(
@@ -228,59 +248,17 @@ class ArrayBenchmark(Benchmark):
         )
 
 
-def from_arrays(
-    train: Any,  # noqa: ANN401
-    validation: Any,  # noqa: ANN401
-    test: Any,  # noqa: ANN401
-    teacher: Callable[[int], nn.Module] | nn.Module,
-    student: Callable[[int], nn.Module],
-    name: str = "mine",
-    task: str | Task = "classification",
-) -> ArrayBenchmark:
-    """See :meth:`Benchmark.from_arrays <qrkd_lab.studies.benchmarks.Benchmark.from_arrays>`."""
-    if name in BENCHMARKS or not NAME.fullmatch(str(name)):
-        raise ValueError(
-            f"name: expected letters, digits and _ . + - that are no benchmark of the kit, got "
-            f"{name!r}"
-        )
-    if not isinstance(task, Task) and task not in TASKS:
-        raise ValueError(
-            f"unknown task {task!r}; choose from {', '.join(TASKS)}, or give a Task of your own"
-        )
-    given = {"train": train, "validation": validation, "test": test}
-    parts = {part: _targets(part, _part(part, content), task) for part, content in given.items()}
-    task = task if isinstance(task, Task) else TASKS[task]
-    if hasattr(teacher, "predict"):
-        teacher = _Estimator(teacher).eval()
-    if isinstance(teacher, nn.Module):
-        if teacher.training:
-            warnings.warn(
-                "the trained teacher was in training mode; here it is used in eval mode (no "
-                "dropout, batch norm as learnt): call teacher.eval() to say so",
-                stacklevel=3,  # where Benchmark.from_arrays was called
-            )
-        teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
-    data = Arrays(name, _sha256(parts), **parts)
-    taught, width = _checked("teacher", teacher, parts, task)
-    learnt, _ = _checked("student", student, parts, task)
-    found = {"teacher_sha256": taught, "student_sha256": learnt}
-    settings = Settings(name, "laptop", qubits=min(Settings.qubits, width), **found)
-    bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student, task)
-    return bench.with_settings("laptop")
-
-
 # ---- arrays
+
+
+def parts_of(task: str | Task, **given: Any) -> dict[str, Part]:  # noqa: ANN401
+    """The samples by part as tensors on the CPU, with targets as the task takes them."""
+    return {name: _targets(name, _part(name, one), task) for name, one in given.items()}
 
 
 def _part(name: str, given: Any) -> Part:  # noqa: ANN401
     """The samples of a part as tensors on the CPU."""
-    if isinstance(given, torch.utils.data.Dataset):
-        given = torch.utils.data.default_collate([given[i] for i in range(len(given))])
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise TypeError(
-            f"{name}: expected a pair (x, y) or a torch Dataset, got {type(given).__name__}"
-        )
-    x, y = given
+    x, y = _pair(name, given)
     if isinstance(x, Mapping):
         x = {str(key): _tensor(f"{name}, x[{key!r}]", one) for key, one in x.items()}
     else:
@@ -293,6 +271,47 @@ def _part(name: str, given: Any) -> Part:  # noqa: ANN401
             f"{', '.join(map(str, rows))} and {len(part.y)}"
         )
     return part
+
+
+def _pair(name: str, given: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Inputs and targets of a part, whatever holds them."""
+    if isinstance(given, torch.utils.data.Dataset):
+        try:
+            given = torch.utils.data.default_collate([given[i] for i in range(len(given))])
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(
+                f"{name}: the samples of this Dataset do not fit into one tensor; give each the "
+                "same shape (pad texts, resize pictures; a torchvision dataset needs "
+                f"transform=ToTensor()), and a length: {error}"
+            ) from error
+    tables = hasattr(given, "column_names"), hasattr(given, "columns"), isinstance(given, Mapping)
+    if any(tables):
+        given = given, "label" if "label" in _columns(given) else "labels"
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise TypeError(
+            f"{name}: expected a pair (x, y) or a torch Dataset, got {type(given).__name__}; of a "
+            "table give (table, 'the column that is y')"
+        )
+    table, y = given
+    if hasattr(table, "with_format"):  # a table of Hugging Face's datasets
+        table = table.with_format("numpy")[:]  # a dictionary of arrays
+    if not isinstance(y, str):
+        return table, y
+    if y not in (columns := _columns(table)):
+        raise ValueError(
+            f"{name}: there is no column {y!r}; give (table, 'the column that is y'), one of "
+            f"{', '.join(map(str, columns))}"
+        )
+    rest = [column for column in columns if column != y]
+    if hasattr(table, "columns"):  # a data frame
+        return table[rest], table[y]
+    return table[rest[0]] if len(rest) == 1 else {name: table[name] for name in rest}, table[y]
+
+
+def _columns(table: Any) -> list[Any]:  # noqa: ANN401
+    """The names of the columns of a table, a data frame or a dictionary."""
+    found = getattr(table, "column_names", None) or getattr(table, "columns", None)
+    return list(table if found is None else found)
 
 
 def _targets(name: str, part: Part, task: str | Task) -> Part:
@@ -317,11 +336,19 @@ def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
     """The content on the CPU: real numbers in float32, whole ones in int64."""
     frame = hasattr(given, "columns")
     if not isinstance(given, Tensor):
-        array = np.array(given)
+        try:
+            array = np.array(given)
+        except ValueError as error:  # rows of several lengths
+            array = np.array(None)
+            which = f" ({error})"
+        else:
+            odd = [*given.select_dtypes(exclude=["number", "bool"])] if frame else []
+            which = f" in {', '.join(map(str, odd))}" if odd else ""
         if array.dtype.kind not in "biuf":
             raise TypeError(
-                f"{name}: expected numbers, got {array.dtype}; give words as numbers, by "
-                "pandas.factorize (classes) or get_dummies (inputs) before they are cut"
+                f"{name}: expected numbers, got {array.dtype}{which}; give words as numbers, by "
+                "pandas.factorize (classes) or get_dummies (inputs) before they are cut, tokens "
+                "padded to one length, and no column that is not used"
             )
         given = torch.as_tensor(array)
     tensor = given.detach().cpu().clone()  # what becomes of the array later does not matter
@@ -378,7 +405,7 @@ def _checked(
     role: str,
     given: Any,  # noqa: ANN401
     parts: Mapping[str, Part],
-    task: Task | None,
+    task: Task,
 ) -> tuple[str, int]:
     """The hash of a model and the width of its features; raises where it does not fit the data."""
     trained = isinstance(given, nn.Module) and role == "teacher"
@@ -397,8 +424,7 @@ def _checked(
                 f"{role}: the function makes another model for seed 1 than for seed 0 ({odd}); its "
                 "one argument is the seed, e.g. lambda seed: make_net(width=32)"
             )
-    part = parts["train"]
-    x, y = part.at(slice(1000 if trained else PROBED), torch.device("cpu"))
+    x, y = (part := parts["train"][: 1000 if trained else PROBED]).x, part.y
     with one_thread(torch.device("cpu")), seeded(0, "probe"):
         try:
             logits, features = (one.detach() for one in _asked(model.train(not trained), x))
@@ -413,14 +439,15 @@ def _checked(
     classes = max(int(highest), 1) + 1
     if logits.ndim != 2 or len(logits) != len(y):
         raise ValueError(f"{gives} for {len(y)} samples; expected logits (n, c), a row each")
-    if task is None and logits.shape[1] < classes:
+    classifies = isinstance(task, Classification)
+    if classifies and logits.shape[1] < classes:
         raise ValueError(f"{gives}; expected {classes} logits or more, as y goes up to {highest}")
-    if task is not None and y.is_floating_point() and logits.shape != y.shape:
+    if task in (TASKS["regression"], TASKS["multi-label"]) and logits.shape != y.shape:
         raise ValueError(f"{gives}; expected {tuple(y.shape)}, as y has it")
     # What it says tells apart what the layers and weights do not: how they are put together. Four
     # digits of a few numbers, as the last digits differ between processors.
     digest = hashlib.sha256(re.sub("0x[0-9a-f]+", "", repr(model.model)).encode() + weights)
-    if task is not None:
+    if not classifies:
         kd = task.kd(logits, logits.flip(0), Settings.temperature)
         for number in (task.loss(logits, y), task.score(logits, y), kd):
             digest.update(f"{float(number):.3e}".encode())

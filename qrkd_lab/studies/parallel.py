@@ -79,19 +79,21 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
 
 
 def _parallel(function: Job, tasks: Mapping[int, tuple], workers: int) -> Iterator[Outcome]:
-    calls = [joblib.delayed(_work)(os.getpid(), seed, function, of) for seed, of in tasks.items()]
+    job, caller = joblib.delayed(attempt), os.getpid()
+    calls = [job(seed, function, of, caller) for seed, of in tasks.items()]
     with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
         return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
 
 
-def _work(parent: int, seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
-    if os.getppid() == parent:  # in a worker
-        _end_with(parent)
-    return attempt(seed, function, arguments)
+def attempt(
+    seed: int, function: Job, arguments: tuple[Any, ...], caller: int | None = None
+) -> Outcome:
+    """The outcome of one seed; an error becomes a sentence, so that other seeds go on.
 
-
-def attempt(seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
-    """The outcome of one seed; an error becomes a sentence, so that other seeds go on."""
+    A worker process that ``caller`` started ends with it.
+    """
+    if os.getppid() == caller:
+        _end_with(caller)
     made, failures = [], []
     try:
         with ctrl_c_stays():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qrkd_lab.losses import IGNORED
+from qrkd_lab.tasks import IGNORED
 
 __all__ = ["Scores"]
 

@@ -18,12 +18,14 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
 from qrkd_lab.losses import check_batch
 from qrkd_lab.models.gpt2 import HEAD
+from qrkd_lab.relations import Relation
 from qrkd_lab.seeds import generator
 from qrkd_lab.studies.arms import TEACHER, Arm, get_arm
 
@@ -233,7 +235,9 @@ class Settings:
         if (arm := self.variant) is None:
             return
         drawn = min(self.batch_size, self.epoch_size or self.batch_size)
-        check_batch(arm.terms, self.tap_tokens if self.tap == "tokens" else drawn)
+        check_batch(arm.compared, self.tap_tokens if self.tap == "tokens" else drawn)
+        for name, of, _ in arm.relations:
+            relation_fingerprint(name, of)
         for term in arm.terms:
             weight = self.weight(term)
             if not 0 < weight < math.inf:
@@ -280,7 +284,7 @@ class Settings:
             unused |= set(_OF_STUDENT)
             if self.teacher_learning_rate is not None:
                 unused.add("learning_rate")
-        if not set(terms) - {"kd"}:
+        if arm is None or not arm.compared:
             unused.add("tap")
         if "tap" in unused or self.tap != "tokens":
             unused.add("tap_tokens")
@@ -299,6 +303,7 @@ class Settings:
                 unused.add("bandwidth")  # a cosine sees no scale
         if self.own_arm is not None:
             own = {f.name: getattr(arm, f.name) for f in fields(arm) if f.name not in _SAID}
+            own["relations"] = {n: [relation_fingerprint(n, f), w] for n, f, w in arm.relations}
             values["own_arm"] = {n: list(v) if n == "terms" else v for n, v in own.items() if v}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -339,6 +344,41 @@ def fingerprint(kernel: Kernel) -> str:
     values = kernel(torch.randn(shape, generator=drawn, dtype=torch.float64))
     digits = " ".join(f"{value:.6f}" for value in values.flatten().tolist())
     return f"{type(kernel).__name__}-{hashlib.sha256(digits.encode()).hexdigest()[:8]}"
+
+
+def relation_fingerprint(name: str, of: Callable[[Tensor], Tensor]) -> str:
+    """A relation of a user's own by content: its name, and its values for fixed features.
+
+    Four digits of them, as the last digits differ between processors. It is not kept: what the
+    function reads from outside may have changed since.
+
+    Raises:
+        ValueError: it cannot be computed, or gives no relation; says why.
+    """
+    drawn, digits = generator(0, "relation"), []
+    relation, width = Relation(name, of), getattr(of, "features", None) or 4
+    for n, size in ((6, 1.0), (5, 10.0)):
+        features = size * torch.randn(n, width, generator=drawn)
+        features[-1], features[-2] = 0.0, features[0]  # such rows happen, too
+        try:
+            found, _ = relation.compared(features.requires_grad_(), features)
+        except Exception as error:
+            raise ValueError(
+                f"relation {name!r}, tried on features {tuple(features.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        (slope,) = torch.autograd.grad(found.sum(), features)
+        if not (found.isfinite().all() and slope.isfinite().all()):
+            raise ValueError(
+                f"relation {name!r} or its gradient is NaN or infinity where two rows are equal or "
+                "one is 0, as those of a ReLU student can be: guard its roots and divisions"
+            )
+        found = found.detach().double()
+        largest = found.abs().max().clamp(min=1e-30)
+        values = (found / largest).flatten().tolist()
+        digits += [f"{largest:.3e}", *(f"{round(value, 3) + 0.0:.3f}" for value in values)]
+    called = getattr(of, "__name__", type(of).__name__).strip("<>")
+    return f"{called}-{hashlib.sha256(' '.join(digits).encode()).hexdigest()[:8]}"
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401

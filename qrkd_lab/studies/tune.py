@@ -40,6 +40,7 @@ from qrkd_lab.files import (
 )
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.arms import CANDIDATES
+from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.compare import StudyError, compare
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ CHOSEN = ("kd_weight", "distance_weight", "angle_weight")
 
 
 def tune(
-    benchmark: str,
+    benchmark: str | Benchmark,
     seeds: int | Iterable[int] = 3,
     scale: str = "laptop",
     weights: Sequence[float] = CANDIDATES,

@@ -6,13 +6,16 @@ import os
 import signal
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from distributed import Client
+from torch import nn
 
 import qrkd_lab as ql
-from qrkd_lab.studies.cluster import ClusterError, differences
+from qrkd_lab.studies.cluster import ClusterError, _packed, differences
 from qrkd_lab.studies.compare import StudyError
 from qrkd_lab.studies.records import read_runs, versions
 from tests.dask_cluster import SMALL, Cluster
@@ -77,6 +80,25 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(cluster, undisturbed, tmp_
     gone = {"runs_dir": tmp_path, "scheduler": "tcp://127.0.0.1:9"} | SMALL
     again = ql.compare("digits", ("scratch", "qrkd"), 3, **gone)
     assert "9 runs reused, 0 trained" in again.notes[0], "what is recorded needs no scheduler"
+
+
+def test_a_benchmark_and_a_relation_of_ones_own_are_sent_to_the_workers(cluster, tmp_path):
+    cluster.have(2)
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).long()
+    own = ql.Benchmark.from_arrays(
+        train=(x[:20], y[:20]), validation=(x[20:30], y[20:30]), test=(x[30:], y[30:]),
+        teacher=lambda seed: nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)),
+        student=lambda seed: nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)),
+    )  # fmt: skip
+    gram = ql.Arm(("kd",), relations={"gram": (lambda f: f @ f.T, 1.0)}, name="gram")
+    study, local = (
+        ql.compare(own, [gram], 2, "smoke", runs_dir=tmp_path / where, progress=False, **options)
+        for where, options in (("there", {"scheduler": cluster.address}), ("here", {}))
+    )
+    assert table(study) == table(local) and "4 trained" in study.notes[0]
+    with pytest.raises(ClusterError, match="cannot be sent to a worker"):
+        _packed(threading.Lock())
 
 
 def test_a_teacher_that_is_here_goes_along(cluster, undisturbed, tmp_path):

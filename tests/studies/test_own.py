@@ -13,6 +13,8 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 from torch.utils.data import TensorDataset
+from torchvision.models.resnet import BasicBlock, ResNet
+from transformers import BertConfig, BertForSequenceClassification
 
 import qrkd_lab as ql
 from qrkd_lab.losses import Outputs
@@ -128,7 +130,7 @@ def test_students_may_see_few_samples_and_the_teacher_all(tmp_path):
     study = ql.compare(own, ["kd"], 1, runs_dir=tmp_path, student_size=20, **SMALL)
     assert "1 runs reused, 1 trained" in study.notes[0]
     assert every.runs[-1].metrics != study.runs[-1].metrics
-    with pytest.raises(ValueError, match="student_size: there are 50 samples, got 51"):
+    with pytest.raises(ValueError, match="student_size: mine has 50 samples to train on, got 51"):
         few.with_settings("smoke", student_size=51).of_students(0)
 
 
@@ -284,6 +286,73 @@ def test_an_arm_that_cannot_be_is_said_before_anything_is_trained(arms, says, tm
     assert not list(tmp_path.iterdir())
 
 
+def likeness(x):
+    return 1 / (1 + ql.pairwise_distances(x))
+
+
+POWER = 1
+
+
+def steeper(x):
+    return likeness(x) ** POWER
+
+
+KIND = ql.Arm(("kd",), relations={"likeness": (likeness, 10.0)}, name="likely")
+
+
+def test_an_arm_with_a_relation_of_ones_own_is_an_arm_like_any_other(tmp_path):
+    study = ql.compare(bench(), ["kd", KIND], 1, runs_dir=tmp_path, jobs=2, **SMALL)
+    plain, own = study.runs[1:]
+    assert own.history[0].keys() - plain.history[0].keys() == {"likeness"}
+    assert own.history[-1]["likeness"] > 0 and own.metrics != plain.metrics
+    ((name, weight),) = own.settings["own_arm"]["relations"].values()
+    assert name.startswith("likeness-") and weight == 10.0
+    alone = ql.compare(bench(), KIND, 1, runs_dir=tmp_path / "alone", **SMALL).runs[-1]
+    assert (alone.key, alone.history) == (own.key, own.history)
+    held, same = own.weights(), alone.weights()
+    assert all(torch.equal(held[name], same[name]) for name in held)
+    again = ql.compare(bench(), ["kd", KIND], 1, runs_dir=tmp_path, **SMALL)
+    assert "3 runs reused, 0 trained" in again.notes[0]
+    assert list(again.summary("kd").frame.index) == ["teacher", "kd", "likely"]
+
+
+def test_a_relation_is_known_by_what_it_computes(monkeypatch):
+    def run(of, weight=10.0, name="likeness"):
+        arm = ql.Arm(("kd",), relations={name: (of, weight)}, name="likely")
+        return bench().settings.replace(arm=arm).effective()
+
+    first = run(likeness)
+    assert first == bench().settings.replace(arm=KIND).effective()
+    others = [run(likeness, 1.0), run(likeness, name="other"), run(steeper)]
+    monkeypatch.setattr("tests.studies.test_own.POWER", 2)  # what it reads from outside
+    others.append(run(steeper))
+    keys = [str(one) for one in (first, *others)]
+    assert len(set(keys)) == 5
+    assert "tap" not in bench().settings.replace(arm="kd", tap="mean").effective()
+    assert "tap" in bench().settings.replace(arm=KIND, tap="mean").effective()
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (lambda x: x, r"tried on features \(6, 4\): ValueError: .* got \(6, 4\) of \(6, 4\)"),
+        (lambda x: x @ torch.ones(3), "tried on features .*RuntimeError"),
+        (lambda x: torch.as_tensor(x.detach().numpy() @ x.detach().numpy().T), "no gradient reach"),
+        (lambda x: 1 / ql.pairwise_distances(x), "is NaN or infinity where two rows are eq"),
+        (lambda x: (x @ x.T).abs().sqrt(), "is NaN or infinity where two rows are eq"),
+    ],
+)
+def test_a_relation_that_cannot_teach_is_said_before_anything_is_trained(of, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        arm = ql.Arm(relations={"odd": (of, 1.0)}, name="odd")
+        ql.compare(bench(), arm, 1, runs_dir=tmp_path, **SMALL)
+    assert not list(tmp_path.iterdir())
+    small = SMALL | {"batch_size": 1}
+    with pytest.raises(ValueError, match="the likeness term compares 2 samples of a batch"):
+        ql.compare(bench(), KIND, 1, runs_dir=tmp_path, **small)
+    assert bench().with_settings("smoke", batch_size=1).settings.replace(arm="scratch")
+
+
 # ---- a trained teacher
 
 
@@ -388,6 +457,105 @@ def test_arrays_frames_and_datasets_are_the_same_data(given):
     assert bench(**parts).data.sha256 == bench().data.sha256
 
 
+class Table:
+    """As a table of Hugging Face's datasets: columns by name, rows by place, and formats."""
+
+    def __init__(self, columns, kind=None):
+        self.columns_, self.kind = columns, kind
+
+    @property
+    def column_names(self):
+        return list(self.columns_)
+
+    def __len__(self):
+        return len(next(iter(self.columns_.values())))
+
+    def with_format(self, kind):
+        return Table(self.columns_, kind)
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return self[:][key]
+        rows = {name: column[key] for name, column in self.columns_.items()}
+        return {name: formatted(rows[name]) for name in rows} if self.kind == "numpy" else rows
+
+
+def formatted(column):
+    try:
+        array = np.array(column)
+    except ValueError:  # rows of several lengths
+        array = np.empty(len(column), dtype=object)
+        array[:] = [np.array(row) for row in column]
+    return array.astype("float32") if array.dtype.kind == "f" else array
+
+
+def table(**columns):
+    try:
+        from datasets import Dataset
+    except ImportError:
+        return Table(columns)
+    return Dataset.from_dict(columns)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x, y: table(x=x, label=y),
+        lambda x, y: (table(species=y, x=x), "species"),
+        lambda x, y: (pd.DataFrame(x, columns=list("abcd")).assign(species=y), "species"),
+        lambda x, y: {"x": x, "labels": y},
+        lambda x, y: [{"x": torch.tensor(a), "label": b} for a, b in zip(x, y, strict=True)],
+    ],
+    ids=["label", "named", "frame", "dictionary", "dataset of dictionaries"],
+)
+def test_tables_with_their_targets_in_a_column_are_the_same_data(given):
+    class Listed(torch.utils.data.Dataset):
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, place):
+            return self.rows[place]
+
+    parts = {name: given(x.tolist(), y.tolist()) for name, (x, y) in arrays().items()}
+    parts = {n: Listed(p) if isinstance(p, list) else p for n, p in parts.items()}
+    assert bench(**parts).data.sha256 == bench().data.sha256
+
+
+class Sized(torch.utils.data.Dataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, place):
+        return torch.zeros(2 + place), 0
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield torch.zeros(2), 0
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (table(x=[1.0], y=[0]), "no column 'labels'; give .*the column that is y'., one of x, y"),
+        ((table(x=[1.0], y=[0]), "z"), "train: there is no column 'z'; .* one of x, y"),
+        (table(text=["a", "b"], label=[0, 1]), "expected numbers, got .*; give words as numbers"),
+        (table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* tokens padded to one length"),
+        (([[1], [1, 2]], [0, 1]), "got object .*inhomogeneous.* tokens padded to one length"),
+        ((pd.DataFrame({"a": [1], "sex": ["f"]}), [0]), "got object in sex; give words as numbers"),
+        (pd.DataFrame({"a": [1]}), "no column 'labels'; give .table, 'the column that is y'., one"),
+        (Sized(), "do not fit into one tensor; give each the same shape .pad texts"),
+        (Streamed(), "and a length: "),
+    ],
+)
+def test_tables_that_do_not_fit_say_what_to_do(given, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        bench(train=given)
+
+
 class Tokens(nn.Module):
     """What a classifier of transformers is like: named inputs, a mask, an object with logits."""
 
@@ -411,6 +579,64 @@ def test_inputs_by_name_and_models_that_say_more_than_logits(tmp_path):
     study = ql.compare(own, ["qrkd"], 1, runs_dir=tmp_path, **SMALL)
     model = own.model(study.runs[-1])
     assert model(**x).features.shape == (90, 3) and "logits" in model.model(**x)
+
+
+IDS = torch.randint(1, 30, (90, 6), generator=torch.Generator().manual_seed(0))
+MASK = (torch.arange(6) < IDS.remainder(5).add(2)[:, :1]).long()  # 2 to 6 tokens
+
+
+def bert(width):
+    shape = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1}
+    config = BertConfig(
+        vocab_size=30, num_attention_heads=2, max_position_embeddings=6, num_labels=2, **shape
+    )
+    return BertForSequenceClassification(config)
+
+
+def test_a_bert_teaches_a_bert_and_padding_counts_nowhere(tmp_path):
+    def parts(rest):
+        ids = torch.where(MASK == 1, IDS, rest)
+        x = {"input_ids": ids, "attention_mask": MASK}
+        y = (IDS < 9).mul(MASK).any(1).long()
+        return {n: ({k: v[p] for k, v in x.items()}, y[p]) for n, p in PARTS.items()}
+
+    own = {
+        "teacher": lambda seed: bert(16),
+        "student": lambda seed: ql.Tapped(bert(8), "bert.encoder", pool="mean"),
+    }
+    study = ql.compare(bench(**parts(0), **own), ["qrkd"], 1, runs_dir=tmp_path, **SMALL)
+    model = bench(**parts(0), **own).model(study.runs[-1])
+    x = {"input_ids": IDS, "attention_mask": MASK}
+    hidden = model.model(**x, output_hidden_states=True).hidden_states[-1]
+    mean = (hidden * MASK[..., None]).sum(1) / MASK.sum(1, keepdim=True)
+    torch.testing.assert_close(model(**x).features, mean)
+    other = model(input_ids=torch.where(MASK == 1, IDS, 7), attention_mask=MASK)
+    torch.testing.assert_close(model(**x), other)
+    assert study.runs[-1].history[0]["kernel"] > 0
+
+
+def test_a_residual_network_of_torchvision_teaches_while_it_stays_as_it_is(tmp_path):
+    pixels = torch.rand(90, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
+    with pytest.warns(UserWarning, match="was in training mode; here it is used in eval mode"):
+        own = bench(
+            **arrays(x=pixels),
+            teacher=network,
+            student=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Linear(4, 4)),
+        )
+    study = ql.compare(own, ["rkd"], 1, runs_dir=tmp_path, **SMALL)
+    held, given = study.runs[0].weights(), network.state_dict()
+    assert all(torch.equal(held[name], given[name]) for name in given)  # averages of batch norm too
+    assert own.feature_dim(own.teacher(0)) == 512 and study.runs[1].history[0]["angle"] > 0
+
+
+def test_weights_are_tuned_on_a_benchmark_of_ones_own(tmp_path):
+    found = ql.tune(bench(), 2, weights=[0.1, 1.0], runs_dir=tmp_path, **SMALL)
+    assert found.benchmark == "mine" and set(found.chosen) == {"kd", "rkd"}
+    again = ql.tune(bench(), 2, weights=[0.1, 1.0], runs_dir=tmp_path, **SMALL)
+    assert again.trials == found.trials
+    study = ql.compare(bench(), ["rkd"], 1, runs_dir=tmp_path, **SMALL | found.settings)
+    assert study.runs[-1].settings["kd_weight"] == found.chosen["kd"]
 
 
 # ---- what is refused
@@ -458,8 +684,7 @@ def test_what_does_not_fit_is_said(changes, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"published": True}, "published: a benchmark of your own has its data"),
-        ({"scheduler": "tcp://x:1"}, "scheduler: a benchmark .* on this machine alone"),
+        ({"published": True}, "published: no records of a benchmark of your own came with"),
         ({"student_widths": (1, 2, 3)}, "student_widths is a setting of the kit's own benchmarks"),
         ({"student_sha256": "ab"}, "student_sha256 is a setting"),
         ({"train_size": 3}, "train_size is a setting"),
