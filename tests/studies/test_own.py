@@ -427,6 +427,19 @@ def test_a_task_has_its_own_loss_and_metric(task, y, metric, by_hand, tmp_path):
     study.save(tmp_path / "out")
 
 
+def test_outputs_of_a_task_of_ones_own_need_not_look_like_the_targets(tmp_path):
+    def surprise(z, y):  # a mean and the logarithm of a variance for each target
+        return (z[:, 1:] + (y - z[:, :1]).square() * torch.exp(-z[:, 1:])).mean() / 2
+
+    task = ql.Task(surprise, surprise, "nll")
+    make = {role: lambda seed: nn.Sequential(nn.Linear(4, 2)) for role in ("teacher", "student")}
+    own = bench(**arrays(y=TARGET), **make, task=task)
+    run = ql.compare(own, ["kd"], 1, runs_dir=tmp_path, **SMALL).runs[-1]
+    assert run.metric == {"name": "test_nll", "higher_is_better": False}
+    with pytest.raises(ValueError, match=r"the teacher gives \(8, 2\); expected \(8, 1\)"):
+        bench(**arrays(y=TARGET), **make, task="regression")
+
+
 def test_another_task_makes_other_runs():
     parts = arrays(y=TARGET) | {
         "teacher": lambda s: nn.Linear(4, 1),
