@@ -37,7 +37,10 @@ _REVEAL = "sphinx_revealjs/_static/revealjs"
 # nbconvert's template loads jQuery, require.js, Mermaid and MathJax 2; slides need none of them.
 _TEMPLATE = """
 {% extends "index.html.j2" %}
-{% block html_head_js %}<meta name="generator" MADE>{% endblock %}
+{% block html_head_js %}
+<meta name="generator" MADE>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{% endblock %}
 {% block html_head_js_mathjax %}
 <script>MathJax = {tex: {inlineMath: [["$", "$"]]}};</script>
 <script src="sphinx-mathjax-offline/static/mathjax/tex-svg-full.js"></script>
@@ -59,6 +62,7 @@ _TEMPLATE = """
 <script>
 Reveal.initialize({
     width: 1280, height: 800, margin: 0.03, hash: true, slideNumber: "c/t", transition: "none",
+    scrollLayout: "compact",
     plugins: [RevealNotes],
 });
 </script>

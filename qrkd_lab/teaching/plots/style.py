@@ -82,6 +82,14 @@ class Chart(Figure):
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
         return Described(self, self.alt)._repr_mimebundle_()
 
+    def _ipython_display_(self) -> None:
+        # What a backend registers for all figures (ipywidgets' interact makes it do so) would
+        # replace the picture by one of three times the size.
+        from IPython.display import display
+
+        data, extra = self._repr_mimebundle_()
+        display(data, metadata=extra, raw=True)
+
     def finish(self, title: str, alt: str) -> Chart:
         """Set the title (wrapped to the width) and the description; returns the figure."""
         wide = textwrap.fill(title, int(self.get_figwidth() * 9.5))

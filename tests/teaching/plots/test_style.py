@@ -13,7 +13,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from PIL import Image
 
@@ -42,6 +44,16 @@ def test_a_chart_carries_its_title_and_description():
     assert chart.alt == "A title that is much longer than the chart is wide. All of it."
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert (extra["image/png"]["width"], extra["image/png"]["height"]) == (384, 288)
+
+
+def test_a_chart_shows_its_own_picture_whatever_is_registered_for_figures(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
+    formatter = DisplayFormatter()
+    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"of the backend")
+    chart = Chart(4, 3).finish("A title", "All of it.")
+    assert formatter.format(chart) == ({}, {})  # it has displayed itself
+    assert shown == [chart._repr_mimebundle_()[0]]
 
 
 def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text():
