@@ -91,6 +91,9 @@ def test_two_arms_and_a_reference_have_the_error_of_a_two_way_analysis_of_varian
     assert found["difference"] == pytest.approx((y["qrkd"] - y["rkd"]).mean())
     alone = differences(y[["rkd", "qrkd"]]).loc["qrkd"]  # then it is the paired t-test
     assert alone["p"] == pytest.approx(stats.ttest_rel(y["qrkd"], y["rkd"]).pvalue)
+    every = ["rkd", *BY_KERNEL]
+    errors = {differences(table(), a, [b]).loc[b, "error"] for a in every for b in every if a != b}
+    assert len(errors) == 1  # whichever of them is the reference
     own = differences(table()).loc["kd"]
     assert own["p"] == pytest.approx(stats.ttest_rel(table()["kd"], table()["rkd"]).pvalue)
 
@@ -99,7 +102,7 @@ def test_two_arms_and_a_reference_have_the_error_of_a_two_way_analysis_of_varian
     ("gain", "noise", "answer"),
     [
         (0.0, 0.005, "equivalent"), (0.0, 0.05, "undecided"), (0.05, 0.01, "better"),
-        (-0.05, 0.01, "worse"), (0.006, 0.005, "better, by less than the margin"),
+        (-0.05, 0.01, "worse"), (0.006, 0.005, "better, and equivalent within the margin"),
     ],
 )  # fmt: skip
 def test_the_answer_is_the_one_that_the_numbers_allow(gain, noise, answer):
@@ -141,12 +144,24 @@ def test_a_script_that_knows_nothing_of_the_kit_finds_the_same_answers():
     ).stdout
     written = (PUBLISHED / "study.md").read_text("utf-8")
     regimes = [name for name in REGIMES if f"| {name}, few labels" in written]
-    assert len(found.splitlines()) == 2 * len(regimes) > 0
-    for line in found.splitlines():
-        regime, arm, *numbers = line.split(" margin")[0].split(" ", 2)
-        (row,) = (row for row in written.splitlines() if f"`{arm}`" in row and numbers[0] in row
-                  and row.startswith(f"| {regime}, few labels"))  # fmt: skip
-        assert f" {line.split('margin ')[1].split(';')[0]} |" in row
+    lines = found.splitlines()
+    assert len(lines) == 7 * len(regimes) > 0
+    rows = [row for row in written.splitlines() if row.startswith("| ")]
+    for line in lines:
+        regime, rest = line.split(" ", 1)
+        if " minus " in rest:
+            other, numbers = rest.removeprefix("qrkd minus ").split(" ", 1)
+            assert any(
+                row.startswith(f"| {regime} ") and f"`{other}`" in row and f" {numbers} |" in row
+                for row in rows
+            ), line
+        else:
+            arm, numbers = rest.split(" margin ")[0].split(" ", 1)
+            margin = rest.split(" margin ")[1].split(";")[0]
+            (row,) = (
+                one for one in rows if one.startswith(f"| {regime}, few") and f"`{arm}`" in one
+            )
+            assert f" {numbers} |" in row and f" {margin} |" in row, line
 
 
 def test_what_is_written_is_what_the_records_say_now():
