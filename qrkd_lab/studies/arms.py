@@ -129,7 +129,7 @@ ARMS: dict[str, Arm] = {
     "distance_only": Arm(("distance",), "follows distances alone, not outputs"),
     "angle_only": Arm(("angle",), "follows angles alone, not outputs"),
     "kernel_only": Arm(
-        _QRKD[1:], "follows the quantum kernel alone, with the pull of distance and angle", share=1.0
+        _QRKD[1:], "follows the quantum kernel alone, with the pull of both relations", share=1.0
     ),
     "rbf_only": Arm(
         _QRKD[1:], "kernel_only with a Gaussian kernel instead", kernel="rbf", share=1.0
