@@ -93,7 +93,7 @@ slides: ready-site ## write the slides of the two-hour class, one HTML file that
 
 # Sphinx begins with .doctrees: a folder without it is not ours.
 site: ready-site ## build the course as web pages from the committed outputs (JOBS=2)
-	@site=$$($(python) -c 'from qrkd_lab.files import runs_folder; print(runs_folder() / "site")') && \
+	@site=$$($(python) -c 'from qrkd_lab.files import runs_folder; print(runs_folder() / "site" / "html")') && \
 	if [ -e "$$site" ] && [ ! -e "$$site/.doctrees" ]; then \
 	    echo "$$site was not made by make site: move it."; exit 1; fi && \
 	$(python) -m sphinx -q -W -j $(JOBS) -c qrkd_lab/teaching/site . "$$site" && \
