@@ -123,7 +123,7 @@ def trace(
     generator = torch.Generator().manual_seed(1)
     example = torch.rand(angles.shape, generator=generator, dtype=angles.dtype) + 0.1
     with one_at_a_time(), torch.inference_mode(False), torch.enable_grad():
-        module = make_fx(tensors)(example.to(angles.device))
+        module = make_fx(tensors, tracing_mode="fake")(example.to(angles.device))
     output = list(module.graph.nodes)[-1]
     results = list(output.args[0])
     # Rotations take columns of a few tensors (n, m), put side by side: where those of each begin.
