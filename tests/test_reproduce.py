@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +22,7 @@ from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.studies.tune import FILE
 from qrkd_lab.teaching.parameters import NotebookError, check_parameters
-from tests.hazards import alive, elsewhere, wait_for
+from tests.hazards import FORKS, alive, elsewhere, wait_for
 
 ARMS = ["scratch", "kd", "rkd", "qrkd"]
 STUDY = {"scale": "smoke", "arms": ARMS, "progress": False}
@@ -244,12 +242,12 @@ def test_the_notebooks_of_the_course_take_what_they_are_asked(name):
     assert check_parameters(NOTEBOOKS[name].name, nb, asked) == asked
 
 
-SCRIPT = """
-import pathlib
-from qrkd_lab import reproduce
-reproduce.NOTEBOOKS["digits"] = pathlib.Path("digits.ipynb").absolute()
-reproduce.reproduce(["digits"], 1, "smoke", 1)
-"""
+def reproduce_there(folder):
+    os.setsid()
+    os.chdir(folder)
+    os.environ["QRKD_RUNS_DIR"] = str(folder / "runs")
+    module.NOTEBOOKS["digits"] = folder / "digits.ipynb"
+    reproduce(["digits"], 1, "smoke", 1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
@@ -259,12 +257,13 @@ def test_killed_in_the_midst_the_same_command_goes_on(tmp_path, monkeypatch, rep
     monkeypatch.setenv("QRKD_RUNS_DIR", str(tmp_path / "runs"))
     source = "import os, time\nopen('kernel', 'w').write(str(os.getpid()))\ntime.sleep(3600)"
     monkeypatch.setitem(module.NOTEBOOKS, "digits", lesson(tmp_path, source=source))
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], start_new_session=True)
+    process = FORKS.Process(target=reproduce_there, args=(tmp_path,))
+    process.start()
     wait_for(lambda: (tmp_path / "kernel").exists() and (tmp_path / "kernel").read_text())
     kernel = int((tmp_path / "kernel").read_text())
     time.sleep(random.Random(0).uniform(0, 0.5))
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     wait_for(lambda: not alive(kernel))
     lesson(tmp_path)
     assert reproduce(["digits"], 1, "smoke", 1).failures == ()
