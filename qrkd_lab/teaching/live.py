@@ -113,7 +113,8 @@ class Track:
         """What is known when an order is given: of the same one, the curves so far."""
         if order != self.order:
             return Track(order, tuple(order.arms))
-        return replace(self, arms=tuple(order.arms), runs=[], reused=[], notes=[], failures=[])
+        fresh = {name: [] for name in ("runs", "reused", "notes", "failures")}
+        return replace(self, arms=tuple(order.arms), waits=Track.waits, **fresh)
 
     def take(self, kind: str, *said: Any) -> None:  # noqa: ANN401
         """Note what the worker says."""
@@ -174,6 +175,7 @@ class LiveRun:
     def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
         self.state, self.track, self._on_change = "ready", Track(), on_change
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._idle, self._lock = threading.Event(), threading.Lock()
         self._idle.set()
 
@@ -222,8 +224,10 @@ class LiveRun:
 
     def _warm(self) -> None:
         """Start the process, if there is none: importing torch takes it some seconds."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             return
+        if self._listener is not None:
+            self._listener.join(20)  # its last words are of the training before
         self._pipe, other = Pipe()
         code = f"from qrkd_lab.teaching.live import Worker; Worker({other.fileno()}).serve()"
         self._process = subprocess.Popen(
@@ -258,7 +262,8 @@ class LiveRun:
             while True:
                 self._take(*pipe.recv())
         died, self._process = self._process, None
-        died.wait(10)
+        with suppress(subprocess.TimeoutExpired):
+            died.wait(10)
         if self.busy:
             self._take(
                 "failed",
@@ -427,7 +432,8 @@ def pulls_of_terms(
 
     Args:
         loss: of the arm; it is left as it was.
-        student: with a graph from the logits back to the features ``(n, d)``.
+        student: with its graph. Where the logits do not come from the features ``(n, d)``, as of
+            pooled ones, task and kd are left out.
         teacher, targets: of the same batch.
 
     Returns:
@@ -439,6 +445,8 @@ def pulls_of_terms(
         found = term_gradients(losses, [student.features])
     if held is not None:
         loss.relation.generator.set_state(held)  # the permutations of training stay the same
+    if not found["task"].any():
+        found = {name: found[name] for name in found if name not in ("task", "kd")}
     weights = {"task": 1.0, **loss.weights}
     own = {name: weights[name] * gradient for name, gradient in found.items()}
     pulls = {name: gradient.norm().item() for name, gradient in own.items()}

@@ -144,6 +144,14 @@ def test_pulls_are_gradients_at_the_features_and_leave_the_loss_as_it_was(how):
     assert found["dose"] == pytest.approx(next(iter(how.values()), found["dose"]), rel=1e-4)
 
 
+def test_pulls_at_features_that_the_logits_do_not_come_from_are_those_of_the_relations():
+    x, head = torch.randn(8, 5, requires_grad=True), torch.nn.Linear(5, 3)
+    pooled, teacher = Outputs(head(x), 2 * x), Outputs(torch.randn(8, 3), torch.randn(8, 5))
+    loss = ql.DistillationLoss(2.0, 1.0, 2.0)
+    found = pulls_of_terms(loss, pooled, TeacherBatch(teacher), torch.arange(8) % 3)
+    assert found.keys() == {"distance", "angle"} and min(found.values()) > 0
+
+
 def test_other_seeds_of_the_same_settings_are_found(tmp_path):
     made = [made_run("kd", seed) for seed in range(3)]
     keep(tmp_path, *made, made_run("rkd", 1), made_run("kd", 3, epochs=9))
