@@ -35,6 +35,7 @@ __all__ = [
     "Benchmark",
     "ImageBenchmark",
     "KIT_ONLY",
+    "MODELS",
     "benchmark_of",
     "benchmark_settings",
     "default_settings",
@@ -373,9 +374,9 @@ _TEXT_ONLY = {
     "vocabulary", "sequence_length", "tap", "tap_tokens", "test_size", "dropout", "precision",
     "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
 }  # fmt: skip
-_WIDTHS, _HASHES = {"teacher_widths", "student_widths"}, {"teacher_sha256", "student_sha256"}
+_WIDTHS, MODELS = {"teacher_widths", "student_widths"}, {"teacher_sha256", "student_sha256"}
 _IMAGES_ONLY = _WIDTHS | {"student_size"}
-KIT_ONLY = _TEXT_ONLY | _WIDTHS | _HASHES | {"train_size", "validation_size"}  # not for arrays
+KIT_ONLY = _TEXT_ONLY | _WIDTHS | MODELS | {"train_size", "validation_size"}  # not for arrays
 
 
 def is_text(benchmark: str) -> bool:

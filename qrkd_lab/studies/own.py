@@ -347,8 +347,8 @@ def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
         if array.dtype.kind not in "biuf":
             raise TypeError(
                 f"{name}: expected numbers, got {array.dtype}{which}; give words as numbers, by "
-                "pandas.factorize (classes) or get_dummies (inputs) before they are cut, tokens "
-                "padded to one length, and no column that is not used"
+                "pandas.factorize (classes) or get_dummies (inputs) before they are cut; pad rows "
+                "of tokens to one length; leave out columns that no model uses"
             )
         given = torch.as_tensor(array)
     tensor = given.detach().cpu().clone()  # what becomes of the array later does not matter

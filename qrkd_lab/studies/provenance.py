@@ -22,7 +22,7 @@ import pandas as pd
 
 from qrkd_lab.files import expanded, write_file
 from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
-from qrkd_lab.studies.benchmarks import KIT_ONLY, default_settings, kind_of
+from qrkd_lab.studies.benchmarks import KIT_ONLY, MODELS, default_settings, kind_of
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.results import differing, order_arms, results
@@ -246,7 +246,9 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     """
     runs, kept = list(runs), []
     for of_one in _groups(runs, "benchmark", "scale"):
-        own = [run for run in of_one if _is_made(run, {})]
+        # Which models a user's own arrays have is no setting.
+        models = ({n: run.given[n] for n in run.given.keys() & MODELS} for run in of_one)
+        own = [run for run, of in zip(of_one, models, strict=True) if _is_made(run, of)]
         several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
         mixed = [
             same

@@ -101,7 +101,7 @@ class Settings:
     seed: int = 0
     # data
     train_size: int | None = None  # None: all that the validation part leaves
-    student_size: int | None = None  # images that students see, drawn anew per seed; None: all
+    student_size: int | None = None  # samples that students see, drawn anew per seed; None: all
     validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
     test_size: int | None = None  # of a text or of reviews; None: all
     # models: a CNN's widths, a GPT-2's layers and width

@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import qrkd_lab as ql
 from qrkd_lab.losses import Outputs
 from qrkd_lab.studies.benchmarks import given_settings
-from qrkd_lab.studies.provenance import reproduce
+from qrkd_lab.studies.provenance import one_kind, reproduce
 
 X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
 Y = ((X[:, 0] * X[:, 1] > 0) + 2 * (X[:, 2] > 0)).long()  # four classes
@@ -187,6 +187,13 @@ def test_a_record_says_how_to_make_it_again(tmp_path):
     assert "sha256" not in again.python and "from_arrays" in again.notes[0]
     with pytest.raises(ValueError, match="make the benchmark again by Benchmark.from_arrays"):
         ql.benchmark_of(study.runs[-1])
+
+
+def test_of_several_kinds_of_runs_those_of_the_default_settings_count(tmp_path):
+    for changes in ({}, {"batch_size": 16}):
+        ql.compare(bench(), ["kd"], 1, "smoke", runs_dir=tmp_path, progress=False, **changes)
+    kept, left_out = one_kind(ql.read_runs(tmp_path))
+    assert [run.settings["batch_size"] for run in (*kept, *left_out)] == [64, 64, 16, 16]
 
 
 # ---- arms of one's own
@@ -556,8 +563,8 @@ class Streamed(torch.utils.data.IterableDataset):
         (table(x=[1.0], y=[0]), "no column 'labels'; give .*the column that is y'., one of x, y"),
         ((table(x=[1.0], y=[0]), "z"), "train: there is no column 'z'; .* one of x, y"),
         (table(text=["a", "b"], label=[0, 1]), "expected numbers, got .*; give words as numbers"),
-        (table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* tokens padded to one length"),
-        (([[1], [1, 2]], [0, 1]), "got object .*inhomogeneous.* tokens padded to one length"),
+        (table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* pad rows of tokens to one length"),
+        (([[1], [1, 2]], [0, 1]), "got object .*inhomogeneous.* pad rows of tokens to one length"),
         ((pd.DataFrame({"a": [1], "sex": ["f"]}), [0]), "got object in sex; give words as numbers"),
         (pd.DataFrame({"a": [1]}), "no column 'labels'; give .table, 'the column that is y'., one"),
         (Sized(), "do not fit into one tensor; give each the same shape .pad texts"),
