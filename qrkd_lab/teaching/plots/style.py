@@ -80,15 +80,15 @@ class Chart(Figure):
         super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:  # noqa: ANN401
-        return Described(self, self.alt)._repr_mimebundle_()
-
-    def _ipython_display_(self) -> None:
         # What a backend registers for all figures (ipywidgets' interact makes it do so) would
-        # replace the picture by one of three times the size.
-        from IPython.display import display
+        # replace the picture by one of three times the size. For charts it gives nothing. (With
+        # _ipython_display_ a live picture could not be updated: it takes no display_id.)
+        from IPython import get_ipython
 
-        data, extra = self._repr_mimebundle_()
-        display(data, metadata=extra, raw=True)
+        if shell := get_ipython():
+            png = shell.display_formatter.formatters["image/png"]
+            png.for_type(Chart, lambda chart: None)
+        return Described(self, self.alt)._repr_mimebundle_()
 
     def finish(self, title: str, alt: str) -> Chart:
         """Set the title (wrapped to the width) and the description; returns the figure."""

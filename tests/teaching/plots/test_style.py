@@ -9,6 +9,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,13 +48,18 @@ def test_a_chart_carries_its_title_and_description():
 
 
 def test_a_chart_shows_its_own_picture_whatever_is_registered_for_figures(monkeypatch):
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
     formatter = DisplayFormatter()
     formatter.formatters["image/png"].for_type(Figure, lambda figure: b"of the backend")
+    shell = SimpleNamespace(display_formatter=formatter)
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
     chart = Chart(4, 3).finish("A title", "All of it.")
-    assert formatter.format(chart) == ({}, {})  # it has displayed itself
-    assert shown == [chart._repr_mimebundle_()[0]]
+    assert formatter.format(chart) == chart._repr_mimebundle_()
+    assert formatter.format(Figure())[0]["image/png"] == b"of the backend"
+
+
+def test_a_live_picture_can_be_replaced():
+    """An object that displays itself takes no display_id: each update would be one more picture."""
+    assert not hasattr(Chart(4, 3), "_ipython_display_")
 
 
 def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text():
