@@ -141,7 +141,9 @@ def perplexity(batches):
 
 
 SOLUTIONS = Path(__file__).parents[2] / "notebooks" / "solutions.ipynb"
-CODE = [c.source for c in nbformat.read(SOLUTIONS, 4).cells if c.cell_type == "code"]
+CELLS = nbformat.read(SOLUTIONS, 4).cells
+CODE = [cell.source for cell in CELLS if cell.cell_type == "code"]
+CODE += [code for c in CELLS for code in re.findall("```python\n(.*?)```", c.source, re.DOTALL)]
 ASKED = [line for cell in CODE for line in cell.splitlines() if line.startswith("exercises.check_")]
 WRONG = ("check_shift_map(broken)", "check_own_kernel(Parabola())")  # shown there on purpose
 
