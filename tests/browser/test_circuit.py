@@ -31,5 +31,5 @@ def test_gates_are_typed_and_the_picture_follows(notebook):
     expect(box.get_by_role("img", name="4 Hadamard, 4 RZ, 2 IsingZZ")).to_be_visible()
     still = notebook.page.locator(".qrkd-still")
     expect(still.locator("code").last).to_contain_text("CircuitExplorer(gates='repeat 2")
-    left_by(notebook, "CircuitExplorer(gates='repeat 2")
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
+    left_by(notebook, "CircuitExplorer(gates='repeat 2")
