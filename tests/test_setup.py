@@ -77,7 +77,10 @@ def test_environment_yml_agrees_with_pyproject():
 
 @pytest.mark.parametrize(
     "folder, some, optional",
-    [("qrkd_lab", {"torch", "papermill"}, {"dask", "distributed"}), ("tests", {"pytest"}, None)],
+    [
+        ("qrkd_lab", {"torch", "papermill"}, {"dask", "distributed", "cloudpickle"}),
+        ("tests", {"pytest"}, None),
+    ],
 )
 def test_every_import_is_declared(folder, some, optional):
     found = imports(folder)

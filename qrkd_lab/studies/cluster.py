@@ -129,7 +129,7 @@ def _connected(address: str) -> Iterator[Client]:
 
 def _packed(*job: Any) -> bytes:  # noqa: ANN401
     """A job for another machine; what was written in a notebook goes along as code."""
-    import cloudpickle  # comes with Dask
+    import cloudpickle
 
     try:
         return cloudpickle.dumps(job)

@@ -510,11 +510,7 @@ def formatted(column):
 
 
 def table(**columns):
-    try:
-        from datasets import Dataset
-    except ImportError:
-        return Table(columns)
-    return Dataset.from_dict(columns)
+    return Table(columns)
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,14 @@ def raises(error):
     ],
     ids=["torch.save", "import", "attribute", "destructor", "plain"],
 )
-def test_ctrl_c_ends_a_study_whatever_a_library_makes_of_it(pressed, monkeypatch, capsys):
+def test_ctrl_c_ends_a_study_whatever_a_library_makes_of_it(pressed, monkeypatch, capsys, request):
     def seed():
         yield 1
         pressed()
 
+    # A shell that starts the tests in the background has Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         attempt(0, seed, ())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
