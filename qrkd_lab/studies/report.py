@@ -28,7 +28,7 @@ from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
 from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
 
-__all__ = ["MARGIN", "Report", "compose", "report_on", "sort_runs", "verdict"]
+__all__ = ["MARGIN", "Report", "compose", "image", "report_on", "sort_runs", "verdict"]
 
 HERE = Path(__file__)  # the templates lie beside
 ARM, REFERENCE = "qrkd", "rkd"  # the claim is about these two
@@ -79,6 +79,11 @@ class Report:
             write_file(place / f"{name}.html", self.html.encode())
             write_file(place / f"{name}.md", self.markdown.encode())
         return place / f"{name}.md"
+
+
+def image(name: str, alt: str) -> str:
+    """A figure of a report, with what it shows in words, as Markdown."""
+    return f"![{alt.replace('[', '(').replace(']', ')')}](figures/{name}.png)"
 
 
 def _png(figure: Figure) -> bytes:
@@ -211,8 +216,7 @@ def _answer(studies: Studies) -> tuple[dict[str, object], dict[str, Figure]]:
             f"within ±{MARGIN:g} %": tested[name].verdict if name in tested else "",
         })  # fmt: skip
     chart = improvements(asked)
-    alt = chart.alt.replace("[", "(").replace("]", ")")
-    figure = f"![{alt}](figures/improvements.png)"
+    figure = image("improvements", chart.alt)
     found = {"holds": holds, "figure": figure, "table": summary.markdown_table(rows)}
     return found | _counts(said), {"improvements": chart}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy import stats
 
 from qrkd_lab.files import runs_folder
@@ -20,7 +19,7 @@ from qrkd_lab.studies.arms import ARMS as KNOWN
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
-from qrkd_lab.studies.report import Report
+from qrkd_lab.studies.report import Report, image
 from qrkd_lab.studies.statistics import holm, p_in_words
 from qrkd_lab.studies.summary import markdown_table
 
@@ -347,12 +346,12 @@ def findings(root: str | Path = PUBLISHED) -> Report:
         "alone": markdown_table(_alone(tables)),
         "outcomes": markdown_table(_outcomes(held)),
         "doses": "\n\n".join(
-            [_image(f"doses-{name}", figures) for name in responses]
+            [image(name, chart.alt) for name, chart in figures.items() if name != "study"]
             + [markdown_table(_strengths(responses))]
         )
         if responses
         else "Not trained yet.",
-        "figure": _image("study", figures),
+        "figure": image("study", figures["study"].alt),
         "sd": ", ".join(
             f"{100 * one['error'] * math.sqrt(len(tables[name])):.2f} points on {name}, "
             f"{one['free']:.0f} degrees of freedom"
@@ -361,11 +360,6 @@ def findings(root: str | Path = PUBLISHED) -> Report:
     }
     text = Path(__file__).with_suffix(".md").read_text("utf-8")
     return Report(string.Template(text).substitute(parts), figures)
-
-
-def _image(name: str, figures: Mapping[str, Figure]) -> str:
-    alt = figures[name].alt.replace("[", "(").replace("]", ")")
-    return f"![{alt}](figures/{name}.png)"
 
 
 def _head(
@@ -395,19 +389,25 @@ def _tests(found: pd.DataFrame) -> list[dict[str, str]]:
             "seeds ahead": f"{one['ahead']:.0f} of {one['seeds']:.0f}",
             "median": _points(one["median"]), "p": _p(one["p"]),
             "p equivalent": _p(one["p_equivalent"]),
-            "by its own spread": f"[{_points(one['own_low'])}, {_points(one['own_high'])}]",
+            "interval by its own spread":
+                f"[{_points(one['own_low'])}, {_points(one['own_high'])}]",
             "p by its own spread": _p(one["p_own"]),
         }
         for (name, arm), one in found.iterrows()
     ]  # fmt: skip
 
 
+def _qrkd_minus(table: pd.DataFrame, others: Sequence[str]) -> pd.DataFrame:
+    """:func:`differences` of ``qrkd`` to each of some arms, a row for each."""
+    rows = [differences(table, other, ["qrkd"]).rename({"qrkd": other}) for other in others]
+    return pd.concat(rows)
+
+
 def _controls(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
     rows = []
     for name, table in tables.items():
         to_rkd = differences(table)
-        for other in BY_KERNEL[1:]:
-            against = differences(table, other, ["qrkd"]).loc["qrkd"]
+        for other, against in _qrkd_minus(table, BY_KERNEL[1:]).iterrows():
             rows.append({
                 "regime": name, "arm": f"`{other}`", "which is": KNOWN[other].meaning,
                 "minus `rkd`": _ranged(to_rkd.loc[other]), "`qrkd` minus it": _ranged(against),
@@ -475,9 +475,7 @@ def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
         )
         if "better" not in found.loc[(name, "qrkd"), "answer"]:
             continue
-        against = pd.concat([
-            differences(table, other, ["qrkd"]).rename({"qrkd": other}) for other in BY_KERNEL[2:]
-        ])  # fmt: skip
+        against = _qrkd_minus(table, BY_KERNEL[2:])
         p, own = (holm(against[name].to_numpy(dtype=float)) for name in ("p", "p_own"))
         behind = {
             other: f"`{other}` (p {_p(q)}; {_p(r)} by its own spread)"

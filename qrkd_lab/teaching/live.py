@@ -398,11 +398,8 @@ class Worker(Callback):
         inputs, targets = self.batch
         taught, pulls, matrices = training.teacher(inputs), {}, {}
         for learner in training.active:
-            arm, relation, mode = (
-                learner.settings.arm,
-                learner.loss.relation,
-                learner.model.training,
-            )
+            arm, relation = learner.settings.arm, learner.loss.relation
+            mode = learner.model.training
             learner.model.eval()
             with torch.enable_grad():
                 outputs = self.benchmark.outputs(learner.model, inputs)
@@ -437,7 +434,8 @@ def pulls_of_terms(
         teacher, targets: of the same batch.
 
     Returns:
-        Term to its pull; and ``dose``, where there are a kernel and a distance or an angle.
+        Term to its pull; and ``dose``, where there are a kernel and another relation. Relations of
+        one's own count there as distance and angle do.
     """
     held = None if loss.relation is None else loss.relation.generator.get_state()
     with torch.enable_grad():
@@ -450,7 +448,7 @@ def pulls_of_terms(
     weights = {"task": 1.0, **loss.weights}
     own = {name: weights[name] * gradient for name, gradient in found.items()}
     pulls = {name: gradient.norm().item() for name, gradient in own.items()}
-    classical = sum(own.get(name, 0) for name in ("distance", "angle"))
+    classical = sum(own.get(name, 0) for name in loss.relations)
     if "kernel" in own and isinstance(classical, Tensor) and classical.norm() > 0:
         pulls["dose"] = pulls["kernel"] / classical.norm().item()
     if loss.pulls:  # a dose has chosen weights of its own for this batch

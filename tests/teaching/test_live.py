@@ -144,6 +144,23 @@ def test_pulls_are_gradients_at_the_features_and_leave_the_loss_as_it_was(how):
     assert found["dose"] == pytest.approx(next(iter(how.values()), found["dose"]), rel=1e-4)
 
 
+def test_a_relation_of_ones_own_counts_in_the_dose_as_it_does_in_the_loss():
+    x = torch.randn(8, 5, requires_grad=True)
+    student, teacher = Outputs(x[:, :3] * 2, x), Outputs(torch.randn(8, 3), torch.randn(8, 5))
+    relation = ql.KernelRelation(ql.RBFKernel(), ql.Encoder(5, 5, 3))
+    own, targets = {"gram": (lambda f: f @ f.T, 2.0)}, torch.arange(8) % 3
+    dosed = ql.DistillationLoss(
+        distance=1.0, kernel=(relation, 1.0), relations=own, kernel_dose=0.3
+    )
+    assert pulls_of_terms(dosed, student, TeacherBatch(teacher), targets)["dose"] == pytest.approx(
+        0.3, rel=1e-4
+    )
+    weight = dosed.pulls["kernel_weight"].item()
+    plain = ql.DistillationLoss(distance=1.0, kernel=(relation, weight), relations=own)
+    found = pulls_of_terms(plain, student, TeacherBatch(teacher), targets)
+    assert found["dose"] == pytest.approx(0.3, rel=1e-4)
+
+
 def test_pulls_at_features_that_the_logits_do_not_come_from_are_those_of_the_relations():
     x, head = torch.randn(8, 5, requires_grad=True), torch.nn.Linear(5, 3)
     pooled, teacher = Outputs(head(x), 2 * x), Outputs(torch.randn(8, 3), torch.randn(8, 5))
