@@ -210,7 +210,8 @@ class DistillationLoss(nn.Module):
 
     A prediction whose target is -100 counts in no term; a sample whose predictions are all ignored
     is left out of the relations, where it is known which sample a target belongs to (as many rows
-    of features as targets, or as rows of targets). Without any target all terms are 0.
+    of features as targets, or as rows of targets). Without any target all terms are 0. A sample
+    without label, its target -101 (NaN where targets are real), counts in all terms but the task's.
 
     With ``kernel_dose`` the kernel's weight is chosen anew in each batch, such that its term pulls
     at the student's features f with that multiple of the pull of distance and angle,
@@ -312,8 +313,8 @@ class DistillationLoss(nn.Module):
             student: logits ``(m, c)`` or ``(n, t, v)``, and features ``(n, d_s)``.
             teacher: the same of the teacher; a :class:`TeacherBatch` where several arms share it,
                 None where only the task counts.
-            targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count. Of another
-                task what its loss takes.
+            targets: classes ``(m,)`` or ``(n, t)``, whole numbers; -100: does not count, -101: has
+                no label. Of another task what its loss takes.
 
         Raises:
             TypeError: ``student`` is no Outputs, or targets are no whole numbers.
@@ -324,7 +325,7 @@ class DistillationLoss(nn.Module):
         if isinstance(teacher, Outputs):
             teacher = TeacherBatch(teacher)
         active, student = self.active, Outputs(*map(at_least_float32, student))
-        terms = {"task": self.task.loss(student.logits, targets)}
+        terms = {"task": self.task.term(student.logits, targets)}
         if active and teacher is None:
             raise ValueError(f"the terms {', '.join(active)} need a teacher, got None")
         counted = self.task.counted(targets)

@@ -23,12 +23,14 @@ __all__ = [
     "IGNORED",
     "TASKS",
     "Task",
+    "UNLABELLED",
     "kd_loss",
     "label_kd",
     "same_shape",
 ]
 
 IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
+UNLABELLED = -101  # of a sample without label (NaN in real targets): the task alone leaves it out
 
 
 # ---- knowledge distillation
@@ -185,6 +187,14 @@ class Task:
     higher_is_better: bool = False
     kd: Callable[[Tensor, Tensor, float], Tensor] = squared_error
 
+    def term(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of the samples that have a label; 0 where none has."""
+        absent = targets.isnan() if targets.is_floating_point() else targets == UNLABELLED
+        known = ~absent.reshape(len(targets), -1).all(1)
+        if known.all():
+            return self.loss(outputs, targets)
+        return self.loss(outputs[known], targets[known]) if known.any() else (0 * outputs).sum()
+
     def counted(self, targets: Tensor) -> Tensor:
         """Which predictions count, ``(m,)`` of bool: all of them."""
         return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
@@ -207,8 +217,11 @@ class Task:
 class Classification(Task):
     """Logits ``(m, c)`` or ``(n, t, v)`` of classes, targets ``(m,)`` or ``(n, t)``.
 
-    A prediction whose target is -100 counts nowhere.
+    A prediction whose target is -100 counts nowhere, and with -101 not in the task's loss.
     """
+
+    def term(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.loss(outputs, targets)
 
     def counted(self, targets: Tensor) -> Tensor:
         return targets.flatten() != IGNORED
@@ -223,7 +236,7 @@ class Classification(Task):
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the predictions that count, in nats; 0 where none does."""
+    """Mean cross-entropy over the predictions with a class, in nats; 0 where none has one."""
     _check_logits(logits)
     if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex():
         got = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
@@ -237,9 +250,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
             f"whose last axis is that of the classes, got {tuple(targets.shape)}"
         )
     logits, targets = logits.flatten(0, -2), targets.flatten()
-    counted = targets != IGNORED
+    counted = (targets != IGNORED) & (targets != UNLABELLED)
+    targets = targets.long().masked_fill(~counted, IGNORED)
     try:
-        total = F.cross_entropy(logits, targets.long(), ignore_index=IGNORED, reduction="sum")
+        total = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
     except IndexError:
         known = targets[counted]
         raise ValueError(

@@ -179,6 +179,7 @@ class Learner:
     accumulation: int = 1  # batches per optimiser step; relations are within a batch
     clip_norm: float | None = None  # of the gradient of all that the optimiser moves
     dropout: bool = False  # whether the model draws from torch's global stream
+    unlabelled: bool = False  # whether some samples have no label: then no accuracy is taken
     settings: Any = None  # of the run; training does not read them
     history: list[dict[str, float]] = field(default_factory=list)  # a dictionary per epoch
     seconds: float = 0.0  # spent in this learner's own steps
@@ -262,7 +263,8 @@ class Learner:
         """Add to the epoch's sums; kept as tensors, so that a GPU need not wait."""
         values = [losses.total, *losses.terms.values(), *self.loss.pulls.values()]
         self._names = ("total", *losses.terms, *self.loss.pulls)
-        if isinstance(self.loss.task, Classification) and outputs.logits.shape[-1] <= FEW_CLASSES:
+        classes = outputs.logits.shape[-1] if isinstance(self.loss.task, Classification) else None
+        if classes is not None and classes <= FEW_CLASSES and not self.unlabelled:
             values.append(self.loss.task.score(outputs.logits, targets))
             self._names += ("train_accuracy",)
         self._sums = self._sums + counted * torch.stack(values)

@@ -30,7 +30,7 @@ from qrkd_lab.losses import (
     term_gradients,
 )
 from qrkd_lab.relations import pairwise_distances, triplet_angles
-from qrkd_lab.tasks import IGNORED, TASKS, kd_loss, label_kd
+from qrkd_lab.tasks import IGNORED, TASKS, UNLABELLED, kd_loss, label_kd
 
 
 def rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -351,7 +351,7 @@ def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose, share):
     torch.testing.assert_close(dosed.pulls["kernel_weight"], weight)
     torch.testing.assert_close(dosed.pulls["kernel_pull"], dose * classical)
     assert dosed.pulls["kernel_dose"].item() == pytest.approx(dose, rel=1e-5)
-    assert dosed.pulls["angle_pull"] == kept * 3.0 * alone["angle"].norm()
+    torch.testing.assert_close(dosed.pulls["angle_pull"], kept * 3.0 * alone["angle"].norm())
     again = DistillationLoss(0.5, kept * 2.0, kept * 3.0, (own, weight.item()))
     again = again(student, teacher, targets)
     torch.testing.assert_close(total, again.total)
@@ -554,6 +554,31 @@ def test_a_batch_of_nothing_but_ignored_targets_has_no_loss_and_no_pull(samples)
     assert list(terms) == ["task", "kd", "distance", "angle", "kernel", "total"]
     assert all(value == 0 for value in terms.values())
     assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("known", [0, 1, 5, 8])
+def test_a_sample_without_label_counts_in_all_terms_but_the_tasks(name, known):
+    student, teacher, targets = batch()
+    if name != "classification":
+        targets = (rows32(8, 3, 7) > 0).float()
+    absent = UNLABELLED if name == "classification" else torch.nan
+    hidden = targets.clone()
+    hidden[known:] = absent
+    loss = DistillationLoss(0.5, 2.0, 3.0, (relation(), 7.0), task=TASKS[name])
+    expected, (at_logits, _) = terms_and_gradients(loss, student, teacher, targets)
+    found, (pull, _) = terms_and_gradients(loss, student, teacher, hidden)
+    only = TASKS[name].loss(student.logits[:known], targets[:known]) if known else torch.tensor(0.0)
+    torch.testing.assert_close(found.pop("task"), only)
+    torch.testing.assert_close(
+        found.pop("total") - only, expected.pop("total") - expected.pop("task")
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    task, (alone, _) = terms_and_gradients(
+        DistillationLoss(task=TASKS[name]), student, None, hidden
+    )
+    assert pull.isfinite().all() and (alone[known:] == 0).all()
+    assert known == 8 or not torch.equal(pull, at_logits)
 
 
 @pytest.mark.parametrize("t", [2, 3, 4])  # as many tokens as classes, too

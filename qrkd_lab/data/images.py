@@ -25,6 +25,7 @@ from torch import Tensor
 from qrkd_lab.data.cache import cache_folder, keep, kept
 from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
+from qrkd_lab.tasks import UNLABELLED
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,6 +75,11 @@ class Images:
             return Images(self.pixels[index], self.labels[index])
         # index_select copies whole images: several times faster than pixels[index]
         return Images(self.pixels.index_select(0, index), self.labels.index_select(0, index))
+
+    def beside(self, others: Images) -> Images:
+        """These images, and others without their labels."""
+        absent = torch.full_like(others.labels, UNLABELLED)
+        return Images(torch.cat([self.pixels, others.pixels]), torch.cat([self.labels, absent]))
 
     def __repr__(self) -> str:
         shape = " x ".join(str(size) for size in self.pixels.shape[1:])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,14 @@ class Benchmark(ABC):
         data: has ``name``, ``source``, ``sha256`` and the parts ``train``, ``validation``,
             ``test``.
         device: where batches and models live.
+        seen: what students draw from, where it is more than the training part: samples without
+            labels, too.
     """
 
     settings: Settings
     data: Any
     device: torch.device
+    seen: Any = field(default=None, kw_only=True)
 
     metric = "test_accuracy"
     higher_is_better = True
@@ -87,6 +90,7 @@ class Benchmark(ABC):
         student: Callable[[int], nn.Module],
         name: str = "mine",
         task: str | Task = "classification",
+        unlabelled: Any = None,  # noqa: ANN401
     ) -> Benchmark:
         """A benchmark from arrays and two models of your own, for :func:`qrkd_lab.compare`.
 
@@ -111,6 +115,8 @@ class Benchmark(ABC):
                 ``"multi-label"``: y ``(n, c)`` holds 0 or 1 per label, logits are one per label;
                 binary cross-entropy, and F1 over all labels. Or a
                 :class:`~qrkd_lab.tasks.Task` with a loss and a metric of your own.
+            unlabelled: x of further samples whose y nobody knows. Students see them beside the
+                training part: they count in all terms but the task's.
 
         A model returns logits ``(n, c)``, a tuple that begins with them, an object or dict that has
         ``logits``, or :class:`~qrkd_lab.losses.Outputs`. Relations compare what enters its last
@@ -142,7 +148,7 @@ class Benchmark(ABC):
             raise ValueError(
                 f"unknown task {task!r}; choose from {choices}, or give a Task of your own"
             )
-        parts = parts_of(task, train=train, validation=validation, test=test)
+        parts = parts_of(task, unlabelled, train=train, validation=validation, test=test)
         task = task if isinstance(task, Task) else TASKS[task]
         return ArrayBenchmark.of(name, parts, teacher, student, task)
 
@@ -206,20 +212,29 @@ class Benchmark(ABC):
 
     @property
     def samples(self) -> int:
-        """How many samples the training part has: what an epoch draws from."""
-        return len(self.train)
+        """How many samples an epoch draws from."""
+        return len(self.drawn)
+
+    @property
+    def drawn(self) -> Any:  # noqa: ANN401
+        """What an epoch draws from: ``seen``, else the training part."""
+        return self.train if self.seen is None else self.seen
 
     def of_students(self, seed: int) -> Benchmark:
-        """The same with what the students of a seed see of the training part (student_size)."""
-        if (size := self.settings.student_size) is None:
+        """The same with what the students of a seed see: ``student_size``, ``unlabelled``."""
+        size, more = self.settings.student_size, self.settings.unlabelled
+        if size is None and not more:
             return self
-        if size > self.samples:
+        size = self.samples if size is None else size
+        if size + more > self.samples:
             raise ValueError(
-                f"student_size: {self.settings.benchmark} has {self.samples} samples to train on, "
-                f"got {size}"
+                f"student_size{' + unlabelled' * bool(more)}: {self.settings.benchmark} has "
+                f"{self.samples} samples to train on, got {size}{f' + {more}' * bool(more)}"
             )
         drawn = torch.randperm(self.samples, generator=generator(seed, "student's images"))
-        return replace(self, data=replace(self.data, train=self.train[drawn[:size]]))
+        train = self.train[drawn[:size]]
+        seen = train.beside(self.train[drawn[size : size + more]]) if more else None
+        return replace(self, data=replace(self.data, train=train), seen=seen)
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The samples of an epoch in its own order, int64; ``epoch_size`` of them if it is set."""
@@ -330,7 +345,7 @@ class ImageBenchmark(Benchmark):
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         for index in self.order(seed, epoch).split(size):
-            yield self._batch(self.train[index])
+            yield self._batch(self.drawn[index])
 
     def passes(self, part: Images) -> Iterator[tuple[Tensor, Tensor]]:
         for low in range(0, len(part), 1000):
@@ -375,7 +390,7 @@ _TEXT_ONLY = {
     "teacher_model", "teacher_layers", "teacher_width", "student_layers", "student_width",
 }  # fmt: skip
 _WIDTHS, MODELS = {"teacher_widths", "student_widths"}, {"teacher_sha256", "student_sha256"}
-_IMAGES_ONLY = _WIDTHS | {"student_size"}
+_IMAGES_ONLY = _WIDTHS | {"student_size", "unlabelled"}
 KIT_ONLY = _TEXT_ONLY | _WIDTHS | MODELS | {"train_size", "validation_size"}  # not for arrays
 
 

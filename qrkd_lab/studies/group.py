@@ -245,6 +245,7 @@ def make_learner(
         settings.accumulation,
         settings.clip_norm,
         benchmark.random,
+        benchmark.seen is not None,
         settings,
     )
 

@@ -28,7 +28,7 @@ from qrkd_lab.studies.arms import ARRAYS, TEACHER, check_scale
 from qrkd_lab.studies.benchmarks import KIT_ONLY, Benchmark
 from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import Settings
-from qrkd_lab.tasks import CLASSIFICATION, TASKS, Classification, Task
+from qrkd_lab.tasks import CLASSIFICATION, TASKS, UNLABELLED, Classification, Task
 from qrkd_lab.train import odd_tensors
 
 __all__ = ["ArrayBenchmark", "Part", "parts_of"]
@@ -52,6 +52,18 @@ class Part:
             return Part({name: one[index] for name, one in self.x.items()}, self.y[index])
         return Part(self.x[index], self.y[index])
 
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The inputs by name; a tensor alone is ``x``."""
+        return self.x if isinstance(self.x, dict) else {"x": self.x}
+
+    def beside(self, others: Part) -> Part:
+        """These samples, and others without their labels."""
+        absent = torch.nan if self.y.is_floating_point() else UNLABELLED
+        x = {name: torch.cat([one, others.named[name]]) for name, one in self.named.items()}
+        y = torch.cat([self.y, self.y.new_full((len(others), *self.y.shape[1:]), absent)])
+        return Part(x if isinstance(self.x, dict) else x["x"], y)
+
     def to(self, device: torch.device) -> tuple[Inputs, Tensor]:
         """Both, on a device."""
         if isinstance(self.x, dict):
@@ -68,6 +80,7 @@ class Arrays:
     train: Part
     validation: Part
     test: Part
+    unlabelled: Part | None = None
     source: str = "arrays"
 
 
@@ -174,6 +187,15 @@ class ArrayBenchmark(Benchmark):
         where = self.device if device is None else pick_device(device)
         return replace(self, settings=settings, device=where)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        rest = self.data.unlabelled
+        return super().sizes | ({} if rest is None else {"unlabelled": len(rest)})
+
+    def of_students(self, seed: int) -> Benchmark:
+        found, rest = super().of_students(seed), self.data.unlabelled
+        return found if rest is None else replace(found, seen=found.drawn.beside(rest))
+
     def teacher(self, seed: int) -> Tapped:
         if isinstance(self.make_teacher, nn.Module):
             return _tapped(copy.deepcopy(self.make_teacher)).to(self.device)
@@ -201,7 +223,7 @@ class ArrayBenchmark(Benchmark):
 
     def batches(self, seed: int, epoch: int, size: int) -> Iterator[tuple[Inputs, Tensor]]:
         for index in self.order(seed, epoch).split(size):
-            yield self.train[index].to(self.device)
+            yield self.drawn[index].to(self.device)
 
     def passes(self, part: Part) -> Iterator[tuple[Inputs, Tensor]]:
         for low in range(0, len(part), 256):
@@ -251,20 +273,30 @@ class ArrayBenchmark(Benchmark):
 # ---- arrays
 
 
-def parts_of(task: str | Task, **given: Any) -> dict[str, Part]:  # noqa: ANN401
+def parts_of(task: str | Task, unlabelled: Any = None, **given: Any) -> dict[str, Part]:  # noqa: ANN401
     """The samples by part as tensors on the CPU, with targets as the task takes them."""
-    return {name: _targets(name, _part(name, one), task) for name, one in given.items()}
+    parts = {n: _targets(n, _part(n, *_pair(n, one)), task) for n, one in given.items()}
+    if unlabelled is not None:
+        rest = _part("unlabelled", _pair("unlabelled", (unlabelled, None))[0])
+        like, got = (
+            {name: (tuple(one.shape[1:]), one.dtype) for name, one in part.named.items()}
+            for part in (parts["train"], rest)
+        )
+        if got != like:
+            raise ValueError(f"unlabelled: expected rows of x as in train, {like}, got {got}")
+        parts["unlabelled"] = rest
+    return parts
 
 
-def _part(name: str, given: Any) -> Part:  # noqa: ANN401
-    """The samples of a part as tensors on the CPU."""
-    x, y = _pair(name, given)
+def _part(name: str, x: Any, *y: Any) -> Part:  # noqa: ANN401
+    """The samples of a part as tensors on the CPU; without y all of them are 0."""
     if isinstance(x, Mapping):
         x = {str(key): _tensor(f"{name}, x[{key!r}]", one) for key, one in x.items()}
     else:
         x = _tensor(f"{name}, x", x)
-    part = Part(x, _tensor(f"{name}, y", y))
-    rows = {len(one) for one in (x.values() if isinstance(x, dict) else [x])}
+    first = next(iter(x.values())) if isinstance(x, dict) else x
+    part = Part(x, _tensor(f"{name}, y", *y) if y else torch.zeros(len(first)))
+    rows = set(map(len, part.named.values()))
     if rows != {len(part.y)}:
         raise ValueError(
             f"{name}: expected as many rows of x as of y, got "
@@ -365,8 +397,7 @@ def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
 def _sha256(parts: Mapping[str, Part]) -> str:
     digest = hashlib.sha256()
     for name, part in parts.items():
-        x = part.x if isinstance(part.x, dict) else {"x": part.x}
-        for key, tensor in {**x, "the targets": part.y}.items():
+        for key, tensor in {**part.named, "the targets": part.y}.items():
             digest.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -424,13 +455,14 @@ def _checked(
                 f"{role}: the function makes another model for seed 1 than for seed 0 ({odd}); its "
                 "one argument is the seed, e.g. lambda seed: make_net(width=32)"
             )
-    x, y = (part := parts["train"][: 1000 if trained else PROBED]).x, part.y
+    part = parts["train"][: 1000 if trained else PROBED]
+    y = part.y
     with one_thread(torch.device("cpu")), seeded(0, "probe"):
         try:
-            logits, features = (one.detach() for one in _asked(model.train(not trained), x))
+            logits, features = (one.detach() for one in _asked(model.train(not trained), part.x))
         except Exception as error:
-            shown = x if isinstance(x, dict) else {"x": x}
-            said = ", ".join(f"{n} {tuple(one.shape)} {one.dtype}" for n, one in shown.items())
+            shown = part.named.items()
+            said = ", ".join(f"{n} {tuple(one.shape)} {one.dtype}" for n, one in shown)
             raise ValueError(
                 f"the {role} was asked about {said}: {type(error).__name__}: {error}"
             ) from error

@@ -44,8 +44,8 @@ _OF_TERM = {  # what only an arm with this term uses
     ),
 }  # fmt: skip
 _OF_STUDENT = (
-    "epochs", "stop_after", "student_size", "student_widths", "student_layers", "student_width",
-    "student_sha256",
+    "epochs", "stop_after", "student_size", "unlabelled", "student_widths", "student_layers",
+    "student_width", "student_sha256",
 )  # fmt: skip
 _SAID = ("name", "meaning", "kernel")  # of an arm of a user's own, beside what it does
 _PULLS = ("kernel_weight", "kernel_dose", "kernel_share")  # how hard the kernel pulls
@@ -67,7 +67,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ),
         ("at least 1", lambda value: value >= 1),
     ),
-    "teacher_epochs": ("at least 0", lambda value: value >= 0),
+    **dict.fromkeys(("teacher_epochs", "unlabelled"), ("at least 0", lambda value: value >= 0)),
     **dict.fromkeys(
         ("teacher_width", "student_width"),
         (f"a multiple of {HEAD}, the width of a head", lambda v: v >= 1 and v % HEAD == 0),
@@ -102,6 +102,7 @@ class Settings:
     # data
     train_size: int | None = None  # None: all that the validation part leaves
     student_size: int | None = None  # samples that students see, drawn anew per seed; None: all
+    unlabelled: int = 0  # further ones that they see without their labels: the task ignores them
     validation_size: int | None = None  # None: 5,000 of MNIST and CIFAR-10, 297 of the digits
     test_size: int | None = None  # of a text or of reviews; None: all
     # models: a CNN's widths, a GPT-2's layers and width
@@ -286,6 +287,8 @@ class Settings:
                 unused.add("learning_rate")
         if arm is None or not arm.compared:
             unused.add("tap")
+        if not self.unlabelled:
+            unused.add("unlabelled")
         if "tap" in unused or self.tap != "tokens":
             unused.add("tap_tokens")
         if "kernel" in terms:

@@ -85,5 +85,8 @@ def test_students_see_few_images_and_the_teacher_all(tmp_path):
     teacher, student = train_group(benchmark, [settings.replace(arm="teacher"), settings], tmp_path)
     assert teacher.data["train"] == len(benchmark.train) and student.data["train"] == 20
     assert "student_size" not in teacher.settings and student.settings["student_size"] == 20
+    more = load_benchmark("digits", **SMALL, student_size=20, unlabelled=30).of_students(0)
+    assert torch.equal(more.train.pixels, few[0].pixels) and more.samples == 50
+    assert torch.equal(more.drawn.labels[:20], few[0].labels) and (more.drawn.labels[20:] < 0).all()
     with pytest.raises(ValueError, match="student_size: digits has .* samples to train on, got"):
         load_benchmark("digits", **SMALL, student_size=10_000).of_students(0)

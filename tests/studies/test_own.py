@@ -18,7 +18,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import qrkd_lab as ql
 from qrkd_lab.losses import Outputs
+from qrkd_lab.seeds import generator
 from qrkd_lab.studies.benchmarks import given_settings
+from qrkd_lab.studies.own import parts_of
 from qrkd_lab.studies.provenance import one_kind, reproduce
 
 X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
@@ -132,6 +134,8 @@ def test_students_may_see_few_samples_and_the_teacher_all(tmp_path):
     assert every.runs[-1].metrics != study.runs[-1].metrics
     with pytest.raises(ValueError, match="student_size: mine has 50 samples to train on, got 51"):
         few.with_settings("smoke", student_size=51).of_students(0)
+    with pytest.raises(ValueError, match=r"student_size \+ unlabelled: mine .*, got 20 \+ 31"):
+        few.with_settings("smoke", student_size=20, unlabelled=31).of_students(0)
 
 
 # ---- what a run is identified by
@@ -392,6 +396,51 @@ def test_a_trained_estimator_of_scikit_learn_teaches(tmp_path):
     right = float(forest.score(X[70:], Y[70:]))
     assert study.runs[0].metrics["test_accuracy"] == pytest.approx(right)
     assert study.runs[0].parameters == 0 and study.runs[1].history[0]["kernel"] > 0
+
+
+# ---- samples without labels
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "multi-label"])
+def test_students_see_further_samples_and_not_their_labels(task, tmp_path):
+    y = {"classification": Y, "regression": X[:, 0] * X[:, 1], "multi-label": X[:, :2] > 0}[task]
+    width = 4 if task == "classification" else y[0].numel()
+    teacher = nn.Linear(4, width).eval()
+
+    def runs(y, x=X, company=("scratch",), given=None, **settings):
+        own = bench(
+            **arrays(x, y), task=task, unlabelled=given, teacher=teacher,
+            student=lambda seed: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, width)),
+        )  # fmt: skip
+        study = ql.compare(own, [*company, "qrkd"], [1], runs_dir=tmp_path, **SMALL, **settings)
+        run = study.runs[-1]
+        return run.key, run.history, run.metrics, [w.tolist() for w in run.weights().values()]
+
+    few, rest = torch.randperm(50, generator=generator(1, "student's images")).split([20, 30])
+    alone, more = runs(y, student_size=20), runs(y, student_size=20, unlabelled=30)
+    assert runs(y, student_size=20, unlabelled=0) == alone  # found again
+    assert alone[3] != more[3] and "train_accuracy" not in more[1][0]
+    hidden = y.clone()
+    hidden[rest] = y[rest.flip(0)]
+    other = runs(hidden, company=("kd", "rkd"), student_size=20, unlabelled=30)
+    assert other[0] != more[0] and other[1:] == more[1:]  # bit for bit
+    hidden[few] = y[few.flip(0)]
+    assert runs(hidden, student_size=20, unlabelled=30)[3] != more[3]
+    given = runs(y, given=X[70:] + 1)
+    assert given[0] != runs(y)[0] and given[3] != runs(y)[3] and given[1][-1]["kernel"] > 0
+
+
+def test_ones_own_samples_without_labels_come_after_those_of_the_setting():
+    own = bench(unlabelled=X[70:]).with_settings("smoke", student_size=10, unlabelled=5)
+    seen = own.of_students(0)
+    assert "unlabelled 20" in repr(own) and own.sizes["unlabelled"] == 20
+    assert len(own.train) == 50 and len(seen.train) == 10 and len(seen.drawn) == 35
+    assert torch.equal(seen.drawn.x[15:], X[70:]) and (seen.drawn.y[10:] == -101).all()
+    assert bench().data.sha256 != own.data.sha256
+    tokens = {"ids": X[:, :2].long(), "more": X}
+    parts = {name: ({k: v[p] for k, v in tokens.items()}, Y[p]) for name, p in PARTS.items()}
+    found = parts_of("classification", {k: v[:9] for k, v in tokens.items()}, **parts)
+    assert len(found["train"].beside(found["unlabelled"]).x["ids"]) == 59
 
 
 # ---- tasks other than classification
@@ -688,6 +737,8 @@ ONE = net()
         ({"student": lambda seed: 3}, "a function that gives an nn.Module"),
         ({"student": lambda seed: nn.Linear(5, 4)}, r"asked about x \(8, 4\) torch.float32: Runt"),
         ({"student": lambda seed: nn.Linear(4, 3)}, "expected 4 logits or more, as y goes up to 3"),
+        ({"unlabelled": X[:, :3]}, r"rows of x as in train, .*\(4,\).* got .*\(3,\)"),
+        ({"unlabelled": [[np.nan] * 4]}, "unlabelled, x: 1 of 1 rows hold NaN"),
         ({"name": "mnist"}, "no benchmark of the kit, got 'mnist'"),
         ({"name": "a/b"}, "name: expected letters"),
     ],
