@@ -44,6 +44,7 @@ __all__ = [
     "kind_of",
     "load_benchmark",
     "load_image_benchmark",
+    "name_of",
 ]
 
 
@@ -392,6 +393,11 @@ _TEXT_ONLY = {
 _WIDTHS, MODELS = {"teacher_widths", "student_widths"}, {"teacher_sha256", "student_sha256"}
 _IMAGES_ONLY = _WIDTHS | {"student_size", "unlabelled"}
 KIT_ONLY = _TEXT_ONLY | _WIDTHS | MODELS | {"train_size", "validation_size"}  # not for arrays
+
+
+def name_of(benchmark: str | Benchmark | None) -> str | None:
+    """What a benchmark is called: by its name, its folder, or as one of a user's own."""
+    return benchmark.settings.benchmark if isinstance(benchmark, Benchmark) else benchmark
 
 
 def is_text(benchmark: str) -> bool:

@@ -296,7 +296,8 @@ class Variant:
         changes: what differs from the benchmark's defaults.
         runs: at most one per arm and seed, by arm and seed; those of a seed from one folder.
         left_out: how many others there are, in another folder than the rest of their seed.
-        data: names the data, where runs with the same changes have several; else empty.
+        data: names the data and a user's own models, where runs with the same changes have
+            several; else empty.
         known: False: the runs are not of :func:`~qrkd_lab.compare` as it is now; ``changes`` is
             then what differs among them.
     """
@@ -311,7 +312,8 @@ class Variant:
     def label(self) -> str:
         """In words: ``"default settings"``, ``"epochs=3, kernel_weight=0.1"``."""
         plain = DEFAULT if self.known else "as recorded"
-        return "; ".join(part for part in (in_words(self.changes) or plain, self.data) if part)
+        said = {name: value for name, value in self.changes.items() if name not in MODELS}
+        return "; ".join(part for part in (in_words(said) or plain, self.data) if part)
 
 
 def variants(runs: Iterable[Run]) -> list[Variant]:
@@ -329,6 +331,8 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
         if labels[variant.label] > 1:
             data = variant.runs[0].data
             said = f"data {data.get('source', 'of unknown source')} ({data['sha256'][:8]})"
+            for name in sorted(MODELS & variant.changes.keys()):
+                said += f", {name.removesuffix('_sha256')} {variant.changes[name][:8]}"
             found[place] = replace(variant, data=said)
 
     def order(variant: Variant) -> tuple[Any, ...]:

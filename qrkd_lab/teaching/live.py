@@ -6,6 +6,7 @@ own. What has come so far stands in a :class:`Track`, ready to be drawn at any m
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from joblib import wrap_non_picklable_objects
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +30,7 @@ from qrkd_lab.files import RecordError, check_writable, runs_folder
 from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
 from qrkd_lab.losses import DistillationLoss, Outputs, TeacherBatch, term_gradients
 from qrkd_lab.studies.arms import TEACHER
-from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark
+from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark, name_of
 from qrkd_lab.studies.group import find, train_group
 from qrkd_lab.studies.records import PUBLISHED, Run, scan_runs
 from qrkd_lab.train import Callback, Stopped, Training
@@ -45,7 +47,7 @@ class Order:
     """What is to be trained: the arms of one seed.
 
     Attributes:
-        benchmark, scale: by name.
+        benchmark: a name, or one of a user's own arrays; ``scale``: by name.
         arms: names.
         seed: of the runs.
         settings: whatever differs from the benchmark's defaults.
@@ -54,7 +56,7 @@ class Order:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     """
 
-    benchmark: str
+    benchmark: str | Benchmark
     scale: str
     arms: tuple[str, ...]
     seed: int
@@ -76,7 +78,7 @@ class Track:
         histories: arm to its epochs, as in a record.
         pulses: arm to (at, loss terms, their mean over the epoch so far).
         matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
-        labels: classes ``(n,)`` of their samples; None for a text.
+        labels: classes ``(n,)`` of their samples; None where there are none, as of a text.
         alignments: arm to (at, centred alignment of the two).
         pulls: arm to its pull now, by term, see :func:`pulls_of_terms`.
         others: arm to the histories of other seeds that are on the disk, with the same settings.
@@ -192,11 +194,14 @@ class LiveRun:
         """
         if self.busy:
             raise RuntimeError("a training is under way: stop it first, or wait for its end")
+        # Models and functions that were written in the notebook go along as code.
+        packed = pickle.dumps(wrap_non_picklable_objects(order, keep_wrapper=False))
         self._warm()
         self.track, self.state = self.track.again(order), "loading"
         self._idle.clear()
-        self._pipe.send(order)
         self._on_change()
+        with suppress(OSError):  # it has died: the listener says so
+            self._pipe.send_bytes(packed)
 
     def pause(self) -> None:
         """Wait after the present step, or go on after a pause."""
@@ -318,7 +323,9 @@ class Worker(Callback):
 
     def _carry_out(self, order: Order) -> bool:
         """Train what is not on record; whether all arms could be trained."""
-        self._tell("waits", f"the data of {order.benchmark} (downloaded if they are not here yet)")
+        self._tell(
+            "waits", f"the data of {name_of(order.benchmark)} (downloaded if they are not here yet)"
+        )
         self.benchmark = benchmark = load_benchmark(
             order.benchmark, order.scale, order.data_dir, order.device, **order.settings
         )
@@ -344,8 +351,10 @@ class Worker(Callback):
         return whole
 
     def begin(self, training: Training) -> None:
-        settings = training.learners[0].settings
-        self.batch = next(iter(self.benchmark.batches(settings.seed, 1, settings.batch_size)))
+        settings, seen = training.learners[0].settings, self.benchmark
+        if training.teacher is not None:
+            seen = seen.of_students(settings.seed)
+        self.batch = next(iter(seen.batches(settings.seed, 1, settings.batch_size)))
         histories = {le.settings.arm: list(le.history) for le in training.learners}
         self._tell("begin", _at(training), training.epochs, histories)
         self._tell("state", "training")
@@ -410,9 +419,8 @@ class Worker(Callback):
                 angles = relation.encoder.student(outputs.features)
                 pair = [relation.teacher(taught.outputs.features), relation.kernel(angles)]
                 matrices[arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
-        labels = (
-            targets[:MOST].cpu().numpy() if len(targets) == len(taught.outputs.features) else None
-        )
+        of_samples = targets.ndim == 1 and len(targets) == len(taught.outputs.features)
+        labels = targets[:MOST].cpu().numpy() if of_samples else None
         self._tell("look", _at(training), pulls, matrices, labels)
         now = time.monotonic()
         self._next_look = now + max(LOOK, 4 * (now - started))  # a fifth of the time at most

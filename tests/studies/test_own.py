@@ -21,7 +21,8 @@ from qrkd_lab.losses import Outputs
 from qrkd_lab.seeds import generator
 from qrkd_lab.studies.benchmarks import given_settings
 from qrkd_lab.studies.own import parts_of
-from qrkd_lab.studies.provenance import one_kind, reproduce
+from qrkd_lab.studies.provenance import Catalogue, one_kind, reproduce
+from qrkd_lab.teaching.widgets import KernelExplorer, StudyBrowser
 
 X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
 Y = ((X[:, 0] * X[:, 1] > 0) + 2 * (X[:, 2] > 0)).long()  # four classes
@@ -53,6 +54,34 @@ class Drops(nn.Module):
     def forward(self, x):
         h = self.norm(self.body(x)).relu()
         return self.head(nn.functional.dropout(h, self.rate, self.training))
+
+
+class Named(nn.Module):
+    """A model that gets its input by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 4)
+
+    def forward(self, a):
+        return self.head(a)
+
+
+ONE_NUMBER = {role: lambda seed: nn.Linear(4, 1) for role in ("teacher", "student")}
+
+
+def test_the_browser_of_records_has_its_settings_in_words_and_no_hashes(tmp_path):
+    for own in (bench(), bench(student=lambda seed: net(2))):
+        ql.compare(own, ["kd", "rkd"], 2, runs_dir=tmp_path, **SMALL)
+    for view in ("differences", "benchmarks"):
+        browser = StudyBrowser(tmp_path, benchmark=own, view=view)
+        browser.refresh()
+        assert "mine at scale smoke, " in browser._said and "alert" not in browser._words.value
+    labels = browser.controls["variant"].options
+    same = re.escape("epochs=2, batch_size=16; data arrays (")
+    assert len(labels) == 2 and all(re.match(same + ".{8}., student .{8}, t", s) for s in labels)
+    few = Catalogue(browser.runs).variants("mine", "smoke")
+    assert list(few) == ["epochs=2, batch_size=16"]
 
 
 def keys(study):
@@ -441,6 +470,19 @@ def test_ones_own_samples_without_labels_come_after_those_of_the_setting():
     parts = {name: ({k: v[p] for k, v in tokens.items()}, Y[p]) for name, p in PARTS.items()}
     found = parts_of("classification", {k: v[:9] for k, v in tokens.items()}, **parts)
     assert len(found["train"].beside(found["unlabelled"]).x["ids"]) == 59
+
+
+def test_the_explorer_of_kernels_shows_its_training_part():
+    pictures = X.reshape(90, 2, 2)
+    for data in (bench(), (pictures, Y), (pictures.numpy(), Y.numpy())):
+        explorer = KernelExplorer(data, n=16, qubits=2)
+        explorer.refresh()
+        assert "alert" not in explorer._words.value
+    words = bench(**{name: ({"a": x}, y) for name, (x, y) in arrays().items()},
+                  **{role: lambda seed: Named() for role in ("teacher", "student")})  # fmt: skip
+    for own in (words, bench(**arrays(y=X[:, 0]), task="regression", **ONE_NUMBER)):
+        with pytest.raises(ValueError, match=r"data: expected a pair .features, labels."):
+            KernelExplorer(own)
 
 
 # ---- tasks other than classification

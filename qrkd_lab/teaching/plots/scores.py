@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -214,7 +215,7 @@ def improvements(
     what = f"{arm} is better than {reference} by, % of {reference}'s mean ({KEY})"
     axes = quiet(chart.subplots(), what, "", grid="x")
     labels = [
-        f"{name}\n{row['metric'].removeprefix('test_').replace('_', ' ')}"
+        f"{textwrap.fill(name, 30)}\n{row['metric'].removeprefix('test_').replace('_', ' ')}"
         + ("" if row["higher_is_better"] else " (less is better)")
         + f", {row['seeds']} seed" + "s" * (row["seeds"] != 1)
         for name, row in table.iterrows()

@@ -15,7 +15,7 @@ from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, SCALES
-from qrkd_lab.studies.benchmarks import benchmark_settings
+from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, name_of
 from qrkd_lab.studies.settings import Settings
 from qrkd_lab.studies.summary import units
 from qrkd_lab.teaching.live import LiveRun, Order, Track
@@ -56,7 +56,8 @@ class DistillationExplorer(Explorer):
     :func:`~qrkd_lab.compare`, bit for bit.
 
     Args:
-        benchmark: a name, or a folder of images or text; ``scale``: as for a study.
+        benchmark: a name, a folder of images or text, or one of your own, made by
+            :meth:`Benchmark.from_arrays`; ``scale``: as for a study.
         arms: which train side by side.
         seed: of the runs.
         runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
@@ -74,7 +75,7 @@ class DistillationExplorer(Explorer):
 
     def __init__(
         self,
-        benchmark: str = "digits",
+        benchmark: str | Benchmark = "digits",
         scale: str = "laptop",
         arms: Sequence[str] = DEFAULT_ARMS,
         seed: int = 0,
@@ -90,7 +91,7 @@ class DistillationExplorer(Explorer):
         self._places = {"runs_dir": runs_dir, "data_dir": data_dir, "device": device}
         self.training = LiveRun(self.refresh)
         given = {name: value for name, value in settings.items() if value is not None}
-        names = list(dict.fromkeys((*BENCHMARKS, benchmark)))
+        names = {name: name for name in BENCHMARKS} | {name_of(benchmark): benchmark}
         controls = {
             "benchmark": menu("Benchmark", benchmark, names),
             "scale": menu("Scale", scale, SCALES),
@@ -124,9 +125,9 @@ class DistillationExplorer(Explorer):
         if track.order is None:
             epochs = self._check().epochs
             words = _paragraph(
-                f"Ready: {', '.join(order.arms)} on {order.benchmark} ({order.scale}), seed "
-                f"{order.seed}, {epochs} epochs each, after their teacher. Press Start; what is on "
-                f"disk already in {order.runs_dir} is not trained again."
+                f"Ready: {', '.join(order.arms)} on {name_of(order.benchmark)} ({order.scale}), "
+                f"seed {order.seed}, {epochs} epochs each, after their teacher. Press Start; what "
+                f"is on disk already in {order.runs_dir} is not trained again."
             )
             return self.show(words, curves=Picture.of(arm_grid(order.arms)))
         words = progress(self.training.state, track)
@@ -216,8 +217,12 @@ class DistillationExplorer(Explorer):
         shown = {arm: list(track.histories[arm]) for arm in arms if arm in track.histories}
         if not shown:
             return {}
-        settings = benchmark_settings(track.order.benchmark, track.order.scale)
-        metric = "validation_perplexity" if settings.vocabulary else "validation_accuracy"
+        own = track.order.benchmark
+        if isinstance(own, Benchmark):
+            metric = own.metric.replace("test", "validation", 1)
+        else:
+            text = benchmark_settings(own, track.order.scale).vocabulary
+            metric = "validation_perplexity" if text else "validation_accuracy"
         known = (dict(track.pulses), track.others, track.pulls)
         charts = {"curves": arms_so_far(shown, track.epochs, metric, *known)}
         arm = self._view.value
@@ -232,7 +237,8 @@ class DistillationExplorer(Explorer):
         default = benchmark_settings(state["benchmark"], state["scale"])
         said = {n: v for n, v in state.items() if n not in FIELDS or v != getattr(default, n)}
         said |= {name: str(v) for name, v in self._places.items() if v != PLACES[name]}
-        return f"DistillationExplorer({', '.join(f'{n}={v!r}' for n, v in said.items())})"
+        words = {n: name_of(v) if isinstance(v, Benchmark) else repr(v) for n, v in said.items()}
+        return f"DistillationExplorer({', '.join(f'{n}={word}' for n, word in words.items())})"
 
     def _ipython_display_(self) -> None:
         from IPython import get_ipython

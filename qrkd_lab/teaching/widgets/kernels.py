@@ -24,6 +24,7 @@ from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
 from qrkd_lab.kernels.shots import sampled
 from qrkd_lab.seeds import generator
+from qrkd_lab.studies.own import ArrayBenchmark
 from qrkd_lab.teaching.plots.matrices import KernelPanel
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
@@ -49,8 +50,9 @@ class KernelExplorer(Explorer):
     """A kernel matrix, its best RBF, its spectrum and its circuit, while you turn the knobs.
 
     Args:
-        data: ``digits``, ``two moons``, ``mnist``, or a pair of arrays (features ``(m, d)``,
-            labels ``(m,)``).
+        data: ``digits``, ``two moons``, ``mnist``, a pair of arrays (features ``(m, d)``, labels
+            ``(m,)``; of pictures or signals their numbers in a row), or a benchmark of your own,
+            whose training part is shown.
         n: samples in the matrix.
         kernel: ``fidelity`` or ``projected``.
         feature_map, qubits, layers, bandwidth, entangle: of the kernel, see
@@ -71,7 +73,7 @@ class KernelExplorer(Explorer):
 
     def __init__(
         self,
-        data: str | tuple[ArrayLike, ArrayLike] = "digits",
+        data: str | tuple[ArrayLike, ArrayLike] | ArrayBenchmark = "digits",
         n: int = 64,
         kernel: str = "fidelity",
         feature_map: str = "zz",
@@ -299,12 +301,15 @@ class Samples:
 
 
 def labelled_samples(
-    source: str | tuple[ArrayLike, ArrayLike], data_dir: str | Path | None = None, seed: int = 0
+    source: str | tuple[ArrayLike, ArrayLike] | ArrayBenchmark,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
 ) -> Samples:
     """Samples by name, or of arrays; images are their pixels, from 0 to 1.
 
     Args:
-        source: ``digits``, ``two moons``, ``mnist``, or (features ``(m, d)``, labels ``(m,)``).
+        source: ``digits``, ``two moons``, ``mnist``, (features ``(m, d)``, labels ``(m,)``), or a
+            benchmark of one's own.
         data_dir: folder of MNIST; None: ``$QRKD_DATA_DIR``, else the user's cache.
         seed: of the order, and of the moons.
 
@@ -317,6 +322,8 @@ def labelled_samples(
         Samples(two moons, 512 of 2 numbers in 2 classes)
     """
     most = None
+    if isinstance(source, ArrayBenchmark):
+        source = (source.train.x, source.train.y)
     if not isinstance(source, str):
         x, labels = _checked(source)
         classes, labels = np.unique(labels, return_inverse=True)  # words too
@@ -345,8 +352,9 @@ def _checked(source: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, np.ndarra
     from sklearn.utils.multiclass import check_classification_targets
 
     try:
-        pair = [v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in source]
-        x, y = check_X_y(*pair, dtype=np.float64, order="C", ensure_min_samples=3)
+        x, y = (v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in source)
+        x = np.reshape(x, (len(x), -1)) if np.ndim(x) > 2 else x
+        x, y = check_X_y(x, y, dtype=np.float64, order="C", ensure_min_samples=3)
         check_classification_targets(y)
     except (TypeError, ValueError) as error:
         raise ValueError(

@@ -14,6 +14,7 @@ import ipywidgets as W
 
 from qrkd_lab.files import runs_folder
 from qrkd_lab.studies.arms import TEACHER
+from qrkd_lab.studies.benchmarks import Benchmark, name_of
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import (
     Catalogue,
@@ -81,7 +82,7 @@ class StudyBrowser(Explorer):
         self,
         runs_dir: str | Path | None = None,
         published: bool = True,
-        benchmark: str | None = None,
+        benchmark: str | Benchmark | None = None,
         scale: str | None = None,
         variant: str | None = None,
         arms: Sequence[str] | None = None,
@@ -94,7 +95,7 @@ class StudyBrowser(Explorer):
         if view not in VIEWS.values():
             raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS.values())}")
         arms = (arms,) if isinstance(arms, str) else arms
-        asked = {"benchmark": benchmark, "scale": scale, "variant": variant, "arms": arms,
+        asked = {"benchmark": name_of(benchmark), "scale": scale, "variant": variant, "arms": arms,
                  "reference": reference, "arm": arm, "run": run}  # fmt: skip
         self._asked = {name: value for name, value in asked.items() if value is not None}
         self._absent: list[str] = []  # what was asked for and has no record, in words

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
+import qrkd_lab as ql
 from qrkd_lab.studies.records import read_runs
 from qrkd_lab.teaching.live import Order, Track
 from qrkd_lab.teaching.widgets.distillation import DistillationExplorer, progress
@@ -134,6 +137,39 @@ def test_its_repr_makes_it_again(explorer):
         **explorer._places, "runs_dir": str(explorer._places["runs_dir"]),
     }  # fmt: skip
     assert "temperature" not in repr(explorer), "what is the benchmark's own is left out"
+
+
+def test_arrays_and_models_of_ones_own_are_trained_as_in_a_study(tmp_path):
+    class Net(nn.Module):  # as written in a notebook: no file holds it
+        def __init__(self, width):
+            super().__init__()
+            self.body, self.head = nn.Linear(300, width), nn.Linear(width, 1)
+
+        def forward(self, x):
+            return self.head(self.body(x).relu())
+
+    x = torch.randn(192, 300)  # more than a pipe takes at once
+    parts = [(one, one.sum(1)) for one in x.split([128, 32, 32])]
+    mine = ql.Benchmark.from_arrays(
+        *parts, teacher=lambda seed: Net(8), student=lambda seed: Net(4), task="regression"
+    ).with_settings("smoke", student_size=64, unlabelled=64)
+    explorer = DistillationExplorer(mine, "smoke", ("qrkd",), runs_dir=tmp_path / "live", qubits=2)
+    explorer.refresh()
+    assert "Ready: qrkd on mine (smoke), seed 0, 1 epochs" in explorer._said
+    assert repr(explorer).startswith("DistillationExplorer(benchmark=mine, scale='smoke', seed=0")
+    explorer.start()
+    assert explorer.wait(60) and "<p>Done.</p>" in explorer._said
+    assert "validation rmse" in explorer._shown["records"] and explorer.training.track.pulls
+    assert "as they come" in explorer._shown["matrices"].alt  # nothing to sort real numbers by
+    study = ql.compare(
+        mine, ["qrkd"], 1, "smoke", runs_dir=tmp_path / "study", qubits=2, progress=False
+    )
+    found, expected = explorer.training.track.runs[-1], study.runs[-1]
+    assert (found.key, found.metrics) == (expected.key, expected.metrics)
+    for name, value in (("benchmark", "digits"), ("benchmark", mine), ("seed", 1)):
+        explorer.controls[name].value = value
+    explorer.close()
+    assert "The controls have changed since" in explorer._said
 
 
 def test_unknown_names_list_the_choices():
