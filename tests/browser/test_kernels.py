@@ -1,4 +1,4 @@
-"""The kernel explorer in a real browser: JupyterLab, and Voila."""
+"""The kernel explorer in a real browser."""
 
 from __future__ import annotations
 
@@ -95,12 +95,3 @@ def test_dragging_ends_at_the_last_value_which_a_saved_notebook_shows(notebook):
     again.run_all(seconds=120)
     expect(again.explorer(BOX).locator("img.qrkd-matrix")).to_be_visible()
     expect(again.page.locator(".qrkd-still")).to_be_hidden()
-
-
-def test_the_same_notebook_is_a_dashboard(voila):
-    dashboard = voila(NOTEBOOK)
-    box = dashboard.explorer(BOX, seconds=120)
-    check_layout(dashboard, box, "Data", "Samples", "Bandwidth", "Beside it", "Pin this matrix")
-    turn_every_kind_of_knob(dashboard.page, box)
-    dashboard.screenshot("explore_kernels_voila", of=box)
-    assert dashboard.tracebacks() == [] and dashboard.errors == []
