@@ -22,9 +22,8 @@ from qrkd_lab.files import PROJECT, RecordError, check_writable, expanded, runs_
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.arms import DEFAULT_ARMS, TEACHER, get_arm
 from qrkd_lab.studies.benchmarks import benchmark_settings, load_benchmark
-from qrkd_lab.studies.cluster import ClusterError
 from qrkd_lab.studies.compare import StudyError, compare
-from qrkd_lab.studies.parallel import check_jobs, lock
+from qrkd_lab.studies.parallel import ClusterError, check_jobs, lock
 from qrkd_lab.studies.records import PUBLISHED, Run
 from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 from qrkd_lab.teaching.notebooks import execute

@@ -104,10 +104,10 @@ def read_address(file: Path) -> str:
 def work(address: str, folder: str, fake: dict[str, str], environment: dict[str, str]) -> None:
     """A worker's process."""
     os.environ.update(environment)
-    from qrkd_lab.studies import cluster, compare
+    from qrkd_lab.studies import compare, parallel
 
-    true = cluster.versions()
-    cluster.versions = lambda: true | fake
+    true = parallel.versions()
+    parallel.versions = lambda: true | fake
     compare.train_group = obedient(compare.train_group, Path(folder, "orders"))
     from distributed.cli.dask_worker import main
 

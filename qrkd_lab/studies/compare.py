@@ -39,10 +39,17 @@ from qrkd_lab.files import (
 from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, TEACHER, Arm, get_arm
 from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benchmark
-from qrkd_lab.studies.cluster import CalledOff, ClusterError, each_on_cluster, own_folder
+from qrkd_lab.studies.callbacks import Progress, duration
 from qrkd_lab.studies.group import find, make_learner, train_group
-from qrkd_lab.studies.parallel import check_jobs, each, processes
-from qrkd_lab.studies.progress import Progress, duration
+from qrkd_lab.studies.parallel import (
+    CalledOff,
+    ClusterError,
+    check_jobs,
+    each,
+    each_on_cluster,
+    own_folder,
+    processes,
+)
 from qrkd_lab.studies.records import (
     NAME,
     PUBLISHED,

@@ -27,10 +27,10 @@ from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, ImageBenchmark, given_settings
-from qrkd_lab.studies.checkpoint import Checkpoint, tell
-from qrkd_lab.studies.outcomes import outcomes
+from qrkd_lab.studies.callbacks import Checkpoint, tell
 from qrkd_lab.studies.parallel import lock
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
+from qrkd_lab.studies.scores import outcomes
 from qrkd_lab.studies.settings import Settings, build_kernel
 from qrkd_lab.train import Callback, Diverged, Learner, Stopped, Training, train
 

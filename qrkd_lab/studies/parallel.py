@@ -1,12 +1,15 @@
-"""Jobs side by side on this machine's cores, and locks between processes."""
+"""Jobs side by side, on this machine's cores or on a Dask cluster; locks between processes."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import signal
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -14,22 +17,29 @@ from functools import cache
 from multiprocessing import resource_tracker
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 from filelock import FileLock, Timeout
 
 from qrkd_lab.interrupt import ctrl_c_stays
-from qrkd_lab.train import Diverged
+from qrkd_lab.studies.records import versions
+from qrkd_lab.train import Callback, Diverged, Training
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
 
 __all__ = [
+    "CalledOff",
+    "ClusterError",
     "NO_WORKERS",
-    "attempt",
     "can_start_workers",
     "check_jobs",
     "deaf_to_ctrl_c",
     "each",
+    "each_on_cluster",
     "lock",
+    "own_folder",
     "pool",
     "processes",
 ]
@@ -40,7 +50,6 @@ NO_WORKERS = (
     "this system can start no worker processes (usually /dev/shm is absent or read-only): "
     "jobs run one after another in this process. The results are the same."
 )
-LOOK = 0.5  # seconds between two looks at whether the parent process is alive
 
 
 def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> Iterator[Outcome]:
@@ -56,10 +65,12 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
         The outcome of every seed as soon as it is there, in any order. A seed whose process was
         killed is tried again, at last alone; then it has a failure in words.
     """
-    if not tasks:
-        return
     todo, left = dict(tasks), len(tasks) + 1
     with pool(jobs, len(tasks)) as workers:
+        if workers == 1:
+            for seed, arguments in tasks.items():
+                yield _attempt(seed, function, arguments)
+            return
         while 0 < len(todo) < left:  # as long as some are done
             left = len(todo)
             with suppress(BrokenProcessPool):
@@ -79,15 +90,13 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
 
 
 def _parallel(function: Job, tasks: Mapping[int, tuple], workers: int) -> Iterator[Outcome]:
-    job, caller = joblib.delayed(attempt), os.getpid()
+    job, caller = joblib.delayed(_attempt), os.getpid()
     calls = [job(seed, function, of, caller) for seed, of in tasks.items()]
     with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
         return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
 
 
-def attempt(
-    seed: int, function: Job, arguments: tuple[Any, ...], caller: int | None = None
-) -> Outcome:
+def _attempt(seed: int, function: Job, arguments: tuple, caller: int | None = None) -> Outcome:
     """The outcome of one seed; an error becomes a sentence, so that other seeds go on.
 
     A worker process that ``caller`` started ends with it.
@@ -113,7 +122,7 @@ def _end_with(parent: int) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK)
+            time.sleep(0.5)
         os._exit(1)  # sys.exit would end this thread alone
 
     threading.Thread(target=watch, daemon=True).start()
@@ -166,6 +175,200 @@ def deaf_to_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ---- a Dask cluster
+
+CONNECT = 10.0  # seconds for a scheduler to answer
+PATIENCE = 30.0  # seconds without any worker that can do the jobs: a nanny starts one in less
+LOOK = 0.2  # seconds between two looks at the workers
+FETCH = 600.0  # seconds for the records of one seed to come
+DEATHS = 2  # workers that may die of one job
+CALLED_OFF = 1.0  # seconds between a worker's looks at whether its job is still wanted
+_ONE = threading.Lock()  # jobs side by side in one process would not give the same bits
+
+
+class ClusterError(RuntimeError):
+    """A Dask cluster is not there, or has no worker that can do the jobs; says what to do."""
+
+
+def each_on_cluster(
+    function: Job,
+    tasks: Mapping[int, tuple[Any, ...]],
+    scheduler: str,
+    check: Callable[[], None],
+    say: Callable[[str], None],
+) -> Iterator[Outcome]:
+    """:func:`~qrkd_lab.studies.parallel.each` on the workers of a Dask cluster, whenever they come.
+
+    Every worker has at most one job; the job of one that dies goes to another. Close the iterator
+    to call the jobs off.
+
+    Args:
+        function, tasks: as for ``each``; what a job needs and makes travels with it.
+        scheduler: address of the scheduler.
+        check: called on a worker before a job; what it raises is why that worker gets none.
+        say: told of workers that get no job.
+
+    Raises:
+        ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
+            done has been yielded.
+    """
+    todo, deaths = dict(tasks), Counter()
+    running: dict[str, tuple[int, Future]] = {}  # by worker
+    refused: dict[str, str] = {}  # why a worker gets no job
+    with _connected(scheduler) as client:
+        hopeful = time.monotonic()
+        while todo or running:
+            time.sleep(LOOK)
+            if client.status == "closed":
+                raise ClusterError(
+                    f"the scheduler at {scheduler} does not answer any more. Was it stopped? Start "
+                    "it and its workers again, and run the study again: what is recorded is reused."
+                )
+            try:
+                there = client.sync(client.scheduler.identity)["workers"]
+            except OSError:  # the client goes on trying to reach its scheduler for a while
+                continue
+            for worker, (seed, future) in list(running.items()):
+                died = worker not in there or future.cancelled()
+                if not died and not future.done():
+                    continue
+                del running[worker]
+                result = None if died else _result(future)
+                if isinstance(result, tuple):
+                    yield result
+                elif died and deaths[seed] + 1 == DEATHS:
+                    said = f"{DEATHS} workers died while they trained it, the last was {worker}"
+                    advice = "Was there too little memory? Their logs may say more."
+                    yield seed, [], [f"seed {seed}: {said}. {advice}"]
+                else:
+                    todo = {seed: tasks[seed]} | todo  # first: its checkpoint may be there
+                if died:
+                    deaths[seed] += 1
+                elif isinstance(result, str):
+                    refused[worker] = result
+                    say(f"worker {worker} gets no job: {result}")
+            refused = {worker: why for worker, why in refused.items() if worker in there}
+            free = sorted(there.keys() - running.keys() - refused.keys())
+            for worker, seed in zip(free, list(todo), strict=False):
+                task = _packed(check, function, todo.pop(seed))
+                future = client.submit(_work, versions(), seed, task, workers=[worker], pure=False)
+                running[worker] = seed, future
+            if running:
+                hopeful = time.monotonic()
+            elif time.monotonic() - hopeful > PATIENCE:
+                told = "".join(f"\n  worker {name}: {why}" for name, why in sorted(refused.items()))
+                raise ClusterError(
+                    f"no worker at {scheduler} can do these jobs:{told}"
+                    if refused
+                    else f"there is no worker at {scheduler}. Start some (`dask worker {scheduler} "
+                    "--nthreads 1`), and try again."
+                )
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    if not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", address):
+        raise ValueError(f"scheduler: expected an address like tcp://host:8786, got {address!r}")
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ClusterError(
+            "a scheduler needs Dask on this machine: pip install 'qrkd-lab[cluster]', or "
+            "pip install dask distributed"
+        ) from error
+    try:
+        client = Client(address, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address} ({error}). Start one with `dask scheduler`, "
+            "and give the address that it says; or leave the scheduler out, and the jobs run here."
+        ) from error
+    with client:
+        yield client
+
+
+def _packed(*job: Any) -> bytes:  # noqa: ANN401
+    """A job for another machine; what was written in a notebook goes along as code."""
+    import cloudpickle
+
+    try:
+        return cloudpickle.dumps(job)
+    except (TypeError, pickle.PicklingError) as error:
+        raise ClusterError(
+            f"these data, models or relations cannot be sent to a worker: {error}; build them in "
+            "functions that hold no open file, lock or device, or use jobs= on this machine"
+        ) from error
+
+
+def _result(future: Future) -> Any:  # noqa: ANN401
+    """What a task returned; its error as text."""
+    try:
+        return future.result(FETCH)
+    except Exception as error:  # there is no qrkd_lab on that worker, say
+        return f"{type(error).__name__}: {error}"
+
+
+def _work(here: Mapping[str, str | None], seed: int, task: bytes) -> Outcome | str:
+    """On a worker: the outcome of a job; or, as text, why this worker cannot do it."""
+    if different := differences(here, versions()):
+        return f"{different}; install the same there"
+    check, function, arguments = pickle.loads(task)  # safe to read where the versions agree
+    with _ONE:
+        try:
+            check()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return _attempt(seed, function, arguments)
+
+
+def differences(here: Mapping[str, str | None], there: Mapping[str, str | None]) -> str:
+    """Which versions differ, in words; the machine, a build and a patch of Python do not count.
+
+    Example:
+        >>> differences({"torch": "2.14.1+cpu", "python": "3.11.9"},
+        ...             {"torch": "2.9.1", "python": "3.11.2"})
+        'torch 2.9.1, here 2.14.1'
+    """
+
+    def counts(name: str, version: str | None) -> str:
+        if version is None:
+            return "not installed"
+        public = version.partition("+")[0]
+        return ".".join(public.split(".")[:2]) if name == "python" else public
+
+    pairs = {name: (counts(name, there.get(name)), counts(name, here[name])) for name in here}
+    return "; ".join(
+        f"{name} {theirs}, here {ours}"
+        for name, (theirs, ours) in pairs.items()
+        if theirs != ours and name not in ("platform", "cpu")
+    )
+
+
+def own_folder(name: str) -> Path:
+    """A folder on this worker's machine that a later worker there finds again."""
+    from distributed import get_worker
+
+    return Path(get_worker().local_directory).parent / "qrkd_lab" / name
+
+
+class CalledOff(Callback):
+    """Ends a training whose result nobody waits for any more, on Ctrl-C at the caller, say."""
+
+    def __init__(self) -> None:
+        from distributed import get_worker
+
+        self._worker = get_worker()
+        self._key, self._looked = self._worker.get_current_task(), time.monotonic()
+
+    def step(self, training: Training) -> None:
+        if time.monotonic() - self._looked < CALLED_OFF:
+            return
+        self._looked = time.monotonic()
+        task = self._worker.state.tasks.get(self._key)
+        if task is None or task.state == "cancelled":
+            raise InterruptedError("the job was called off")
 
 
 # ---- locks

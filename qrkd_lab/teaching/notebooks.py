@@ -36,8 +36,8 @@ from traitlets import default
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, expanded, write_file, writing
+from qrkd_lab.studies.callbacks import duration
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
-from qrkd_lab.studies.progress import duration
 from qrkd_lab.teaching.parameters import NotebookError, check_parameters, code_cells
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import torch
 import qrkd_lab as ql
 from qrkd_lab.devices import one_thread
 from qrkd_lab.files import RecordError
-from qrkd_lab.studies.checkpoint import Checkpoint
+from qrkd_lab.studies.callbacks import Checkpoint
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Diverged, Training
@@ -325,7 +325,7 @@ def test_only_what_changes_numbers_makes_another_checkpoint(
 
     def name(arms=("kd", "rkd"), data="ab", other=(), **changes):
         with monkeypatch.context() as patch:
-            patch.setattr("qrkd_lab.studies.checkpoint.versions", lambda: here | dict(other))
+            patch.setattr("qrkd_lab.studies.callbacks.versions", lambda: here | dict(other))
             return Checkpoint.of(learners(benchmark, teacher, arms, **changes), data, tmp_path).path
 
     others = [name(("kd",)), name(data="cd"), name(learning_rate=0.1), name(seed=1)]

@@ -15,8 +15,8 @@ from distributed import Client
 from torch import nn
 
 import qrkd_lab as ql
-from qrkd_lab.studies.cluster import ClusterError, _packed, differences
 from qrkd_lab.studies.compare import StudyError
+from qrkd_lab.studies.parallel import ClusterError, _packed, differences
 from qrkd_lab.studies.records import read_runs, versions
 from tests.dask_cluster import SMALL, Cluster
 from tests.hazards import FORKS, table, wait_for
@@ -46,8 +46,8 @@ def no_study_waits_for_ever():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.studies.cluster.PATIENCE", 3.0)
-    monkeypatch.setattr("qrkd_lab.studies.cluster.CONNECT", 2.0)
+    monkeypatch.setattr("qrkd_lab.studies.parallel.PATIENCE", 3.0)
+    monkeypatch.setattr("qrkd_lab.studies.parallel.CONNECT", 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_no_worker_and_no_scheduler_are_said(cluster, tmp_path, impatient, monke
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_scheduler_that_is_lost_is_named_once(workers, tmp_path, beside, monkeypatch):
-    monkeypatch.setattr("qrkd_lab.studies.cluster.CONNECT", 2.0)
+    monkeypatch.setattr("qrkd_lab.studies.parallel.CONNECT", 2.0)
     cluster = Cluster(tmp_path)
 
     def callers(dask_scheduler):

@@ -11,7 +11,7 @@ import qrkd_lab as ql
 from qrkd_lab.data.images import Images
 from qrkd_lab.studies.benchmarks import load_benchmark
 from qrkd_lab.studies.group import train_group
-from qrkd_lab.studies.outcomes import calibration_error, noisy, outcomes, recall_at_1
+from qrkd_lab.studies.scores import calibration_error, noisy, outcomes, recall_at_1
 from tests.hazards import SMALL
 
 LABELS = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1, 0, 0])

@@ -16,7 +16,7 @@ from joblib.externals.loky import get_reusable_executor
 import qrkd_lab as ql
 from qrkd_lab import cli
 from qrkd_lab.studies.group import train_group
-from qrkd_lab.studies.parallel import NO_WORKERS, attempt, check_jobs, each, lock, processes
+from qrkd_lab.studies.parallel import NO_WORKERS, _attempt, check_jobs, each, lock, processes
 from qrkd_lab.train import Callback, Diverged
 from tests.hazards import FORKS, SMALL, alive, elsewhere, wait_for
 
@@ -34,7 +34,6 @@ def test_every_task_gets_its_arguments_and_an_error_becomes_a_sentence(jobs):
     failures = ["it diverged", "seed {}: ZeroDivisionError: division by zero"]
     for (seed, made, said), expected in zip(found, ((3, ["A"]), (4, ["B"]))):
         assert (seed, made) == expected and said == [text.format(seed) for text in failures]
-    assert list(each(None, {}, jobs)) == []
 
 
 def test_one_worker_is_this_process():
@@ -90,7 +89,7 @@ def test_ctrl_c_ends_a_study_whatever_a_library_makes_of_it(pressed, monkeypatch
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
-        attempt(0, seed, ())
+        _attempt(0, seed, ())
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.setattr("qrkd_lab.teaching.doctor.main", pressed)
     assert cli.main(["doctor"]) == 130

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from qrkd_lab.studies.progress import Progress, duration
+from qrkd_lab.studies.callbacks import Progress, duration
 from qrkd_lab.train import Training
 
 
@@ -54,7 +54,7 @@ class Terminal(io.StringIO):
 
 
 def test_in_a_terminal_progress_is_a_bar_that_names_arm_epoch_terms_and_time(monkeypatch):
-    monkeypatch.setattr("qrkd_lab.studies.progress.BAR_SECONDS", -1.0)
+    monkeypatch.setattr("qrkd_lab.studies.callbacks.BAR_SECONDS", -1.0)
     said = shown(Terminal())
     for part in ("digits seed 3", "epoch 1/2", "qrkd: task 0.5", "kd: task 0.5", "left"):
         assert part in said

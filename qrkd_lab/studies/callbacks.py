@@ -1,8 +1,9 @@
-"""Checkpoints: the state of a training, so that a killed one goes on as if nothing had happened.
+"""Callbacks of a study: checkpoints, from which a killed training goes on, and progress on stderr.
 
-One file holds all learners that train in lockstep. Its first line is the SHA-256 of the rest, its
-second says whose state it is, and then comes the state, which is read with ``weights_only`` (a file
-from elsewhere can run no code) and compared with the learners' own tensors before it is used.
+A checkpoint is one file for all learners that train in lockstep. Its first line is the SHA-256 of
+the rest, its second says whose state it is, and then comes the state, which is read with
+``weights_only`` (a file from elsewhere can run no code) and compared with the learners' own tensors
+before it is used.
 
 The file's name is a hash of all that changes the numbers: the runs' settings, the data, the
 versions of the libraries that compute, the processor's instructions, the device.
@@ -14,20 +15,20 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
+from tqdm import tqdm
 
 from qrkd_lab.files import canonical_sha256, reading, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
 from qrkd_lab.train import Callback, Learner, Training
 
-__all__ = ["Checkpoint", "tell"]
-
+__all__ = ["Checkpoint", "Progress", "duration", "tell"]
 
 SECONDS = 60.0
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
@@ -199,3 +200,93 @@ def _wrong(state: Any, training: Training) -> str:  # noqa: ANN401
         return f"expected the states of {len(learners)} learners"
     wrong = (learner.wrong(one) for learner, one in zip(learners, held, strict=True))
     return next(filter(None, wrong), "")
+
+
+# ---- progress
+
+
+LINE_SECONDS = 10.0  # plain lines come no faster than this
+BAR_SECONDS = 0.5
+
+
+class Progress(Callback):
+    """A bar in a terminal, plain lines elsewhere; serves one training after the other.
+
+    Args:
+        what: e.g. ``"mnist"``; the seed is added, and the arm where it is alone.
+        words: an epoch's score in a few characters, from its entry in a learner's history.
+        stream: where to; None is standard error.
+        position: line of the bar, where several processes show one each.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        words: Callable[[Mapping[str, float]], str],
+        stream: TextIO | None = None,
+        position: int = 0,
+    ) -> None:
+        self.what, self.words, self.position = what, words, position
+        self.stream = stream or sys.stderr
+        self.bar: tqdm | None = None
+
+    def begin(self, training: Training) -> None:
+        first, *others = training.learners
+        self.label = f"{self.what}{'' if others else f' {first.name}'} seed {first.seed}"
+        self.before, self.shown = training.batches, 0
+        self.started = self.drawn = self.printed = time.monotonic()
+        if self.stream.isatty():
+            self.bar = tqdm(
+                total=training.epochs * training.steps,
+                initial=training.batches,
+                desc=self.label,
+                position=self.position,
+                leave=False,
+                file=self.stream,
+                bar_format="{desc} {percentage:3.0f}%|{bar:12}| {remaining} left{postfix}",
+            )
+
+    def step(self, training: Training) -> None:
+        if self.bar is None:
+            return
+        self.bar.update(training.batches - self.bar.n)
+        if time.monotonic() - self.drawn > BAR_SECONDS:  # collecting the terms costs something
+            if active := training.active:
+                learner = active[self.shown % len(active)]  # one arm after the other
+                said = " ".join(f"{name} {value:.3g}" for name, value in learner.means().items())
+                text = f"epoch {training.done + 1}/{training.epochs}, {learner.name}: {said}"
+                self.bar.set_postfix_str(text, refresh=True)
+            self.shown, self.drawn = self.shown + 1, time.monotonic()
+
+    def epoch(self, training: Training) -> None:
+        now, left = time.monotonic(), training.epochs - training.done
+        if self.bar is not None or (now - self.printed < LINE_SECONDS and left):
+            return
+        self.printed, spent = now, now - self.started
+        made = max(training.batches - self.before, 1)  # resumed after an epoch's last: none
+        seconds = spent / made * left * training.steps
+        said = ", ".join(f"{one.name} {self.words(one.history[-1])}" for one in training.active)
+        when = f"{duration(seconds)} left" if left else f"took {duration(spent)}"
+        line = f"{self.label}: epoch {training.done}/{training.epochs}, {said}, {when}"
+        print(line, file=self.stream, flush=True)
+
+    def end(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def note(self, text: str) -> bool:
+        print(text, file=self.stream)
+        return True
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: ``"0.4 s"``, ``"42 s"``, ``"3 min 05 s"``, ``"2 h 07 min"``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
