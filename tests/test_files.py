@@ -29,6 +29,7 @@ from qrkd_lab.files import (
     runs_folder,
     write_folder,
 )
+from qrkd_lab.studies.callbacks import Checkpoint
 from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import (
     Run,
@@ -86,7 +87,9 @@ def test_plain_is_a_copy_whose_tuples_are_lists():
         plain({"a": [{1}]}, "here")
 
 
-@pytest.mark.parametrize("read", [read_json, file_sha256, read_file])
+@pytest.mark.parametrize(
+    "read", [read_json, file_sha256, read_file, lambda path: Checkpoint(path).resume(None)]
+)
 def test_what_the_system_refuses_or_what_is_no_file_is_no_damage(tmp_path, read):
     path = tmp_path / "record.json"
     path.write_text("{}")

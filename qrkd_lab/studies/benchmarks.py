@@ -43,7 +43,6 @@ __all__ = [
     "is_text",
     "kind_of",
     "load_benchmark",
-    "load_image_benchmark",
     "name_of",
 ]
 
@@ -516,14 +515,10 @@ def load_benchmark(
     """
     if isinstance(benchmark, Benchmark):
         return benchmark.with_settings(scale, device, **overrides)
-    settings = benchmark_settings(benchmark, scale, **overrides)
-    place = pick_device(device)
+    settings, load = benchmark_settings(benchmark, scale, **overrides), load_image_benchmark
     if is_text(benchmark):
-        from qrkd_lab.studies.language import load_language_benchmark
-
-        return load_language_benchmark(settings, data_dir, place, set(overrides))
-
-    return load_image_benchmark(settings, data_dir, place, set(overrides))
+        from qrkd_lab.studies.language import load_language_benchmark as load
+    return load(settings, data_dir, pick_device(device), set(overrides))
 
 
 def benchmark_of(

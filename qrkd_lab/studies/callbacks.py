@@ -31,6 +31,7 @@ from qrkd_lab.train import Callback, Learner, Training
 __all__ = ["Checkpoint", "Progress", "duration", "tell"]
 
 SECONDS = 60.0
+FIRST = 65  # bytes of the first line: a SHA-256 in hexadecimal digits, and the line's end
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
 MISSING = "is missing"  # what reading says of it
 
@@ -43,21 +44,13 @@ def tell(callbacks: Sequence[Callback], text: str) -> None:
 
 @dataclass
 class Checkpoint(Callback):
-    """The file that holds the state of a training; a callback that saves it and goes on from it.
-
-    Args:
-        path: of the file.
-        steps: save after so many batches; None: when a minute has passed.
-        records: names of the folders where the learners' runs will be recorded.
-        key: hash of all that changes the numbers.
-        callbacks: told of a file that cannot be used.
-    """
+    """The file that holds the state of a training; a callback that saves it and goes on from it."""
 
     path: Path
-    steps: int | None = None
-    records: Sequence[str] = ()
-    key: str = ""
-    callbacks: Sequence[Callback] = ()
+    steps: int | None = None  # save after so many batches; None: when a minute has passed
+    records: Sequence[str] = ()  # names of the folders where the learners' runs will be recorded
+    key: str = ""  # hash of all that changes the numbers
+    callbacks: Sequence[Callback] = ()  # told of a file that cannot be used
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
 
@@ -72,14 +65,14 @@ class Checkpoint(Callback):
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
         runs = [learner.settings.effective() for learner in learners]
-        records = [record_folder(run, data_sha256) for run in runs]
+        places = [record_folder(runs_dir, run, data_sha256) for run in runs]
         device = next(learners[0].model.parameters()).device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         by = {name: number for name, number in versions().items() if name in COMPUTE}
         key = canonical_sha256({"runs": runs, "data": data_sha256, "by": by, "device": where})
-        name = f".checkpoint-seed{settings.seed}-{key[:16]}.pt"
-        place = runs_dir / settings.benchmark / settings.scale / name
-        return cls(place, settings.checkpoint_steps, records, key, callbacks)
+        path = places[0].with_name(f".checkpoint-seed{settings.seed}-{key[:16]}.pt")
+        records = [place.name for place in places]
+        return cls(path, settings.checkpoint_steps, records, key, callbacks)
 
     def step(self, training: Training) -> None:
         if self.steps is None:
@@ -96,23 +89,19 @@ class Checkpoint(Callback):
         self.save(training)
 
     def save(self, training: Training) -> None:
-        """Write down how far the training is.
-
-        Raises:
-            RecordError: the disk is full or read-only.
-        """
+        """Write down how far the training is; raises RecordError if the disk fails."""
         states = [learner.state() for learner in training.learners]
         state = {"epoch": training.done + 1, "step": training.step, "learners": states}
         with writing(f"the state of the training in {self.path.parent}"):
             try:
                 with replacing(self.path) as stream:
-                    stream.write(_first_line(""))
+                    stream.write(bytes(FIRST))
                     stream.write(json.dumps(self._about).encode() + b"\n")
                     torch.save(state, stream)
-                    stream.seek(len(_first_line("")))
+                    stream.seek(FIRST)
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                     stream.seek(0)
-                    stream.write(_first_line(digest))
+                    stream.write(f"{digest}\n".encode())
             except RuntimeError as error:  # torch hides the disk's error behind one of its own
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from error
@@ -126,10 +115,8 @@ class Checkpoint(Callback):
         """Put a training where it was; whether there was a file to use.
 
         A file that was damaged, or holds something else, is told to be so, the learners stay as
-        they are, and training begins anew.
-
-        Raises:
-            RecordError: the file is there and may be whole, but cannot be read.
+        they are, and training begins anew. One that may be whole, but cannot be read, raises
+        RecordError.
         """
         try:
             state = self._read()
@@ -148,10 +135,10 @@ class Checkpoint(Callback):
     def _read(self) -> Any:  # noqa: ANN401
         """What was saved, if it is what was saved, and of this training."""
         with reading(self.path) as stream:
-            said, start = stream.readline(len(_first_line(""))), stream.tell()
-            if said != _first_line(hashlib.file_digest(stream, "sha256").hexdigest()):
+            said, digest = stream.read(FIRST), hashlib.file_digest(stream, "sha256").hexdigest()
+            if said != f"{digest}\n".encode():
                 raise ValueError("was cut or changed: its digest does not match")
-            stream.seek(start)
+            stream.seek(FIRST)
             try:
                 if json.loads(stream.readline()) != self._about:
                     raise ValueError("is the state of another training")
@@ -176,14 +163,10 @@ class Checkpoint(Callback):
         for path in folder.glob(".checkpoint-*.pt"):
             with suppress(Exception):  # damaged, of an older version, or another process was faster
                 with reading(path) as stream:
-                    stream.readline(len(_first_line("")))
+                    stream.seek(FIRST)
                     records = json.loads(stream.readline())["records"]
                 if records and all((folder / name).exists() for name in records):
                     path.unlink()
-
-
-def _first_line(digest: str) -> bytes:
-    return digest.rjust(64).encode() + b"\n"
 
 
 def _wrong(state: Any, training: Training) -> str:  # noqa: ANN401
@@ -210,21 +193,14 @@ BAR_SECONDS = 0.5
 
 
 class Progress(Callback):
-    """A bar in a terminal, plain lines elsewhere; serves one training after the other.
-
-    Args:
-        what: e.g. ``"mnist"``; the seed is added, and the arm where it is alone.
-        words: an epoch's score in a few characters, from its entry in a learner's history.
-        stream: where to; None is standard error.
-        position: line of the bar, where several processes show one each.
-    """
+    """A bar in a terminal, plain lines elsewhere; serves one training after the other."""
 
     def __init__(
         self,
-        what: str,
-        words: Callable[[Mapping[str, float]], str],
+        what: str,  # "mnist", say; the seed is added, and the arm where it is alone
+        words: Callable[[Mapping[str, float]], str],  # the score of an epoch in a few characters
         stream: TextIO | None = None,
-        position: int = 0,
+        position: int = 0,  # line of the bar, where several processes show one each
     ) -> None:
         self.what, self.words, self.position = what, words, position
         self.stream = stream or sys.stderr

@@ -7,7 +7,6 @@ interrupted.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shutil
 import sys
@@ -29,11 +28,9 @@ from qrkd_lab.files import (
     canonical_sha256,
     check_writable,
     expanded,
-    read_file,
     replacing,
     runs_folder,
     write_file,
-    write_folder,
     writing,
 )
 from qrkd_lab.seeds import which_seeds
@@ -44,23 +41,14 @@ from qrkd_lab.studies.group import find, make_learner, train_group
 from qrkd_lab.studies.parallel import (
     CalledOff,
     ClusterError,
+    Outcome,
     check_jobs,
     each,
     each_on_cluster,
     own_folder,
     processes,
 )
-from qrkd_lab.studies.records import (
-    NAME,
-    PUBLISHED,
-    RECORD,
-    WEIGHTS,
-    Run,
-    checked_record,
-    load_run,
-    published_seeds,
-    record_place,
-)
+from qrkd_lab.studies.records import NAME, PUBLISHED, Run, pack, published_seeds, unpack
 from qrkd_lab.studies.settings import Settings
 from qrkd_lab.train import Diverged
 
@@ -75,8 +63,6 @@ __all__ = [
     "Study",
     "StudyError",
     "compare",
-    "pack",
-    "unpack",
 ]
 
 
@@ -177,24 +163,23 @@ def _chosen(arms: Sequence[str | Arm]) -> list[str | Arm]:
     if not isinstance(arms, Iterable):
         raise TypeError(f"arms: expected names of {', '.join(ARMS)}, got {arms!r}")
     chosen = list(dict.fromkeys(arms))
-    for arm in (one for one in chosen if isinstance(one, Arm)):
-        same = [one for one in chosen if getattr(one, "name", one) == arm.name]
-        if not NAME.fullmatch(arm.name) or arm.name in (*ARMS, TEACHER) or len(same) > 1:
+    if not chosen:
+        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}, got none")
+    taken = [*ARMS, TEACHER, *(arm.name for arm in chosen if isinstance(arm, Arm))]
+    for arm in chosen:
+        if not isinstance(arm, Arm):
+            get_arm(arm)
+        elif not NAME.fullmatch(arm.name) or taken.count(arm.name) > 1:
             raise ValueError(
                 f"an arm of your own needs a name that no other arm has, Arm(..., name='mine'), of "
                 f"letters, digits and _ . + -; got {arm.name!r}"
             )
-    if not chosen:
-        raise ValueError(f"arms: expected at least one of {', '.join(ARMS)}, got none")
-    for name in chosen:
-        if not isinstance(name, Arm):
-            get_arm(name)
     return chosen
 
 
 def _own_runs(
     recipe: Recipe,
-    arms: Sequence[str],
+    arms: Sequence[str | Arm],
     seeds: Sequence[int],
     runs_dir: Path,
     jobs: int,
@@ -203,7 +188,6 @@ def _own_runs(
 ) -> tuple[list[Run], list[str], str]:
     """The runs of these seeds, found or trained; what failed; and how many were which, in words."""
     benchmark = (replace(recipe, device="cpu") if scheduler else recipe).load()
-    recipe = recipe.settled(benchmark)
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
     for seed in seeds:
@@ -213,59 +197,69 @@ def _own_runs(
                 missing.setdefault(seed, []).append(settings)
             else:
                 runs.append(found)
-    note = f"{len(runs)} runs reused, "
+    note, made, failures = f"{len(runs)} runs reused, ", [], []
     if not missing:
-        return runs, [], note + "0 trained"
+        return runs, failures, f"{note}0 trained"
     # Build each arm once beside an untrained teacher: what cannot be built says so now.
     teacher, few = benchmark.teacher(0).eval(), benchmark.of_students(0)
     for settings in {one.arm: one for todo in missing.values() for one in todo}.values():
         if settings.arm != TEACHER:
             make_learner(few, settings, teacher)
     check_writable(runs_dir)
-    started = time.monotonic()
-    if scheduler:
-        tasks = _away(recipe, missing, runs, runs_dir)
-        say = _say if progress else lambda _: None
-        outcomes = each_on_cluster(_train_away, tasks, scheduler, recipe.check, say)
-    else:
-        _LOADED.clear()  # the jobs of this process take it as it is
-        _LOADED[repr(recipe)] = benchmark
-        lines = processes(jobs, len(missing))
-        tasks = {
-            seed: (recipe, settings, runs_dir, progress, index % lines)
-            for index, (seed, settings) in enumerate(missing.items())
-        }
-        outcomes = each(_train_here, tasks, jobs)
-    count = f" of {len(missing)}" if progress and len(missing) > 1 else ""
-    made, failures = _received(outcomes, runs_dir, benchmark.settings.benchmark, count)
-    if made:
-        note += f"{len(made)} trained in {duration(time.monotonic() - started)}"
-    return runs + made, failures, note if made else note + "0 trained"
-
-
-def _received(
-    outcomes: Iterator[tuple[int, list[Any], list[str]]], runs_dir: Path, name: str, count: str
-) -> tuple[list[Run], list[str]]:
-    """All runs that were made, and all failures; where there is a count, a line per seed."""
-    made: list[Run] = []
-    failures: list[str] = []
+    started, name = time.monotonic(), benchmark.settings.benchmark
+    outcomes = _start(recipe, benchmark, missing, runs, runs_dir, jobs, scheduler, progress)
     try:
         with closing(outcomes):
             for done, (seed, results, failed) in enumerate(outcomes, 1):
                 failures += failed
-                for result in results:
+                for one in results:
                     try:
-                        run = result if isinstance(result, Run) else unpack(result, runs_dir, seed)
-                        made.append(run)
+                        made.append(one if isinstance(one, Run) else unpack(one, runs_dir, seed))
                     except RecordError as error:
                         failures.append(f"seed {seed}: {error}")
-                if count:
-                    _say(f"{name}: seed {seed} done, {done}{count}")
+                if progress and len(missing) > 1:
+                    _say(f"{name}: seed {seed} done, {done} of {len(missing)}")
     except ClusterError as error:
         if not made and not failures:
             raise
         failures.append(str(error))
-    return made, failures
+    took = f" in {duration(time.monotonic() - started)}" if made else ""
+    return runs + made, failures, f"{note}{len(made)} trained{took}"
+
+
+def _start(
+    recipe: Recipe,
+    benchmark: Benchmark,
+    missing: Mapping[int, list[Settings]],
+    runs: Sequence[Run],
+    runs_dir: Path,
+    jobs: int,
+    scheduler: str | None,
+    progress: bool,
+) -> Iterator[Outcome]:
+    """Train what is missing; what came of each seed as soon as it is there."""
+    lines = processes(jobs, len(missing))
+    if not scheduler and lines == 1:
+        bars = _bars(benchmark, progress)
+        tasks = {seed: (benchmark, todo, runs_dir, bars) for seed, todo in missing.items()}
+        return each(train_group, tasks, jobs)
+    recipe = recipe.settled(benchmark)
+    if not scheduler:
+        tasks = {
+            seed: (recipe, todo, runs_dir, progress, index % lines)
+            for index, (seed, todo) in enumerate(missing.items())
+        }
+        return each(_train_in_worker, tasks, jobs)
+    if recipe.data_dir is not None:
+        recipe = replace(recipe, data_dir=expanded(recipe.data_dir).absolute())
+    teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
+    caller = f"{platform.node()}:{runs_dir.resolve()}"  # two callers do not share a folder
+    tasks = {  # a teacher that is here already goes along
+        seed: (recipe, settings, [pack(teachers[seed])] if seed in teachers else [], caller)
+        for seed, settings in missing.items()
+    }
+    say = _say if progress else lambda _: None
+    return each_on_cluster(_train_away, tasks, scheduler, recipe.check, say)
 
 
 def _say(text: str) -> None:
@@ -380,21 +374,15 @@ class Study:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a process needs to know to load the benchmark of a study.
-
-    Args:
-        benchmark, scale, data_dir, device, overrides: see ``load_benchmark``; ``auto`` is decided
-            where it is loaded.
-        sha256, settings: of the benchmark, once it was loaded.
-    """
+    """What a process needs to know to load the benchmark of a study; see ``load_benchmark``."""
 
     benchmark: str | Benchmark
     scale: str
     data_dir: str | Path | None
-    device: str | torch.device
+    device: str | torch.device  # "auto" is decided where it is loaded
     overrides: Mapping[str, Any]
-    sha256: str = ""
-    settings: Settings | None = None
+    sha256: str = ""  # of the benchmark's data, once it was loaded
+    settings: Settings | None = None  # likewise
 
     def load(self) -> Benchmark:
         """The benchmark, read anew."""
@@ -444,34 +432,23 @@ def _loaded(recipe: Recipe) -> Benchmark:
 # ---- jobs
 
 
-def _train_here(
+def _bars(benchmark: Benchmark, show: bool, position: int = 0) -> list[Progress]:
+    name, words = benchmark.settings.benchmark, benchmark.in_words
+    return [Progress(name, words, position=position)] if show else []
+
+
+def _train_in_worker(
     recipe: Recipe, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
 ) -> Iterator[Run | Diverged]:
-    """Train what is missing of one seed, with a progress bar at a position."""
+    """Train what is missing of one seed in a process of this machine, with a bar at a position."""
     benchmark = _loaded(recipe)
-    name, words = benchmark.settings.benchmark, benchmark.in_words
-    callbacks = [Progress(name, words, position=position)] if show else []
-    yield from train_group(benchmark, missing, runs_dir, callbacks)
-
-
-def _away(
-    recipe: Recipe, missing: Mapping[int, list[Settings]], runs: Sequence[Run], runs_dir: Path
-) -> dict[int, tuple[Any, ...]]:
-    """The arguments of :func:`_train_away` by seed; a teacher that is here already goes along."""
-    if recipe.data_dir is not None:
-        recipe = replace(recipe, data_dir=expanded(recipe.data_dir).absolute())
-    teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
-    held = {seed: [pack(run)] for seed, run in teachers.items() if seed in missing}
-    caller = f"{platform.node()}:{runs_dir.resolve()}"  # two callers do not share a folder
-    return {
-        seed: (recipe, settings, held.get(seed, []), caller) for seed, settings in missing.items()
-    }
+    return train_group(benchmark, missing, runs_dir, _bars(benchmark, show, position))
 
 
 def _train_away(
     recipe: Recipe, missing: Sequence[Settings], held: Sequence[Mapping[str, bytes]], caller: str
 ) -> Iterator[Mapping[str, bytes] | Diverged]:
-    """The same in a worker of a cluster, in a folder of its own that is removed at the end.
+    """The same on a worker of a cluster, in a folder of its own that is removed at the end.
 
     A worker that does the job anew on the same machine finds the folder, with the checkpoint in it.
     """
@@ -482,37 +459,3 @@ def _train_away(
     for result in train_group(_loaded(recipe.elsewhere()), missing, folder, [CalledOff()]):
         yield pack(result) if isinstance(result, Run) else result
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def pack(run: Run) -> dict[str, bytes]:
-    """The files of a record, for machines that share no disk."""
-    return {name: read_file(run.path / name, None) for name in (RECORD, WEIGHTS)}
-
-
-def unpack(files: Mapping[str, bytes], runs_dir: Path, seed: int) -> Run:
-    """Write a record of this seed, unless it is there already, and read it.
-
-    Names, digests and all that the record says are checked first, so that nothing is written
-    outside ``runs_dir``, and nothing that would have to be deleted again.
-
-    Raises:
-        RecordError: it was damaged on its way, or is no such record; or it cannot be written.
-    """
-    try:
-        files = dict(files)
-        if files.keys() != {RECORD, WEIGHTS}:
-            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
-        record = checked_record(files[RECORD])
-        place = runs_dir.joinpath(*record_place(record))
-        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
-            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
-        if record["settings"]["seed"] != seed:
-            raise ValueError(f"it is of seed {record['settings']['seed']}, expected {seed}")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
-            "again, and it is trained again."
-        ) from error
-    with writing(f"a record that was trained elsewhere, in {place},"):
-        write_folder(place, files)
-    return load_run(place)

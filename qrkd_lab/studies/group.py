@@ -54,20 +54,10 @@ def train_group(
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed, teacher first, then all arms in lockstep; record it.
 
-    What another process has recorded in the meantime is taken, not trained again. When a callback
-    stops the arms, each gets the record of its last whole epoch (``stop_after``), and the same
-    settings go on from the very step the next time.
-
-    Args:
-        benchmark, runs_dir: of the study.
-        missing: settings of the runs, all of one seed.
-        callbacks: of the teacher's training and of the arms'.
-
-    Yields:
-        Each run as soon as it is recorded; the failure of an arm that diverged.
-
-    Raises:
-        Stopped: a callback said so; what could be recorded was yielded before.
+    Each run comes as soon as it is recorded, and the failure of an arm that diverged. What another
+    process has recorded in the meantime is taken, not trained again. When a callback stops the
+    arms, each gets the record of its last whole epoch (``stop_after``), then ``Stopped`` is raised;
+    the same settings go on from the very step the next time.
     """
     with one_thread(benchmark.device):
         run = teacher_run(benchmark, missing[0].seed, runs_dir, callbacks)
@@ -203,12 +193,9 @@ FIT, CALIBRATE = 2000, 256  # training samples for the components of pca, and fo
 def make_learner(
     benchmark: Benchmark, settings: Settings, teacher: nn.Module | None = None
 ) -> Learner:
-    """The student of an arm, with the loss that its settings describe; or the untrained teacher.
+    """The student of an arm beside its teacher, with the loss that its settings describe.
 
-    Args:
-        benchmark: gives the model, and the features that a ``pca`` encoder is fitted on.
-        settings: of the run; the arm ``teacher`` learns the task alone.
-        teacher: the trained teacher, for a student.
+    Of the arm ``teacher`` the untrained teacher, which learns the task alone.
     """
     rate, epochs, task = settings.learning_rate, settings.epochs, benchmark.task
     if settings.arm == TEACHER:

@@ -83,13 +83,11 @@ class LanguageBenchmark(Benchmark):
 
     def teacher(self, seed: int) -> nn.Module:
         s = self.settings
+        if s.teacher_model is None:
+            return self._built(seed, "teacher", s.teacher_layers, s.teacher_width)
+        given = (s.teacher_model, self.data.tokenizer, s.sequence_length, s.dropout)
         with seeded(seed, "teacher"):
-            if s.teacher_model is None:
-                model = self._build(s.teacher_layers, s.teacher_width)
-            else:
-                given = (s.teacher_model, self.data.tokenizer, s.sequence_length, s.dropout)
-                model = pretrained_gpt2(*given, classes=self.classes)
-        return model.to(self.device)
+            return pretrained_gpt2(*given, classes=self.classes).to(self.device)
 
     def untrained_teacher(self, seed: int) -> nn.Module:
         s = self.settings
@@ -100,14 +98,14 @@ class LanguageBenchmark(Benchmark):
             return untrained_gpt2(*given, classes=self.classes).to(self.device)
 
     def student(self, seed: int) -> nn.Module:
-        with seeded(seed, "student"):
-            model = self._build(self.settings.student_layers, self.settings.student_width)
-        return model.to(self.device)
+        return self._built(
+            seed, "student", self.settings.student_layers, self.settings.student_width
+        )
 
-    def _build(self, layers: int, width: int) -> nn.Module:
-        s = self.settings
-        sizes = (layers, width, s.sequence_length, s.dropout, self.rows)
-        return build_gpt2(self.data.tokenizer, *sizes, self.classes)
+    def _built(self, seed: int, role: str, layers: int, width: int) -> nn.Module:
+        sizes = (layers, width, self.settings.sequence_length, self.settings.dropout, self.rows)
+        with seeded(seed, role):
+            return build_gpt2(self.data.tokenizer, *sizes, self.classes).to(self.device)
 
     def export(self, run: Run, folder: str | Path) -> Path:
         """Write a trained model and its tokenizer in Hugging Face's format, as safetensors.
@@ -177,16 +175,16 @@ class LanguageBenchmark(Benchmark):
 
     def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:
         """Logits ``(m, v)`` of the predicted tokens; features ``(n, d)`` or ``(k, d)``."""
-        with self._precision():
+        half = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             hidden = body(model, inputs.tokens)  # (n, t, d)
-            rows = hidden.flatten(0, 1)
-            logits = model.lm_head(rows if inputs.predicted is None else rows[inputs.predicted])
+            logits = self._logits(model, hidden, inputs)
         features = tap(hidden.float(), self.settings.tap, inputs.lengths, inputs.tapped)
         return Outputs(logits.float(), features)
 
-    def _precision(self) -> torch.autocast:
-        half = self.settings.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+    def _logits(self, model: nn.Module, hidden: Tensor, inputs: Sequences) -> Tensor:
+        rows = hidden.flatten(0, 1)
+        return model.lm_head(rows if inputs.predicted is None else rows[inputs.predicted])
 
     def numbers(self, scores: Scores, part: Tokens) -> dict[str, float]:
         """Perplexity per token and per word, next-token accuracy; agreement and KL.
@@ -330,13 +328,8 @@ class SentimentBenchmark(LanguageBenchmark):
         )
         return batch.to(self.device), torch.from_numpy(part.labels[documents]).to(self.device)
 
-    def outputs(self, model: nn.Module, inputs: Sequences) -> Outputs:
-        """Logits ``(n, c)`` from the last real token; features ``(n, d)`` or ``(k, d)``."""
-        with self._precision():
-            hidden = body(model, inputs.tokens)  # (n, t, d)
-            logits = model.score(tap(hidden, "last", inputs.lengths))
-        features = tap(hidden.float(), self.settings.tap, inputs.lengths, inputs.tapped)
-        return Outputs(logits.float(), features)
+    def _logits(self, model: nn.Module, hidden: Tensor, inputs: Sequences) -> Tensor:
+        return model.score(tap(hidden, "last", inputs.lengths))  # (n, c), from the last real token
 
     @property
     def probe(self) -> Tokens:

@@ -150,7 +150,9 @@ class ArrayBenchmark(Benchmark):
         learnt, _ = _checked("student", student, parts, task)
         found = {"teacher_sha256": taught, "student_sha256": learnt}
         settings = Settings(name, "laptop", qubits=min(Settings.qubits, width), **found)
-        data = Arrays(name, _sha256(parts), **parts)
+        held = {name: {**part.named, "the targets": part.y} for name, part in parts.items()}
+        tensors = {f"{part} {name}": one for part, of in held.items() for name, one in of.items()}
+        data = Arrays(name, _digest(tensors).hex(), **parts)
         bench = ArrayBenchmark(settings, data, torch.device("cpu"), teacher, student, task)
         return bench.with_settings("laptop")
 
@@ -394,13 +396,13 @@ def _tensor(name: str, given: Any) -> Tensor:  # noqa: ANN401
     return tensor
 
 
-def _sha256(parts: Mapping[str, Part]) -> str:
+def _digest(tensors: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of tensors: their names, types, shapes and content."""
     digest = hashlib.sha256()
-    for name, part in parts.items():
-        for key, tensor in {**part.named, "the targets": part.y}.items():
-            digest.update(f"{name} {key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.digest()
 
 
 # ---- models
@@ -441,10 +443,10 @@ def _checked(
     """The hash of a model and the width of its features; raises where it does not fit the data."""
     trained = isinstance(given, nn.Module) and role == "teacher"
     model = _tapped(given) if trained else _made(role, given, 0)
-    weights = _of_weights(model)
+    weights = _digest(model.state_dict())
     if not trained:
         again = _made(role, given, 0)
-        if again.model is model.model or _of_weights(again) != weights:
+        if again.model is model.model or _digest(again.state_dict()) != weights:
             raise ValueError(
                 f"{role}: expected a new model with the same weights each time that the function "
                 "is called with the same seed; build the model inside the function, and draw from "
@@ -491,11 +493,3 @@ def _checked(
         numbers = [size, *(drawn @ (said.flatten() / size))]
         digest.update(" ".join(f"{number:.3e}" for number in numbers).encode())
     return digest.hexdigest()[:16], features.shape[1]
-
-
-def _of_weights(model: nn.Module) -> bytes:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.digest()

@@ -55,15 +55,9 @@ NO_WORKERS = (
 def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> Iterator[Outcome]:
     """Call a function on the arguments of every seed, in this process or in several.
 
-    Args:
-        function: gives what it makes, one thing after the other; a ``Diverged`` among them, and an
-            error, become failures in words.
-        tasks: the arguments by seed.
-        jobs: processes; -1: one per core.
-
-    Yields:
-        The outcome of every seed as soon as it is there, in any order. A seed whose process was
-        killed is tried again, at last alone; then it has a failure in words.
+    It gives what it makes, one thing after the other. The outcome of a seed comes as soon as it is
+    there, in any order; a ``Diverged`` and an error become failures in words. A seed whose process
+    was killed is tried again, at last alone; then that is its failure.
     """
     todo, left = dict(tasks), len(tasks) + 1
     with pool(jobs, len(tasks)) as workers:
@@ -201,14 +195,8 @@ def each_on_cluster(
 ) -> Iterator[Outcome]:
     """:func:`~qrkd_lab.studies.parallel.each` on the workers of a Dask cluster, whenever they come.
 
-    Every worker has at most one job; the job of one that dies goes to another. Close the iterator
-    to call the jobs off.
-
-    Args:
-        function, tasks: as for ``each``; what a job needs and makes travels with it.
-        scheduler: address of the scheduler.
-        check: called on a worker before a job; what it raises is why that worker gets none.
-        say: told of workers that get no job.
+    Every worker has at most one job; the job of one that dies goes to another. A worker that
+    cannot ``check`` gets none, and ``say`` is told why. Close the iterator to call the jobs off.
 
     Raises:
         ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
@@ -380,11 +368,7 @@ def lock(folder: Path, name: str) -> Iterator[bool]:
 
     Nobody waits. The system frees the lock when its process ends, however it does. Where there are
     no locks (a file system without them, a folder that cannot be written) everybody gets it, and so
-    do all who ask in one process.
-
-    Args:
-        folder: made if missing.
-        name: of the lock; its file is ``.<name>.lock`` in the folder, removed at the end.
+    do all who ask in one process. The lock is a file in the folder, removed at the end.
     """
     file = FileLock(folder / f".{name}.lock", timeout=0, thread_local=False, is_singleton=True)
     got = True

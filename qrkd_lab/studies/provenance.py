@@ -33,6 +33,7 @@ __all__ = [
     "DEFAULT",
     "Recipe",
     "Variant",
+    "exact",
     "in_words",
     "one_kind",
     "reproduce",
@@ -53,34 +54,34 @@ def in_words(given: Mapping[str, Any]) -> str:
         >>> in_words({"kernel_weight": 3.0, "student_widths": (5, 2, 31)})
         'kernel_weight=3, student_widths=5-2-31'
     """
-    return ", ".join(f"{name}={_short(value)}" for name, value in given.items())
+    return ", ".join(f"{name}={exact(value)}" for name, value in given.items())
 
 
-def _short(value: Any) -> str:  # noqa: ANN401
+def exact(value: Any) -> str:  # noqa: ANN401
+    """A value in the fewest digits that are this very number.
+
+    Example:
+        >>> exact(1.0), exact(1 / 3), exact((5, 2, 31))
+        ('1', '0.3333333333333333', '5-2-31')
+    """
     if isinstance(value, (list, tuple)):
-        return "-".join(map(_short, value))
+        return "-".join(map(exact, value))
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 @cache
 def _made(name: str, scale: str, kind: str, arm: str, given: str) -> Mapping[str, Any]:
-    """What runs of an arm are made of, but for their seed."""
-    try:
-        settings = replace(default_settings(name, scale, kind), arm=arm)
-        return settings.replace(**json.loads(given)).effective()
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    settings = replace(default_settings(name, scale, kind), arm=arm)
+    return settings.replace(**json.loads(given)).effective()
 
 
 def _made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of this run's benchmark, scale, arm and seed, with these given.
 
-    Raises:
-        ValueError: this version knows no such benchmark, scale, arm or setting.
+    Raises ValueError or TypeError if this version knows no such benchmark, scale, arm or setting.
     """
     own = run.settings
-    about = own["benchmark"], own["scale"], kind_of(own), own["arm"]
-    made = _made(*about, json.dumps(dict(given)))
+    made = _made(own["benchmark"], own["scale"], kind_of(own), own["arm"], json.dumps(dict(given)))
     return {**made, "seed": own["seed"]}
 
 
@@ -88,7 +89,7 @@ def _is_made(run: Run, given: Mapping[str, Any]) -> bool:
     """Whether these settings, given today, make this run."""
     try:
         return run_key(_made_by(run, given), run.data["sha256"]) == run.key
-    except ValueError:
+    except (TypeError, ValueError):
         return False
 
 
@@ -100,17 +101,11 @@ AGAIN = "runs_again"  # not where the record lies, which would be found and noth
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a run again.
+    """How to make a run again."""
 
-    Attributes:
-        python: code; empty where no call of this version makes the run.
-        shell: a command that does the same; empty likewise.
-        notes: sentences that belong to it.
-    """
-
-    python: str
-    shell: str
-    notes: tuple[str, ...]
+    python: str  # empty where no call of this version makes the run
+    shell: str  # a command that does the same; empty likewise
+    notes: tuple[str, ...]  # sentences that belong to it
 
     def __str__(self) -> str:
         notes = [fill(note, 88, initial_indent="# ", subsequent_indent="# ") for note in self.notes]
@@ -121,16 +116,13 @@ class Recipe:
 def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Recipe:
     """The call of :func:`~qrkd_lab.compare` that makes a run with this run's key.
 
-    Only what differs from the defaults of the run's benchmark and scale is written out.
+    Only what differs from the defaults of the run's benchmark and scale is written out. Where no
+    call makes the run, the recipe's only note says why.
 
     Args:
         run: a record.
-        folder: where the data are, for a run on a folder of one's own: a record knows its name
-            only.
+        folder: where the data are, for a run on a folder of one's own, as a record knows its name.
         runs_dir: where the new record goes. Where the old one lies already, nothing is trained.
-
-    Returns:
-        The recipe; where there is none, its only note says why.
 
     Example:
         >>> print(reproduce(run).python)                              # doctest: +SKIP
@@ -147,7 +139,7 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
             raise ValueError(f"this version gives another {', '.join(odd)} than the record")
         if run_key(made, data["sha256"]) != run.key:
             raise ValueError("this version writes a setting as another kind of number")
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         said = (
             f"No call of ql.compare makes this run: {error}. It was recorded by qrkd_lab {writer}, "
             "another version, or by a training loop of somebody's own, whose code is needed then."
@@ -238,17 +230,13 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
 
     A benchmark in which the runs of some arm differ in a setting besides the seed, or some arm and
     seed has several runs, keeps those of its own settings, of all its arms; any other keeps what
-    it has.
-
-    Raises:
-        ValueError: of several kinds of an arm none, or of several runs of one arm and seed not just
-            one, has its benchmark's own settings.
+    it has. Raises ValueError where that leaves an arm none, or a seed several.
     """
     runs, kept = list(runs), []
     for of_one in _groups(runs, "benchmark", "scale"):
         # Which models a user's own arrays have is no setting.
-        models = ({n: run.given[n] for n in run.given.keys() & MODELS} for run in of_one)
-        own = [run for run, of in zip(of_one, models, strict=True) if _is_made(run, of)]
+        models = [{n: run.given[n] for n in run.given.keys() & MODELS} for run in of_one]
+        own = [run for run, given in zip(of_one, models, strict=True) if _is_made(run, given)]
         several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
         mixed = [
             same
@@ -290,23 +278,13 @@ DEFAULT = "default settings"
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in nothing but their arm and seed.
+    """Runs that differ in nothing but their arm and seed."""
 
-    Attributes:
-        changes: what differs from the benchmark's defaults.
-        runs: at most one per arm and seed, by arm and seed; those of a seed from one folder.
-        left_out: how many others there are, in another folder than the rest of their seed.
-        data: names the data and a user's own models, where runs with the same changes have
-            several; else empty.
-        known: False: the runs are not of :func:`~qrkd_lab.compare` as it is now; ``changes`` is
-            then what differs among them.
-    """
-
-    changes: Mapping[str, Any]
-    runs: tuple[Run, ...]
-    left_out: int = 0
-    data: str = ""
-    known: bool = True
+    changes: Mapping[str, Any]  # from the benchmark's defaults; or among runs that are not known
+    runs: tuple[Run, ...]  # at most one per arm and seed; those of a seed from one folder
+    left_out: int = 0  # how many others are in another folder than the rest of their seed
+    data: str = ""  # names data and own models, where runs with the same changes have several
+    known: bool = True  # whether compare() as it is now makes such runs
 
     @property
     def label(self) -> str:
@@ -325,7 +303,15 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
     by_data: dict[str, list[Run]] = {}
     for run in runs:
         by_data.setdefault(run.data["sha256"], []).append(run)
-    found = [_one_home(variant) for same in by_data.values() for variant in _of_one_data(same)]
+    found = []
+    for same in by_data.values():
+        known = [run for run in same if _is_made(run, run.given)]
+        givens = {json.dumps(run.given, sort_keys=True): run.given for run in known}.values()
+        made = [Variant(of, tuple(run for run in known if _is_made(run, of))) for of in givens]
+        keys = [{run.key for run in variant.runs} for variant in made]
+        found += [v for v, own in zip(made, keys, strict=True) if not any(own < k for k in keys)]
+        found += _as_recorded([run for run in same if run not in known])
+    found = [_one_home(variant) for variant in found]
     labels = Counter(variant.label for variant in found)
     for place, variant in enumerate(found):
         if labels[variant.label] > 1:
@@ -343,17 +329,6 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
         return not variant.known, len(values), values, variant.data
 
     return sorted(found, key=order)
-
-
-def _of_one_data(runs: Sequence[Run]) -> list[Variant]:
-    """The variants of runs on the same data, those within others left out."""
-    known = [run for run in runs if _is_made(run, run.given)]
-    found = []
-    for given in {json.dumps(run.given, sort_keys=True): run.given for run in known}.values():
-        found.append(Variant(given, tuple(run for run in known if _is_made(run, given))))
-    keys = [{run.key for run in variant.runs} for variant in found]
-    kept = [v for v, mine in zip(found, keys, strict=True) if not any(mine < k for k in keys)]
-    return kept + _as_recorded([run for run in runs if run not in known])
 
 
 def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
@@ -456,11 +431,7 @@ def _ordered(names: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def run_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run: ``results``, what was changed, the data's hash, versions, and the date.
-
-    Raises:
-        ValueError: no runs.
-    """
+    """One row per run: ``results``, what was changed, the data's hash, versions, and the date."""
     table = results(runs)
     held = list(table.pop("run"))
     return table.assign(
@@ -473,11 +444,7 @@ def run_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Write a table to a new file; folders above it are made. Returns its path.
-
-    Raises:
-        ValueError: no name, a file that is there already, or one that cannot be written.
-    """
+    """Write a table to a new file and return its path; ValueError if that cannot be."""
     place = expanded(path)
     if not os.fspath(path).strip() or os.path.lexists(place):
         raise ValueError(

@@ -58,11 +58,10 @@ __all__ = [
     "PUBLISHED",
     "RecordError",
     "Run",
-    "Unusable",
-    "checked_record",
     "find_run",
     "has_weights",
     "load_run",
+    "pack",
     "pack_weights",
     "publish",
     "published_runs",
@@ -70,11 +69,10 @@ __all__ = [
     "read_runs",
     "read_weights",
     "record_folder",
-    "record_folders",
-    "record_place",
     "run_key",
     "save_run",
     "scan_runs",
+    "unpack",
     "versions",
 ]
 
@@ -261,9 +259,8 @@ class Unusable(ValueError):
 def checked_record(content: bytes) -> dict[str, Any]:
     """The record in the content of a ``record.json``; all of it is checked, but not the weights.
 
-    Raises:
-        Unusable: it is of another format, has no digests, or was written as it is, and is wrong.
-        ValueError: it was cut or edited, in words that follow the file's name.
+    Raises Unusable, or a ValueError where it was cut or edited, in words that follow the file's
+    name.
     """
     record = parsed_json(content)
     if record.get("format") != FORMAT:
@@ -343,14 +340,17 @@ def _is_there(path: Path) -> bool:
 def find_run(
     root: str | os.PathLike[str], settings: Mapping[str, Any], data_sha256: str
 ) -> Run | None:
-    """The run of these settings and data if it is there and whole, None if it is not there.
-
-    Raises:
-        RecordError: it is there and cannot be used (see :func:`load_run`).
-    """
-    record = {"settings": settings, "key": run_key(settings, data_sha256)}
-    path = Path(expanded(root), *record_place(record))
+    """The run of these settings and data; None if it is not there; see :func:`load_run`."""
+    path = record_folder(root, settings, data_sha256)
     return load_run(path) if _is_there(path) else None
+
+
+def record_folder(
+    root: str | os.PathLike[str], settings: Mapping[str, Any], data_sha256: str
+) -> Path:
+    """Where the record of a run lies under a root, once there is one."""
+    record = {"settings": settings, "key": run_key(settings, data_sha256)}
+    return Path(expanded(root), *record_place(record))
 
 
 def read_runs(
@@ -385,7 +385,7 @@ def scan_runs(
     problems: list[str] = []
     for root in map(expanded, roots):
         runs = []
-        for path in record_folders(root, problems, benchmark, scale):
+        for path in _record_folders(root, problems, benchmark, scale):
             try:
                 runs.append(load_run(path, weights))
             except RecordError as error:
@@ -395,13 +395,8 @@ def scan_runs(
     return found, problems
 
 
-def record_folder(settings: Mapping[str, Any], data_sha256: str) -> str:
-    """The name of the folder that holds the record of a run, once there is one."""
-    return record_place({"settings": settings, "key": run_key(settings, data_sha256)})[-1]
-
-
-def record_folders(
-    root: Path, problems: list[str], benchmark: str | None = None, scale: str | None = None
+def _record_folders(
+    root: Path, problems: list[str], benchmark: str | None, scale: str | None
 ) -> Iterator[Path]:
     """The folders of records under a root, whole or damaged: by their name, or what they hold.
 
@@ -463,12 +458,7 @@ def pack_weights(weights: Mapping[str, Tensor]) -> bytes:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice.
-
-    Raises:
-        RecordError: the file is missing or cut, so that its folder is damaged; or it cannot be
-            read.
-    """
+    """The tensors by name that :func:`pack_weights` packed, on the CPU, tied ones again twice."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -482,6 +472,40 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if lost := sorted(set(aliases.values()) - found.keys()):
         raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
     return found | {alias: found[name] for alias, name in aliases.items()}
+
+
+# ---- records that travel
+
+
+def pack(run: Run, names: Sequence[str] = (RECORD, WEIGHTS)) -> dict[str, bytes]:
+    """The files of a record, for another folder or a machine that shares no disk."""
+    return {name: read_file(run.path / name, None) for name in names}
+
+
+def unpack(files: Mapping[str, bytes], runs_dir: Path, seed: int) -> Run:
+    """Write a record of this seed, unless it is there already, and read it.
+
+    Names, digests and all that the record says are checked first, so that nothing is written
+    outside ``runs_dir``, and nothing that would have to be deleted again.
+    """
+    try:
+        files = dict(files)
+        if files.keys() != {RECORD, WEIGHTS}:
+            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
+        record = checked_record(files[RECORD])
+        place = runs_dir.joinpath(*record_place(record))
+        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
+            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
+        if record["settings"]["seed"] != seed:
+            raise ValueError(f"it is of seed {record['settings']['seed']}, expected {seed}")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
+            "again, and it is trained again."
+        ) from error
+    with writing(f"a record that was trained elsewhere, in {place},"):
+        write_folder(place, files)
+    return load_run(place)
 
 
 # ---- published
@@ -526,19 +550,14 @@ def publish(
     """Copy saved records into a folder, as they are; weights only up to ``largest`` bytes.
 
     A record that is there already is kept. Returns how many were copied.
-
-    Raises:
-        RecordError: a run that is not saved, or was damaged, or a folder that cannot be written.
     """
     count = 0
     for run in runs:
         if run.path is None:
             raise RecordError(f"{run.name} is not saved: save_run it first, then publish it.")
         load_run(run.path, weights=has_weights(run))
-        files = {RECORD: (run.path / RECORD).read_bytes()}
-        if has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest:
-            files[WEIGHTS] = (run.path / WEIGHTS).read_bytes()
+        small = has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest
         target = Path(expanded(folder), *run.path.resolve().parts[-3:])
         with writing(f"the record in {target}", "out"):
-            count += write_folder(target, files)
+            count += write_folder(target, pack(run, (RECORD, WEIGHTS) if small else (RECORD,)))
     return count

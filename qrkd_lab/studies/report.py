@@ -23,10 +23,10 @@ from qrkd_lab.files import RecordError, expanded, write_file, writing
 from qrkd_lab.studies import summary
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, TEACHER, TUNED, check_scale
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.studies.provenance import one_kind, set_words
+from qrkd_lab.studies.provenance import exact, one_kind, set_words
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.statistics import FEWEST, equivalence, p_in_words, together
-from qrkd_lab.studies.tune import FILE, TuningHistory, exact, read_tuning
+from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 
 __all__ = ["MARGIN", "Report", "compose", "image", "report_on", "sort_runs", "verdict"]
 
@@ -67,11 +67,7 @@ class Report:
         return page.substitute(title=title, body=body)
 
     def save(self, folder: str | os.PathLike[str], name: str = "report") -> Path:
-        """Write ``NAME.md``, ``NAME.html`` and ``figures/`` into a folder; returns the first.
-
-        Raises:
-            RecordError: it cannot be written; a file that was there is there still.
-        """
+        """Write ``NAME.md``, ``NAME.html`` and ``figures/`` into a folder; returns the first."""
         place = expanded(folder)
         with writing(f"the report in {place}", "out"):
             for label, figure in self.figures.items():
@@ -99,13 +95,10 @@ def compose(
     left_out: Sequence[Run] = (),
     missing: Sequence[str] = (),
 ) -> Report:
-    """The report on some records, an arm and seed once, written by a command.
+    """The report on some records of one scale, an arm and seed once, written by a command.
 
     ``left_out`` are runs beside them with other settings; ``missing`` says in words what was asked
     for and is not among the runs.
-
-    Raises:
-        ValueError: no runs, several scales of a benchmark, or two runs of one arm and seed.
     """
     studies = sort_runs(runs)
     if not studies:
@@ -130,10 +123,7 @@ def report_on(
 
     Of several records of an arm and seed the one with the benchmark's own settings counts; the
     others, and records and tunings that are damaged or cannot be read, are left out and named.
-
-    Raises:
-        ValueError: an unknown scale, no records of a benchmark, or several of an arm and seed of
-            which none or several have the benchmark's own settings.
+    Raises ValueError where a benchmark has no records, or none or several that count.
     """
     check_scale(scale)
     root, damaged, tunings = expanded(root), [], []

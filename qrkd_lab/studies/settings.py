@@ -353,10 +353,7 @@ def relation_fingerprint(name: str, of: Callable[[Tensor], Tensor]) -> str:
     """A relation of a user's own by content: its name, and its values for fixed features.
 
     Four digits of them, as the last digits differ between processors. It is not kept: what the
-    function reads from outside may have changed since.
-
-    Raises:
-        ValueError: it cannot be computed, or gives no relation; says why.
+    function reads from outside may have changed since. Raises ValueError if it is no relation.
     """
     drawn, digits = generator(0, "relation"), []
     relation, width = Relation(name, of), getattr(of, "features", None) or 4
@@ -385,13 +382,10 @@ def relation_fingerprint(name: str, of: Callable[[Tensor], Tensor]) -> str:
 
 
 def typed(name: str, value: Any) -> Any:  # noqa: ANN401
-    """The value as the type of the field ``name``, whatever its range.
+    """The value as the type of the field ``name``, whatever its range, or a TypeError.
 
     Numbers and arrays of NumPy and torch count as numbers and lists, lists become tuples; text is
     no number, and a truth value is none either.
-
-    Raises:
-        TypeError: a value of another type.
     """
     if name == "kernel_weights":
         return _weights(value)

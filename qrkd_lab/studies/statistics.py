@@ -209,34 +209,20 @@ def detectable_difference(
 
 @dataclass(frozen=True)
 class Equivalence:
-    """What :func:`equivalence` found; all in the unit of the differences.
-
-    Attributes:
-        seeds: S.
-        mean, spread: of the differences; ``spread`` is their standard deviation (ddof = 1).
-        margin: the smallest difference that would matter.
-        low, high: the ``confidence`` interval of the mean: does it exclude 0?
-        inner_low, inner_high: the interval of confidence ``1 - 2 (1 - confidence)``: does it lie
-            within the margin? That is the same question as ``p < 1 - confidence``.
-        p: of the equivalence test: small if the true mean lies within the margin; NaN where all
-            differences are the same.
-        p_different: of the paired t-test: small if the true mean is not 0.
-        confidence: 0.95 means a test at 5 %.
-        family: how many tests both p are corrected for. The intervals never are.
-    """
+    """What :func:`equivalence` found; all in the unit of the differences."""
 
     seeds: int
     mean: float
-    spread: float
-    margin: float
-    low: float
+    spread: float  # standard deviation, ddof = 1
+    margin: float  # the smallest difference that would matter
+    low: float  # the interval of the mean: does it exclude 0?
     high: float
-    inner_low: float
+    inner_low: float  # of confidence 1 - 2 (1 - confidence): does it lie within the margin?
     inner_high: float
-    p: float
-    p_different: float
-    confidence: float
-    family: int = 1
+    p: float  # small if the true mean lies within the margin; NaN: all differences are the same
+    p_different: float  # of the paired t-test: small if the true mean is not 0
+    confidence: float  # 0.95 means a test at 5 %
+    family: int = 1  # how many tests both p are corrected for; the intervals never are
 
     @property
     def verdict(self) -> str:

@@ -21,7 +21,7 @@ from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.report import Report, image
 from qrkd_lab.studies.statistics import holm, p_in_words
-from qrkd_lab.studies.summary import markdown_table
+from qrkd_lab.studies.summary import LEVEL, markdown_table
 
 __all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
            "doses", "findings", "in_gaps", "pilot", "scores", "study"]  # fmt: skip
@@ -38,7 +38,6 @@ GRID = [(kd, distance) for kd in (0.3, 3.0) for distance in (3.0, 10.0, 30.0, 10
 CANDIDATES = (0.1, 0.3, 1.0)  # doses, of which the pilot chooses one
 ADDED, SHARES = (0.03, 0.3, 1.0, 3.0), (0.25, 0.5, 1.0)
 DOSED = ("qrkd", "qrkd_iqp", "rbf", "shuffled")
-LEVEL = 0.05
 
 Call = tuple[Sequence[str], Sequence[int], dict[str, float]]  # arms, seeds, settings
 STAGES: Mapping[str, Sequence[Call]] = {
@@ -110,17 +109,16 @@ def scores(runs: Iterable[Run], metric: str = "test_accuracy") -> pd.DataFrame:
 
     ``validation_mean`` is the mean of the validation accuracy over all epochs.
     """
-    rows = [
-        {
-            "seed": run.settings["seed"],
-            "arm": run.settings["arm"],
-            "value": float(np.mean([epoch["validation_accuracy"] for epoch in run.history]))
-            if metric == "validation_mean"
-            else run.metrics.get(metric, math.nan),
-        }
-        for run in runs
-    ]
-    return pd.DataFrame(rows).pivot(index="seed", columns="arm", values="value")
+
+    def value(run: Run) -> float:
+        if metric == "validation_mean":
+            return float(np.mean([epoch["validation_accuracy"] for epoch in run.history]))
+        return run.metrics.get(metric, math.nan)
+
+    rows = [(run.settings["seed"], run.settings["arm"], value(run)) for run in runs]
+    return pd.DataFrame(rows, columns=["seed", "arm", "value"]).pivot(
+        index="seed", columns="arm", values="value"
+    )
 
 
 def differences(
@@ -243,13 +241,8 @@ def in_gaps(
     found = differences(table, arms=arms)[["difference", "low", "high"]].astype(float)
     found *= 100 / (table[TEACHER] - table["scratch"]).mean()
     for arm in found.index:
-        reached = [
-            epoch.get("kernel_dose", math.nan)
-            for run in runs
-            if run.settings["arm"] == arm
-            for epoch in run.history
-        ]
-        found.loc[arm, "dose"] = np.mean(reached)
+        epochs = [e for run in runs if run.settings["arm"] == arm for e in run.history]
+        found.loc[arm, "dose"] = np.mean([e.get("kernel_dose", math.nan) for e in epochs])
     return found
 
 
@@ -284,22 +277,13 @@ def doses(runs: Iterable[Run], reference: pd.Series) -> pd.DataFrame:
 
 def pilot(folder: str | Path) -> pd.DataFrame:
     """The pilot's runs in a table: a row each, with what was set and both accuracies."""
-    rows = [
-        {
-            "benchmark": run.settings["benchmark"],
-            "arm": run.settings["arm"],
-            "seed": run.settings["seed"],
-            **{
-                name: run.settings.get(name)
-                for name in ("kd_weight", "distance_weight", "kernel_dose")
-            },
-            "validation_accuracy": run.metrics["validation_accuracy"],
-            "test_accuracy": run.metrics["test_accuracy"],
-            "key": run.key,
-        }
+    names = ("benchmark", "arm", "seed", "kd_weight", "distance_weight", "kernel_dose")
+    return pd.DataFrame(
+        {name: run.settings.get(name) for name in names}
+        | {name: run.metrics[name] for name in ("validation_accuracy", "test_accuracy")}
+        | {"key": run.key}
         for run in read_runs(folder, scale=SCALE, weights=False)
-    ]
-    return pd.DataFrame(rows)
+    )
 
 
 # ---- in words
@@ -347,10 +331,8 @@ def findings(root: str | Path = PUBLISHED) -> Report:
         "outcomes": markdown_table(_outcomes(held)),
         "doses": "\n\n".join(
             [image(name, chart.alt) for name, chart in figures.items() if name != "study"]
-            + [markdown_table(_strengths(responses))]
-        )
-        if responses
-        else "Not trained yet.",
+            + [markdown_table(_strengths(responses)) or "Not trained yet."]
+        ),
         "figure": image("study", figures["study"].alt),
         "sd": ", ".join(
             f"{100 * one['error'] * math.sqrt(len(tables[name])):.2f} points on {name}, "

@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -97,10 +97,9 @@ def questions(frame: pd.DataFrame) -> pd.DataFrame:
     An arm that is the reference in every seed asks nothing, and two arms that are each other in
     every seed ask the same: ``detached``, whose term has no gradient, is ``rkd``.
     """
-    open_ones = frame[frame["difference_low"] < frame["difference_high"]]
-    return open_ones.drop_duplicates(
-        ["mean", "difference", "difference_low", "difference_high", "p"]
-    )
+    ends = ["difference_low", "difference_high"]
+    spread = frame[frame[ends[0]] < frame[ends[1]]]
+    return spread.drop_duplicates(["mean", "difference", *ends, "p"])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,7 +212,6 @@ class Summary:
     def _cells(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Scores and costs, a row per arm, as text; columns without any value are left out."""
         frame, (factor, unit), ratio = self.frame, units(self.metric), in_logs(self.metric)
-
         own = f".{self._digits}f"
 
         def cells(values: pd.Series, digits: str = f"+{own}", scale: float = factor) -> pd.Series:
@@ -335,8 +333,14 @@ def summary(
     own = results["run"].iloc[0].metric if "run" in results and len(results) else {}
     metric = metric or own.get("name", "test_accuracy")
     _check(results, reference, metric, confidence)
+    if higher_is_better is None and metric == own.get("name"):
+        higher_is_better = own["higher_is_better"]
     if higher_is_better is None:
-        higher_is_better = _direction(metric, own)
+        if (kind := _kind(metric)) not in KINDS:
+            raise ValueError(
+                f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
+            )
+        higher_is_better = KINDS[kind][1]
     rows = results.dropna(subset=[metric])
     table = _table(rows, metric)
     notes = _notes_on_records(rows)
@@ -348,8 +352,7 @@ def summary(
     for name, column in MEANS.items():
         known = rows[column] if column in rows else pd.Series(math.nan, rows.index)
         frame[name] = known.astype(float).groupby(rows["arm"]).mean()
-    few = [f"{arm} ({int(n)})" for arm, n in frame["seeds"].items() if n < FEWEST]
-    if few:
+    if few := [f"{arm} ({int(n)})" for arm, n in frame["seeds"].items() if n < FEWEST]:
         notes.append(f"No interval and no p with fewer than {FEWEST} seeds: {', '.join(few)}.")
     return Summary(frame, tuple(notes), reference, metric, confidence, higher_is_better, rows)
 
@@ -377,17 +380,6 @@ def _check(results: pd.DataFrame, reference: str, metric: str, confidence: float
                 f"e.g. results[results[{name!r}] == {values[0]!r}]."
             )
     refuse_duplicates(results)
-
-
-def _direction(metric: str, own: Mapping[str, Any]) -> bool:
-    """Whether more is better: what the runs say of their own metric, else what the name says."""
-    if metric == own.get("name"):
-        return own["higher_is_better"]
-    if (kind := _kind(metric)) not in KINDS:
-        raise ValueError(
-            f"{metric}: is more of it better, or less? Say higher_is_better=True or False."
-        )
-    return KINDS[kind][1]
 
 
 def _compare(

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from qrkd_lab.checks import flag, positive
 from qrkd_lab.files import (
@@ -42,11 +43,10 @@ from qrkd_lab.seeds import which_seeds
 from qrkd_lab.studies.arms import CANDIDATES
 from qrkd_lab.studies.benchmarks import Benchmark
 from qrkd_lab.studies.compare import StudyError, compare
+from qrkd_lab.studies.provenance import exact
+from qrkd_lab.studies.statistics import interval
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["FILE", "Trial", "TuningHistory", "exact", "read_tuning", "tune"]
+__all__ = ["FILE", "Trial", "TuningHistory", "read_tuning", "tune"]
 
 FIRST_SEED = 1000  # beyond those of a study, which count from 0
 FOLDER = "tuning"  # of the candidates' records, under that of the others
@@ -159,27 +159,18 @@ _HISTORY = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate on one seed.
+    """One candidate on one seed."""
 
-    Attributes:
-        stage: ``kd`` or ``rkd``: what was being chosen; ``kernel`` in histories of earlier
-            versions, which chose the kernel's weight of every arm too.
-        arm, weight, seed: who. In the stage ``kernel`` the arm ``rkd``, with the weight it has
-            by then, is there for comparison; nothing is chosen for it.
-        score: the validation metric after the last epoch; None: it diverged.
-        seconds: of its own training steps.
-    """
-
-    stage: str
+    stage: str  # what was chosen: kd or rkd; in earlier versions also kernel, of every arm
     arm: str
     weight: float
     seed: int
-    score: float | None
-    seconds: float
+    score: float | None  # the validation metric after the last epoch; None: it diverged
+    seconds: float  # of its own training steps
 
     @property
     def counts(self) -> bool:
-        """Whether its arm's weight is chosen by it."""
+        """Whether its arm's weight is chosen by it; in the stage kernel, rkd is for comparison."""
         return self.stage == "kernel" and self.arm != "rkd" or self.stage == self.arm
 
 
@@ -232,10 +223,6 @@ class TuningHistory:
 
         The 95 % t-interval of the paired difference between the two, over seeds, holds 0.
         """
-        import pandas as pd
-
-        from qrkd_lab.studies.statistics import interval
-
         sign = 1 if self.higher_is_better else -1
         trials = pd.DataFrame(asdict(trial) for trial in self.trials if trial.counts)
         found = []
@@ -255,8 +242,6 @@ class TuningHistory:
         """A row per candidate: ``stage``, ``arm``, ``weight``, mean ``score``, ``low`` and ``high``
         over ``seeds`` seeds, ``diverged`` (how many did), ``counts`` (see :class:`Trial`),
         ``chosen``."""
-        import pandas as pd
-
         rows = pd.DataFrame([asdict(trial) | {"counts": trial.counts} for trial in self.trials])
         rows["score"] = rows["score"].astype(float)
         table = rows.groupby(["stage", "arm", "weight"], sort=False, as_index=False).agg(
@@ -274,9 +259,6 @@ class TuningHistory:
         """Write the history under a folder of records; returns the file.
 
         Another history that is there is kept beside it, as ``tuning-<digest>.json``.
-
-        Raises:
-            RecordError: the disk is full or read-only.
         """
         path = Path(expanded(root), self.benchmark, self.scale, FILE)
         held = plain({"format": 1} | asdict(self), "tuning")
@@ -307,16 +289,6 @@ class TuningHistory:
         ])  # fmt: skip
 
     __repr__ = __str__
-
-
-def exact(number: float) -> str:
-    """A number as somebody may give it again: the shortest digits that are this very number.
-
-    Example:
-        >>> exact(1.0), exact(1 / 3)
-        ('1', '0.3333333333333333')
-    """
-    return repr(number).removesuffix(".0")
 
 
 def read_tuning(path: str | os.PathLike[str]) -> TuningHistory:
@@ -355,31 +327,26 @@ def _check_kinds(held: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
 
 def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:
     """Each arm's best weight by its mean score; of equals the smallest; no seed may be missing."""
-    scores: dict[str, dict[float, list[float]]] = {}
-    for trial in trials:
-        if trial.counts:
-            value = math.nan if trial.score is None else trial.score
-            scores.setdefault(trial.arm, {}).setdefault(trial.weight, []).append(value)
+    frame = pd.DataFrame(asdict(trial) for trial in trials if trial.counts)
+    frame["score"] = frame["score"].astype(float) * (1 if higher_is_better else -1)
     best = {}
-    for arm, tried in scores.items():
-        sign = -1.0 if higher_is_better else 1.0
-        ranks = [(sign * sum(found) / len(found), weight) for weight, found in tried.items()]
-        finite = [rank for rank in ranks if math.isfinite(rank[0])]
-        if not finite:
+    for arm, tried in frame.groupby("arm", sort=False):
+        means = tried.groupby("weight")["score"].agg(lambda scores: scores.mean(skipna=False))
+        if means.isna().all():
             raise ValueError(
-                f"{arm} diverged with every weight of {sorted(tried)}: lower learning_rate, or "
-                "give smaller weights"
+                f"{arm} diverged with every weight of {means.index.tolist()}: lower "
+                "learning_rate, or give smaller weights"
             )
-        best[arm] = min(finite)[1]
+        best[arm] = float(means.idxmax())
     return best
 
 
 def weight_settings(chosen: Mapping[str, float]) -> dict[str, Any]:
     """Weights by arm as settings: what is ``kd``'s, ``rkd``'s, and the arms' with a kernel."""
-    others = dict(chosen)
     settings: dict[str, Any] = {}
-    if (weight := others.pop("kd", None)) is not None:
-        settings["kd_weight"] = weight
-    if (weight := others.pop("rkd", None)) is not None:
-        settings |= {"distance_weight": weight, "angle_weight": 2 * weight}
+    if "kd" in chosen:
+        settings["kd_weight"] = chosen["kd"]
+    if "rkd" in chosen:
+        settings |= {"distance_weight": chosen["rkd"], "angle_weight": 2 * chosen["rkd"]}
+    others = {arm: weight for arm, weight in chosen.items() if arm not in ("kd", "rkd")}
     return settings | ({"kernel_weights": others} if others else {})

@@ -11,7 +11,6 @@ import sys
 import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pooch
 import pytest
@@ -20,11 +19,10 @@ import qrkd_lab as ql
 from qrkd_lab.cli import main
 from qrkd_lab.data import DataError
 from qrkd_lab.files import RecordError, sealed
-from qrkd_lab.studies import compare as comparing
-from qrkd_lab.studies.compare import Recipe, StudyError, pack, unpack
+from qrkd_lab.studies.compare import Recipe, StudyError
 from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.provenance import reproduce
-from qrkd_lab.studies.records import read_runs
+from qrkd_lab.studies.records import pack, read_runs, unpack
 from qrkd_lab.teaching.plots import scores
 from tests.hazards import flipped, table
 from tests.studies.made_runs import keep as store
@@ -73,22 +71,6 @@ def test_what_only_other_arms_cannot_have_is_no_reason_to_refuse(tmp_path):
     assert "batch_size=2" in reproduce(run).python
 
 
-def test_what_an_arm_cannot_have_is_said_before_anything_is_loaded(tmp_path, monkeypatch):
-    def load(*args, **options):
-        raise AssertionError("loaded")
-
-    monkeypatch.setattr("qrkd_lab.studies.compare.load_benchmark", load)
-    with pytest.raises(ValueError, match="angle term compares 3 samples"):
-        ql.compare("digits", ["rkd"], 1, runs_dir=tmp_path, **SMALL | {"batch_size": 2})
-    with pytest.raises(ValueError, match="arm 'rbf' would equal 'qrkd'"):
-        ql.compare("digits", ["rbf"], 1, runs_dir=tmp_path, kernel="rbf", **SMALL)
-    for name in ("arm", "seed"):
-        for call in (ql.compare, ql.tune):
-            with pytest.raises(ValueError, match=f"{name} is not set as a setting"):
-                call("digits", seeds=1, runs_dir=tmp_path, **SMALL, **{name: 1})
-    assert not any(tmp_path.iterdir())
-
-
 def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "qrkd_lab", "compare", "digits", "--seeds", "200"]
     options = ["--scale", "smoke", "--runs-dir", str(tmp_path), "--set", "train_size=128"]
@@ -122,21 +104,13 @@ def test_ctrl_c_is_one_line_whenever_it_comes(place, monkeypatch, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_a_failing_arm_is_named_and_the_others_are_kept(tmp_path):
-    with pytest.raises(StudyError, match="diverged") as caught:
-        ql.compare(
-            "digits", ("scratch", "kd"), seeds=1, runs_dir=tmp_path, learning_rate=1e30, **SMALL
-        )
-    assert caught.value.failures
-    assert "will be reused" in str(caught.value)
-
-
 def test_one_diverging_arm_leaves_the_others_alone(undisturbed, tmp_path):
     with pytest.raises(StudyError, match="rkd seed 0 diverged") as caught:
         ql.compare(
             "digits", ("scratch", "rkd"), seeds=1, runs_dir=tmp_path, kd_weight=3e38, **SMALL
         )
     kept = table(caught.value.study)
+    assert "2 runs are recorded and will be reused" in str(caught.value)
     assert set(kept) == {"teacher seed 0", "scratch seed 0"}
     assert kept["scratch seed 0"] == table(undisturbed)["scratch seed 0"]
 
@@ -151,14 +125,6 @@ def test_what_another_process_recorded_meanwhile_is_taken(undisturbed, tmp_path)
     assert {run.name: run.finished for run in again} == finished
 
 
-def test_numpy_numbers_and_lists_are_taken_as_meant(undisturbed, tmp_path):
-    study = ql.compare(
-        "digits", ("scratch",), np.arange(2), runs_dir=tmp_path, **SMALL,
-        epochs=np.int64(1), student_widths=[5, 2, 31],
-    )  # fmt: skip
-    assert table(study)["scratch seed 1"] == table(undisturbed)["scratch seed 1"]
-
-
 def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
     monkeypatch.setenv("QRKD_CACHE_DIR", str(tmp_path / "cache"))
     options = {
@@ -171,15 +137,6 @@ def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
         study = ql.compare(str(tmp_path / "mine"), ("scratch",), 1, **options)
         seen.append(study.runs[0].data["sha256"])
     assert seen[0] != seen[1]
-
-
-def test_the_saved_student_is_the_bare_student_that_was_measured(undisturbed):
-    run = next(run for run in undisturbed.runs if run.settings["arm"] == "qrkd")
-    b = ql.load_benchmark("digits", "smoke", train_size=128, validation_size=100)
-    student = b.student(99)
-    student.load_state_dict(run.weights())
-    measured = b.score([student], b.test)[0]["accuracy"]
-    assert measured == run.metrics["test_accuracy"]
 
 
 @pytest.mark.parametrize(("reference", "used"), [(None, "rkd"), ("kd", "kd")])
@@ -224,6 +181,7 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch, ref
             "fewer than",
         ),
         ({"arms": ("rbf",), "qubits": 0}, "qubits"),
+        ({"arms": ("rbf",), "kernel": "rbf"}, "arm 'rbf' would equal 'qrkd'"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_computed(options, says, tmp_path):
@@ -300,21 +258,16 @@ def test_a_turned_bit_changes_no_number(run, tmp_path, name):
         shutil.rmtree(home, ignore_errors=True)
 
 
-def test_a_folder_that_cannot_be_written_takes_no_other_seed_down(run, tmp_path):
-    (tmp_path / "here").write_text("a file")
-    outcomes = (outcome for outcome in [(3, [run, pack(run)], ["another"])])
-    runs, failures = comparing._received(outcomes, tmp_path / "here", "digits", "")
-    assert runs == [run] and failures[0] == "another"
-    assert failures[1].startswith("seed 3: a record that was trained elsewhere")
+def test_a_folder_that_cannot_be_written_takes_no_other_seed_down(run, tmp_path, monkeypatch):
+    def outcomes(*_):
+        (tmp_path / "here" / "digits").write_text("a file")
+        yield 3, [run, pack(run)], ["another"]
 
-
-def test_a_teacher_that_is_here_goes_along_with_its_seed_only(run, tmp_path):
-    recipe = Recipe("digits", "smoke", "data", "auto", {})
-    tasks = comparing._away(recipe, {3: ["settings"], 4: ["others"]}, [run], tmp_path)
-    assert {seed: held for seed, (_, _, held, _) in tasks.items()} == {3: [pack(run)], 4: []}
-    shutil.rmtree(run.path)
-    comparing._away(recipe, {4: ["others"]}, [run], tmp_path)  # what no seed needs is not read
-    assert all(sent.data_dir.is_absolute() for sent, *_ in tasks.values())
+    monkeypatch.setattr("qrkd_lab.studies.compare.each_on_cluster", outcomes)
+    with pytest.raises(StudyError) as caught:
+        ql.compare("digits", seeds=[3], runs_dir=tmp_path / "here", scheduler="tcp://a:1", **SMALL)
+    assert caught.value.study.runs == (run,) and caught.value.failures[0] == "another"
+    assert caught.value.failures[1].startswith("seed 3: a record that was trained elsewhere")
 
 
 # ---- recipes

@@ -19,7 +19,6 @@ import qrkd_lab as ql
 from qrkd_lab.data import DataError, TextData, Tokens
 from qrkd_lab.data.text import encode, train_tokenizer
 from qrkd_lab.devices import one_thread
-from qrkd_lab.losses import DistillationLoss, TeacherBatch
 from qrkd_lab.models.gpt2 import build_gpt2
 from qrkd_lab.studies.arms import ARMS, TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings
@@ -188,30 +187,6 @@ def test_reviews_are_scored_once_each_and_tapped_at_real_tokens(reviews):
 
 
 # --- distillation
-
-
-def test_a_student_with_the_teachers_weights_has_no_kd_and_no_relation_loss(text, teacher):
-    inputs, targets = next(text.batches(0, 1, 8))
-    said = text.outputs(teacher, inputs)
-    relation = ql.KernelRelation(
-        ql.FidelityKernel("zz", qubits=3), ql.Encoder(64, 64, 3, kind="projection")
-    )
-    loss = DistillationLoss(kd=1.0, distance=1.0, angle=1.0, kernel=(relation, 1.0))
-    _, terms = loss(said, TeacherBatch(text.outputs(teacher, inputs)), targets)
-    assert terms["task"] > 0
-    assert {n: v.item() for n, v in terms.items() if n != "task"} == dict.fromkeys(
-        ("kd", "distance", "angle", "kernel"), 0.0
-    )
-
-
-def test_kd_with_weight_0_is_scratch_bit_for_bit(text, teacher):
-    scratch = make_learner(text, text.settings.replace(arm="scratch"), teacher)
-    zero = make_learner(text, text.settings.replace(arm="kd"), teacher)
-    zero.loss.weights["kd"] = 0.0
-    with one_thread(CPU):
-        list(lockstep(text, [scratch, zero], teacher, epochs=1))
-    for name, weight in scratch.model.state_dict().items():
-        assert torch.equal(weight, zero.model.state_dict()[name]), name
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from qrkd_lab.studies.benchmarks import given_settings
 from qrkd_lab.studies.own import parts_of
 from qrkd_lab.studies.provenance import Catalogue, one_kind, reproduce
 from qrkd_lab.teaching.widgets import KernelExplorer, StudyBrowser
+from qrkd_lab.train import Learner
 
 X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
 Y = ((X[:, 0] * X[:, 1] > 0) + 2 * (X[:, 2] > 0)).long()  # four classes
@@ -94,9 +95,9 @@ def keys(study):
 def test_an_arm_is_the_same_alone_and_in_company_and_is_not_trained_twice(tmp_path):
     own = bench(student=lambda seed: Drops())
     together = ql.compare(own, ["scratch", "rkd", "qrkd"], [3], runs_dir=tmp_path / "a", **SMALL)
-    alone = ql.compare(own, ["qrkd"], [3], runs_dir=tmp_path / "b", **SMALL)
-    assert keys(alone).items() <= keys(together).items()
+    alone = ql.compare(own, ["qrkd"], [2, 3], jobs=2, runs_dir=tmp_path / "b", **SMALL)
     first, second = (study.runs[-1] for study in (together, alone))
+    assert first.key == second.key, "also in another process, from functions of a notebook"
     assert first.metrics == second.metrics and first.history == second.history
     held, same = first.weights(), second.weights()
     assert held.keys() == Drops().state_dict().keys()  # the names of the user's own model
@@ -106,28 +107,10 @@ def test_an_arm_is_the_same_alone_and_in_company_and_is_not_trained_twice(tmp_pa
     assert list(again.summary().frame.index) == ["teacher", "scratch", "rkd", "qrkd"]
 
 
-def test_students_of_a_seed_start_alike_and_other_seeds_do_not():
-    own = bench()
-    first, same, other = (own.student(seed).state_dict()["0.weight"] for seed in (1, 1, 2))
-    assert torch.equal(first, same) and not torch.equal(first, other)
-    assert not torch.equal(own.untrained_teacher(0).model[0].weight, own.teacher(0).model[0].weight)
-
-
-def test_several_processes_make_the_same_records_from_functions_of_a_notebook(tmp_path):
-    one, two = (
-        ql.compare(bench(), ["kd"], 2, jobs=jobs, runs_dir=tmp_path / str(jobs), **SMALL)
-        for jobs in (1, 2)
-    )
-    assert keys(one) == keys(two)
-    assert [run.metrics for run in one.runs] == [run.metrics for run in two.runs]
-
-
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
     own = bench(student=lambda seed: Drops())
     options = SMALL | {"checkpoint_steps": 1}
     whole = ql.compare(own, ["kd", "qrkd"], 1, runs_dir=tmp_path / "whole", **options)
-    from qrkd_lab.train import Learner
-
     step, left = Learner.step, iter(range(15))
 
     def killed(self, *arguments):
@@ -170,47 +153,38 @@ def test_students_may_see_few_samples_and_the_teacher_all(tmp_path):
 # ---- what a run is identified by
 
 
-@pytest.mark.parametrize(
-    "student",
-    [
+def test_other_models_data_and_tasks_make_new_runs_and_another_student_no_new_teacher(tmp_path):
+    class Other(Drops):  # what only the code of forward says
+        def forward(self, x):
+            return super().forward(x.abs())
+
+    Other.__name__ = "Drops"
+    students = [
+        lambda seed: net(3),
         lambda seed: net(5),
         lambda seed: net(3, nn.Tanh),
         lambda seed: net(3).apply(lambda m: setattr(m, "inplace", True)),
         lambda seed: ql.Tapped(net(3), "0"),
         lambda seed: nn.Sequential(*net(3), nn.Softmax(1)),
-    ],
-)
-def test_another_student_makes_new_runs_but_no_new_teacher(student, tmp_path):
-    before = ql.compare(bench(), ["kd"], 1, runs_dir=tmp_path, **SMALL)
-    after = ql.compare(bench(student=student), ["kd"], 1, runs_dir=tmp_path, **SMALL)
+        lambda seed: Drops(),
+        lambda seed: Other(),
+        lambda seed: Drops(0.1),
+    ]
+    made = [bench(student=student) for student in students]
+    assert len({one.settings.student_sha256 for one in made}) == len(students)
+    assert len({one.settings.teacher_sha256 for one in made}) == 1
+    again = bench(student=lambda seed: Drops()).settings.student_sha256
+    assert again == made[6].settings.student_sha256
+    before, after = (ql.compare(b, ["kd"], 1, runs_dir=tmp_path, **SMALL) for b in made[:2])
     assert "1 runs reused, 1 trained" in after.notes[0]
     assert keys(before)["kd seed 0"] != keys(after)["kd seed 0"]
-
-
-def test_what_only_the_code_of_forward_says_makes_another_student():
-    class Other(Drops):
-        def forward(self, x):
-            return super().forward(x.abs())
-
-    Other.__name__ = "Drops"
-    drops, other, rate, same = (
-        bench(student=make).settings.student_sha256
-        for make in (
-            lambda seed: Drops(),
-            lambda seed: Other(),
-            lambda seed: Drops(0.1),
-            lambda seed: Drops(),
-        )  # fmt: skip
-    )
-    assert len({drops, other, rate}) == 3 and drops == same
-
-
-@pytest.mark.parametrize("part", list(PARTS))
-def test_other_data_make_new_runs(part):
-    changed = arrays()
-    x, y = changed[part]
-    changed[part] = (x.clone().index_put_((torch.tensor(0), torch.tensor(0)), torch.tensor(9.0)), y)
-    assert bench(**changed).data.sha256 != bench().data.sha256
+    others = [arrays() | {name: (x.clone().index_fill_(0, torch.tensor(0), 9.0), y)}
+              for name, (x, y) in arrays().items()]  # fmt: skip
+    assert len({bench(**parts).data.sha256 for parts in (arrays(), *others)}) == 4
+    line = arrays(y=TARGET) | dict.fromkeys(("teacher", "student"), lambda seed: nn.Linear(4, 1))
+    tasks = ["regression", ql.Task(absolute, absolute, "mae"),
+             ql.Task(absolute, lambda z, y: 0.0, "mae")]  # fmt: skip
+    assert len({bench(**line, task=task).settings.student_sha256 for task in tasks}) == 3
 
 
 def test_a_record_says_how_to_make_it_again(tmp_path):
@@ -220,12 +194,8 @@ def test_a_record_says_how_to_make_it_again(tmp_path):
     assert "sha256" not in again.python and "from_arrays" in again.notes[0]
     with pytest.raises(ValueError, match="make the benchmark again by Benchmark.from_arrays"):
         ql.benchmark_of(study.runs[-1])
-
-
-def test_of_several_kinds_of_runs_those_of_the_default_settings_count(tmp_path):
-    for changes in ({}, {"batch_size": 16}):
-        ql.compare(bench(), ["kd"], 1, "smoke", runs_dir=tmp_path, progress=False, **changes)
-    kept, left_out = one_kind(ql.read_runs(tmp_path))
+    ql.compare(bench(), ["kd"], 1, "smoke", runs_dir=tmp_path, progress=False)
+    kept, left_out = one_kind(ql.read_runs(tmp_path))  # those of the default settings count
     assert [run.settings["batch_size"] for run in (*kept, *left_out)] == [64, 64, 16, 16]
 
 
@@ -538,96 +508,61 @@ def test_outputs_of_a_task_of_ones_own_need_not_look_like_the_targets(tmp_path):
         bench(**arrays(y=TARGET), **make, task="regression")
 
 
-def test_another_task_makes_other_runs():
-    parts = arrays(y=TARGET) | {
-        "teacher": lambda s: nn.Linear(4, 1),
-        "student": lambda s: nn.Linear(4, 1),
-    }
-    tasks = (
-        "regression",
-        ql.Task(absolute, absolute, "mae"),
-        ql.Task(absolute, lambda z, y: 0.0, "mae"),
-    )
-    assert len({bench(**parts, task=task).settings.student_sha256 for task in tasks}) == 3
-
-
 # ---- data and models as people have them
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        lambda x, y: (x.numpy().astype("float64"), y.numpy()),
-        lambda x, y: (pd.DataFrame(x.numpy(), columns=list("abcd")), pd.Series(y.numpy())),
-        lambda x, y: TensorDataset(x, y),
-        lambda x, y: [x.tolist(), y.tolist()],
-    ],
-)
-def test_arrays_frames_and_datasets_are_the_same_data(given):
-    parts = {name: given(*part) for name, part in arrays().items()}
-    assert bench(**parts).data.sha256 == bench().data.sha256
-
-
 class Table:
-    """As a table of Hugging Face's datasets: columns by name, rows by place, and formats."""
+    """As a table of Hugging Face's datasets: names of columns, and their content as arrays."""
 
-    def __init__(self, columns, kind=None):
-        self.columns_, self.kind = columns, kind
+    def __init__(self, **columns):
+        self.content = columns
 
     @property
     def column_names(self):
-        return list(self.columns_)
-
-    def __len__(self):
-        return len(next(iter(self.columns_.values())))
+        return list(self.content)
 
     def with_format(self, kind):
-        return Table(self.columns_, kind)
+        return self
 
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return self[:][key]
-        rows = {name: column[key] for name, column in self.columns_.items()}
-        return {name: formatted(rows[name]) for name in rows} if self.kind == "numpy" else rows
+    def __getitem__(self, rows):
+        return {name: formatted(column[rows]) for name, column in self.content.items()}
 
 
 def formatted(column):
     try:
         array = np.array(column)
     except ValueError:  # rows of several lengths
-        array = np.empty(len(column), dtype=object)
-        array[:] = [np.array(row) for row in column]
+        array = np.array([np.array(row) for row in column] + [None], dtype=object)[:-1]
     return array.astype("float32") if array.dtype.kind == "f" else array
 
 
-def table(**columns):
-    return Table(columns)
+class Listed(torch.utils.data.Dataset):
+    def __init__(self, x, y):
+        self.rows = [{"x": torch.tensor(a), "label": b} for a, b in zip(x, y, strict=True)]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, place):
+        return self.rows[place]
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        lambda x, y: table(x=x, label=y),
-        lambda x, y: (table(species=y, x=x), "species"),
+        lambda x, y: (np.array(x), np.array(y)),
+        lambda x, y: (pd.DataFrame(x, columns=list("abcd")), pd.Series(y)),
+        lambda x, y: TensorDataset(torch.tensor(x), torch.tensor(y)),
+        lambda x, y: [x, y],
+        lambda x, y: Table(x=x, label=y),
+        lambda x, y: (Table(species=y, x=x), "species"),
         lambda x, y: (pd.DataFrame(x, columns=list("abcd")).assign(species=y), "species"),
         lambda x, y: {"x": x, "labels": y},
-        lambda x, y: [{"x": torch.tensor(a), "label": b} for a, b in zip(x, y, strict=True)],
+        Listed,
     ],
-    ids=["label", "named", "frame", "dictionary", "dataset of dictionaries"],
 )
-def test_tables_with_their_targets_in_a_column_are_the_same_data(given):
-    class Listed(torch.utils.data.Dataset):
-        def __init__(self, rows):
-            self.rows = rows
-
-        def __len__(self):
-            return len(self.rows)
-
-        def __getitem__(self, place):
-            return self.rows[place]
-
+def test_arrays_frames_tables_and_datasets_are_the_same_data(given):
     parts = {name: given(x.tolist(), y.tolist()) for name, (x, y) in arrays().items()}
-    parts = {n: Listed(p) if isinstance(p, list) else p for n, p in parts.items()}
     assert bench(**parts).data.sha256 == bench().data.sha256
 
 
@@ -647,10 +582,10 @@ class Streamed(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (table(x=[1.0], y=[0]), "no column 'labels'; give .*the column that is y'., one of x, y"),
-        ((table(x=[1.0], y=[0]), "z"), "train: there is no column 'z'; .* one of x, y"),
-        (table(text=["a", "b"], label=[0, 1]), "expected numbers, got .*; give words as numbers"),
-        (table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* pad rows of tokens to one length"),
+        (Table(x=[1.0], y=[0]), "no column 'labels'; give .*the column that is y'., one of x, y"),
+        ((Table(x=[1.0], y=[0]), "z"), "train: there is no column 'z'; .* one of x, y"),
+        (Table(text=["a", "b"], label=[0, 1]), "expected numbers, got .*; give words as numbers"),
+        (Table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* pad rows of tokens to one length"),
         (([[1], [1, 2]], [0, 1]), "got object .*inhomogeneous.* pad rows of tokens to one length"),
         ((pd.DataFrame({"a": [1], "sex": ["f"]}), [0]), "got object in sex; give words as numbers"),
         (pd.DataFrame({"a": [1]}), "no column 'labels'; give .table, 'the column that is y'., one"),
@@ -661,31 +596,6 @@ class Streamed(torch.utils.data.IterableDataset):
 def test_tables_that_do_not_fit_say_what_to_do(given, says):
     with pytest.raises((TypeError, ValueError), match=says):
         bench(train=given)
-
-
-class Tokens(nn.Module):
-    """What a classifier of transformers is like: named inputs, a mask, an object with logits."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.embed, self.head = nn.Embedding(9, width), nn.Linear(width, 2)
-
-    def forward(self, input_ids, attention_mask):
-        hidden = self.embed(input_ids) * attention_mask[..., None]
-        return {"logits": self.head(hidden.sum(1)), "hidden": hidden}
-
-
-def test_inputs_by_name_and_models_that_say_more_than_logits(tmp_path):
-    ids = torch.randint(1, 9, (90, 5), generator=torch.Generator().manual_seed(0))
-    x = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    parts = {
-        name: ({key: value[part] for key, value in x.items()}, (ids[part] > 4).any(1).long())
-        for name, part in PARTS.items()
-    }
-    own = bench(**parts, teacher=lambda seed: Tokens(8), student=lambda seed: Tokens(3))
-    study = ql.compare(own, ["qrkd"], 1, runs_dir=tmp_path, **SMALL)
-    model = own.model(study.runs[-1])
-    assert model(**x).features.shape == (90, 3) and "logits" in model.model(**x)
 
 
 IDS = torch.randint(1, 30, (90, 6), generator=torch.Generator().manual_seed(0))

@@ -41,7 +41,7 @@ from qrkd_lab.studies.records import (
     scan_runs,
 )
 from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
-from tests.studies.made_runs import keep, made_run
+from tests.studies.made_runs import keep, made_run, places, put
 
 RECORD, FILE = "record.json", "weights.safetensors"
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
@@ -195,35 +195,15 @@ DAMAGE = {
         content(FILE, lambda held: held[:-1] + bytes([held[-1] ^ 16])), "safetensors was changed",
     ),
 }  # fmt: skip
-ODD = {
+ODD = {  # beside what is of another kind
     "no metrics": {"metrics": {}},
     "no metric": {"metric": {}},
-    "metric as list": {"metric": []},
     "metric without direction": {"metric": {"name": "test_accuracy"}},
-    "direction as text": {"metric": {"name": "test_accuracy", "higher_is_better": "yes"}},
     "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
-    "name as list": {"metric": {"name": [1], "higher_is_better": True}},
-    "huge metric": {"metrics": {"test_accuracy": 10**400}},
-    "truth as metric": {"metrics": {"test_accuracy": True}},
-    "word as metric": {"metrics": {"test_accuracy": "x"}},
     "metric by a column's name": {"metrics": {"test_accuracy": 0.1, "arm": 0.2}},
     "no seconds": {"seconds": {}},
-    "seconds as text": {"seconds": {"train": "1"}},
     "data without hash": {"data": {"name": "digits"}},
-    "hash as number": {"data": {"sha256": 3}},
-    "source as list": {"data": {"sha256": "ab12", "source": ["x"]}},
-    "sizes as text": {"data": {"sha256": "ab12", "train": "many"}},
-    "no history": {"history": None},
-    "history as text": {"history": ["x"]},
     "history without epoch": {"history": [{"task": 2.3}]},
-    "text in history": {"history": [{"epoch": 1, "task": "x"}, {"epoch": 1, "task": 1.0}]},
-    "huge epoch": {"history": [{"epoch": 10**30}]},
-    "versions as numbers": {"versions": {"torch": 2.1}},
-    "huge parameters": {"parameters": 10**30},
-    "parameters as text": {"parameters": "8"},
-    "no device": {"device": None},
-    "no key": {"key": None},
-    "finished as number": {"finished": 3},
     "no settings": {"settings": {}},
     "benchmark as number": {"settings": settings_of(benchmark=3)},
     "seed as text": {"settings": settings_of(seed="1")},
@@ -267,31 +247,46 @@ def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path, kind):
         save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
 
 
-@pytest.mark.parametrize("name", [RECORD, FILE])
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_stops_nobody(tmp_path, name, kind):
-    good = make_run(seed=0)
-    save_run(good, WEIGHTS, tmp_path)
-    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
-    (path / name).unlink()
-    NO_FILES[kind](path / name)
-    with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
-        assert read_runs(tmp_path) == [good]
-
-
-@pytest.mark.parametrize("name", [RECORD, FILE])
-@pytest.mark.parametrize("code", REFUSALS)
-def test_a_record_that_may_be_whole_is_named_and_kept(tmp_path, name, code):
+def test_a_value_of_another_kind_is_refused_wherever_it_stands(tmp_path):
     run = make_run()
+    held = {name: getattr(run, name) for name in records.FIELDS - {"given"}}
+    cases = [(path, other) for path, value in places(held) for other in odd(value)]
+    assert len(cases) > 80
+    for path, other in cases:
+        with pytest.raises(RecordError):
+            save_run(replace(run, **put(held, path, other)), WEIGHTS, tmp_path)
+            pytest.fail(f"{path}: {other!r} was taken")
+    assert not list(tmp_path.iterdir())
+
+
+def odd(value):
+    """What cannot stand in the place of a value, wherever in a record it is."""
+    if isinstance(value, bool):
+        return ["yes", None, 1]
+    if isinstance(value, int | float):
+        return ["x", True, [1.0], 10**400]
+    return [3, [1]] if isinstance(value, str) else ["x", None, 3]
+
+
+@pytest.mark.parametrize("name", [RECORD, FILE])
+def test_what_is_no_file_or_cannot_be_read_is_named_kept_and_stops_nobody(tmp_path, name):
+    good, run = make_run(seed=0), make_run(seed=1)
+    save_run(good, WEIGHTS, tmp_path)
     path = save_run(run, WEIGHTS, tmp_path)
-    with refusing(name, code), pytest.warns(UserWarning) as caught:
-        assert read_runs(tmp_path) == []
-        with pytest.raises(RecordError, match="keep it"):
-            find_run(tmp_path, run.settings, "ab12")
-    said = str(caught[0].message)
-    assert str(path / name) in said and "keep it" in said
-    assert "damaged" not in said and "elete" not in said
-    assert read_runs(tmp_path) == [run], "it is tried again"
+    for code in REFUSALS:
+        with refusing(f"{path.name}/{name}", code), pytest.warns(UserWarning) as caught:
+            assert read_runs(tmp_path) == [good]
+            with pytest.raises(RecordError, match="keep it"):
+                find_run(tmp_path, run.settings, "ab12")
+        said = str(caught[0].message)
+        assert str(path / name) in said and "keep it" in said
+        assert "damaged" not in said and "elete" not in said
+        assert read_runs(tmp_path) == [good, run], "it is tried again"
+    for kind, make in NO_FILES.items():
+        (path / name).rename(path / f"before the {kind}")
+        make(path / name)
+        with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
+            assert read_runs(tmp_path) == [good]
 
 
 def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):

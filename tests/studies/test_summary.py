@@ -103,12 +103,9 @@ def test_gaps_stay_positive_for_a_metric_that_should_be_low() -> None:
     assert list(gaps) == [5.0, 10.0, 6.0]
 
 
-def test_gain_is_taken_within_one_benchmark() -> None:
+def test_gain_is_taken_within_one_benchmark_and_from_one_run() -> None:
     runs = [make_run("scratch", 0, 0.5), make_run("kd", 0, 0.6, benchmark="imdb")]
     assert math.isnan(results(runs).set_index("arm").loc["kd", "distillation_gain"])
-
-
-def test_two_scratch_runs_of_a_seed_say_what_differs() -> None:
     runs = [make_run("scratch", 0, 0.9, epochs=epochs) for epochs in (3, 5)]
     with pytest.raises(ValueError, match=r"scratch seed 0, got 2; .* epochs \(3 and 5\)"):
         results(runs)
@@ -282,13 +279,6 @@ def test_mixed_tables_are_refused() -> None:
         summary(results([*runs, make_run("qrkd", 0, 0.5, benchmark="imdb")]))
 
 
-def test_a_plain_table_will_do() -> None:
-    frame = table(rkd=RKD, qrkd=QRKD)[["arm", "seed", "test_accuracy"]]
-    found = summary(frame)
-    assert found.frame.loc["qrkd", "difference"] == pytest.approx(0.03)
-    assert found.frame["agreement"].isna().all() and "agreement" not in str(found)
-
-
 # what it says
 
 
@@ -417,52 +407,32 @@ AFTER = [0.91, 0.94, 0.92, 0.96]
 BEFORE = [0.90, 0.92, 0.93, 0.93]
 IMAGES = make_study(rkd=BEFORE, qrkd=AFTER)
 TEXT = make_study("test_perplexity", False, rkd=[100.0, 110, 120], qrkd=[95.0, 104, 116])
+BOTH = {"mnist": IMAGES, "ptb": TEXT}
 
 
-def test_accuracy_by_hand() -> None:
-    row = improvement_table({"mnist": IMAGES}).loc["mnist"]
-    test = stats.ttest_rel(AFTER, BEFORE)
+def test_improvements_by_hand_better_is_positive_and_seeds_stay_paired() -> None:
+    table, test = improvement_table(BOTH), stats.ttest_rel(AFTER, BEFORE)
+    row, text = table.loc["mnist"], table.loc["ptb"]
     assert row["difference"] == pytest.approx(np.mean(AFTER) - np.mean(BEFORE))
     assert row["improvement"] == pytest.approx(100 * (np.mean(AFTER) / np.mean(BEFORE) - 1))
     assert row["p"] == pytest.approx(test.pvalue) and row["seeds"] == 4
-
-
-def test_less_perplexity_is_better_and_low_is_below_high() -> None:
-    table = improvement_table({"mnist": IMAGES, "ptb": TEXT})
-    row = table.loc["ptb"]
-    assert row["difference"] == pytest.approx(-5.0)
     gains = np.log([100 / 95, 110 / 104, 120 / 116])
-    assert row["improvement"] == pytest.approx(100 * (1 - np.exp(-gains.mean())))
-    assert row["low"] < row["improvement"] < row["high"]
-    assert list(table["p_adjusted"]) == pytest.approx(
-        [max(p, 2 * min(table["p"])) for p in table["p"]]
-    )
-
-
-def test_seeds_stay_paired_and_have_the_mean_of_the_table() -> None:
-    seeds = seed_improvements({"mnist": IMAGES, "ptb": TEXT})
+    assert text["difference"] == pytest.approx(-5.0)
+    assert text["improvement"] == pytest.approx(100 * (1 - np.exp(-gains.mean())))
+    assert text["low"] < text["improvement"] < text["high"] and text["p"] < 0.05
+    assert list(table["won"]) == [3, 3] and text["p_win"] == pytest.approx(win_probability(gains))
+    doubled = [max(p, 2 * min(table["p"])) for p in table["p"]]
+    assert list(table["p_adjusted"]) == pytest.approx(doubled)
+    own = TEXT.summary("rkd")
+    assert list(own.gains("qrkd")) == pytest.approx(list(gains))
+    assert list(relative_gains(own, "qrkd")) == pytest.approx(list(100 * gains))
+    seeds = seed_improvements(BOTH)
     assert list(seeds["ptb"]) == pytest.approx([5, 100 * 6 / 110, 100 * 4 / 120])
-    assert seeds["mnist"].mean() == pytest.approx(
-        improvement_table({"mnist": IMAGES}).loc["mnist", "improvement"]
-    )
-
-
-def test_wins_are_counted_the_way_in_which_better_is_positive() -> None:
-    table = improvement_table({"mnist": IMAGES, "ptb": TEXT})
-    assert list(table["won"]) == [3, 3]
-    gains = np.log([100 / 95, 110 / 104, 120 / 116])
-    assert list(TEXT.summary("rkd").gains("qrkd")) == pytest.approx(list(gains))
-    assert list(relative_gains(TEXT.summary("rkd"), "qrkd")) == pytest.approx(list(100 * gains))
-    row = table.loc["ptb"]
-    assert row["p_win"] == pytest.approx(win_probability(gains))
-    assert row["p_win"] > 0.5 and row["p"] < 0.05
-
-
-def test_two_seeds_have_no_interval() -> None:
-    short = make_study(rkd=BEFORE[:2], qrkd=AFTER[:2])
+    assert seeds["mnist"].mean() == pytest.approx(row["improvement"])
+    short = make_study(rkd=BEFORE[:2], qrkd=AFTER[:2])  # two seeds have no interval
     row = improvement_table({"imdb": short}).loc["imdb"]
-    assert math.isnan(row["low"]) and math.isnan(row["p_adjusted"]) and row["improvement"] > 0
-    assert math.isnan(row["p_win"]) and row["won"] == 2
+    assert row[["low", "p_adjusted", "p_win"]].isna().all()
+    assert row["improvement"] > 0 and row["won"] == 2
 
 
 def test_errors_say_what_is_missing() -> None:
@@ -504,9 +474,8 @@ def test_per_cents_of_a_negative_mean_keep_their_sign_and_of_nothing_are_refused
 
 def test_digits_are_practice_and_in_no_family() -> None:
     digits = make_study(rkd=BEFORE, qrkd=AFTER)
-    benchmarks = {"mnist": IMAGES, "ptb": TEXT}
-    without = improvement_table(benchmarks)
-    beside = improvement_table({"digits": digits, **benchmarks})
+    without = improvement_table(BOTH)
+    beside = improvement_table({"digits": digits, **BOTH})
     columns = ["p_adjusted", "joint_low", "joint_high", "smallest"]
     assert beside.loc[["mnist", "ptb"], columns].equals(without[columns])
     alone = improvement_table({"digits": digits}).loc["digits"]
@@ -525,7 +494,7 @@ def test_limits_that_are_read_together_are_simultaneous(many: int) -> None:
 
 def test_the_smallest_improvement_is_seen_in_four_of_five_studies_whatever_was_observed() -> None:
     spread = np.std(np.subtract(AFTER, BEFORE), ddof=1) / np.mean(BEFORE) * 100
-    row = improvement_table({"mnist": IMAGES, "ptb": TEXT}).loc["mnist"]
+    row = improvement_table(BOTH).loc["mnist"]
     assert power_of(row["smallest"], spread, 4, 1 - 0.05 / 2) == pytest.approx(0.8)
     moved = make_study(rkd=BEFORE, qrkd=[q - 0.1 for q in AFTER])
     other = improvement_table({"mnist": moved, "ptb": TEXT}).loc["mnist"]

@@ -1,10 +1,11 @@
-"""Checkpoints: a training that was killed goes on as if nothing had happened."""
+"""Checkpoints: a training that was killed goes on as if nothing had happened; progress."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import io
+import math
 import os
 from dataclasses import replace
 from itertools import count
@@ -16,11 +17,12 @@ import torch
 import qrkd_lab as ql
 from qrkd_lab.devices import one_thread
 from qrkd_lab.files import RecordError
-from qrkd_lab.studies.callbacks import Checkpoint
+from qrkd_lab.studies.callbacks import Checkpoint, Progress, duration
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Diverged, Training
-from tests.hazards import NO_FILES, REFUSALS, disk_that_ends, flipped, refusing
+from tests.hazards import disk_that_ends, flipped
+from tests.studies.made_runs import places, put
 
 CPU = torch.device("cpu")
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
@@ -160,9 +162,9 @@ def test_a_turned_bit_a_cut_anywhere_or_another_state_is_noticed(half, fresh, tm
     assert "of another training" in refused(replace(checkpoint, key="other"), fresh, capsys)
 
 
-def forge(checkpoint, change, place):
-    """The checkpoint with another content, and the digest of that."""
-    state = change(copy.deepcopy(checkpoint._read()))
+def forge(checkpoint, path, value, place):
+    """The checkpoint with something else at a path of its content, and the digest of that."""
+    state = put(checkpoint._read(), path, value)
     head, about, _ = checkpoint.path.read_bytes().split(b"\n", 2)
     stream = io.BytesIO()
     torch.save(state, stream)
@@ -171,68 +173,15 @@ def forge(checkpoint, change, place):
     return replace(checkpoint, path=place)
 
 
-def put(*where, value):
-    """A change of one place in a checkpoint's content; a function gets what was there."""
-
-    def change(state):
-        held = state
-        for name in where[:-1]:
-            held = held[name]
-        held[where[-1]] = value(held[where[-1]]) if callable(value) else value
-        return state
-
-    return change
-
-
-MOMENT = ("learners", 1, "optimizer", 0)
-FORGED = {
-    "no dictionary": lambda state: [state],
-    "another key": lambda state: state | {"more": 1},
-    "one learner": put("learners", value=lambda held: held[:1]),
-    "odd learner": put("learners", 0, value=None),
-    "epoch as text": put("epoch", value="4"),
-    "epoch as truth": put("epoch", value=True),
-    "epoch 0": put("epoch", value=0),
-    "epoch beyond": put("epoch", value=4),
-    "step below 0": put("step", value=-1),
-    "step beyond": put("step", value=7),
-    "step as float": put("step", value=1.0),
-    "long moment": put(*MOMENT, "exp_avg", value=torch.zeros(10**6)),
-    "short moment": put(*MOMENT, "exp_avg_sq", value=torch.zeros(1)),
-    "double moment": put(*MOMENT, "exp_avg", value=lambda x: x.double()),
-    "sparse moment": put(*MOMENT, "exp_avg", value=lambda x: x.to_sparse()),
-    "moment without content": put(*MOMENT, "exp_avg", value=lambda x: x.to("meta")),
-    "list as moment": put(*MOMENT, "exp_avg", value=lambda x: x.tolist()),
-    "no moment": lambda state: (state["learners"][1]["optimizer"][0].pop("exp_avg"), state)[1],
-    "another parameter": lambda state: (state["learners"][1]["optimizer"].update({99: {}}), state)[
-        1
-    ],
-    "steps of a vector": put(*MOMENT, "step", value=torch.ones(3)),
-    "steps nan": put(*MOMENT, "step", value=torch.tensor(torch.nan)),
-    "steps below 1": put(*MOMENT, "step", value=torch.tensor(-1.0)),
-    "steps without end": put(*MOMENT, "step", value=torch.tensor(1e30)),
-    "weights of another model": put("learners", 0, "model", value={"w": torch.zeros(3)}),
-    "no weights": put("learners", 0, "model", value=None),
-    "adapter": put("learners", 1, "loss", value={}),
-    "random state cut": put("learners", 1, "shuffle", value=lambda x: x[:100]),
-    "random state gone": put("learners", 1, "shuffle", value=None),
-    "random state as text": put("learners", 1, "shuffle", value="x"),
-    "random state of ones": put("learners", 1, "shuffle", value=torch.ones_like),
-    "sums of another length": put("learners", 0, "_sums", value=torch.zeros(99)),
-    "counts of a vector": put("learners", 0, "_seen", value=torch.ones(3)),
-    "counts below 0": put("learners", 0, "_seen", value=torch.tensor(-1)),
-    "sums as text": put("learners", 0, "_sums", value="x"),
-    "history nan": put("learners", 0, "history", 0, "total", value=float("nan")),
-    "history as text": put("learners", 0, "history", value="x"),
-    "history of numbers": put("learners", 0, "history", value=["x"]),
-    "seconds": put("learners", 0, "seconds", value="1"),
-    "seconds below 0": put("learners", 0, "seconds", value=-1.0),
-    "batches": put("learners", 0, "batches", value=3.5),
-    "batches below 0": put("learners", 0, "batches", value=-3),
-    "names": put("learners", 0, "_names", value=lambda names: (1, *names[1:])),
-    "failure": put("learners", 0, "failure", value=3),
-    "code": lambda state: state | {"epoch": RunsCode()},
-}
+def odd(value):
+    """What cannot stand in the place of a value, wherever in a state it is."""
+    if isinstance(value, torch.Tensor):
+        return [None, torch.zeros(99)] + ([value.tolist()] if value.ndim else [])
+    if isinstance(value, tuple):
+        return [None, "x", (1, *value[1:])]
+    if isinstance(value, int | float):
+        return ["x", None, True, math.nan]
+    return [] if value is None else ["x", None, 3]
 
 
 class RunsCode:
@@ -240,43 +189,52 @@ class RunsCode:
         return (os.mkdir, (str(Path(os.environ["RAN"])),))
 
 
-@pytest.mark.parametrize("kind", FORGED)
-def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, monkeypatch, kind):
+KD, KERNEL = ("learners", 0), ("learners", 1)
+MOMENT = (*KERNEL, "optimizer", 0)
+FORGED = [  # what else cannot be, in places of its own
+    (["more"], 1), (["learners"], lambda held: held[:1]),
+    (["epoch"], RunsCode()), (["epoch"], 0), (["epoch"], 4),
+    (["step"], -1), (["step"], 7), (["step"], 1.0),
+    ([*KD, "model"], {"w": torch.zeros(3)}), ([*KERNEL, "loss"], {}),
+    ([*KERNEL, "optimizer", 99], {}), (MOMENT, lambda held: {"step": held["step"]}),
+    ([*MOMENT, "exp_avg"], lambda x: x.to_sparse()), ([*MOMENT, "exp_avg"], lambda x: x.double()),
+    ([*MOMENT, "exp_avg"], lambda x: x.to("meta")), ([*KD, "failure"], 3),
+    ([*MOMENT, "step"], torch.tensor(torch.nan)), ([*MOMENT, "step"], torch.tensor(1e30)),
+    ([*MOMENT, "step"], torch.tensor(-1.0)), ([*KD, "_seen"], torch.tensor(-1)),
+    ([*KERNEL, "shuffle"], lambda x: x[:100]), ([*KERNEL, "shuffle"], torch.ones_like),
+    ([*KD, "history"], ["x"]), ([*KD, "seconds"], -1.0), ([*KD, "batches"], 3.5),
+    ([*KD, "batches"], -3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value"), FORGED)
+def test_what_was_forged_is_checked_before_use(
+    half, fresh, tmp_path, capsys, monkeypatch, path, value
+):
     """A digest says that nothing was damaged, not that nobody made it up."""
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
-    forged = forge(half, FORGED[kind], tmp_path / "state.pt")
+    forged = forge(half, path, value, tmp_path / "state.pt")
     assert "no state of" in refused(forged, fresh, capsys)
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_value_of_another_kind_is_refused_wherever_it_stands(half, fresh, tmp_path, capsys):
+    cases = [(path, other) for path, value in places(half._read()) for other in odd(value)]
+    assert len(cases) > 200
+    for path, other in cases:
+        forged = forge(half, path, other, tmp_path / "state.pt")
+        assert not forged.resume(at(fresh[0])), (path, other)
+    refused(forged, fresh, capsys)
+
+
 def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
     """The fused optimiser writes to as many places as a parameter has numbers."""
-    wide = put(*MOMENT, "exp_avg", value=lambda x: torch.zeros(1).expand(x.shape))
-    forged = forge(half, wide, tmp_path / "state.pt")
+    place, wide = (*MOMENT, "exp_avg"), lambda x: torch.zeros(1).expand(x.shape)
+    forged = forge(half, place, wide, tmp_path / "state.pt")
     some = learners(benchmark, teacher, ("kd", "shuffled"))
     assert forged.resume(at(some))
     for parameter, held in some[1].optimizer.state.items():
         assert held["exp_avg"].stride() == parameter.stride()
-
-
-@pytest.mark.parametrize("code", REFUSALS)
-def test_a_file_that_may_be_whole_is_kept(half, fresh, code):
-    with refusing(half.path.name, code), pytest.raises(RecordError) as caught:
-        half.resume(at(fresh[0]))
-    said = str(caught.value)
-    assert os.strerror(code) in said and "keep it" in said
-    assert "damaged" not in said and "elete" not in said
-    assert half.path.exists()
-
-
-@pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_is_named_and_nobody_waits_for_it(fresh, tmp_path, kind):
-    checkpoint = Checkpoint(tmp_path / ".checkpoint-1.pt")
-    NO_FILES[kind](checkpoint.path)
-    with pytest.raises(RecordError, match=f"is a {kind}.*where a file is expected"):
-        checkpoint.resume(at(fresh[0]))
-    Checkpoint(tmp_path / ".checkpoint-2.pt").remove()
-    assert os.path.lexists(checkpoint.path)
 
 
 def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
@@ -334,6 +292,58 @@ def test_only_what_changes_numbers_makes_another_checkpoint(
     assert name(checkpoint_steps=7) == name(other={"platform": "Linux-99", "python": "9"}) == name()
 
 
-def test_finished_runs_leave_no_checkpoint(tmp_path):
-    ql.compare("digits", ("kd",), 1, "smoke", runs_dir=tmp_path, progress=False, checkpoint_steps=1)
-    assert not list(tmp_path.rglob("*.pt*"))
+# ---- progress
+
+
+class Arm:
+    """What progress asks of a learner."""
+
+    failure, seed, history = None, 3, [{"accuracy": 0.91}]
+
+    def __init__(self, name):
+        self.name = name
+
+    def means(self):
+        return {"task": 0.5}
+
+
+def shown(stream, done=0, epochs=(1, 2), steps=3):
+    """What two epochs of two arms print."""
+    progress = Progress("digits", lambda epoch: f"{100 * epoch['accuracy']:.1f}%", stream)
+    training = Training([Arm("kd"), Arm("qrkd")], 2, steps, None, done // steps)
+    progress.begin(training)
+    for epoch in epochs:
+        for step in range(1, steps + 1):
+            training.done, training.step = epoch - 1, step
+            progress.step(training)
+        training.done, training.step = epoch, 0
+        progress.epoch(training)
+    progress.end()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("resumed", [{}, {"done": 6, "epochs": (2,)}])
+def test_without_a_terminal_progress_is_plain_lines(resumed):
+    said = shown(io.StringIO(), **resumed)
+    assert said.count("\n") == 1  # epochs this fast do not flood a log
+    assert "digits seed 3: epoch 2/2, kd 91.0%, qrkd 91.0%, took" in said
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_progress_is_a_bar_that_names_arm_epoch_terms_and_time(monkeypatch):
+    monkeypatch.setattr("qrkd_lab.studies.callbacks.BAR_SECONDS", -1.0)
+    said = shown(Terminal())
+    for part in ("digits seed 3", "epoch 1/2", "qrkd: task 0.5", "kd: task 0.5", "left"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.44, "0.4 s"), (42.2, "42 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],
+)
+def test_durations_in_words(seconds, words):
+    assert duration(seconds) == words
