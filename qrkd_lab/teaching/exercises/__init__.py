@@ -12,16 +12,15 @@ raises for a mistake of yours; a function that returns nothing counts as not ans
 # ruff: noqa: F401
 from qrkd_lab.teaching.exercises.checker import Answer
 from qrkd_lab.teaching.exercises.distillation import (
-    check_bits_per_byte,
-    check_effective_rank,
-    check_geometric_difference,
-    check_mean_tap,
+    check_distance_loss,
+    check_kd_loss,
+    check_kernel_loss,
     check_own_kernel,
     check_own_relation,
-    check_perplexity,
+    check_pairwise_distances,
     check_silent_terms,
     check_training_step,
-    check_word_perplexity,
+    check_triplet_angles,
 )
 from qrkd_lab.teaching.exercises.kernels import (
     check_angle_states,
@@ -29,26 +28,25 @@ from qrkd_lab.teaching.exercises.kernels import (
     check_bandwidth_rule,
     check_centred_kernel,
     check_class_blocks,
+    check_effective_rank,
     check_exponential_base,
     check_fidelity_kernel,
+    check_geometric_difference,
     check_near_but_unlike,
     check_other_basis,
     check_shift_map,
     check_shots_needed,
 )
-from qrkd_lab.teaching.exercises.relations import (
-    check_distance_loss,
-    check_kd_loss,
-    check_kernel_loss,
-    check_pairwise_distances,
-    check_triplet_angles,
-)
 from qrkd_lab.teaching.exercises.studies import (
+    check_bits_per_byte,
     check_circuits_needed,
     check_clip_spectrum,
     check_equivalence,
     check_holm,
+    check_mean_tap,
     check_paired_difference,
+    check_perplexity,
     check_power,
     check_variance_shares,
+    check_word_perplexity,
 )

@@ -94,16 +94,14 @@ def given(value: Any) -> Any:  # noqa: ANN401
 
 
 def answered(f: Any, judge: Callable[[Any], str]) -> Answer:  # noqa: ANN401
-    """The answer of a check.
-
-    Args:
-        f: what the reader gave; None and ``...`` count as not answered yet.
-        judge: looks at it, calls :func:`refuse` where something is wrong, returns what is right.
-    """
+    """The answer of a check: what ``judge`` returns is right, or the hint that it refuses with."""
     try:
         if f is None or f is ...:
             refuse("give your function to this check.", "Not answered yet")
-        need(not isinstance(f, type), f"expected an object, got the class {_name(f)}.")
+        need(
+            not isinstance(f, type),
+            f"expected an object, got the class {getattr(f, '__name__', f)}.",
+        )
         need(callable(f), f"expected a function, got {f!r}: leave out the brackets.")
         return Answer("Right", judge(f))
     except _Stop as stop:
@@ -126,8 +124,7 @@ def mark(
     """Run ``f`` on the cases beside the reference and say what is wrong, or that nothing is.
 
     Args:
-        f: the reader's function; None, ``...``, or one that returns these or raises
-            NotImplementedError counts as not answered yet.
+        f: the reader's function.
         reference: what it should compute.
         cases: inputs, ordinary ones first.
         mistakes: hint to a function that makes this mistake.
@@ -143,7 +140,7 @@ def mark(
             _result(_call(call, f, case, case.copies()), expected, case, gradient)
             for case, expected in zip(cases, want, strict=True)
         ]
-        if not all(map(_close, got, want)):
+        if not all(map(close, got, want)):
             for hint, mistake in mistakes.items():
                 wrong = [_plain(call(mistake, *case.copies())) for case in cases]
                 need(not all(map(_alike, got, wrong, cases)), hint)
@@ -162,10 +159,6 @@ def _call(call: Function, f: Function, case: Case, args: Sequence[Any]) -> Any: 
         raise
     except Exception as error:
         refuse(f"{_told(f, error)} It happened {case.name}.")
-
-
-def _name(f: Any) -> str:  # noqa: ANN401
-    return getattr(f, "__name__", repr(f))
 
 
 def _told(f: Function, error: Exception) -> str:
@@ -250,8 +243,9 @@ def _plain(value: Any) -> Tensor:  # noqa: ANN401
     return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
-    a, b = a.to(torch.complex128), b.to(torch.complex128)
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have the same shape and numbers."""
+    a, b = (x.detach().to(torch.complex128) for x in (a, b))
     return a.shape == b.shape and torch.allclose(a, b, RTOL, ATOL)
 
 
@@ -260,7 +254,7 @@ def _alike(found: Tensor, wrong: Tensor, case: Case) -> bool:
     if wrong.shape != found.shape:
         return False
     both = found.isfinite() & wrong.isfinite()
-    return _close(found[both], wrong[both]) and (bool(both.any()) or not case.smooth)
+    return close(found[both], wrong[both]) and (bool(both.any()) or not case.smooth)
 
 
 def _difference(got: Sequence[Tensor], want: Sequence[Tensor], cases: Sequence[Case]) -> str:
@@ -276,11 +270,11 @@ def _difference(got: Sequence[Tensor], want: Sequence[Tensor], cases: Sequence[C
     all_got, all_want = (torch.cat([x.flatten() for x in each]) for each in (got, want))
     at = all_want.abs().argmax()
     ratio = all_got[at] / all_want[at]
-    if not ratio.is_complex() and ratio != 0 and _close(all_got, ratio * all_want):
+    if not ratio.is_complex() and ratio != 0 and close(all_got, ratio * all_want):
         if abs(ratio + 1) < RTOL:
             return "wrong sign: every number is minus the right one."
         return f"off by a constant factor: yours is {ratio:.4g} times the right value."
-    i = next(i for i in range(len(cases)) if not _close(got[i], want[i]))
+    i = next(i for i in range(len(cases)) if not close(got[i], want[i]))
     found, expected, name = got[i], want[i], cases[i].name
     off = ~torch.isclose(found, expected.to(found.dtype), RTOL, ATOL)
     at = tuple(off.nonzero()[0].tolist())

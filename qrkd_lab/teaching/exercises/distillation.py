@@ -1,40 +1,155 @@
-"""Exercises on what QRKD is made of: terms, a training step, own relations, language, controls."""
+"""Exercises on the method: relations, losses, a training step, terms of one's own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qrkd_lab.kernels.analysis import effective_rank, geometric_difference
+from qrkd_lab import losses
 from qrkd_lab.kernels.classical import Kernel, RBFKernel
 from qrkd_lab.kernels.encoders import Encoder, KernelRelation
-from qrkd_lab.losses import (
-    DistillationLoss,
-    Losses,
-    Outputs,
-    TeacherBatch,
-    relation_loss,
-    term_gradients,
-)
-from qrkd_lab.models.gpt2 import tap
+from qrkd_lab.losses import DistillationLoss, Losses, Outputs, TeacherBatch, term_gradients
+from qrkd_lab.relations import pairwise_distances, triplet_angles
 from qrkd_lab.teaching.exercises.checker import (
     Answer,
     Case,
     Function,
     answered,
     bounded,
+    close,
     coincident,
     given,
     mark,
     need,
     normal,
-    rbf,
 )
+
+FEATURES = [
+    Case("with 5 samples of 3 features", (normal(5, 3),)),
+    Case("with 2 samples of 4 features", (normal(2, 4),)),
+    Case("with coincident rows", (coincident(6, 3),), smooth=False),
+]
+
+
+def check_pairwise_distances(f: Function | None, gradient: bool = True) -> Answer:
+    """Check ``f(x)``: (n, d) -> (n, n); ``gradient=False`` asks for the values only."""
+    mistakes = {
+        "these are squared distances: take the root.": lambda x: torch.cdist(x, x) ** 2,
+        "these are sums of absolute differences: square, sum, take the root.":
+            lambda x: torch.cdist(x, x, p=1),
+        "divided by the mean: that belongs to the loss, the relation keeps its unit.":
+            losses.normalised_distances,
+    }  # fmt: skip
+    right = "distances, with a zero diagonal, and a gradient that stays finite at coincident rows."
+    return mark(f, pairwise_distances, FEATURES, mistakes, right, gradient)
+
+
+def check_triplet_angles(f: Function | None, gradient: bool = True) -> Answer:
+    """Check ``f(x)``: (n, d) -> (n, n, n), [j, i, k] the cosine at x_j, 0 where undefined."""
+
+    def products(x: Tensor) -> Tensor:
+        e = x[None] - x[:, None]  # [j, i] = x_i - x_j
+        return torch.einsum("jid,jkd->jik", e, e)
+
+    mistakes = {
+        "the angle sits at the wrong vertex: [j, i, k] is the angle at x_j, the first index; yours "
+        "is at the second.": lambda x: triplet_angles(x).permute(1, 0, 2),
+        "this is the angle itself: give its cosine, without arccos.":
+            lambda x: triplet_angles(x).clamp(-1, 1).arccos(),
+        "inner products without normalisation: divide by both lengths.": products,
+    }  # fmt: skip
+    right = "cosines at the first index, 0 where undefined."
+    return mark(f, triplet_angles, FEATURES, mistakes, right, gradient)
+
+
+def check_kd_loss(f: Function | None) -> Answer:
+    """Check ``f(student_logits, teacher_logits, temperature)`` -> scalar; see ``ql.kd_loss``."""
+
+    def kl(s: Tensor, t: Tensor, T: float) -> Tensor:
+        log_p, log_q = F.log_softmax(t / T, 1), F.log_softmax(s / T, 1)
+        return F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
+
+    def by_logarithms(s: Tensor, t: Tensor, T: float) -> Tensor:
+        p, q = (t / T).softmax(1), (s / T).softmax(1)
+        return T**2 * (p * (p.log() - q.log())).sum(1).mean()
+
+    mistakes = {
+        "the factor T^2 is missing.": kl,
+        "KL the wrong way round: the teacher's probabilities weigh the logarithms.":
+            lambda s, t, T: T**2 * kl(t, s, T),
+        "mean over samples and classes: sum over the classes, average over samples only.":
+            lambda s, t, T: T**2 * kl(s, t, T) / s.shape[1],
+        "right until a probability is rounded to 0: 0 * log 0 is nan, and a tiny number added to p "
+        "changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
+    }  # fmt: skip
+    cases = [
+        Case(f"at T = {T} with {n} samples", (normal(n, c), normal(n, c, seed=1), T))
+        for T, n, c in ((4.0, 5, 3), (1.0, 2, 4), (2.0, 7, 10))
+    ]
+    # Not smooth, as the hint for log 0 needs: the mistake has no gradient there.
+    large = (800 * normal(3, 3), 800 * normal(3, 3, seed=1), 1.0)
+    cases.append(Case("with logits of several hundreds", large, smooth=False))
+    right = "Hinton's loss, with its T^2, and no gradient reaches the teacher."
+    return mark(f, losses.kd_loss, cases, mistakes, right, gradient=True)
+
+
+def check_distance_loss(f: Function | None) -> Answer:
+    """Check ``f(student, teacher)`` -> scalar; see ``ql.distance_loss``."""
+    D = pairwise_distances
+    mistakes = {
+        "the distances are not normalised: divide each side by its own mean distance.":
+            lambda s, t: losses.relation_loss(D(s), D(t)),
+        "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.":
+            lambda s, t: losses.relation_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
+        **_wrong_means(losses.normalised_distances),
+    }  # fmt: skip
+    cases = [
+        Case("with 5 samples", (3 * normal(5, 3), normal(5, 4, seed=1) ** 3)),
+        Case("with 8 samples", (3 * normal(8, 3), normal(8, 4, seed=1) ** 3)),
+        Case("with coincident rows", (coincident(6, 3), normal(6, 2)), smooth=False),
+    ]
+    right = "distances up to scale, averaged over different samples; the student feels it, the "
+    right += "teacher not."
+    return mark(f, losses.distance_loss, cases, mistakes, right, gradient=True)
+
+
+def check_kernel_loss(f: Function | None) -> Answer:
+    """Check ``f(student, teacher, kernel)`` -> scalar; ``kernel`` is a function of (n, q)."""
+
+    def kernel(x: Tensor, y: Tensor | None = None) -> Tensor:
+        return ((x[:, None] - (x if y is None else y)) / 2).cos().square().prod(-1)  # angle map
+
+    mistakes = {
+        "the kernel between student and teacher: compare each one's own matrix.":
+            lambda s, t, k: losses.relation_loss(k(s, t), torch.ones(len(s), len(s)).double()),
+        "this is a distance of whole matrices (a norm): average over pairs.":
+            lambda s, t, k: torch.linalg.norm(k(s) - k(t)),
+        **_wrong_means(kernel),
+    }  # fmt: skip
+    cases = [
+        Case(f"with {n} samples", (normal(n, 3), normal(n, 3, seed=1), kernel)) for n in (5, 2, 7)
+    ]
+    right = "kernel matrices compared over different samples; the student feels it."
+    return mark(f, losses.kernel_loss, cases, mistakes, right, gradient=True)
+
+
+def _wrong_means(relation: Function) -> dict[str, Function]:
+    """What goes wrong after the relation is right: the mean of Huber's h."""
+
+    def total(s: Tensor, t: Tensor) -> Tensor:
+        return F.smooth_l1_loss(relation(s), relation(t), reduction="sum")  # the diagonal gives 0
+
+    return {
+        "the mean counts entries that compare a sample with itself: divide by n(n-1), not by n^2.":
+            lambda s, t, *_: total(s, t) / len(s) ** 2,
+        "this is the sum: divide by n(n-1).": lambda s, t, *_: total(s, t),
+    }  # fmt: skip
+
 
 TOLERANCE = 1e-6
 ROUNDING = 1e-10  # of an eigenvalue in doubles
@@ -199,20 +314,18 @@ def check_own_relation(f: Function | None) -> Answer:
         for n, d in ((6, 3), (5, 8)):
             x = normal(n, d)
             R = _matrix(f(x.clone()), (n, n), f"for {n} samples of {d} features")
-            same = _close(R, f(x.clone()))
+            same = close(R, f(x.clone()))
             need(same, "two calls with the same features give different numbers: fix the seed.")
-            need(
-                _close(R, R.T), "not symmetric: [i, j] and [j, i] must say the same; average them."
-            )
+            need(close(R, R.T), "not symmetric: [i, j] and [j, i] must say the same; average them.")
             order = torch.arange(n).roll(1)
             need(
-                _close(f(x[order]), R[order][:, order]),
+                close(f(x[order]), R[order][:, order]),
                 "samples in another order give other numbers, not the same ones in that order: an "
                 "entry must depend on the two samples (and the batch as a whole), not on the row.",
             )
             off = R[~torch.eye(n, dtype=torch.bool)]
             need(off.std() > TOLERANCE, "all pairs get the same number: it tells no samples apart.")
-        _learnable(lambda s: relation_loss(f(s), f(normal(6, 4, seed=1))), normal(6, 3))
+        _learnable(lambda s: losses.relation_loss(f(s), f(normal(6, 4, seed=1))), normal(6, 3))
         _matrix(f(coincident(6, 3)), (6, 6), DEGENERATE)
         _learnable(lambda s: (f(s) * normal(6, 6, seed=3)).sum(), coincident(6, 3))
         return "symmetric, in the order of the samples, finite, and a student can learn from it."
@@ -238,17 +351,15 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
         )
         q, n = kernel.features or getattr(kernel, "qubits", 4), 6
         x, y = 0.7 * normal(n, q), 0.7 * normal(5, q, seed=5)
-        K, across = (
-            _matrix(kernel(x), (n, n), "for k(x)"),
-            _matrix(kernel(x, y), (n, 5), "for k(x, y)"),
-        )
-        need(_close(K, K.T), "not symmetric: k(x, y) = k(y, x) is what makes it a kernel.")
+        K = _matrix(kernel(x), (n, n), "for k(x)")
+        across = _matrix(kernel(x, y), (n, 5), "for k(x, y)")
+        need(close(K, K.T), "not symmetric: k(x, y) = k(y, x) is what makes it a kernel.")
         need(
-            _close(K.diagonal(), torch.ones(n)),
+            close(K.diagonal(), torch.ones(n)),
             f"the diagonal is not 1 but e.g. {K[0, 0]:.3g}: divide by sqrt(k(x, x) k(y, y)).",
         )
         need(
-            _close(kernel(torch.cat([x, y]))[:n, n:], across),
+            close(kernel(torch.cat([x, y]))[:n, n:], across),
             "k(x, y) is not the block of k on all samples: does an entry see the batch?",
         )
         K = kernel(normal(40, q, seed=4)).detach()
@@ -267,7 +378,7 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
             _learnable(lambda s: (kernel(s) * normal(6, 6, seed=3)).sum(), x)
         named = {part.name for part in fields(kernel)} if is_dataclass(kernel) else set()
         need(
-            "bandwidth" in named or _close(kernel(x), kernel(2 * x)),
+            "bandwidth" in named or close(kernel(x), kernel(2 * x)),
             "bandwidth must be a field: @dataclass(frozen=True) and bandwidth: float = 1.0, or it "
             "cannot be calibrated.",
         )
@@ -292,149 +403,3 @@ def _learnable(of: Callable[[Tensor], Tensor], x: Tensor) -> None:
     (gradient,) = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)
     bounded(gradient, DEGENERATE)
     need(gradient.any(), "the gradient is 0 everywhere: rounding, ranking or a clamp?")
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    a, b = a.detach().double(), b.detach().double()
-    return a.shape == b.shape and torch.allclose(a, b, 1e-4, TOLERANCE)
-
-
-def check_effective_rank(f: Function | None) -> Answer:
-    """Check ``f(K)``: a kernel matrix (n, n) -> e^H, H the entropy of its eigenvalues' shares."""
-
-    def entropy(k: Tensor, share: bool = True) -> Tensor:
-        p = torch.linalg.eigvalsh(k).clamp(min=0)
-        return torch.special.entr(p / p.sum() if share else p).sum()
-
-    mistakes = {
-        "this is the entropy H: the effective rank is e^H.": entropy,
-        "the eigenvalues are not shares yet: divide them by their sum.":
-            lambda k: entropy(k, share=False).exp(),
-        "this is the rank: it counts every eigenvalue above rounding alike.":
-            torch.linalg.matrix_rank,
-    }  # fmt: skip
-    cases = [Case(f"with {n} samples", (rbf(n, scale, 3),)) for n, scale in ((5, 1), (8, 0.4))]
-    ones = torch.ones(4, 4, dtype=torch.float64)
-    cases.append(Case("where all samples look alike (0 log 0 counts as 0)", (ones,)))
-    right = "e^H of the eigenvalues' shares, from 1 (all alike) to n (the identity)."
-    return mark(f, effective_rank, cases, mistakes, right)
-
-
-def check_geometric_difference(f: Function | None) -> Answer:
-    """Check ``f(K_C, K_Q, regularisation)`` -> g; see :func:`qrkd_lab.geometric_difference`."""
-
-    def root(k: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(k)
-        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-
-    def g(c: Tensor, q: Tensor, r: float, scale: bool = True) -> Tensor:
-        c, q = (k * (len(k) / k.trace()) if scale else k for k in (c, q))
-        inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
-        return torch.linalg.matrix_norm(root(q) @ inverse @ c @ inverse @ root(q), ord=2).sqrt()
-
-    mistakes = {
-        "the two kernels are swapped: the classical one is inverted.": lambda c, q, r: g(q, c, r),
-        "the traces are not scaled: multiply each matrix by n / trace first.":
-            lambda c, q, r: g(c, q, r, scale=False),
-        "not regularised: add lambda to the diagonal of the scaled classical matrix.":
-            lambda c, q, r: g(c, q, 0.0),
-    }  # fmt: skip
-    cases = [
-        Case(f"with {n} samples and lambda = {r}", (2 * rbf(n, 0.6, 3), rbf(n, 1.3, 3), r))
-        for n, r in ((5, 0.1), (8, 0.02))
-    ]
-    right = "the regularised geometric difference, with both traces scaled to n."
-    return mark(f, lambda c, q, r: geometric_difference(c, q, r).value, cases, mistakes, right)
-
-
-def check_perplexity(f: Function | None) -> Answer:
-    """Check ``f(batches)`` -> perplexity; a list of natural log-probabilities ``(m_i,)``."""
-
-    def nll(batches: Sequence[Tensor]) -> Tensor:
-        return -torch.cat(list(batches)).mean()
-
-    mistakes = {
-        "this is the mean of -log p: the perplexity is its exp.": nll,
-        "2 to the mean: the logarithms are natural, so exp undoes them.": lambda b: 2 ** nll(b),
-        "a mean over batches: the last one is shorter, so add up over tokens, then divide.":
-            lambda b: torch.stack([-x.mean() for x in b]).mean().exp(),
-    }  # fmt: skip
-    cases = [
-        Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
-        for sizes in ((6, 6, 2), (5, 1), (4, 4))
-    ]
-    right = "every token counts once, whatever batch it came in."
-    return mark(f, lambda b: torch.exp(nll(b)), cases, mistakes, right)
-
-
-def check_word_perplexity(f: Function | None) -> Answer:
-    """Check ``f(log_p, text)`` -> perplexity per word; each line has one word more, its end."""
-
-    def words(text: str) -> int:
-        return len(text.split()) + text.count("\n")
-
-    mistakes = {
-        "this is per token: the sum is divided by the number of words.":
-            lambda log_p, text: torch.exp(-log_p.mean()),
-        "the ends are missing: each line ends, and that is predicted too.":
-            lambda log_p, text: torch.exp(-log_p.sum() / len(text.split())),
-        "these are spaces: 'a  b' has two words; use text.split().":
-            lambda log_p, text: torch.exp(-log_p.sum() / (text.count(" ") + 1 + text.count("\n"))),
-    }  # fmt: skip
-    right = "the same sum as per token, over a number that no tokenizer changes."
-    rule = lambda log_p, text: torch.exp(-log_p.sum() / words(text))  # noqa: E731
-    return mark(f, rule, _texts(), mistakes, right)
-
-
-def check_bits_per_byte(f: Function | None) -> Answer:
-    """Check ``f(log_p, text)`` -> bits that the model needs for a byte of UTF-8."""
-
-    def bits(log_p: Tensor) -> Tensor:
-        return -log_p.sum() / math.log(2)
-
-    mistakes = {
-        "these are nats: a bit is a factor of 2, so divide by log 2.":
-            lambda log_p, text: -log_p.sum() / len(text.encode()),
-        "per character: a letter with an accent takes two bytes; use text.encode().":
-            lambda log_p, text: bits(log_p) / len(text),
-        "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
-    }  # fmt: skip
-    right = "what an arithmetic coder that trusts the model would write."
-    rule = lambda log_p, text: bits(log_p) / len(text.encode())  # noqa: E731
-    return mark(f, rule, _texts(), mistakes, right)
-
-
-def check_mean_tap(f: Function | None) -> Answer:
-    """Check ``f(hidden, lengths)``: (n, t, d), (n,) -> (n, d), means over the real tokens."""
-
-    def mean(h: Tensor, lengths: Tensor) -> Tensor:
-        return tap(h, "mean", lengths)
-
-    mistakes = {
-        "padding counts: leave out positions from each row's length on.": lambda h, n: h.mean(1),
-        "these are sums: divide each by its number of real tokens.":
-            lambda h, n: mean(h, n) * n[:, None],
-        "this is the last real token alone (the tap 'last').": lambda h, n: tap(h, "last", n),
-    }  # fmt: skip
-    cases = [
-        Case(f"with lengths {lengths}", (normal(len(lengths), 5, 3), torch.tensor(lengths)))
-        for lengths in ([5, 2, 3], [4, 5])
-    ]
-    right = "real tokens only, each review by its own length; the gradient passes."
-    return mark(f, mean, cases, mistakes, right, gradient=True)
-
-
-def _log_p(count: int, seed: int = 0) -> Tensor:
-    return -0.2 - normal(count, seed=seed).abs()
-
-
-def _texts() -> list[Case]:
-    texts = {
-        "the cat sat\non the mat\n": 11,
-        "na\u00efve caf\u00e9\n": 5,
-        "one\n\ntwo words\nthree  more\n": 9,
-    }
-    return [
-        Case(f"for the text {text!r} in {tokens} tokens", (_log_p(tokens), text))
-        for text, tokens in texts.items()
-    ]

@@ -8,7 +8,14 @@ import torch
 from pennylane.queuing import AnnotatedQueue
 from torch import Tensor
 
-from qrkd_lab.kernels.analysis import NothingToAlign, centred, centred_alignment, class_blocks
+from qrkd_lab.kernels.analysis import (
+    NothingToAlign,
+    centred,
+    centred_alignment,
+    class_blocks,
+    effective_rank,
+    geometric_difference,
+)
 from qrkd_lab.kernels.quantum import FidelityKernel
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.teaching.exercises.checker import (
@@ -265,3 +272,51 @@ def check_near_but_unlike(f: Function | None) -> Answer:
         return "hardly any loss, and little that they agree on."
 
     return answered(f, judge)
+
+
+def check_effective_rank(f: Function | None) -> Answer:
+    """Check ``f(K)``: a kernel matrix (n, n) -> e^H, H the entropy of its eigenvalues' shares."""
+
+    def entropy(k: Tensor, share: bool = True) -> Tensor:
+        p = torch.linalg.eigvalsh(k).clamp(min=0)
+        return torch.special.entr(p / p.sum() if share else p).sum()
+
+    mistakes = {
+        "this is the entropy H: the effective rank is e^H.": entropy,
+        "the eigenvalues are not shares yet: divide them by their sum.":
+            lambda k: entropy(k, share=False).exp(),
+        "this is the rank: it counts every eigenvalue above rounding alike.":
+            torch.linalg.matrix_rank,
+    }  # fmt: skip
+    cases = [Case(f"with {n} samples", (rbf(n, scale, 3),)) for n, scale in ((5, 1), (8, 0.4))]
+    ones = torch.ones(4, 4, dtype=torch.float64)
+    cases.append(Case("where all samples look alike (0 log 0 counts as 0)", (ones,)))
+    right = "e^H of the eigenvalues' shares, from 1 (all alike) to n (the identity)."
+    return mark(f, effective_rank, cases, mistakes, right)
+
+
+def check_geometric_difference(f: Function | None) -> Answer:
+    """Check ``f(K_C, K_Q, regularisation)`` -> g; see :func:`qrkd_lab.geometric_difference`."""
+
+    def root(k: Tensor) -> Tensor:
+        values, vectors = torch.linalg.eigh(k)
+        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+    def g(c: Tensor, q: Tensor, r: float, scale: bool = True) -> Tensor:
+        c, q = (k * (len(k) / k.trace()) if scale else k for k in (c, q))
+        inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
+        return torch.linalg.matrix_norm(root(q) @ inverse @ c @ inverse @ root(q), ord=2).sqrt()
+
+    mistakes = {
+        "the two kernels are swapped: the classical one is inverted.": lambda c, q, r: g(q, c, r),
+        "the traces are not scaled: multiply each matrix by n / trace first.":
+            lambda c, q, r: g(c, q, r, scale=False),
+        "not regularised: add lambda to the diagonal of the scaled classical matrix.":
+            lambda c, q, r: g(c, q, 0.0),
+    }  # fmt: skip
+    cases = [
+        Case(f"with {n} samples and lambda = {r}", (2 * rbf(n, 0.6, 3), rbf(n, 1.3, 3), r))
+        for n, r in ((5, 0.1), (8, 0.02))
+    ]
+    right = "the regularised geometric difference, with both traces scaled to n."
+    return mark(f, lambda c, q, r: geometric_difference(c, q, r).value, cases, mistakes, right)

@@ -1,6 +1,9 @@
-"""Exercises on statistics and on what a device costs."""
+"""Exercises on statistics, on scores of language, and on what a device costs."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from qrkd_lab.models.gpt2 import tap
 from qrkd_lab.studies.statistics import equivalence, holm, power_of, variance_shares
 from qrkd_lab.teaching.exercises.checker import Answer, Case, Function, mark, normal, rbf
 
@@ -164,3 +168,96 @@ def check_clip_spectrum(f: Function | None) -> Answer:
         cases.insert(0, Case(f"with a matrix of {n} samples", (k,)))
     right = "no negative eigenvalue, and nothing else changed."
     return mark(f, rebuilt, cases, mistakes, right)
+
+
+def check_perplexity(f: Function | None) -> Answer:
+    """Check ``f(batches)`` -> perplexity; a list of natural log-probabilities ``(m_i,)``."""
+
+    def nll(batches: Sequence[Tensor]) -> Tensor:
+        return -torch.cat(list(batches)).mean()
+
+    mistakes = {
+        "this is the mean of -log p: the perplexity is its exp.": nll,
+        "2 to the mean: the logarithms are natural, so exp undoes them.": lambda b: 2 ** nll(b),
+        "a mean over batches: the last one is shorter, so add up over tokens, then divide.":
+            lambda b: torch.stack([-x.mean() for x in b]).mean().exp(),
+    }  # fmt: skip
+    cases = [
+        Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
+        for sizes in ((6, 6, 2), (5, 1), (4, 4))
+    ]
+    right = "every token counts once, whatever batch it came in."
+    return mark(f, lambda b: torch.exp(nll(b)), cases, mistakes, right)
+
+
+def check_word_perplexity(f: Function | None) -> Answer:
+    """Check ``f(log_p, text)`` -> perplexity per word; each line has one word more, its end."""
+
+    def words(text: str) -> int:
+        return len(text.split()) + text.count("\n")
+
+    mistakes = {
+        "this is per token: the sum is divided by the number of words.":
+            lambda log_p, text: torch.exp(-log_p.mean()),
+        "the ends are missing: each line ends, and that is predicted too.":
+            lambda log_p, text: torch.exp(-log_p.sum() / len(text.split())),
+        "these are spaces: 'a  b' has two words; use text.split().":
+            lambda log_p, text: torch.exp(-log_p.sum() / (text.count(" ") + 1 + text.count("\n"))),
+    }  # fmt: skip
+    right = "the same sum as per token, over a number that no tokenizer changes."
+    rule = lambda log_p, text: torch.exp(-log_p.sum() / words(text))  # noqa: E731
+    return mark(f, rule, _texts(), mistakes, right)
+
+
+def check_bits_per_byte(f: Function | None) -> Answer:
+    """Check ``f(log_p, text)`` -> bits that the model needs for a byte of UTF-8."""
+
+    def bits(log_p: Tensor) -> Tensor:
+        return -log_p.sum() / math.log(2)
+
+    mistakes = {
+        "these are nats: a bit is a factor of 2, so divide by log 2.":
+            lambda log_p, text: -log_p.sum() / len(text.encode()),
+        "per character: a letter with an accent takes two bytes; use text.encode().":
+            lambda log_p, text: bits(log_p) / len(text),
+        "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
+    }  # fmt: skip
+    right = "what an arithmetic coder that trusts the model would write."
+    rule = lambda log_p, text: bits(log_p) / len(text.encode())  # noqa: E731
+    return mark(f, rule, _texts(), mistakes, right)
+
+
+def check_mean_tap(f: Function | None) -> Answer:
+    """Check ``f(hidden, lengths)``: (n, t, d), (n,) -> (n, d), means over the real tokens."""
+
+    def mean(h: Tensor, lengths: Tensor) -> Tensor:
+        return tap(h, "mean", lengths)
+
+    mistakes = {
+        "padding counts: leave out positions from each row's length on.": lambda h, n: h.mean(1),
+        "these are sums: divide each by its number of real tokens.":
+            lambda h, n: mean(h, n) * n[:, None],
+        "this is the last real token alone (the tap 'last').": lambda h, n: tap(h, "last", n),
+    }  # fmt: skip
+    cases = [
+        Case(f"with lengths {lengths}", (normal(len(lengths), 5, 3), torch.tensor(lengths)))
+        for lengths in ([5, 2, 3], [4, 5])
+    ]
+    right = "real tokens only, each review by its own length; the gradient passes."
+    return mark(f, mean, cases, mistakes, right, gradient=True)
+
+
+def _log_p(count: int, seed: int = 0) -> Tensor:
+    return -0.2 - normal(count, seed=seed).abs()
+
+
+def _texts() -> list[Case]:
+    texts = {
+        "the cat sat\non the mat\n": 11,
+        "na\u00efve caf\u00e9\n": 5,
+        "one\n\ntwo words\nthree  more\n": 9,
+    }
+    return [
+        Case(f"for the text {text!r} in {tokens} tokens", (_log_p(tokens), text))
+        for text, tokens in texts.items()
+    ]
