@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from qrkd_lab.checks import at_least_float32
 from qrkd_lab.devices import one_thread
 from qrkd_lab.kernels.analysis import alignment_or
-from qrkd_lab.kernels.encoders import Encoder, KernelRelation, standardise
+from qrkd_lab.kernels.encoders import Encoder, KernelRelation
 from qrkd_lab.losses import relation_loss
 from qrkd_lab.seeds import generator
 from qrkd_lab.studies.group import lockstep, make_learner
@@ -35,8 +35,8 @@ class Snapshots:
         labels: ``(n,)``.
         teacher_features: ``(n, d_t)``.
         features: of the student ``(E, n, d_s)``, one block an epoch.
-        adapters: of its own kernel term ``(E, d_s, q)``; None where it has no adapter.
-        relation: kernel and encoder at the end of training; None for an arm without kernel term.
+        own: its kernel matrices ``(E, n, n)``, through its own kernel term as it was at each epoch.
+        relation: kernel and encoder at the end of training; both None without a kernel term.
         model: the trained student.
     """
 
@@ -46,13 +46,13 @@ class Snapshots:
     labels: Tensor
     teacher_features: Tensor
     features: Tensor
-    adapters: Tensor | None
+    own: Tensor | None
     relation: KernelRelation | None
-    model: nn.Module = field(repr=False)
+    model: nn.Module
 
     def teacher_matrix(self, relation: KernelRelation | None = None) -> Tensor:
         """The teacher's kernel matrix ``(n, n)``, through the arm's own relation or a given one."""
-        return self._relation(relation).teacher(self.teacher_features)
+        return (relation or self.relation).teacher(self.teacher_features)
 
     @torch.no_grad()
     def matrices(self, relation: KernelRelation | None = None) -> Tensor:
@@ -60,25 +60,27 @@ class Snapshots:
 
         Args:
             relation: whose encoder and kernel all epochs are seen through; None: the arm's own,
-                with the adapter as it was at each epoch.
+                as it was at each epoch.
 
         Raises:
             ValueError: None, for an arm without a kernel term.
         """
-        chosen = self._relation(relation)
-        if relation is not None or self.adapters is None:
-            angles = map(chosen.encoder.student, self.features)
-        else:
-            angles = map(standardise, self.features @ self.adapters)
-        return torch.stack([chosen.kernel(a) for a in angles])
+        if relation is not None:
+            return torch.stack([relation.student(x) for x in self.features])
+        if self.own is None:
+            raise ValueError(
+                f"arm {self.arm!r} has no kernel term, so no kernel of its own: give a relation, "
+                "e.g. that of fit_adapter"
+            )
+        return self.own
 
     def alignments(self, relation: KernelRelation | None = None) -> list[float]:
         """Centred alignment of student and teacher at each epoch; see :meth:`matrices`.
 
         0 for a student that sees no difference between samples (all its features are dead).
         """
-        target = self.teacher_matrix(relation)
-        return [alignment_or(0.0, matrix, target) for matrix in self.matrices(relation)]
+        matrices, target = self.matrices(relation), self.teacher_matrix(relation)
+        return [alignment_or(0.0, matrix, target) for matrix in matrices]
 
     def feature_alignments(self) -> list[float]:
         r"""The same without encoder and kernel: of the features' Gram matrices, linear CKA.
@@ -89,14 +91,6 @@ class Snapshots:
         """
         taught = self.teacher_features.double()
         return [alignment_or(0.0, x @ x.T, taught @ taught.T) for x in self.features.double()]
-
-    def _relation(self, given: KernelRelation | None) -> KernelRelation:
-        if given is None and self.relation is None:
-            raise ValueError(
-                f"arm {self.arm!r} has no kernel term, so no kernel of its own: give a relation, "
-                "e.g. that of fit_adapter"
-            )
-        return self.relation if given is None else given
 
     def __repr__(self) -> str:
         samples = self.features.shape[1]
@@ -126,10 +120,8 @@ def record_snapshots(
         Diverged: an arm's loss is not finite any more.
     """
     benchmark = benchmark.of_students(seed)
-    part = benchmark.validation[:count]
-    features: dict[str, list[Tensor]] = {arm: [] for arm in arms}
-    adapters: dict[str, list[Tensor]] = {arm: [] for arm in arms}
-    epochs = []
+    part, epochs = benchmark.validation[:count], []
+    features, own = ({arm: [] for arm in arms} for _ in range(2))
     with one_thread(benchmark.device):
         chosen = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
         learners = [make_learner(benchmark, settings, teacher.eval()) for settings in chosen]
@@ -138,18 +130,17 @@ def record_snapshots(
             for arm, learner in zip(arms, learners, strict=True):
                 if learner.failure is not None:
                     raise learner.failure
-                features[arm].append(benchmark.predict(learner.model, part).features.cpu())
-                relation = learner.loss.relation
-                if relation is not None and relation.encoder.student_side == "trained":
-                    adapters[arm].append(relation.encoder.student_map.detach().cpu().clone())
+                seen = benchmark.predict(learner.model, part).features
+                features[arm].append(seen.cpu())
+                if learner.loss.relation is not None:
+                    with torch.no_grad():
+                        own[arm].append(learner.loss.relation.student(seen).cpu())
         taught = benchmark.predict(teacher, part).features.cpu()
     return {
         arm: Snapshots(
-            arm, seed, tuple(epochs), part.labels.cpu(), taught,
-            torch.stack(features[arm]),
-            torch.stack(adapters[arm]) if adapters[arm] else None,
-            None if learner.loss.relation is None else learner.loss.relation.cpu(),
-            learner.model.eval(),
+            arm, seed, tuple(epochs), part.labels.cpu(), taught, torch.stack(features[arm]),
+            torch.stack(own[arm]) if own[arm] else None,
+            learner.loss.relation.cpu() if own[arm] else None, learner.model.eval(),
         )
         for arm, learner in zip(arms, learners, strict=True)
     }  # fmt: skip
