@@ -7,7 +7,6 @@ the text is run as Python.
 from __future__ import annotations
 
 import ast
-import html
 import math
 import operator
 import re
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor
 
 from qrkd_lab.checks import whole
-from qrkd_lab.kernels.analysis import r_squared
-from qrkd_lab.kernels.classical import StretchedRBFKernel
 from qrkd_lab.kernels.diagnosis import diagnose
 from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.kernels.quantum import FidelityKernel
 from qrkd_lab.teaching.plots.kernels import kernel_views
 from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, log_slider, menu, slider
+from qrkd_lab.teaching.widgets.kernels import kernel_words, sentence, stretched
 
 __all__ = ["CIRCUITS", "CircuitExplorer", "read_gates"]
 
@@ -93,26 +91,16 @@ class CircuitExplorer(Explorer):
         point = torch.zeros(kernel.qubits, dtype=torch.float64)
         point[0], point[1] = state["x0"], state["x1"]
         chart = kernel_views(kernel, diagnosis.fit.kernel, point)
-        self._told = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
-        self.show(self._words_with("\xa0"), kernel=Picture.of(chart, quick=True))
+        b, q = state["bandwidth"], state["qubits"]
+        code = f"ql.FidelityKernel(read_gates(gates, {q}), qubits={q}, bandwidth={b:.4g})"
+        self._told = (f"{sentence(diagnosis)}, on {SAMPLES} normal samples.", code)
+        self.show(kernel_words(*self._told, math.nan), kernel=Picture.of(chart, quick=True))
 
     def see_more(self) -> None:
         """The circuit, and how well a stretched RBF fits."""
         kernel = self._kernel()
-        angles = _normal(kernel.qubits)
-        with torch.no_grad():
-            matrix = kernel(angles)
-        fit = r_squared(matrix, StretchedRBFKernel.fitted(kernel, angles)(angles))
-        more = f"A stretched RBF, with a metric of its own: R² = {fit:.2f}."
-        self.show(
-            self._words_with("" if math.isnan(fit) else more), circuit=Picture.of_circuit(kernel)
-        )
-
-    def _words_with(self, more: str) -> str:
-        b, q = (self.controls[name].value for name in ("bandwidth", "qubits"))
-        code = f"ql.FidelityKernel(read_gates(gates, {q}), qubits={q}, bandwidth={b:.4g})"
-        about = f"{self._told}, on {SAMPLES} normal samples."
-        return f"<p>{html.escape(about)}<br>{more}</p><p><code>{code}</code></p>"
+        _, fit = stretched(kernel, _normal(kernel.qubits))
+        self.show(kernel_words(*self._told, fit), circuit=Picture.of_circuit(kernel))
 
     def _kernel(self) -> FidelityKernel:
         state = self.state

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import inspect
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import ipywidgets as W
 import numpy as np
@@ -18,7 +20,7 @@ from qrkd_lab.data.fetch import DataError
 from qrkd_lab.data.images import load_images, stratified_order
 from qrkd_lab.kernels.analysis import alignment_or, r_squared
 from qrkd_lab.kernels.classical import StretchedRBFKernel
-from qrkd_lab.kernels.diagnosis import best_fit, diagnose
+from qrkd_lab.kernels.diagnosis import Diagnosis, best_fit, diagnose
 from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS, Encoder, calibrated
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel, QuantumKernel
@@ -145,32 +147,27 @@ class KernelExplorer(Explorer):
             code = f"sampled({code}(angles), shots={shots})"
             note += " The RBFs are fitted to the exact kernel, without shot noise."
         diagnosis = replace(diagnose(matrix, labels), fit=best_fit(exact, angles))
-        verdict = diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
-        self._told = (f"{verdict}.{note}", code)
+        self._told = (f"{sentence(diagnosis)}.{note}", code)
         self._now = (samples, matrix, state["feature_map"])
-        beside, more = None, "\xa0"  # which keeps the line's room
+        beside, fit = None, math.nan  # how well a stretched RBF fits is said a moment later
         if state["beside"] == "stretched RBF":
-            follows, explained = _stretched(kernel, angles)
-            more = f"A stretched RBF, with a metric of its own: {explained}."
-            beside = ("stretched RBF", follows, f"{wanted} × {wanted} metric", explained)
+            follows, fit = stretched(kernel, angles)
+            about = f"{wanted} × {wanted} metric"
+            beside = ("stretched RBF", follows, about, f"R² = {fit:.2f}")
         elif state["beside"] == "pinned matrix":
             beside = self._pinned()
         panel = self._panel(samples, len(labels))
         panel.draw_kernel(matrix, diagnosis, state["feature_map"], beside)
         numbers = diagnosis._repr_html_()
-        self.show(self._words_with(more), matrix=Picture.of(panel), numbers=numbers)
+        words = kernel_words(*self._told, fit)
+        self.show(words, matrix=Picture.of(panel), numbers=numbers)
 
     def see_more(self) -> None:
         """The circuit, and how well the stretched RBF fits."""
         kernel = self._kernel()
         key = (kernel.feature_map, kernel.qubits, kernel.layers, kernel.entangle)
-        _, explained = _stretched(kernel, self._angles()[1])
-        more = f"A stretched RBF, with a metric of its own: {explained}."
-        self.show(self._words_with(more), circuit=_circuit(*key))
-
-    def _words_with(self, more: str) -> str:
-        verdict, code = map(html.escape, self._told)
-        return f"<p>{verdict}<br>{more}</p><p><code>{code}</code></p>"
+        _, fit = stretched(kernel, self._angles()[1])
+        self.show(kernel_words(*self._told, fit), circuit=_circuit(*key))
 
     def pin(self) -> None:
         """Keep the present matrix, and show it beside those that come."""
@@ -255,12 +252,24 @@ def _code(kernel: QuantumKernel) -> str:
     return f"ql.{type(kernel).__name__}({', '.join(parts)})"
 
 
+def sentence(diagnosis: Diagnosis) -> str:
+    """Its verdict, with a capital letter."""
+    return diagnosis.verdict[0].upper() + diagnosis.verdict[1:]
+
+
 @lru_cache(16)
-def _stretched(kernel: QuantumKernel, angles: Tensor) -> tuple[Tensor, str]:
-    """The stretched RBF that follows a kernel best on these angles, and how well it does."""
+def stretched(kernel: QuantumKernel, angles: Tensor) -> tuple[Tensor, float]:
+    """The stretched RBF that follows a kernel best on these angles, and its R²."""
     matrix = StretchedRBFKernel.fitted(kernel, angles)(angles)
     with torch.no_grad():
-        return matrix, f"R² = {r_squared(kernel(angles), matrix):.2f}"
+        return matrix, r_squared(kernel(angles), matrix)
+
+
+def kernel_words(about: str, code: str, fit: float) -> str:
+    """What is said of a kernel: a verdict, the fit of a stretched RBF where known, its call."""
+    more = f"A stretched RBF, with a metric of its own: R² = {fit:.2f}."
+    more = "&nbsp;" if math.isnan(fit) else more  # which keeps the line's room
+    return f"<p>{html.escape(about)}<br>{more}</p><p><code>{html.escape(code)}</code></p>"
 
 
 @lru_cache(64)
@@ -279,21 +288,13 @@ SOURCES = ("digits", "two moons", "mnist")
 MOST = 2000  # of a large data set; an order that stratifies makes them its fair share
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Samples:
-    """Rows of numbers with a class each, in an order whose every beginning is stratified.
-
-    Attributes:
-        name: of the source.
-        features: float64 ``(m, d)``.
-        labels: int64 ``(m,)``.
-        classes: their names, one per class number.
-    """
+class Samples(NamedTuple):
+    """Rows of numbers with a class each, in an order whose every beginning is stratified."""
 
     name: str
-    features: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
+    features: Tensor  # float64 (m, d)
+    labels: Tensor  # int64 (m,)
+    classes: tuple[str, ...]  # their names, one per class number
 
     def __repr__(self) -> str:
         m, d = self.features.shape
