@@ -233,7 +233,7 @@ class RelationExplorer(Explorer):
         away = (self._student - centre).abs().max().item() / size
         reach = 2 * size * 2 ** max(0, math.ceil(math.log2(max(away, 1) / 2)))
         place = self._student[self.controls["point"].value]
-        pace = 10.0 ** round(math.log10(size / 100))
+        pace = 10.0 ** round(math.log10(reach / 200))  # a point far away costs no more places
         for name, *numbers in zip("xy", place.tolist(), centre.tolist(), strict=True):
             control = self.controls[name]
             value, middle, way = (round(number / pace) for number in (*numbers, reach))
