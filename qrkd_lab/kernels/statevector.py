@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,13 @@ __all__ = [
     "on_wires",
 ]
 
-GROUP = 4  # one-qubit gates multiplied out together: 16 x 16 matrices
+GROUP = 4  # constant one-qubit gates multiplied out together: 16 x 16 matrices
+EACH = 3  # the same where each sample has its own
 WHOLE = 6  # constant layers on up to this many qubits are one matrix
+TABLE = 10  # phases of up to this many qubits come from one table
+MOST = (
+    2**21
+)  # amplitudes of a pass: larger arrays come from the system anew each time, page by page
 
 
 class StateVector:
@@ -73,6 +79,8 @@ class StateVector:
         """States ``(n, 2^q)``, complex of the precision of ``angles`` ``(n, d)``, wire 0 first."""
         if angles.dtype not in COMPLEX:
             raise TypeError(f"angles: expected float32 or float64, got {angles.dtype}")
+        if len(angles) > (rows := MOST >> self.qubits):
+            return torch.cat([self(part) for part in angles.split(rows)])
         shape = (angles.shape, angles.dtype, angles.device)
         if self.fixed:
             numbers_of, *plan = self._kept(shape, 64, lambda: self._traced(angles))
@@ -188,24 +196,23 @@ def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
 
 def _phase(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     """Diagonal gates: ``state * exp(i Theta E)``, E ``(r, 2^q)`` the diagonals of generators."""
-    table: dict[int, np.ndarray] = {}
     product = np.ones(2**qubits, complex)
+    turning = []
     for gate in gates:
-        entries = np.diagonal(gate.matrix)[_bits(gate.wires, qubits)]
         if gate.kind == "constant":
-            product = product * entries
+            product = product * np.diagonal(gate.matrix)[_bits(gate.wires, qubits)]
         else:
-            table[gate.column] = table.get(gate.column, 0) + entries.real
+            turning.append(gate)
     fixed = None if np.allclose(product, 1) else _tensor(product, like)
-    if not table:
+    if not turning:
         return lambda state, numbers: state if fixed is None else state * fixed
-    columns = sorted(table)
-    eigenvalues = np.stack([table[column] for column in columns])
-    key, energies = (tuple(columns), eigenvalues.tobytes()), _tensor(eigenvalues, like)
+    columns = sorted({gate.column for gate in turning})
+    phases, content = (_tabled if qubits <= TABLE else _factored)(turning, columns, qubits, like)
+    key = (tuple(columns), content)
 
     def step(state: Tensor, numbers: Numbers) -> Tensor:
         if key not in numbers.phases:
-            phase = _pick(numbers.thetas, columns) @ energies
+            phase = phases(_pick(numbers.thetas, columns))
             with torch.no_grad():
                 numbers.phases[key] = phase, torch.complex(phase.cos(), phase.sin())
         state = Rotate.apply(state, *numbers.phases[key])
@@ -214,53 +221,136 @@ def _phase(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     return step
 
 
+Phases = tuple[Callable[[Tensor], Tensor], bytes]  # (n, r) -> (n, 2^q), and what tells it apart
+
+
+def _tabled(gates: Sequence[Gate], columns: list[int], qubits: int, like: Tensor) -> Phases:
+    """Phases by one table of eigenvalues ``(r, 2^q)``."""
+    table = np.zeros((len(columns), 2**qubits))
+    for gate in gates:
+        energies = np.diagonal(gate.matrix).real
+        table[columns.index(gate.column)] += energies[_bits(gate.wires, qubits)]
+    constant = _tensor(table, like)
+    return lambda thetas: thetas @ constant, table.tobytes()
+
+
+def _factored(gates: Sequence[Gate], columns: list[int], qubits: int, like: Tensor) -> Phases:
+    r"""The same in a small part of the time and memory, with basis states (a, b) of two halves.
+
+    .. math:: \Phi_{ab} = A_a + \sum_u L_{au} B_{ub}
+
+    A comes from the gates on the left half alone. The others split by the bits u that their left
+    wires have: L is 1 where a has these bits, and B what they turn b by.
+    """
+    half = qubits // 2
+    alone = np.zeros((len(columns), 2**half))
+    lefts = {((), 0): np.ones(2**half)}
+    rights = {((), 0): np.zeros((len(columns), 2 ** (qubits - half)))}
+    for gate in gates:
+        row, wires = columns.index(gate.column), gate.wires
+        order = sorted(range(len(wires)), key=lambda place: wires[place] >= half)
+        left = tuple(wire for wire in wires if wire < half)
+        cube = np.diagonal(gate.matrix).real.reshape([2] * len(wires)).transpose(order)
+        bits = _bits([wire - half for wire in wires if wire >= half], qubits - half)
+        on_left = _bits(left, half)
+        if len(left) == len(wires):
+            alone[row] += cube.ravel()[on_left]
+            continue
+        for value, energies in enumerate(cube.reshape(2 ** len(left), -1)):
+            lefts[left, value] = on_left == value
+            rights.setdefault((left, value), np.zeros_like(rights[(), 0]))[row] += energies[bits]
+    tables = alone, np.stack([*lefts.values()], 1), np.stack([*rights.values()], 1)
+    of_left, to_left, of_right = (_tensor(table, like) for table in tables)
+
+    def phases(thetas: Tensor) -> Tensor:
+        n = len(thetas)
+        b = (thetas @ of_right.flatten(1)).reshape(n, -1, 2 ** (qubits - half))
+        a = (thetas @ of_left)[:, :, None]
+        return torch.baddbmm(a, to_left.expand(n, -1, -1), b).flatten(1)
+
+    return phases, b"".join(table.tobytes() for table in tables)
+
+
 def _layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     """One-qubit gates on any wires, multiplied out over groups of neighbouring qubits."""
-    constant = all(gate.kind == "constant" for gate in gates)
-    size = qubits if constant and qubits <= WHOLE else GROUP
-    touched = {gate.wires[0] for gate in gates}
-    blocks = [range(a, min(a + size, qubits)) for a in range(0, qubits, size)]
-    blocks = [block for block in blocks if touched.intersection(block)]
+    if all(gate.kind == "constant" for gate in gates):
+        return _constant_layer(gates, qubits, like)
+    chains: list[list[int]] = [[] for _ in range(qubits)]  # of each wire: places in what follows
+    kept, parts = list[Gate](), list[Any]()
+    for gate in gates:
+        chain, part = chains[gate.wires[0]], gate.matrix
+        if gate.kind == "constant" and chain and kept[chain[-1]].kind == "rotation":
+            parts[chain[-1]] = part @ parts[chain[-1]]
+            continue
+        if gate.kind == "rotation":  # G^2 = g^2: e^{i t G} = cos(g t) + sin(g t) (i G / g)
+            size = abs((part @ part)[0, 0]) ** 0.5
+            part = np.stack([np.eye(2), 1j * part / (size or 1)])
+        chain.append(len(kept))
+        kept.append(gate)
+        parts.append(part)
+    own = [
+        _tensor(part, like) if one.kind == "constant" else None
+        for one, part in zip(kept, parts, strict=True)
+    ]
+    given = [place for place, gate in enumerate(kept) if gate.kind == "matrix"]
+    if turning := [place for place, gate in enumerate(kept) if gate.kind == "rotation"]:
+        generators = np.stack([kept[place].matrix for place in turning])
+        sizes = _tensor(abs((generators @ generators)[:, 0, 0]) ** 0.5, like)
+        cosines, sines = (
+            _tensor(np.stack(half), like) for half in zip(*(parts[p] for p in turning), strict=True)
+        )
+        columns = [kept[place].column for place in turning]
     identity = _tensor(np.eye(2), like)
-    own = [_tensor(gate.matrix, like) if gate.kind == "constant" else None for gate in gates]
-    turning = [place for place, gate in enumerate(gates) if gate.kind == "rotation"]
-    given = [place for place, gate in enumerate(gates) if gate.kind == "matrix"]
-
-    def product(block: range, own: list[Tensor]) -> Tensor:
-        """The Kronecker product of a block's gates: ``(2^g, 2^g)`` or ``(n, 2^g, 2^g)``."""
-        whole = None
-        for wire in block:
-            matrix = identity
-            for gate, gates_own in zip(gates, own, strict=True):
-                if gate.wires[0] == wire:
-                    matrix = gates_own if matrix is identity else matmul(gates_own, matrix)
-            whole = matrix if whole is None else kron(whole, matrix)
-        return whole
-
-    if constant:
-        ready = [product(block, own).to(like.dtype).mT.contiguous().mT for block in blocks]
-    if turning:  # G^2 = g^2: e^{i theta G} = cos(g theta) + sin(g theta) (i G / g)
-        matrices = [gates[place].matrix for place in turning]
-        sizes = [abs((matrix @ matrix)[0, 0]) ** 0.5 for matrix in matrices]
-        axes = [1j * matrix / (g or 1) for matrix, g in zip(matrices, sizes, strict=True)]
-        sizes, axes = _tensor(np.array(sizes), like), _tensor(np.stack(axes), like)
-        columns = [gates[place].column for place in turning]
+    blocks = [range(first, min(first + EACH, qubits)) for first in range(0, qubits, EACH)]
+    basis = like[0].nonzero().flatten().tolist()
+    bits = [basis[0] >> wire & 1 for wire in reversed(range(qubits))] if len(basis) == 1 else None
 
     def step(state: Tensor, numbers: Numbers) -> Tensor:
-        if constant:
-            for block, matrix in zip(blocks, ready, strict=True):
-                state = on_neighbours(matrix, state, block, qubits)
-            return state
         now = list(own)
         if turning:
             angle = (_pick(numbers.thetas, columns) * sizes)[..., None, None]  # (n, r, 1, 1)
-            rotations = angle.cos() * identity + angle.sin() * axes  # (n, r, 2, 2)
+            rotations = angle.cos() * cosines + angle.sin() * sines  # (n, r, 2, 2)
             for place, matrix in zip(turning, rotations.unbind(1), strict=True):
                 now[place] = matrix
         for place in given:
-            now[place] = numbers.matrices[gates[place].column]
-        for block in blocks:
-            state = on_neighbours(product(block, now), state, block, qubits)
+            now[place] = numbers.matrices[kept[place].column]
+        of_wire = [
+            reduce(lambda a, b: matmul(b, a), (now[p] for p in chain)) if chain else identity
+            for chain in chains
+        ]
+        if state is like and bits is not None:  # of a basis state: no qubit knows of another
+            column = [matrix[..., bit : bit + 1] for matrix, bit in zip(of_wire, bits, strict=True)]
+            halves = column[: qubits // 2], column[qubits // 2 :]
+            left, right = (reduce(kron, half, identity[:1, :1]) for half in halves)
+            return matmul(like[0, basis] * left, right.mT).reshape(-1, 2**qubits)
+        for block in blocks:  # the first wires are turned and become the last; after all of them
+            state = state.reshape(len(state), 2 ** len(block), -1).mT  # each is at its place again
+            if any(chains[wire] for wire in block):
+                state = matmul(state, reduce(kron, (of_wire[wire] for wire in block)).mT)
+            state = state.reshape(-1, 2**qubits)
+        return state
+
+    return step
+
+
+def _constant_layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
+    """The same of gates without angles: one matrix, or real products where all are real."""
+    size = qubits if qubits <= WHOLE else GROUP
+    real = qubits > WHOLE and not any(gate.matrix.imag.any() for gate in gates)
+    wires = [np.eye(2)] * qubits
+    for gate in gates:
+        wires[gate.wires[0]] = gate.matrix @ wires[gate.wires[0]]
+    touched = {gate.wires[0] for gate in gates}
+    blocks = [range(first, min(first + size, qubits)) for first in range(0, qubits, size)]
+    blocks = [block for block in blocks if touched.intersection(block)]
+    one_each = [_tensor(matrix, like) for matrix in wires]
+    ready = [reduce(kron, one_each[block.start : block.stop]) for block in blocks]
+    if not real:
+        ready = [matrix.to(like.dtype).mT.contiguous().mT for matrix in ready]
+
+    def step(state: Tensor, numbers: Numbers) -> Tensor:
+        for block, matrix in zip(blocks, ready, strict=True):
+            state = (real_on_neighbours if real else on_neighbours)(matrix, state, block, qubits)
         return state
 
     return step
@@ -324,10 +414,12 @@ class Rotate(torch.autograd.Function):
         factor, rotated = ctx.saved_tensors
         to_state = to_phase = None
         if ctx.needs_input_grad[0]:
-            to_state = grad * factor.conj()
+            to_state = factor.conj_physical()
+            to_state = torch.mul(grad, to_state, out=to_state)
             to_state = to_state.sum(0, keepdim=True) if ctx.one else to_state
-        if ctx.needs_input_grad[1]:
-            to_phase = (grad * rotated.conj()).imag  # d rotated = i rotated d phase
+        if ctx.needs_input_grad[1]:  # d rotated = i rotated d phase
+            to_phase = rotated.conj_physical()
+            to_phase = torch.mul(grad, to_phase, out=to_phase).imag
         return to_state, to_phase, None
 
 
@@ -353,6 +445,18 @@ def on_neighbours(matrix: Tensor, state: Tensor, wires: range, qubits: int) -> T
     if matrix.ndim == 3:
         matrix = matrix[:, None]
     return matmul(matrix, cube).reshape(-1, 2**qubits)
+
+
+def real_on_neighbours(matrix: Tensor, state: Tensor, wires: range, qubits: int) -> Tensor:
+    """The same of a real ``(2^g, 2^g)``: real and imaginary parts are columns side by side."""
+    right = 2 ** (qubits - wires.stop)
+    if right == 1:
+        matrix = kron(matrix, torch.eye(2, dtype=matrix.dtype, device=matrix.device))
+        parts = torch.view_as_real(state).reshape(-1, len(matrix)) @ matrix.mT
+    else:
+        parts = torch.view_as_real(state).reshape(-1, len(matrix), 2 * right)
+        parts = torch.bmm(matrix.expand(len(parts), -1, -1), parts)
+    return torch.view_as_complex(parts.reshape(len(state), -1, 2))
 
 
 def on_wires(matrix: Tensor, state: Tensor, wires: Sequence[int], qubits: int) -> Tensor:

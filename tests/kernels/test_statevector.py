@@ -9,6 +9,7 @@ import pennylane as qp
 import pytest
 import torch
 
+from qrkd_lab.kernels import statevector
 from qrkd_lab.kernels.circuits import Gate
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.statevector import (
@@ -110,6 +111,35 @@ def test_random_circuits_agree_with_pennylane(qubits, seed, dtype):
     tolerance = {torch.float32: 5e-6, torch.float64: 1e-10}[dtype]  # forty gates, each rounded
     found = StateVector(circuit, qubits)(x)
     assert (found - reference(circuit, qubits, x)).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("qubits", [7, 11])
+@pytest.mark.parametrize(
+    "name", [*[name for name in FEATURE_MAPS if name != "amplitude"], "random"]
+)
+def test_many_qubits_take_other_paths_to_the_same_states_and_gradients(name, qubits, monkeypatch):
+    monkeypatch.setattr(statevector, "MOST", 2 * 2**qubits)  # three samples in two passes
+    circuit = random_circuit(qubits, 0) if name == "random" else FEATURE_MAPS[name]
+    x = (0.5 * random(3, qubits, dtype=torch.float64)).requires_grad_()
+    found, expected = StateVector(circuit, qubits)(x), reference(circuit, qubits, x)
+    weights = random(*found.shape, seed=1)
+    pulls = [torch.autograd.grad((s * weights).real.sum(), x)[0] for s in (found, expected)]
+    for mine, theirs in ((found, expected), pulls):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("qubits", [3, 8])
+def test_a_layer_on_a_basis_state_and_on_some_wires(qubits):
+    def circuit(x, wires):
+        qp.Y(wires[1])  # i |01>
+        qp.RX(x[..., 0], wires=wires[1])
+        qp.T(wires=wires[1])
+        qp.CNOT([wires[1], wires[-1]])
+        qp.SX(wires=wires[0])
+        qp.RY(x[..., 1], wires=wires[0])
+
+    x = random(3, 2, dtype=torch.float64)
+    assert (StateVector(circuit, qubits)(x) - reference(circuit, qubits, x)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", FEATURE_MAPS)
