@@ -82,7 +82,7 @@ def dashboard(shared_context, tmp_path_factory):
     cells = [new_code_cell(source) for source in (OWN, *EXPLORERS)]
     nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
     with VoilaServer(folder, folder / "notebook.ipynb") as server:
-        yield Dashboard(server, shared_context)
+        yield Dashboard(server, shared_context, seconds=300)
 
 
 @pytest.mark.parametrize("call", EXPLORERS, ids=lambda call: call.partition("(")[0])
