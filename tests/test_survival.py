@@ -23,7 +23,7 @@ from qrkd_lab.studies.records import Run, published_runs
 from qrkd_lab.studies.report import Report
 from qrkd_lab.teaching.notebooks import execute, refresh
 from qrkd_lab.teaching.parameters import NotebookError
-from qrkd_lab.teaching.plots.style import Animation, Chart
+from qrkd_lab.teaching.plots.style import Chart
 from tests.hazards import (
     ARMS,
     FORKS,
@@ -188,7 +188,6 @@ WRITERS = {
         folder
     ),
     "report": lambda folder: Report("# Title\n" * 9000, {"one": _figure()}).save(folder),
-    "animation": lambda folder: Animation([_figure()], "A figure.").save(folder / "film.gif"),
     "table of runs": lambda folder: write_csv(
         DataFrame({"a": range(9000)}), folder / f"runs-{len(list(folder.iterdir()))}.csv"
     ),

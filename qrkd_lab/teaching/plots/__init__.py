@@ -14,33 +14,23 @@ _HOMES = {
     "curves": [
         "arms_so_far",
         "differences_over_epochs",
-        "histories",
         "learning_curves",
         "live_curves",
         "loss_terms",
         "matrices_so_far",
     ],
-    "kernels": ["concentration", "kernel_views", "spectra"],
-    "matrices": ["kernel_matrices", "kernel_panel", "kernel_pca_maps"],
-    "relations": ["class_samples", "relation_panel"],
+    "matrices": ["kernel_matrices", "kernel_pca_maps", "kernel_views", "spectra"],
+    "relations": ["relation_panel"],
     "scores": [
+        "arm_grid",
         "detectable_curve",
         "dose_response",
-        "effect_sizes",
         "improvements",
         "paired_differences",
         "scores_by_arm",
         "study_forest",
     ],
-    "style": [
-        "ARM_COLOURS",
-        "ARM_MARKERS",
-        "Animation",
-        "Chart",
-        "arm_grid",
-        "arm_style",
-        "described",
-    ],
+    "style": ["ARM_COLOURS", "ARM_MARKERS", "Animation", "Chart", "arm_style", "described"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)  # noqa: PLE0605

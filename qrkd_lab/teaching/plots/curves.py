@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "arms_so_far",
     "differences_over_epochs",
-    "histories",
     "learning_curves",
     "live_curves",
     "loss_terms",
@@ -57,33 +56,28 @@ def learning_curves(
     Raises:
         ValueError: no runs, several benchmarks, or no run whose history holds ``value``.
     """
-    runs = list(runs)
-    table = histories(runs)
+    table = _histories(runs)
     value = value or f"validation_{runs[0].metric['name'].removeprefix('test_')}"
     if value not in table or table[value].isna().all():
         known = ", ".join(table.columns.drop(["arm", "seed", "epoch"]))
         raise ValueError(f"no run's history holds {value!r}; choose from {known}.")
     factor, unit = units(value)
-    name, digits = words(value), ".2f"
-    if value in TERMS:
-        name, digits = f"{name} loss", ".3g"
+    name, digits = (f"{words(value)} loss", ".3g") if value in TERMS else (words(value), ".2f")
     table = table.dropna(subset=value)
     table[value] *= factor
     chart = Chart(8.0, 4.4)
     axes = quiet(chart.subplots(), "Epoch", name + unit.replace(" ", ", "))
     means = _draw_curves(axes, table, value)
-    ends = {arm: f"{mean.iloc[-1]:{digits}}{unit}" for arm, mean in means.items()}
-    draw_legend(chart, {arm: f"{arm}  {ends.get(arm, '')}" for arm in order_arms(table["arm"])})
-    said = ", ".join(f"{arm} {end}" for arm, end in ends.items()) or "unknown"
+    ends = {arm: f"{arm}  {mean.iloc[-1]:{digits}}{unit}" for arm, mean in means.items()}
+    draw_legend(chart, {arm: ends.get(arm, arm) for arm in order_arms(table["arm"])})
     return chart.finish(
         title or f"{name} over epochs",
-        f"A thick line per arm, the mean over seeds, and a thin one per seed. At the end: {said}.",
+        "A thick line per arm, the mean over seeds, and a thin one per seed. At the end: "
+        f"{', '.join(ends.values()) or 'unknown'}.",
     )
 
 
-def differences_over_epochs(
-    runs: Sequence[Run], reference: str = "rkd", title: str | None = None
-) -> Chart:
+def differences_over_epochs(runs: Sequence[Run], reference: str = "rkd") -> Chart:
     """Does an arm leave the reference, and when? The validation score minus that of each seed.
 
     A line is the mean over seeds, its band the 95 % t-interval, each for its arm and epoch alone.
@@ -92,13 +86,11 @@ def differences_over_epochs(
     Args:
         runs: of one benchmark and scale, those of the reference among them.
         reference: an arm.
-        title: the message; without it, how far the means are apart at the end.
 
     Raises:
         ValueError: no runs, several benchmarks, or none of the reference.
     """
-    runs = list(runs)
-    table, metric = histories(runs), runs[0].metric["name"]
+    table, metric = _histories(runs), runs[0].metric["name"]
     value = f"validation_{metric.removeprefix('test_')}"
     scores = table.pivot(index=["epoch", "seed"], columns="arm", values=value)
     need(reference in scores, f"runs of {reference}, e.g. arms=['{reference}', 'qrkd']")
@@ -108,34 +100,32 @@ def differences_over_epochs(
         unit, apart = own_unit(metric), units(metric)[0] * scores.sub(scores[reference], axis=0)
     apart = apart[[arm for arm in order_arms(apart) if arm not in (reference, "teacher")]]
     chart = Chart(8.6, 3.8)
-    axes = quiet(chart.subplots(), "Epoch", f"{words(value)} against {reference}, {unit}")
+    axes = chart.subplots()
     sns.lineplot(
         apart.melt(ignore_index=False, value_name="apart").reset_index(), x="epoch", y="apart",
-        hue="arm", style="arm", dashes=False, palette={a: arm_style(a)["color"] for a in apart},
-        markers={a: arm_style(a)["marker"] for a in apart}, legend=False, ax=axes,
         errorbar=lambda values: interval(values.to_numpy(), 0.95), err_kws={"alpha": 0.1, "lw": 0},
+        legend=False, ax=axes, **_looks(apart),
     )  # fmt: skip
     axes.axhline(0, color=INK, lw=1.2, zorder=1)
-    axes.set(xlabel="Epoch", ylabel=axes.get_ylabel())
+    quiet(axes, "Epoch", f"{words(value)} against {reference}, {unit}")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ends = apart.groupby("epoch").mean().iloc[-1]
     said = {arm: f"{arm}  {end:+.2f}" for arm, end in ends.items()}
     draw_legend(chart, said)
     return chart.finish(
-        title
-        or f"At the end no mean is further than {ends.abs().max():.2f} {unit} from {reference}",
+        f"At the end no mean is further than {ends.abs().max():.2f} {unit} from {reference}",
         f"Differences in {unit} over epochs, means with 95 % intervals. At the end: "
         f"{'; '.join(said.values())}.",
     )
 
 
-def loss_terms(runs: Sequence[Run], title: str = "The terms of the loss over epochs") -> Chart:
+def loss_terms(runs: Sequence[Run]) -> Chart:
     """Which terms of the loss fall? A panel per term, before its weight and on its own scale.
 
     Raises:
         ValueError: no runs, several benchmarks, or no loss term in any history.
     """
-    table = histories(runs)
+    table = _histories(runs)
     terms = [term for term in (*TERMS[1:], "total") if term in table]
     need(len(terms), "a loss term (task, kd, distance, ...) in the runs' histories")
     chart, places = panels(len(terms), height=2.4, rest=0.8)
@@ -147,16 +137,12 @@ def loss_terms(runs: Sequence[Run], title: str = "The terms of the loss over epo
         said += [f"{term} of {arm} from {mean.iloc[0]:.3g} to {mean.iloc[-1]:.3g}"
                  for arm, mean in means.items()]  # fmt: skip
     draw_legend(chart, {arm: arm for arm in order_arms(table["arm"])})
-    return chart.finish(title, f"A panel per term, a line per arm: {'; '.join(said)}.")
+    message = "The terms of the loss over epochs"
+    return chart.finish(message, f"A panel per term, a line per arm: {'; '.join(said)}.")
 
 
-def histories(runs: Iterable[Run]) -> pd.DataFrame:
-    """The histories of one study: a row per run and epoch, with ``arm`` and ``seed``.
-
-    Raises:
-        ValueError: no runs, or runs of several benchmarks or scales.
-    """
-    runs = list(runs)
+def _histories(runs: Sequence[Run]) -> pd.DataFrame:
+    """The histories of one study: a row per run and epoch, with ``arm`` and ``seed``."""
     need(len(runs), "runs, e.g. those of runs.read_runs(folder)")
     homes = sorted({f"{run.settings['benchmark']} {run.settings['scale']}" for run in runs})
     if len(homes) > 1:
@@ -169,26 +155,75 @@ def histories(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["arm", "seed", "epoch"])
 
 
+def _looks(arms: Iterable[str]) -> dict[str, Any]:
+    """What tells seaborn to draw each arm in its colour and with its marker."""
+    looks = {arm: arm_style(arm) for arm in arms}
+    return {
+        "hue": "arm", "palette": {arm: look["color"] for arm, look in looks.items()},
+        "style": "arm", "markers": {arm: look["marker"] for arm, look in looks.items()},
+        "dashes": False,
+    }  # fmt: skip
+
+
 def _draw_curves(axes: Axes, table: pd.DataFrame, value: str) -> dict[str, pd.Series]:
     """Seeds as thin lines; each arm's mean, which is returned, where all its seeds have a value."""
-    look = {arm: arm_style(arm) for arm in order_arms(table["arm"])}
-    style = {
-        "x": "epoch", "y": value, "hue": "arm", "legend": False, "ax": axes,
-        "palette": {arm: one["color"] for arm, one in look.items()},
-    }  # fmt: skip
-    sns.lineplot(table, units="seed", estimator=None, lw=0.7, alpha=0.3, **style)
+    arms = order_arms(table["arm"])
+    style = {"x": "epoch", "y": value, "legend": False, "ax": axes} | _looks(arms)
+    thin = style | {"style": None, "markers": None, "estimator": None}
+    sns.lineplot(table, units="seed", lw=0.7, alpha=0.3, **thin)
     seeds = table.groupby("arm")["seed"].transform("nunique")
     shared = table[table.groupby(["arm", "epoch"])["seed"].transform("size") == seeds]
-    markers = {arm: one["marker"] for arm, one in look.items()}
     if len(shared):
-        sns.lineplot(
-            shared, style="arm", markers=markers, dashes=False, errorbar=None, lw=1.8,
-            markevery=max(1, shared["epoch"].nunique() // 6), **style,
-        )  # fmt: skip
+        every = max(1, shared["epoch"].nunique() // 6)
+        sns.lineplot(shared, errorbar=None, lw=1.8, markevery=every, **style)
     axes.set(xlabel="Epoch", ylabel=axes.get_ylabel())
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     means = shared.groupby(["arm", "epoch"])[value].mean()
-    return {arm: means[arm] for arm in look if arm in means.index}
+    return {arm: means[arm] for arm in arms if arm in means.index}
+
+
+# ---- while arms train
+
+
+def live_curves(
+    rows: Iterable[Mapping[str, Any]],
+    steps: int,
+    heads: Mapping[str, str],
+    log: Sequence[str] = (),
+) -> Chart:
+    """How do the arms learn, step by step? A panel per number, a line per arm.
+
+    Args:
+        rows: each with ``arm``, ``step`` and the numbers.
+        steps: that it will take.
+        heads: a number's name to what stands over its panel; the last is told in the title.
+        log: numbers on a logarithmic axis.
+    """
+    table, chart = pd.DataFrame(rows), Chart(5.0 * len(heads), 3.6)
+    places = chart.subplots(1, len(heads), squeeze=False)[0]
+    look = _looks(table["arm"].unique())
+    for axes, (number, head) in zip(places, heads.items(), strict=True):
+        sns.lineplot(
+            table, x="step", y=number, markeredgecolor="white", legend=axes is places[-1],
+            ax=axes, **look,
+        )  # fmt: skip
+        axes.set(title=head, xlabel="Step", ylabel="", xlim=(-steps / 50, steps * 1.02))
+        if number in log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        sns.despine(ax=axes)
+    now = table.groupby("arm", sort=False).last()
+    said = {
+        head: ", ".join(f"{arm} {value:.3g}" for arm, value in now[number].items())
+        for number, head in heads.items()
+    }
+    *_, last = said
+    return chart.finish(
+        f"{last}: {said[last]} after {table['step'].max()} of {steps} steps",
+        "; ".join(f"{head}: {listed}" for head, listed in said.items()) + ".",
+    )
 
 
 Pulses = Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
@@ -218,9 +253,8 @@ def arms_so_far(
         ValueError: no arm.
     """
     need(len(histories), "a history for at least one arm")
-    others, pulls = others or {}, {arm: (pulls or {}).get(arm) for arm in histories}
-    pulls = {arm: pulls[arm] for arm in order_arms(pulls) if pulls[arm]}
-    arms, pulses = order_arms(histories), pulses or {}
+    arms, pulses, others = order_arms(histories), pulses or {}, others or {}
+    pulls = {arm: pulls[arm] for arm in arms if pulls and pulls.get(arm)}
     done = max(map(len, histories.values()))
     end = _end(epochs, [done, *(points[-1][0] for points in pulses.values() if points)])
     chart = Chart(10.6, 5.2 if pulls else 3.9)
@@ -228,7 +262,7 @@ def arms_so_far(
     grid = chart.add_gridspec(len(rows), 5, width_ratios=(1.3, 1.3, 1, 1, 1), height_ratios=rows)
     factor, unit = units(value)
     label = words(value) + unit.replace(" ", ", ")
-    score = _epochs(chart.add_subplot(grid[:2, :2]), end, "Epoch", label)
+    score = _epoch_axes(chart.add_subplot(grid[:2, :2]), end, "Epoch", label)
     legend, banded = {}, set()
     for arm in arms:
         if points := _band(others.get(arm, ()), value):
@@ -238,22 +272,25 @@ def arms_so_far(
             score.fill_between(at, factor * low, factor * high, color=colour, alpha=0.15, lw=0)
         known = [(e["epoch"], e[value] * factor) for e in histories[arm] if value in e]
         legend[arm] = f"{arm}  {known[-1][1]:.2f}{unit}" if known else arm
-        _line(score, known, arm, epochs)
+        _draw_line(score, known, arm, epochs)
     if not (score.lines or banded):
         score.set_yticks([])  # no score yet: no scale
-    known = {name for history in histories.values() for epoch in history for name in epoch}
-    known |= {name for points in pulses.values() for _, terms in points for name in terms}
-    terms = [term for term in TERMS if term in known]
+    terms = [
+        term
+        for term in TERMS
+        if any(term in epoch for history in histories.values() for epoch in history)
+        or any(term in now for points in pulses.values() for _, now in points)
+    ]
     for place, term in enumerate(terms):
-        axes = _epochs(chart.add_subplot(grid[place // 3, 2 + place % 3]), end, ticks=3)
+        axes = _epoch_axes(chart.add_subplot(grid[place // 3, 2 + place % 3]), end, ticks=3)
         axes.set_title(f"{term} loss", fontsize=10, color=INK)
         for arm in arms:
             whole = [(float(e["epoch"]), e[term]) for e in histories[arm] if term in e]
             between = [(at, t[term]) for at, t in pulses.get(arm, ()) if term in t and at % 1]
             if points := sorted(whole + between):
-                axes.plot(*_xy(points), color=arm_style(arm)["color"], lw=1.4, zorder=2)
+                axes.plot(*zip(*points, strict=True), color=arm_style(arm)["color"], lw=1.4)
             if whole and epochs <= POINTS // 2:
-                axes.plot(*_xy(whole), ls="", zorder=3, **marker(arm_style(arm), 4))
+                axes.plot(*zip(*whole, strict=True), ls="", **marker(arm_style(arm), 4))
         low, high = axes.get_ylim()
         axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
     draw_legend(chart, legend)
@@ -283,18 +320,12 @@ def _band(
 
 def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
     """Bars: each term's share in the sum of an arm's pulls; the same in words."""
-    terms = [term for term in TERMS if any(term in found for found in pulls.values())]
-    rows = [
-        {"term": term, "arm": arm, "share": 100 * found[term] / (sum_of_pulls or 1)}
-        for arm, found in pulls.items()
-        for sum_of_pulls in [sum(found.get(term, 0) for term in terms)]
-        for term in terms
-        if term in found
-    ]
-    colours = {arm: arm_style(arm)["color"] for arm in pulls}
+    table = pd.DataFrame(pulls).reindex(TERMS).dropna(how="all").rename_axis("term")
+    shares = 100 * table / table.sum().replace(0, 1)
     sns.barplot(
-        pd.DataFrame(rows), x="term", y="share", hue="arm", order=terms, palette=colours,
-        saturation=1, errorbar=None, legend=False, ax=quiet(axes, "", ""),
+        shares.melt(var_name="arm", value_name="share", ignore_index=False).reset_index(),
+        x="term", y="share", hue="arm", palette=_looks(pulls)["palette"], saturation=1,
+        errorbar=None, legend=False, ax=quiet(axes, "", ""),
     )  # fmt: skip
     for bars in axes.containers:
         axes.bar_label(bars, fmt=_percent, fontsize=8, color=INK)
@@ -304,55 +335,13 @@ def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
     if doses:
         head += f"; dose: {', '.join(doses)}"
     axes.set_title(head, fontsize=10, color=INK)
-    said = "; ".join(f"{r['term']} of {r['arm']} {_percent(r['share'])} %" for r in rows)
+    known = shares.T.stack().items()
+    said = "; ".join(f"{term} of {arm} {_percent(share)} %" for (arm, term), share in known)
     return f" {head}. {said}."
 
 
 def _percent(share: float) -> str:
     return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
-
-
-def live_curves(
-    rows: Iterable[Mapping[str, Any]],
-    steps: int,
-    heads: Mapping[str, str],
-    log: Sequence[str] = (),
-) -> Chart:
-    """How do the arms learn, step by step? A panel per number, a line per arm.
-
-    Args:
-        rows: each with ``arm``, ``step`` and the numbers.
-        steps: that it will take.
-        heads: a number's name to what stands over its panel; the last is told in the title.
-        log: numbers on a logarithmic axis.
-    """
-    table, chart = pd.DataFrame(rows), Chart(5.0 * len(heads), 3.6)
-    look = {arm: arm_style(arm) for arm in table["arm"].unique()}
-    places = chart.subplots(1, len(heads), squeeze=False)[0]
-    for axes, (number, head) in zip(places, heads.items(), strict=True):
-        sns.lineplot(
-            table, x="step", y=number, hue="arm", style="arm", dashes=False,
-            palette={arm: one["color"] for arm, one in look.items()},
-            markers={arm: one["marker"] for arm, one in look.items()},
-            markeredgecolor="white", legend=axes is places[-1], ax=axes,
-        )  # fmt: skip
-        axes.set(title=head, xlabel="Step", ylabel="", xlim=(-steps / 50, steps * 1.02))
-        if number in log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_locator(NullLocator())
-        sns.despine(ax=axes)
-    now = table.groupby("arm", sort=False).last()
-    said = {
-        number: ", ".join(f"{arm} {value:.3g}" for arm, value in now[number].items())
-        for number in heads
-    }
-    *_, last = heads
-    return chart.finish(
-        f"{heads[last]}: {said[last]} after {table['step'].max()} of {steps} steps",
-        "; ".join(f"{head}: {said[number]}" for number, head in heads.items()) + ".",
-    )
 
 
 def matrices_so_far(
@@ -374,6 +363,7 @@ def matrices_so_far(
     """
     n = len(teacher)
     order = np.arange(n) if labels is None else np.argsort(labels, kind="stable")
+    kind = "as they come" if labels is None else "sorted by class"
     chart = Chart(10.6, 3.5)
     *heat, curve = chart.subplots(1, 3, width_ratios=(1, 1, 1.25))
     pair = {"teacher": teacher, f"student, {arm}": student}
@@ -382,19 +372,16 @@ def matrices_so_far(
             matrix[np.ix_(order, order)], vmin=0, vmax=1, cmap="cividis", interpolation="nearest"
         )
         axes.set_title(name, fontsize=10, color=INK)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(f"{n} samples" + ("" if labels is None else ", by class"), fontsize=10)
+        axes.set(xticks=[], yticks=[], xlabel=f"{n} samples, {kind}")
     chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
     end = _end(epochs, [points[-1][0] for points in alignments.values()])
-    _epochs(curve, end, "Epoch", "Centred alignment").set_ylim(0, 1.02)
+    _epoch_axes(curve, end, "Epoch", "Centred alignment").set_ylim(0, 1.02)
     for name in order_arms(alignments):
-        _line(curve, alignments[name], name, epochs=POINTS + 1)
+        _draw_line(curve, alignments[name], name, epochs=POINTS + 1)
     draw_legend(chart, {name: f"{name}  {alignments[name][-1][1]:.2f}" for name in alignments})
     message = f"The student of {arm} sees no difference between samples: nothing to align"
     if alignments.get(arm) and not np.isnan(now := alignments[arm][-1][1]):
         message = f"Alignment of the kernel matrices of {arm} with its teacher's: {now:.2f}"
-    kind = "sorted by class" if labels is not None else "as they come"
     return chart.finish(
         message,
         f"Kernel matrices of {n} samples, {kind}, of teacher and student, and the alignment of "
@@ -409,20 +396,14 @@ def _end(epochs: int, done: Iterable[float]) -> float:
     return min(epochs, max(10.0, 1.3 * max(done, default=0.0)))
 
 
-def _epochs(axes: Axes, end: float, x: str = "", y: str = "", ticks: int = 6) -> Axes:
-    """Quiet axes with epochs from 0."""
+def _epoch_axes(axes: Axes, end: float, x: str = "", y: str = "", ticks: int = 6) -> Axes:
     quiet(axes, x, y).set_xlim(0, end)
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     return axes
 
 
-def _xy(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
-
-
-def _line(axes: Axes, points: Sequence[tuple[float, float]], arm: str, epochs: int) -> None:
+def _draw_line(axes: Axes, points: Sequence[tuple[float, float]], arm: str, epochs: int) -> None:
     """A line with a marker at each point, or at the last one where there are many epochs."""
     if points:
-        axes.plot(*_xy(points), color=arm_style(arm)["color"], lw=1.8, zorder=2)
-        marked = points if epochs <= POINTS else points[-1:]
-        axes.plot(*_xy(marked), ls="", zorder=3, **marker(arm_style(arm), 6))
+        at = {} if epochs <= POINTS else {"markevery": [-1]}
+        axes.plot(*zip(*points, strict=True), lw=1.8, zorder=2, **marker(arm_style(arm), 6), **at)

@@ -1,4 +1,4 @@
-"""Pictures of what is distilled: images, and points in the plane with their relations."""
+"""Points in the plane, their relations, and where the losses pull them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ from qrkd_lab.teaching.plane import (
     verdict,
 )
 from qrkd_lab.teaching.plots.matrices import RedrawnChart
-from qrkd_lab.teaching.plots.style import INK, Chart, arm_style, quiet
+from qrkd_lab.teaching.plots.style import INK, arm_style, quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
-    from qrkd_lab.data.images import Images
 
 __all__ = [
     "NumberedPoints",
     "RelationPanel",
     "arrows",
-    "class_samples",
     "relation_panel",
     "trails",
 ]
@@ -295,29 +293,3 @@ def _doublings(ratio: float) -> int:
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if value >= 5e-5 or value < SEEN else f"{value:.0e}"
-
-
-def class_samples(images: Images, classes: Sequence[str], each: int = 5) -> Chart:
-    """What do the classes look like? A column per class (of the first ten), its first images.
-
-    Args:
-        images: a part of a data set.
-        classes: names, in the order of the labels.
-        each: images of a class.
-    """
-    shown = list(classes)[:10]
-    chart = Chart(max(5.0, 0.95 * len(shown)), 0.9 + 0.85 * each)
-    grid = chart.subplots(each, len(shown), squeeze=False)
-    for label, (name, column) in enumerate(zip(shown, grid.T, strict=True)):
-        column[0].set_title(name, fontsize=10, color=INK)
-        for axes in column:
-            axes.set_axis_off()
-        for axes, pixels in zip(column, images.pixels[images.labels == label], strict=False):
-            image = pixels.permute(1, 2, 0).cpu().numpy()  # (H, W, C)
-            axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-    size = " x ".join(str(side) for side in images.pixels.shape[2:])
-    kind = "grey" if images.pixels.shape[1] == 1 else "colour"
-    return chart.finish(
-        f"{len(images):,} {kind} images of {size} pixels in {len(classes)} classes",
-        f"The first {each} images of each of the classes {', '.join(shown)}.",
-    )

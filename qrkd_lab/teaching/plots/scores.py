@@ -1,17 +1,18 @@
-"""Figures of a study that compare arms: what each reached, and is one better than another?"""
+"""Figures of a study that compare arms: what each has and reached, and is one better?"""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, NullLocator
 
+from qrkd_lab.studies.arms import ARMS, get_arm
 from qrkd_lab.studies.statistics import detectable_difference, p_in_words, seeds_needed
 from qrkd_lab.studies.summary import (
     Summary,
@@ -27,38 +28,84 @@ from qrkd_lab.studies.summary import (
     units,
 )
 from qrkd_lab.teaching.plots.style import (
+    FAINT,
     INK,
     Chart,
     arm_style,
-    draw_interval,
     draw_legend,
-    draw_seeds,
     marker,
     need,
     quiet,
-    stacked,
     words,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
     from qrkd_lab.studies.compare import Study
 
 __all__ = [
+    "PARTS",
+    "arm_grid",
     "detectable_curve",
     "dose_response",
-    "effect_sizes",
     "improvements",
     "paired_differences",
     "scores_by_arm",
     "study_forest",
 ]
 
+PARTS = {
+    "task": lambda arm: True,
+    "outputs": lambda arm: "kd" in arm.terms,
+    "distances": lambda arm: "distance" in arm.terms and arm.share != 1,
+    "angles": lambda arm: "angle" in arm.terms and arm.share != 1,
+    "a kernel": lambda arm: "kernel" in arm.terms,
+    "circuit": lambda arm: (
+        "kernel" in arm.terms and not arm.stretched and arm.kernel in (None, "projected")
+    ),
+    "fidelity": lambda arm: PARTS["circuit"](arm) and arm.kernel is None,
+    "entangling": lambda arm: PARTS["circuit"](arm) and arm.entangle,
+    "gradient": lambda arm: "kernel" in arm.terms and arm.control != "detached",
+    "right pairs": lambda arm: "kernel" in arm.terms and arm.control != "shuffled",
+    "trained": lambda arm: "kernel" in arm.terms and arm.control != "random_teacher",
+}
 
-def scores_by_arm(
-    results: pd.DataFrame, metric: str = "test_accuracy", title: str | None = None
-) -> Chart:
+
+def arm_grid(arms: Iterable[str] = tuple(ARMS)) -> Chart:
+    """Which arm has what? A line per arm, in its colour and marker; a filled point: it has it.
+
+    Two lines that differ in one column answer one question: what that column does.
+
+    Args:
+        arms: names.
+
+    Raises:
+        ValueError: no arm, or an unknown one (lists them).
+    """
+    parts = {name: [part for part, has in PARTS.items() if has(get_arm(name))] for name in arms}
+    need(len(parts), "at least one arm")
+    chart = Chart(9.4, 1.9 + 0.34 * len(parts))
+    axes, columns = quiet(chart.subplots(), "", ""), list(PARTS)
+    for y, (name, has) in enumerate(parts.items()):
+        axes.plot(range(len(columns)), [y] * len(columns), ".", ms=5, color=FAINT)
+        at = [columns.index(part) for part in has]
+        axes.plot(at, [y] * len(at), ls="", **marker(arm_style(name), 10))
+    axes.axvline(columns.index("a kernel") + 0.5, color=FAINT, lw=1.2)
+    axes.set_yticks(range(len(parts)), list(parts))
+    axes.set_xticks(range(len(columns)), [part.replace(" ", "\n", 1) for part in columns])
+    axes.set(xlim=(-0.6, len(columns) - 0.4), ylim=(len(parts) - 0.4, -0.6))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for middle, text in ((2, "the loss has"), (7.5, "the kernel term has")):
+        axes.text(middle, len(parts) - 0.25, text, ha="center", va="top", fontsize=10, color=INK)
+    said = "; ".join(f"{name}: {', '.join(has)}" for name, has in parts.items())
+    message = f"What {len(parts)} arms have and lack, each in its own colour and marker"
+    return chart.finish(message, f"A line per arm, a column per part: {said}.")
+
+
+def scores_by_arm(results: pd.DataFrame, metric: str = "test_accuracy") -> Chart:
     """What did each arm reach, and how far do its seeds spread?
 
     Small points are seeds, thin lines join the same seed in all students, the large point and its
@@ -67,12 +114,11 @@ def scores_by_arm(
     Args:
         results: the table of :func:`qrkd_lab.studies.summary.results`.
         metric: one of its columns.
-        title: the message; without it, the size of the arms' and seeds' differences.
 
     Raises:
         ValueError: no rows, an unknown metric, or two runs of one arm and seed.
     """
-    need(len(results), "a row per run, e.g. report.results(runs)")
+    need(len(results), "a row per run, e.g. study.results")
     known = results.dropna(subset=metric) if metric in results else results
     found = summary(known, order_arms(known["arm"])[0], metric, higher_is_better=True).frame
     factor, unit = units(metric)
@@ -81,37 +127,28 @@ def scores_by_arm(
     chart = Chart(min(10.0, max(6.0, 2.6 + 1.1 * len(means))), 4.6)
     key = "Arm (small points: seeds; bars: 95 % intervals of the mean)"
     axes = quiet(chart.subplots(), key, words(metric) + unit.replace(" ", ", "))
-    joined = [x for x, arm in enumerate(table) if arm != "teacher"]
-    axes.plot([x - 0.1 for x in joined], table.iloc[:, joined].T, color="#BBBBBB", lw=0.8, zorder=1)
+    students = [x for x, arm in enumerate(table) if arm != "teacher"]
+    paired = table.iloc[:, students].T
+    axes.plot([x - 0.1 for x in students], paired, color="#BBBBBB", lw=0.8, zorder=1)
     for x, (arm, row) in enumerate(means.iterrows()):
         seeds = table[arm].dropna()
-        draw_seeds(axes, [x - 0.1] * len(seeds), seeds, arm_style(arm))
-        draw_interval(axes, x + 0.14, row, arm_style(arm))
+        _draw_seeds(axes, [x - 0.1] * len(seeds), seeds, arm)
+        _draw_interval(axes, x + 0.14, row, arm)
     axes.set_xticks(range(len(means)), [arm.replace("_", "\n") for arm in means.index])
     axes.set_xlim(-0.5, len(means) - 0.5)
-    shown, points = [arm for arm in table if arm != "teacher"] or list(table), own_unit(metric)
+    shown = table.iloc[:, students or slice(None)]
     digits = f".{decimals(metric, found['mean'].iloc[0])}f"
-    apart = np.ptp(means.loc[shown, "mean"])
-    message = f"The arms' means differ by up to {apart:{digits}} {points}"
-    if len(table) > 1:
-        spans = table[shown].max() - table[shown].min()
-        message += f", the seeds of one arm by up to {spans.max():{digits}}"
-    said = "; ".join(
-        f"{arm} {row['mean']:{digits}}"
-        + ("" if math.isnan(row["low"]) else f" ({row['low']:{digits}} to {row['high']:{digits}})")
-        + unit
-        for arm, row in means.iterrows()
-    )
+    apart, spread = np.ptp(means.loc[shown.columns, "mean"]), (shown.max() - shown.min()).max()
+    said = "; ".join(f"{arm} {_ranged(row, digits)}{unit}" for arm, row in means.iterrows())
     return chart.finish(
-        title or message,
+        f"The arms' means differ by up to {apart:{digits}} {own_unit(metric)}, the seeds of one "
+        f"arm by up to {spread:{digits}}",
         f"{words(metric)} for each arm, one point per seed, with the mean and its 95 % interval: "
         f"{said}.",
     )
 
 
-def paired_differences(
-    study: Summary | pd.DataFrame, reference: str | None = None, title: str | None = None
-) -> Chart:
+def paired_differences(study: Summary | pd.DataFrame, reference: str = "rkd") -> Chart:
     """Is an arm better than the reference, seed by seed?
 
     Small points are the differences of single seeds (equal ones in a stack), the large point and
@@ -120,70 +157,34 @@ def paired_differences(
 
     Args:
         study: a :class:`~qrkd_lab.studies.summary.Summary`, or the results to make one from.
-        reference: needed with results (``"rkd"`` if not given); with a summary, its own.
-        title: the message; without it, the arms whose p is small.
+        reference: of results; a summary has its own.
 
     Raises:
-        ValueError: no other arm to compare, or another reference than the summary's.
+        ValueError: no other arm to compare.
     """
     if not isinstance(study, Summary):
-        need(len(study), "a row per run, e.g. report.results(runs)")
-        study = summary(study, reference or "rkd")
-    if reference not in (None, study.reference):
-        raise ValueError(
-            f"this summary compares with {study.reference!r}, not with {reference!r}: "
-            f"make one by summary(results, reference={reference!r})."
-        )
+        study = summary(study, reference)
     rows = study.frame.drop(index=[study.reference, "teacher"], errors="ignore")
     need(len(rows), f"at least one student besides {study.reference}")
-    factor, sign = units(study.metric)[0], 1 if study.higher_is_better else -1
-    seeds = [sign * study.gains(arm) for arm in rows.index]
-    what = f"{words(study.metric)} minus {study.reference}'s"
+    what, factor = f"{words(study.metric)} minus {study.reference}'s", units(study.metric)[0]
     if in_logs(study.metric):
-        what = f"{words(study.metric)} against {study.reference}'s, %"
-        factor, seeds = 100, [np.expm1(values) for values in seeds]
+        what, factor = f"{words(study.metric)} against {study.reference}'s, %", 100
     elif units(study.metric)[1]:
         what += ", points"
-    line = max(0.3, min(0.55, 4.6 / len(rows)))  # inches; eleven arms fit in 6.5
-    chart = Chart(8.0, 1.9 + line * len(rows))
+    lines = []
+    for arm, row in rows.iterrows():
+        seeds = study.gains(arm) if study.higher_is_better else -study.gains(arm)
+        seeds = np.expm1(seeds) if in_logs(study.metric) else seeds
+        mean = factor * row[["difference", "difference_low", "difference_high"]].astype(float)
+        lines.append(_Line(arm, arm, mean, p_in_words(row["p_adjusted"]), factor * seeds))
+    # Eleven arms fit in 6.5 inches.
+    chart = Chart(8.0, 1.9 + max(0.3, min(0.55, 4.6 / len(rows))) * len(rows))
     what += " (small points: seeds; bars: intervals, each for its arm alone)"
     axes = quiet(chart.subplots(), what, "Arm", grid="x")
-    means = factor * rows[["difference", "difference_low", "difference_high"]].to_numpy(dtype=float)
-    _forest(axes, rows.index, [factor * values for values in seeds], means, rows.index)
-    notes = [p_in_words(p) for p in rows["p_adjusted"]]
-    head = f"  p (Holm, {study.at_once})"
-    _margins(axes, notes, head, study.higher_is_better)
+    _draw_forest(axes, lines, f"  p (Holm, {study.at_once})", study.higher_is_better)
     sure = rows.index[rows["p_adjusted"] < 1 - study.confidence]
     message = f"Arms that differ from {study.reference} beyond chance: {', '.join(sure) or 'none'}"
-    said = " ".join(study.verdict(arm) for arm in rows.index)
-    return chart.finish(title or message, said)
-
-
-def _forest(
-    axes: Axes,
-    labels: Sequence[str],
-    seeds: Sequence[pd.Series],
-    means: np.ndarray,
-    arms: Sequence[str],
-) -> None:
-    """A line each: the mean and its interval, the seeds stacked below; a rule at no difference."""
-    for y, (values, mean, arm) in enumerate(zip(seeds, means, arms, strict=True)):
-        draw_seeds(axes, values, y + 0.14 + stacked(values), arm_style(arm))
-        draw_interval(axes, y - 0.12, mean, arm_style(arm), across=True)
-    axes.axvline(0, color=INK, lw=1.2, zorder=1)
-    axes.set_yticks(range(len(labels)), list(labels))
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-
-
-def _margins(axes: Axes, notes: Sequence[str], head: str, right_is_better: bool = True) -> None:
-    """What stands around a forest: which side is better, and a note right of each line."""
-    sides = ("worse", "better") if right_is_better else ("better", "worse")
-    heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →"), (1.02, "left", head)]
-    for x, side, text in heads:
-        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
-    for y, note in enumerate(notes):
-        where = axes.get_yaxis_transform()
-        axes.text(1.02, y, note, transform=where, va="center", fontsize=10, color=INK)
+    return chart.finish(message, " ".join(study.verdict(arm) for arm in rows.index))
 
 
 KEY = "small points: seeds; bars: 95 % intervals, each for its line alone"
@@ -211,73 +212,30 @@ def improvements(
     """
     table = improvement_table(studies, arm, reference)
     seeds = seed_improvements(studies, arm, reference)
+    family, lines, said = counted(table.index), [], []
+    for name, row in table.iterrows():
+        less = "" if row["higher_is_better"] else " (less is better)"
+        metric = row["metric"].removeprefix("test_").replace("_", " ")
+        many = "s" * (row["seeds"] != 1)
+        mean = row[["improvement", "low", "high"]].astype(float)
+        note = f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
+        note += " (does not count)" * (name not in family)
+        label = f"{textwrap.fill(name, 30)}\n{metric}{less}, {row['seeds']} seed{many}"
+        lines.append(_Line(label, arm, mean, note, seeds[name]))
+        known = f"interval {row['low']:+.2f} to {row['high']:+.2f}"
+        known = "no interval" if math.isnan(row["low"]) else known
+        said.append(f"{name} {row['improvement']:+.2f} %, {known}, {note}")
     chart = Chart(8.6, 2.0 + 0.62 * len(table))
     what = f"{arm} is better than {reference} by, % of {reference}'s mean ({KEY})"
     axes = quiet(chart.subplots(), what, "", grid="x")
-    labels = [
-        f"{textwrap.fill(name, 30)}\n{row['metric'].removeprefix('test_').replace('_', ' ')}"
-        + ("" if row["higher_is_better"] else " (less is better)")
-        + f", {row['seeds']} seed" + "s" * (row["seeds"] != 1)
-        for name, row in table.iterrows()
-    ]  # fmt: skip
-    means = table[["improvement", "low", "high"]].to_numpy(dtype=float)
-    _forest(axes, labels, list(seeds.values()), means, [arm] * len(table))
-    family = counted(table.index)
-    notes = [
-        f"{in_own_unit(row)}, p {p_in_words(row['p_adjusted']) or 'unknown'}"
-        + " (does not count)" * (name not in family)
-        for name, row in table.iterrows()
-    ]
-    _margins(axes, notes, f"difference, p (Holm, {len(family)})")
-    said = "; ".join(
-        f"{name} {row['improvement']:+.2f} %, interval {row['low']:+.2f} to {row['high']:+.2f}, "
-        f"{note}"
-        for (name, row), note in zip(table.iterrows(), notes, strict=True)
-    ).replace("interval +nan to +nan", "no interval")
+    _draw_forest(axes, lines, f"difference, p (Holm, {len(family)})")
     counts = table.loc[family]
     sure = counts["p_adjusted"] < LEVEL
     return chart.finish(
         f"{arm} is ahead of {reference} on {(counts['improvement'] > 0).sum()} of {len(counts)} "
         f"benchmarks; differences beyond chance: {sure.sum()}",
         f"By how many per cent of {reference}'s mean score {arm} is better, seeds as points, means "
-        f"with 95 % intervals, a line per benchmark: {said}.",
-    )
-
-
-def effect_sizes(study: Study, steps: Sequence[tuple[str, str]]) -> Chart:
-    """How large is each step from arm to arm? Better is positive, in per cent of the reference.
-
-    The axis is linear up to 0.1 % and logarithmic beyond, on both sides of 0.
-
-    Args:
-        study: with all arms of the steps.
-        steps: pairs of arm and reference, a line each.
-
-    Raises:
-        ValueError: no step, or arms that the study lacks.
-    """
-    need(len(steps), 'steps, e.g. [("kd", "scratch")]')
-    lines = [f"{arm} \u2212 {reference}" for arm, reference in steps]
-    seeds = [seed_improvements({"it": study}, *step)["it"] for step in steps]
-    means = [improvement_table({"it": study}, *step).loc["it", "improvement"] for step in steps]
-    chart = Chart(8.4, 1.8 + 0.55 * len(steps))
-    axes = quiet(chart.subplots(), "Better by, % of the reference (small points: seeds)", "", "x")
-    for y, ((arm, _), values, mean) in enumerate(zip(steps, seeds, means, strict=True)):
-        draw_seeds(axes, values, [y + 0.2] * len(values), arm_style(arm))
-        axes.plot(mean, y, ls="", zorder=3, **marker(arm_style(arm), 9))
-        axes.text(1.02, y, f"{mean:+.2f} %", transform=axes.get_yaxis_transform(), va="center")
-    axes.set_xscale("symlog", linthresh=0.1)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.axvline(0, color=INK, lw=1.2, zorder=1)
-    axes.set_yticks(range(len(lines)), lines)
-    axes.set_ylim(len(lines) - 0.5, -0.5)
-    said = "; ".join(
-        f"{line} {mean:+.2f} %, seeds {', '.join(f'{v:+.2f}' for v in values)}"
-        for line, values, mean in zip(lines, seeds, means, strict=True)
-    )
-    return chart.finish(
-        f"{lines[0]} is {means[0]:+.1f} %, {lines[-1]} is {means[-1]:+.2f} % (better is positive)",
-        f"Sizes of steps between arms, per cent of the reference, positive is better: {said}.",
+        f"with 95 % intervals, a line per benchmark: {'; '.join(said)}.",
     )
 
 
@@ -310,10 +268,10 @@ def detectable_curve(
     axes.axhline(margin, color=INK, lw=1, ls="--", label=f"margin {margin:g}")
     axes.set(xscale="log", yscale="log")
     axes.set_xticks(seeds, map(str, seeds), minor=False)
-    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
     axes.legend(frameon=False)
     enough = {
         name: seeds_needed(margin, spread, confidence) or "more than a million"
@@ -334,6 +292,7 @@ ELSEWHERE = {
     "mnist": 100 * (95.39 - 94.35) / (98.34 - 90.85),
     "cifar10": 100 * (47.93 - 46.66) / (57.81 - 44.30),
 }
+RANGE = ["difference", "low", "high"]
 
 
 def study_forest(regimes: Mapping[str, pd.DataFrame], margin: float = 10.0) -> Chart:
@@ -347,25 +306,24 @@ def study_forest(regimes: Mapping[str, pd.DataFrame], margin: float = 10.0) -> C
         margin: of interest, in per cent of the gap; the shaded band.
     """
     need(len(regimes), "at least one regime")
-    lines = sum(len(found) + 1 for found in regimes.values())
-    chart = Chart(8.6, 1.4 + 0.29 * lines)
+    chart = Chart(8.6, 1.4 + 0.29 * sum(len(found) + 1 for found in regimes.values()))
     rows = chart.subplots(len(regimes), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, found) in zip(rows, regimes.items(), strict=True):
         quiet(axes, "", f"{name}, few labels", grid="x")
         axes.axvspan(-margin, margin, color="#009E73", alpha=0.12, lw=0)
-        for y, (arm, row) in enumerate(found.iterrows()):
-            draw_interval(axes, y, row[["difference", "low", "high"]], arm_style(arm), across=True)
+        lines = [
+            _Line(arm, arm, row[RANGE], f"dose {row['dose']:.2f}")
+            if row["dose"] > 0
+            else _Line(arm, arm, row[RANGE], "no kernel")
+            for arm, row in found.iterrows()
+        ]
+        _draw_forest(axes, [*lines, _Line("MerLin's qrkd, 1 run")])
         axes.plot(ELSEWHERE[name], len(found), "D", ms=8, mfc="white", mec=INK)
-        axes.axvline(0, color=INK, lw=1.2, zorder=1)
-        axes.set_yticks(range(len(found) + 1), [*found.index, "MerLin's qrkd, 1 run"])
-        axes.set_ylim(len(found) + 0.5, -0.5)
-        known = found["dose"].map("dose {:.2f}".format)
-        _margins(axes, ["no kernel" if "nan" in dose else dose for dose in known], "")
     rows[-1].set_xlabel(
         "Test accuracy minus rkd's, in % of teacher - scratch (95 % intervals; shaded: margin)"
     )
     said = "; ".join(
-        f"on {name} {arm} {row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        f"on {name} {arm} {_ranged(row[RANGE], '+.1f')}"
         for name, found in regimes.items()
         for arm, row in found.iterrows()
     )
@@ -393,27 +351,80 @@ def dose_response(response: pd.DataFrame) -> Chart:
     panels = chart.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, how in zip(panels, shown, strict=True):
         part = response.loc[how]
-        places = {s: x for x, s in enumerate(sorted({*part.index.get_level_values("strength")}))}
-        arms = order_arms(part.index.get_level_values("arm"))
-        for shift, arm in enumerate(arms):
+        strengths, arms = part.index.unique("strength").sort_values(), part.index.unique("arm")
+        for shift, arm in enumerate(order_arms(arms)):
+            aside = 0.14 * (shift - (len(arms) - 1) / 2)
             for strength, row in part.loc[arm].iterrows():
-                at = places[strength] + 0.14 * (shift - (len(arms) - 1) / 2)
-                draw_interval(axes, at, row[["difference", "low", "high"]], arm_style(arm))
+                _draw_interval(axes, strengths.get_loc(strength) + aside, row[RANGE], arm)
         axes.axhline(0, color=INK, lw=1.2, zorder=1)
-        axes.set_xticks(range(len(places)), [f"{strength:g}" for strength in places])
+        axes.set_xticks(range(len(strengths)), [f"{strength:g}" for strength in strengths])
         quiet(axes, labels[how], "Test accuracy minus rkd's, points" if axes is panels[0] else "")
-    draw_legend(chart, dict(zip(arms, arms, strict=True)))
+    draw_legend(chart, {arm: arm for arm in order_arms(arms)})
+    at = {key: f"{key[1]} at {key[0].removeprefix('kernel_')} {key[2]:g}" for key in response.index}
     away = ", ".join(
-        f"{arm} at {how.removeprefix('kernel_')} {strength:g} ({row['difference']:+.1f} points)"
-        for (how, arm, strength), row in response.iterrows()
+        f"{at[key]} ({row['difference']:+.1f} points)"
+        for key, row in response.iterrows()
         if row["low"] > 0 or row["high"] < 0
     )
-    said = "; ".join(
-        f"{arm} at {how.removeprefix('kernel_')} {strength:g}: {row['difference']:+.2f} "
-        f"({row['low']:+.2f} to {row['high']:+.2f})"
-        for (how, arm, strength), row in response.iterrows()
-    )
+    said = "; ".join(f"{at[k]}: {_ranged(row[RANGE], '+.2f')}" for k, row in response.iterrows())
     return chart.finish(
         f"Intervals that exclude 0: {away or 'none'}",
         f"Differences to rkd by strength, with 95 % intervals: {said}.",
     )
+
+
+# ---- what they are drawn with
+
+UNKNOWN = (math.nan, math.nan, math.nan)
+
+
+class _Line(NamedTuple):
+    """A line of a forest: its label, whose it is, mean and interval, a note, the seeds."""
+
+    label: str
+    arm: str = "qrkd"
+    mean: Sequence[float] = UNKNOWN
+    note: str = ""
+    seeds: pd.Series = pd.Series(dtype=float)
+
+
+def _draw_forest(
+    axes: Axes, lines: Sequence[_Line], head: str = "", right_is_better: bool = True
+) -> None:
+    """A line each: the mean and its interval, the seeds stacked below, the note right of it."""
+    for y, line in enumerate(lines):
+        place = line.seeds.groupby(line.seeds.round(9)).cumcount()  # of equal values, in a stack
+        lift = place * min(0.11, 0.32 / place.clip(lower=1).max())
+        _draw_seeds(axes, line.seeds, y + 0.14 + lift, line.arm)
+        _draw_interval(axes, y - 0.12 * (len(place) > 0), line.mean, line.arm, across=True)
+        right = axes.get_yaxis_transform()
+        axes.text(1.02, y, line.note, transform=right, va="center", fontsize=10, color=INK)
+    sides = ("worse", "better") if right_is_better else ("better", "worse")
+    heads = [(0.0, "left", f"← {sides[0]}"), (1.0, "right", f"{sides[1]} →"), (1.02, "left", head)]
+    for x, side, text in heads:
+        axes.text(x, 1.02, text, transform=axes.transAxes, ha=side, fontsize=10, color=INK)
+    axes.axvline(0, color=INK, lw=1.2, zorder=1)
+    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+
+
+def _draw_interval(
+    axes: Axes, at: float, row: Sequence[float], arm: str, across: bool = False
+) -> None:
+    """A mean with the bar from low to high, ``row`` all three, at ``at`` on the arms' axis."""
+    mean, low, high = row
+    bar = None if math.isnan(low) else [[mean - low], [high - mean]]
+    place = {"x": mean, "y": at, "xerr": bar} if across else {"x": at, "y": mean, "yerr": bar}
+    axes.errorbar(**place, lw=2, capsize=4, capthick=2, zorder=3, **marker(arm_style(arm), 9))
+
+
+def _draw_seeds(axes: Axes, x: ArrayLike, y: ArrayLike, arm: str) -> None:
+    style = arm_style(arm)
+    size = 60 if style["marker"] == "*" else 24
+    axes.scatter(x, y, s=size, alpha=0.75, zorder=2, lw=0, **style)
+
+
+def _ranged(row: Sequence[float], digits: str) -> str:
+    """A mean, and its interval where there is one."""
+    mean, low, high = row
+    return f"{mean:{digits}}" + ("" if math.isnan(low) else f" ({low:{digits}} to {high:{digits}})")

@@ -15,41 +15,30 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from qrkd_lab.files import expanded, write_file, writing
-from qrkd_lab.studies.arms import ARMS, Arm, get_arm
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike
 
 __all__ = [
     "ARM_COLOURS",
     "ARM_MARKERS",
     "Animation",
     "Chart",
-    "Described",
+    "FAINT",
     "INK",
-    "PARTS",
-    "arm_grid",
     "arm_style",
     "described",
-    "draw_interval",
     "draw_legend",
-    "draw_seeds",
     "marker",
     "need",
     "panels",
     "quiet",
-    "stacked",
     "words",
 ]
 
@@ -64,8 +53,8 @@ ARM_COLOURS = {
     "kernel_only": "#A83883", "rbf_only": "#85D6A0",
 }  # fmt: skip
 # All are filled: seaborn draws filled and unfilled ones in no figure together.
-STARS = [(4, 1, 0), (4, 1, 45), (3, 1, 0), (3, 1, 60)]  # points, 1: of a star, degrees
-ARM_MARKERS = dict(zip(ARM_COLOURS, [*"*Xsv^oDPpdh<>H8", *STARS], strict=True))
+_STARS = [(4, 1, 0), (4, 1, 45), (3, 1, 0), (3, 1, 60)]  # points, 1: of a star, degrees
+ARM_MARKERS = dict(zip(ARM_COLOURS, [*"*Xsv^oDPpdh<>H8", *_STARS], strict=True))
 SPARE = ("#7A5195", "#B07D2B", "#2A7F9E", "#A23B4A", "#5B7F3A")  # for arms of the user's own
 INK, FAINT = "#333333", "#DDDDDD"
 
@@ -150,12 +139,12 @@ def arm_style(arm: str) -> dict[str, Any]:
     return {"color": colour, "marker": ARM_MARKERS.get(arm, "o^sDvP"[number % 6])}
 
 
-def panels(count: int, height: float, rest: float, columns: int = 3) -> tuple[Chart, list[Axes]]:
-    """A chart of ``count`` panels, at most ``columns`` a row.
+def panels(count: int, height: float, rest: float) -> tuple[Chart, list[Axes]]:
+    """A chart of ``count`` panels, at most three a row.
 
     It is ``height`` inches high for each row, and ``rest`` for all else.
     """
-    columns = min(columns, count)
+    columns = min(3, count)
     rows = math.ceil(count / columns)
     chart = Chart(3.0 * columns + 1.0, height * rows + rest)
     places = list(chart.subplots(rows, columns, squeeze=False).flat)
@@ -181,28 +170,6 @@ def quiet(axes: Axes, x: str, y: str, grid: str = "y") -> Axes:
     return axes
 
 
-def draw_interval(
-    axes: Axes, at: float, row: Iterable[float], style: Mapping[str, str], across: bool = False
-) -> None:
-    """A mean with the bar from low to high, ``row`` all three, at ``at`` on the arms' axis."""
-    mean, low, high = row
-    bar = None if math.isnan(low) else [[mean - low], [high - mean]]
-    place = {"x": mean, "y": at, "xerr": bar} if across else {"x": at, "y": mean, "yerr": bar}
-    axes.errorbar(**place, lw=2, capsize=4, capthick=2, zorder=3, **marker(style, 9))
-
-
-def draw_seeds(axes: Axes, x: ArrayLike, y: ArrayLike, style: Mapping[str, str]) -> None:
-    """Small points, one per seed."""
-    size = 60 if style["marker"] == "*" else 24
-    axes.scatter(x, y, s=size, alpha=0.75, zorder=2, lw=0, **style)
-
-
-def stacked(values: pd.Series) -> pd.Series:
-    """How far to lift each point, so that equal values stand beside each other and are counted."""
-    place = values.groupby(values.round(9)).cumcount()
-    return place * min(0.11, 0.32 / max(1, place.max()))
-
-
 def draw_legend(chart: Chart, labels: Mapping[str, str]) -> None:
     """A legend right of the panels: a text for each arm."""
     handles = [
@@ -220,63 +187,6 @@ def need(count: int, what: str) -> None:
     """Refuse to draw nothing, and say what was expected."""
     if not count:
         raise ValueError(f"nothing to draw: expected {what}, got none.")
-
-
-PARTS = {
-    "task": lambda arm: True,
-    "outputs": lambda arm: "kd" in arm.terms,
-    "distances": lambda arm: "distance" in arm.terms and arm.share != 1,
-    "angles": lambda arm: "angle" in arm.terms and arm.share != 1,
-    "a kernel": lambda arm: "kernel" in arm.terms,
-    "circuit": lambda arm: (
-        "kernel" in arm.terms and not arm.stretched and arm.kernel in (None, "projected")
-    ),
-    "fidelity": lambda arm: PARTS["circuit"](arm) and arm.kernel is None,
-    "entangling": lambda arm: PARTS["circuit"](arm) and arm.entangle,
-    "gradient": lambda arm: "kernel" in arm.terms and arm.control != "detached",
-    "right pairs": lambda arm: "kernel" in arm.terms and arm.control != "shuffled",
-    "trained": lambda arm: "kernel" in arm.terms and arm.control != "random_teacher",
-}
-GROUPS = {"the loss has": (0, 5), "the kernel term has": (5, 11)}
-
-
-def arm_grid(arms: Iterable[str] = tuple(ARMS)) -> Chart:
-    """Which arm has what? A line per arm, in its colour and marker; a filled point: it has it.
-
-    Two lines that differ in one column answer one question: what that column does.
-
-    Args:
-        arms: names.
-
-    Raises:
-        ValueError: no arm, or an unknown one (lists them).
-    """
-    chosen: dict[str, Arm] = {name: get_arm(name) for name in arms}
-    need(len(chosen), "at least one arm")
-    chart = Chart(9.4, 1.9 + 0.34 * len(chosen))
-    axes = chart.subplots()
-    for y, (name, arm) in enumerate(chosen.items()):
-        axes.axhline(y, color=FAINT, lw=0.7, zorder=0)
-        for x, has in enumerate(PARTS.values()):
-            style = arm_style(name) if has(arm) else {"color": FAINT, "marker": "."}
-            axes.plot(x, y, ls="", **marker(style, 10 if has(arm) else 5))
-    axes.axvline(GROUPS["the kernel term has"][0] - 0.5, color=FAINT, lw=1.2)
-    axes.set_yticks(range(len(chosen)), list(chosen))
-    axes.set_xticks(range(len(PARTS)), [name.replace(" ", "\n", 1) for name in PARTS])
-    axes.set_xlim(-0.6, len(PARTS) - 0.4)
-    axes.set_ylim(len(chosen) - 0.4, -0.6)
-    axes.xaxis.tick_top()
-    axes.tick_params(labelsize=9.5, length=0, labelcolor=INK)
-    axes.spines[:].set_visible(False)
-    for text, (low, high) in GROUPS.items():
-        axes.text((low + high - 1) / 2, len(chosen) - 0.25, text, ha="center", va="top",
-                  fontsize=10, color=INK)  # fmt: skip
-    said = "; ".join(
-        f"{name}: {', '.join(part for part, has in PARTS.items() if has(arm))}"
-        for name, arm in chosen.items()
-    )
-    message = f"What {len(chosen)} arms have and lack, each in its own colour and marker"
-    return chart.finish(message, f"A line per arm, a column per part: {said}.")
 
 
 class Animation:
@@ -312,17 +222,6 @@ class Animation:
             duration=[1000 * seconds] * (len(packed) - 1) + [2000], loop=4,
         )  # fmt: skip
         self.gif = file.getvalue()
-
-    def save(self, path: str | Path) -> Path:
-        """Write the GIF to a file, or replace it.
-
-        Raises:
-            RecordError: it cannot be written, or the disk is full; what was there is there still.
-        """
-        place = expanded(path)
-        with writing(str(place), "path"):
-            write_file(place, self.gif)
-        return place
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401
         data = base64.b64encode(self.gif).decode()

@@ -22,7 +22,7 @@ from qrkd_lab.checks import whole
 from qrkd_lab.kernels.diagnosis import diagnose
 from qrkd_lab.kernels.encoders import BANDWIDTHS
 from qrkd_lab.kernels.quantum import FidelityKernel
-from qrkd_lab.teaching.plots.kernels import kernel_views
+from qrkd_lab.teaching.plots.matrices import kernel_views
 from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, log_slider, menu, slider
 from qrkd_lab.teaching.widgets.kernels import kernel_words, sentence, stretched
 

@@ -20,7 +20,7 @@ from qrkd_lab.studies.settings import Settings
 from qrkd_lab.studies.summary import units
 from qrkd_lab.teaching.live import LiveRun, Order, Track
 from qrkd_lab.teaching.plots.curves import arms_so_far, matrices_so_far
-from qrkd_lab.teaching.plots.style import arm_grid
+from qrkd_lab.teaching.plots.scores import arm_grid
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,

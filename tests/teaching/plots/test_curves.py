@@ -14,7 +14,6 @@ from PIL import Image
 from qrkd_lab.teaching.plots.curves import (
     arms_so_far,
     differences_over_epochs,
-    histories,
     learning_curves,
     live_curves,
     loss_terms,
@@ -81,15 +80,6 @@ def test_loss_terms_have_a_panel_each():
 def test_wrong_input_is_told(draw: Any, says: str):  # noqa: ANN401
     with pytest.raises(ValueError, match=says):
         draw()
-
-
-def test_histories_are_a_row_per_run_and_epoch():
-    table = histories(STUDY)
-    assert len(table) == sum(len(run.history) for run in STUDY)
-    run = next(r for r in STUDY if r.settings["arm"] == "qrkd" and r.settings["seed"] == 2)
-    rows = table[(table["arm"] == "qrkd") & (table["seed"] == 2)]
-    assert list(rows["kernel"]) == [entry["kernel"] for entry in run.history]
-    assert set(table.dropna(subset="kernel")["arm"]) == {"qrkd", "shuffled"}
 
 
 HISTORY = [

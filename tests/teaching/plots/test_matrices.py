@@ -14,11 +14,7 @@ import qrkd_lab as ql
 from qrkd_lab.kernels import diagnose
 from qrkd_lab.kernels.analysis import kernel_pca
 from qrkd_lab.teaching import plots
-from qrkd_lab.teaching.plots.matrices import (
-    KernelPanel,
-    kernel_matrices,
-    kernel_panel,
-)
+from qrkd_lab.teaching.plots.matrices import KernelPanel, kernel_matrices
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -50,11 +46,21 @@ def test_component_maps_say_how_like_the_orders_are():
         assert "Two components of each" in plots.kernel_pca_maps(scores, LABELS).get_suptitle()
 
 
+def test_spectra_are_shares_of_the_trace_with_the_rank_in_the_legend():
+    figure = plots.spectra({"zz": 3 * TEACHER, "ones": torch.ones(20, 20)})
+    drawn = {line.get_label().split(":")[0]: line for line in figure.axes[0].lines}
+    assert drawn["zz"].get_ydata() == pytest.approx(np.linalg.eigvalsh(TEACHER.numpy())[::-1] / 9)
+    assert len(drawn["ones"].get_ydata()) == 1  # the rest is rounding
+    assert f"zz: effective rank {ql.effective_rank(TEACHER):.1f} of 9" in figure.alt
+    assert figure.get_suptitle().startswith("Effective ranks from 1.0 to ")
+
+
 @pytest.mark.parametrize(
     ("draw", "says"),
     [
         (lambda: plots.kernel_pca_maps({}, LABELS), "names to scores"),
         (lambda: plots.kernel_pca_maps({"a": X[:4]}, LABELS), r"expected \(9, 2\)"),
+        (lambda: plots.spectra({}), "names to matrices"),
         (lambda: kernel_matrices({}, LABELS), "names to matrices"),
         (lambda: kernel_matrices({"a": X}, LABELS), r"labels \(9,\) and a \(9, 2\)"),
         (lambda: kernel_matrices({"a": TEACHER}, LABELS[:, None]), r"labels \(9, 1\)"),
@@ -134,7 +140,7 @@ def test_drawn_again_it_equals_a_new_one(case):
 
 def test_it_says_what_it_shows(case):
     labels, ((matrix, seen), _) = case
-    chart = kernel_panel(matrix, labels, seen, "zz", ["red", "green", "blue"])
+    chart = KernelPanel(labels, ["red", "green", "blue"]).draw_kernel(matrix, seen, "zz")
     assert seen.verdict in chart.alt and "effective rank" in chart.alt
     assert chart._said[2].get_text() == f"pair by pair\nR² = {seen.fit.r_squared:.2f}"
     order = np.argsort(labels.numpy(), kind="stable")
@@ -148,6 +154,6 @@ def test_it_says_what_it_shows(case):
 def test_a_diagnosis_of_another_matrix_is_refused(case):
     labels, ((matrix, seen), _) = case
     with pytest.raises(ValueError, match="24 samples, got 10"):
-        kernel_panel(matrix[:10, :10], labels, seen)
+        KernelPanel(labels).draw_kernel(matrix[:10, :10], seen)
     with pytest.raises(ValueError, match="with labels and angles"):
-        kernel_panel(matrix, labels, diagnose(matrix, labels))
+        KernelPanel(labels).draw_kernel(matrix, diagnose(matrix, labels))

@@ -10,14 +10,12 @@ import torch
 from PIL import Image
 
 import qrkd_lab as ql
-from qrkd_lab.data import Images
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.teaching.plane import changed, downhill, pull, teacher_points
 from qrkd_lab.teaching.plots.relations import (
     NumberedPoints,
     RelationPanel,
     arrows,
-    class_samples,
     relation_panel,
     trails,
 )
@@ -168,24 +166,3 @@ def test_trails_have_a_gap_between_points():
     ways = trails([SQUARE, SQUARE + 1])
     assert ways.shape == (2, 12) and np.isnan(ways[:, 2::3]).all()
     assert ways[:, :2].T.tolist() == [[0, 0], [1, 1]]
-
-
-def make_images(classes: int, channels: int, count: int = 24) -> Images:
-    labels = torch.arange(count) % classes
-    pixels = torch.zeros(count, channels, 6, 5, dtype=torch.uint8)
-    return Images(pixels + labels.to(torch.uint8).view(-1, 1, 1, 1), labels)
-
-
-@pytest.mark.parametrize(("channels", "kind"), [(1, "grey"), (3, "colour")])
-def test_a_column_a_class(channels: int, kind: str):
-    chart = class_samples(make_images(3, channels), ["cat", "dog", "ship"], each=2)
-    assert [axes.get_title() for axes in chart.axes[:3]] == ["cat", "dog", "ship"]
-    shown = [np.asarray(axes.images[0].get_array()).max() for axes in chart.axes]
-    assert shown == [0, 1, 2, 0, 1, 2]
-    assert chart.alt.startswith(f"24 {kind} images of 6 x 5 pixels in 3 classes")
-
-
-def test_more_classes_than_fit_and_fewer_images_than_asked():
-    chart = class_samples(make_images(12, 1), [str(k) for k in range(12)], each=5)
-    assert len(chart.axes) == 50 and "in 12 classes" in chart.alt
-    assert sum(bool(axes.images) for axes in chart.axes) == 20

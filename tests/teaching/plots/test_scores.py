@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
+from qrkd_lab.studies.arms import get_arm
 from qrkd_lab.studies.records import Run, run_key
 from qrkd_lab.studies.statistics import detectable_difference, seeds_needed
 from qrkd_lab.studies.summary import improvement_table, results, summary
 from qrkd_lab.teaching import plots
-from qrkd_lab.teaching.plots.scores import detectable_curve, effect_sizes, improvements
+from qrkd_lab.teaching.plots.scores import PARTS, arm_grid, detectable_curve, improvements
 from qrkd_lab.teaching.plots.style import ARM_COLOURS, Chart
 from tests.studies.test_summary import IMAGES, QRKD, RKD, TEXT, make_study
 
@@ -58,12 +59,14 @@ KERNELS = {"teacher": KERNEL.clone().requires_grad_(), "rkd": KERNEL.numpy() ** 
 FIGURES = {
     "accuracy": lambda: plots.scores_by_arm(RESULTS),
     "agreement": lambda: plots.scores_by_arm(RESULTS, "test_agreement"),
-    "differences": lambda: plots.paired_differences(RESULTS),
+    "differences": lambda: plots.paired_differences(summary(RESULTS)),
     "curves": lambda: plots.learning_curves(STUDY),
     "terms": lambda: plots.loss_terms(STUDY),
     "kernels": lambda: plots.kernel_matrices(KERNELS, LABELS),
     "two seeds": lambda: plots.scores_by_arm(RESULTS[RESULTS["seed"] < 2]),
-    "two seeds' differences": lambda: plots.paired_differences(RESULTS[RESULTS["seed"] < 2]),
+    "two seeds' differences": lambda: plots.paired_differences(
+        summary(RESULTS[RESULTS["seed"] < 2])
+    ),
     "one epoch": lambda: plots.learning_curves([make_run("kd", 0, epochs=1)]),
     "one run": lambda: plots.loss_terms([make_run("teacher", 0)]),
     "one arm": lambda: plots.scores_by_arm(RESULTS[RESULTS["arm"] == "kd"]),
@@ -141,7 +144,7 @@ def test_equal_differences_stand_beside_each_other():
     rows = [("rkd", s, 0.9) for s in range(6)]
     rows += [("qrkd", s, 0.9 + d) for s, d in enumerate((0.01, 0.01, 0.01, 0.0, 0.0, -0.02))]
     table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
-    points = plots.paired_differences(table).axes[0].collections[0].get_offsets()
+    points = plots.paired_differences(summary(table)).axes[0].collections[0].get_offsets()
     assert len({(round(x, 6), round(y, 6)) for x, y in np.asarray(points)}) == 6
     assert np.asarray(points)[:, 1].max() < 0.5  # within the arm's own line
 
@@ -161,7 +164,7 @@ def test_differences_say_which_arms_differ(shifts, differ):
         for seed, value in enumerate(values)
     ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "test_accuracy"])
-    found = plots.paired_differences(table).get_suptitle()
+    found = plots.paired_differences(summary(table)).get_suptitle()
     assert found == f"Arms that differ from rkd beyond chance: {differ}"
 
 
@@ -170,10 +173,13 @@ def test_differences_say_which_arms_differ(shifts, differ):
     [
         (lambda: plots.scores_by_arm(RESULTS[:0]), "a row per run"),
         (lambda: plots.scores_by_arm(RESULTS, "f1"), "unknown metric 'f1'; choose from"),
-        (lambda: plots.paired_differences(RESULTS[:0]), "a row per run"),
-        (lambda: plots.paired_differences(RESULTS, "rbf"), "reference 'rbf'; arms here"),
-        (lambda: plots.paired_differences(summary(RESULTS), "kd"), "compares with 'rkd'"),
-        (lambda: plots.paired_differences(RESULTS[RESULTS["arm"] == "rkd"]), "one student besides"),
+        (
+            lambda: plots.paired_differences(summary(RESULTS[RESULTS["arm"] == "rkd"])),
+            "besides rkd",
+        ),
+        (lambda: detectable_curve({}, 0.5), "names to spreads"),
+        (lambda: arm_grid([]), "at least one arm"),
+        (lambda: arm_grid(["x"]), "choose from scratch"),
     ],
 )
 def test_wrong_input_is_told(draw: Any, says: str):  # noqa: ANN401
@@ -207,7 +213,7 @@ def test_digits_are_drawn_and_do_not_count():
     chart = improvements({"digits": IMAGES, **STUDIES})
     assert chart.get_suptitle() == improvements(STUDIES).get_suptitle()
     assert len(chart.axes[0].containers) == 3
-    assert "(does not count)" in chart.axes[0].texts[3].get_text()
+    assert "(does not count)" in chart.axes[0].texts[0].get_text()
 
 
 def test_the_title_counts_benchmarks_and_what_is_beyond_chance():
@@ -221,20 +227,35 @@ def test_two_seeds_are_drawn_without_an_interval():
     assert "beyond chance: 0" in chart.alt
 
 
-def test_sizes_are_those_of_the_table_and_keep_their_signs():
-    chart = effect_sizes(TEXT, [("qrkd", "rkd"), ("rkd", "qrkd")])
-    drawn = [line.get_xdata()[0] for line in chart.axes[0].lines[:2]]
-    assert drawn[0] == improvement_table(STUDIES).loc["ptb", "improvement"] > 0 > drawn[1]
-    assert f"qrkd \u2212 rkd is {drawn[0]:+.1f} %" in chart.alt
-    with pytest.raises(ValueError, match="rbf"):
-        effect_sizes(TEXT, [("qrkd", "rbf")])
-
-
 def test_the_curve_falls_with_seeds_and_names_the_noisiest():
     figure = detectable_curve({"mnist": 0.1, "ptb": 2.0}, 0.5)
     line = figure.axes[0].lines[1]
     wanted = [detectable_difference(2.0, int(seeds)) for seeds in line.get_xdata()]
     assert line.get_ydata() == pytest.approx(wanted)
     assert f"on ptb, the noisiest here, takes {seeds_needed(0.5, 2.0)} seeds" in figure.alt
-    with pytest.raises(ValueError, match="nothing to draw"):
-        detectable_curve({}, 0.5)
+
+
+def parts(name):
+    return {part for part, has in PARTS.items() if has(get_arm(name))}
+
+
+def test_every_control_lacks_what_it_is_a_control_for():
+    whole = parts("qrkd")
+    assert whole == set(PARTS)
+    assert whole - parts("shuffled") == {"right pairs"}
+    assert whole - parts("detached") == {"gradient"}
+    assert whole - parts("random_teacher") == {"trained"}
+    assert whole - parts("no_entanglement") == {"entangling"}
+    assert whole - parts("projected") == {"fidelity"}
+    assert whole - parts("rbf") == {"circuit", "fidelity", "entangling"}
+    assert parts("rkd") == {"task", "outputs", "distances", "angles"}
+    assert parts("rkd_only") == parts("rkd") - {"outputs"} and parts("scratch") == {"task"}
+
+
+def test_filled_points_are_the_arms_own():
+    figure = arm_grid(["rkd", "qrkd"])
+    points = {to_hex(line.get_color()).upper(): line for line in figure.axes[0].lines}
+    for arm in ("rkd", "qrkd"):
+        at = points[ARM_COLOURS[arm]].get_xdata()
+        assert {list(PARTS)[x] for x in at} == parts(arm)
+    assert "rkd: task, outputs, distances, angles;" in figure.alt

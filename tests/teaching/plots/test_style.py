@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from PIL import Image
@@ -25,10 +25,8 @@ from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.plots.style import (
     ARM_COLOURS,
     ARM_MARKERS,
-    PARTS,
     Animation,
     Chart,
-    arm_grid,
     arm_style,
     described,
     panels,
@@ -123,39 +121,6 @@ def test_each_arm_has_its_own_colour_and_marker():
     assert arm_style("my arm") == arm_style("my arm") and arm_style("my arm")["color"]
 
 
-def parts(name):
-    return {part for part, has in PARTS.items() if has(ARMS[name])}
-
-
-def test_every_control_lacks_what_it_is_a_control_for():
-    whole = parts("qrkd")
-    assert whole == set(PARTS)
-    assert whole - parts("shuffled") == {"right pairs"}
-    assert whole - parts("detached") == {"gradient"}
-    assert whole - parts("random_teacher") == {"trained"}
-    assert whole - parts("no_entanglement") == {"entangling"}
-    assert whole - parts("projected") == {"fidelity"}
-    assert whole - parts("rbf") == {"circuit", "fidelity", "entangling"}
-    assert parts("rkd") == {"task", "outputs", "distances", "angles"}
-    assert parts("rkd_only") == parts("rkd") - {"outputs"} and parts("scratch") == {"task"}
-
-
-def test_filled_points_are_the_arms_own():
-    figure = arm_grid(["rkd", "qrkd"])
-    drawn = [line for line in figure.axes[0].lines if line.get_marker() not in (".", "None")]
-    rkd = [line for line in drawn if to_hex(line.get_color()) == ARM_COLOURS["rkd"].lower()]
-    assert len(rkd) == len(parts("rkd")) and len(drawn) == len(rkd) + len(PARTS)
-    assert "rkd: task, outputs, distances, angles;" in figure.alt
-
-
-@pytest.mark.parametrize(
-    ("arms", "says"), [([], "nothing to draw"), (["x"], "choose from scratch")]
-)
-def test_wrong_input_is_told(arms, says):
-    with pytest.raises(ValueError, match=says):
-        arm_grid(arms)
-
-
 def frames(count, width=2.0):
     for i in range(count):
         chart = Chart(width, 1.0)
@@ -163,7 +128,7 @@ def frames(count, width=2.0):
         yield chart
 
 
-def test_it_shows_itself_with_alt_text_and_plays_so_many_times(tmp_path):
+def test_it_shows_itself_with_alt_text_and_plays_so_many_times():
     film = Animation(frames(3), 'From "a" to b.', seconds=0.2)
     data = film._repr_mimebundle_()
     assert 'alt="From &quot;a&quot; to b."' in data["text/html"]
@@ -175,7 +140,6 @@ def test_it_shows_itself_with_alt_text_and_plays_so_many_times(tmp_path):
     assert image.info["duration"] == 200
     image.seek(2)
     assert image.info["duration"] == 2000
-    assert film.save(tmp_path / "film.gif").read_bytes() == gif
     assert "3 frames" in repr(film) and len(gif) < 200_000
 
 
