@@ -20,10 +20,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import joblib
 import nbformat
@@ -34,21 +33,14 @@ from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 from traitlets import default
 
-from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, expanded, write_file, writing
 from qrkd_lab.studies.callbacks import duration
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
 from qrkd_lab.teaching.parameters import NotebookError, check_parameters, code_cells
 
-if TYPE_CHECKING:
-    from qrkd_lab.studies.benchmarks import ImageBenchmark
-
 __all__ = [
-    "Missing",
     "NotebookError",
     "execute",
-    "if_there",
-    "images_at_hand",
     "is_fresh",
     "refresh",
     "run_series",
@@ -327,44 +319,3 @@ def _one(
     except (NotebookError, RecordError) as error:
         failure = str(error)
     return path, time.monotonic() - started, failure
-
-
-class Missing(str):
-    """Stands for something that is not at hand, and says why when it is displayed."""
-
-    __repr__ = str.__str__
-
-
-def images_at_hand(
-    benchmark: str,
-    scale: str = "laptop",
-    data_dir: str | Path | None = None,
-) -> ImageBenchmark | Missing:
-    """The benchmark if its images are on this machine; nothing is downloaded.
-
-    Args:
-        benchmark, scale, data_dir: see :func:`~qrkd_lab.studies.benchmarks.load_benchmark`.
-
-    Raises:
-        ValueError: unknown names.
-
-    Example:
-        >>> images_at_hand("digits", "smoke").settings.benchmark
-        'digits'
-    """
-    from qrkd_lab.data.images import load_images
-    from qrkd_lab.studies.benchmarks import load_benchmark
-
-    try:
-        load_images(benchmark, data_dir=data_dir, download=False)  # no network from here on
-        return load_benchmark(benchmark, scale, data_dir)
-    except DataError:
-        return Missing(
-            f"Not shown: the images of {benchmark} are not here, or not whole. Get them with "
-            f"python -m qrkd_lab data {benchmark} and run the notebook again."
-        )
-
-
-def if_there(value: Any, then: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-    """``then(value)``, or the value itself where it is :class:`Missing`."""
-    return value if isinstance(value, Missing) else then(value)

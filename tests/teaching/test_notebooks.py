@@ -11,10 +11,7 @@ import papermill
 import pytest
 
 from qrkd_lab.teaching.notebooks import (
-    Missing,
     execute,
-    if_there,
-    images_at_hand,
     is_fresh,
     refresh,
     run_series,
@@ -188,19 +185,6 @@ def test_freshness_sees_code_and_reruns_but_not_prose(write):
     assert not fresh(lambda cells: cells.reverse())
     assert not fresh(lambda cells: cells[2].update(execution_count=5)), "run again by hand"
     assert not fresh(lambda cells: cells[2].update(execution_count=None)), "outputs cleared"
-
-
-def test_images_that_are_there_are_given_and_absent_ones_not_downloaded_but_named(
-    tmp_path, monkeypatch
-):
-    assert if_there(images_at_hand("digits", "smoke"), lambda b: b.settings.benchmark) == "digits"
-    with pytest.raises(ValueError, match="choose from smoke"):
-        images_at_hand("digits", "huge")
-    monkeypatch.setattr("pooch.retrieve", lambda *a, **k: pytest.fail("the network was used"))
-    bench = images_at_hand("mnist", "smoke", tmp_path)
-    assert isinstance(bench, Missing)
-    assert "python -m qrkd_lab data mnist" in repr(bench)
-    assert if_there(bench, lambda bench: pytest.fail("it was called")) is bench
 
 
 @pytest.mark.parametrize("deaths", [1, 2])
