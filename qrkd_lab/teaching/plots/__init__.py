@@ -20,7 +20,6 @@ _HOMES = {
         "matrices_so_far",
     ],
     "matrices": ["kernel_matrices", "kernel_pca_maps", "kernel_views", "spectra"],
-    "relations": ["relation_panel"],
     "scores": [
         "arm_grid",
         "detectable_curve",

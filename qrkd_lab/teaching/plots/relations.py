@@ -16,10 +16,8 @@ from qrkd_lab.relations import triplet_angles
 from qrkd_lab.teaching.plane import (
     SEEN,
     Pull,
-    as_points,
     encoded,
     plane_kernel,
-    pull,
     size_of,
     verdict,
 )
@@ -35,7 +33,6 @@ __all__ = [
     "NumberedPoints",
     "RelationPanel",
     "arrows",
-    "relation_panel",
     "trails",
 ]
 
@@ -126,35 +123,8 @@ FAR, STEPS = 2.6, 10  # where the axes of normalised distances and of steps end 
 SCATTERS = {"distance": "distances / mean", "angle": "cosines of angles", "kernel": "kernel values"}
 
 
-def relation_panel(
-    student: Tensor,
-    teacher: Tensor,
-    distance: float = 1.0,
-    angle: float = 2.0,
-    kernel: float = 0.0,
-    path: Sequence[Tensor] = (),
-    losses: Sequence[float] = (),
-) -> RelationPanel:
-    """What do distances, angles and a kernel see of this student, and where do they pull it?
-
-    Args:
-        student, teacher: points ``(n, 2)``, 3 to 20.
-        distance, angle, kernel: weights of the losses whose gradient is drawn.
-        path: where the student's points came from, as of ``downhill``.
-        losses: at each place of the path.
-
-    Raises:
-        ValueError: points that are not finite ``(n, 2)``, or a negative weight.
-    """
-    teacher = as_points(teacher, "teacher")
-    student = as_points(student, "student", len(teacher))
-    found = pull(student, teacher, {"distance": distance, "angle": angle, "kernel": kernel})
-    panel = RelationPanel().draw_points(student, teacher, found, path, losses)
-    return panel.finish(verdict(student, teacher, found.losses), panel.alt.partition(". ")[2])
-
-
 class RelationPanel(RedrawnChart):
-    """The figure of :func:`relation_panel`, which can be drawn again for other points."""
+    """What do distances, angles and a kernel see of a student, and where do they pull it?"""
 
     def __init__(self) -> None:
         super().__init__(10.6, 4.0)
@@ -207,9 +177,10 @@ class RelationPanel(RedrawnChart):
         """Set the panel to these points; returns the panel.
 
         Args:
-            student, teacher: points ``(n, 2)``.
+            student, teacher: points ``(n, 2)``, 3 to 20.
             found: of :func:`~qrkd_lab.teaching.plane.pull` at the student's points.
-            path, losses: see :func:`relation_panel`.
+            path: where these came from, as of :func:`~qrkd_lab.teaching.plane.downhill`.
+            losses: at each place of the path, and at the student's points.
             chosen: a point to draw a ring around.
         """
         size = size_of(teacher)

@@ -16,7 +16,6 @@ from qrkd_lab.teaching.plots.relations import (
     NumberedPoints,
     RelationPanel,
     arrows,
-    relation_panel,
     trails,
 )
 from qrkd_lab.teaching.plots.style import Chart
@@ -26,10 +25,14 @@ pytestmark = pytest.mark.filterwarnings("error")
 TEACHER, USUAL = teacher_points(5, 0), {"distance": 1.0, "angle": 2.0}
 
 
+def relation_panel(student, teacher, weights=USUAL, **way):
+    return RelationPanel().draw_points(student, teacher, pull(student, teacher, weights), **way)
+
+
 def test_a_figure_says_what_sees_the_change():
     chart = relation_panel(changed(TEACHER, "rotation"), TEACHER)
     said = "Every point moved; distances and angles are blind to it, the kernel sees it"
-    assert chart.get_suptitle() == said and chart.alt.startswith(f"{said}. 5 numbered points")
+    assert chart.alt.startswith(f"{said}. 5 numbered points")
     data, _ = chart._repr_mimebundle_()
     assert 'alt="Every point moved' in data["text/html"]
 
@@ -50,12 +53,12 @@ def test_dots_are_pairs_and_triples():
 
 def test_arrows_point_downhill_and_a_weight_of_0_takes_them_away():
     student = changed(TEACHER, "shear")
-    panel = relation_panel(student, TEACHER, distance=0.0, angle=1.0)
+    panel = relation_panel(student, TEACHER, {"angle": 1.0})
     gradient = pull(student, TEACHER, {"angle": 1.0}).gradient.numpy()
     for path, place, slope in zip(panel._arrows.get_paths(), student.numpy(), gradient):
         towards = path.vertices.mean(0) - place
         assert (towards * -slope).sum() > 0.9 * np.hypot(*towards) * np.hypot(*slope)
-    assert relation_panel(student, TEACHER, 0.0, 0.0)._arrows.get_paths() == []
+    assert relation_panel(student, TEACHER, {})._arrows.get_paths() == []
 
 
 def test_the_way_and_the_fall_of_the_loss_are_drawn():
@@ -111,15 +114,6 @@ def test_the_layout_stays_while_much_the_same_is_drawn():
     assert panel._ground is ground, "a new seed must not cost a new layout"
     panel.draw_points(9 * student, teacher, pull(student, teacher, USUAL)).png()
     assert panel._ground is not ground
-
-
-def test_wrong_points_are_told():
-    with pytest.raises(ValueError, match="student: .* n 5, as the teacher has; got .4, 2"):
-        relation_panel(TEACHER[:4], TEACHER)
-    with pytest.raises(ValueError, match=r"teacher: expected points \(n, 2\)"):
-        relation_panel(TEACHER, torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="angle: expected a weight >= 0, got -1"):
-        relation_panel(TEACHER, TEACHER, angle=-1)
 
 
 SQUARE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]], dtype=torch.float64)
