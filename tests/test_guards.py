@@ -1,8 +1,8 @@
 """Numbers that must not move: what a training ends in, and every kernel's values.
 
-`python -m tests.test_guards` writes `tests/guards.json` anew, weights as this processor rounds them.
-Do so on a new kind of processor; elsewhere only where numbers were meant to change (then without
-the weights of other processors), and say why in the commit.
+`python -m tests.test_guards` writes `tests/guards.json` anew, with weights as this processor rounds
+them. Do so on a new kind of processor; elsewhere only where numbers were meant to change (then
+without the weights of other processors), and say why in the commit.
 """
 
 from __future__ import annotations
