@@ -271,7 +271,7 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
         "smoke": _CIFAR10 | _SHORT,
         "few-labels": _COLOUR | _FEW | {
             "student_size": 5000, "teacher_epochs": 8, "epochs": 20,
-            "kd_weight": 1.0, "distance_weight": 10.0, "angle_weight": 20.0,
+            "kd_weight": 0.3, "distance_weight": 10.0, "angle_weight": 20.0, "kernel_dose": 0.1,
         },
         "laptop": _CIFAR10 | {"teacher_epochs": 8, "epochs": 8},
         "paper": _CIFAR10 | {"teacher_epochs": 40, "epochs": 40},
