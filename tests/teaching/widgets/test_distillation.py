@@ -168,6 +168,7 @@ def test_arrays_and_models_of_ones_own_are_trained_as_in_a_study(tmp_path):
     assert (found.key, found.metrics) == (expected.key, expected.metrics)
     for name, value in (("benchmark", "digits"), ("benchmark", mine), ("seed", 1)):
         explorer.controls[name].value = value
+    assert explorer.settle()
     explorer.close()
     assert "The controls have changed since" in explorer._said
 
