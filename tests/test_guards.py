@@ -34,8 +34,8 @@ AVX2 = {
 }
 
 
-# What a few of torch's own functions give in these instructions: processors that agree here round
-# alike. oneDNN divides its work by the size of the caches, so two with AVX2 need not agree.
+# What a few of torch's own functions give in these instructions: processors that agree here are
+# taken to round alike. Two with AVX2 need not agree.
 ROUNDING = """
 import hashlib, torch, torch.nn.functional as F
 torch.manual_seed(0); torch.set_num_threads(1)
