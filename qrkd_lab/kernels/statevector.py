@@ -47,9 +47,7 @@ GROUP = 4  # constant one-qubit gates multiplied out together: 16 x 16 matrices
 EACH = 3  # the same where each sample has its own
 WHOLE = 6  # constant layers on up to this many qubits are one matrix
 TABLE = 10  # phases of up to this many qubits come from one table
-MOST = (
-    2**21
-)  # amplitudes of a pass: larger arrays come from the system anew each time, page by page
+MOST = 2**21  # amplitudes per pass: larger arrays cost page faults in every call
 
 
 class StateVector:
@@ -239,8 +237,8 @@ def _factored(gates: Sequence[Gate], columns: list[int], qubits: int, like: Tens
 
     .. math:: \Phi_{ab} = A_a + \sum_u L_{au} B_{ub}
 
-    A comes from the gates on the left half alone. The others split by the bits u that their left
-    wires have: L is 1 where a has these bits, and B what they turn b by.
+    A is the phase of the gates on the left half alone. The other gates are split by the bits u of
+    their left wires: L is 1 where a has these bits, and B is their phase on b.
     """
     half = qubits // 2
     alone = np.zeros((len(columns), 2**half))
@@ -276,15 +274,15 @@ def _layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     if all(gate.kind == "constant" for gate in gates):
         return _constant_layer(gates, qubits, like)
     chains: list[list[int]] = [[] for _ in range(qubits)]  # of each wire: places in what follows
-    kept, parts = list[Gate](), list[Any]()
+    kept, parts, sizes = list[Gate](), list[Any](), list[float]()
     for gate in gates:
         chain, part = chains[gate.wires[0]], gate.matrix
         if gate.kind == "constant" and chain and kept[chain[-1]].kind == "rotation":
             parts[chain[-1]] = part @ parts[chain[-1]]
             continue
         if gate.kind == "rotation":  # G^2 = g^2: e^{i t G} = cos(g t) + sin(g t) (i G / g)
-            size = abs((part @ part)[0, 0]) ** 0.5
-            part = np.stack([np.eye(2), 1j * part / (size or 1)])
+            sizes.append(abs((part @ part)[0, 0]) ** 0.5)
+            part = np.stack([np.eye(2), 1j * part / (sizes[-1] or 1)])
         chain.append(len(kept))
         kept.append(gate)
         parts.append(part)
@@ -294,11 +292,8 @@ def _layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     ]
     given = [place for place, gate in enumerate(kept) if gate.kind == "matrix"]
     if turning := [place for place, gate in enumerate(kept) if gate.kind == "rotation"]:
-        generators = np.stack([kept[place].matrix for place in turning])
-        sizes = _tensor(abs((generators @ generators)[:, 0, 0]) ** 0.5, like)
-        cosines, sines = (
-            _tensor(np.stack(half), like) for half in zip(*(parts[p] for p in turning), strict=True)
-        )
+        rotating = np.stack([parts[place] for place in turning], 1)  # (2, r, 2, 2)
+        g, cosines, sines = (_tensor(array, like) for array in (np.array(sizes), *rotating))
         columns = [kept[place].column for place in turning]
     identity = _tensor(np.eye(2), like)
     blocks = [range(first, min(first + EACH, qubits)) for first in range(0, qubits, EACH)]
@@ -308,7 +303,7 @@ def _layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     def step(state: Tensor, numbers: Numbers) -> Tensor:
         now = list(own)
         if turning:
-            angle = (_pick(numbers.thetas, columns) * sizes)[..., None, None]  # (n, r, 1, 1)
+            angle = (_pick(numbers.thetas, columns) * g)[..., None, None]  # (n, r, 1, 1)
             rotations = angle.cos() * cosines + angle.sin() * sines  # (n, r, 2, 2)
             for place, matrix in zip(turning, rotations.unbind(1), strict=True):
                 now[place] = matrix
@@ -318,13 +313,13 @@ def _layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
             reduce(lambda a, b: matmul(b, a), (now[p] for p in chain)) if chain else identity
             for chain in chains
         ]
-        if state is like and bits is not None:  # of a basis state: no qubit knows of another
+        if state is like and bits is not None:  # a layer on a basis state gives a product state
             column = [matrix[..., bit : bit + 1] for matrix, bit in zip(of_wire, bits, strict=True)]
             halves = column[: qubits // 2], column[qubits // 2 :]
             left, right = (reduce(kron, half, identity[:1, :1]) for half in halves)
             return matmul(like[0, basis] * left, right.mT).reshape(-1, 2**qubits)
-        for block in blocks:  # the first wires are turned and become the last; after all of them
-            state = state.reshape(len(state), 2 ** len(block), -1).mT  # each is at its place again
+        for block in blocks:  # each moves to the end, so after the last all are in order again
+            state = state.reshape(len(state), 2 ** len(block), -1).mT
             if any(chains[wire] for wire in block):
                 state = matmul(state, reduce(kron, (of_wire[wire] for wire in block)).mT)
             state = state.reshape(-1, 2**qubits)
@@ -347,6 +342,8 @@ def _constant_layer(gates: Sequence[Gate], qubits: int, like: Tensor) -> Step:
     ready = [reduce(kron, one_each[block.start : block.stop]) for block in blocks]
     if not real:
         ready = [matrix.to(like.dtype).mT.contiguous().mT for matrix in ready]
+    elif blocks[-1].stop == qubits:  # there the two columns are multiplied along
+        ready[-1] = kron(ready[-1], _tensor(np.eye(2), like))
 
     def step(state: Tensor, numbers: Numbers) -> Tensor:
         for block, matrix in zip(blocks, ready, strict=True):
@@ -448,13 +445,15 @@ def on_neighbours(matrix: Tensor, state: Tensor, wires: range, qubits: int) -> T
 
 
 def real_on_neighbours(matrix: Tensor, state: Tensor, wires: range, qubits: int) -> Tensor:
-    """The same of a real ``(2^g, 2^g)``: real and imaginary parts are columns side by side."""
-    right = 2 ** (qubits - wires.stop)
+    """The same of a real ``(2^g, 2^g)``: real and imaginary parts are columns side by side.
+
+    On the last wires these two columns belong to the rows: give the matrix as ``kron(matrix, I)``.
+    """
+    right, parts = 2 ** (qubits - wires.stop), torch.view_as_real(state)
     if right == 1:
-        matrix = kron(matrix, torch.eye(2, dtype=matrix.dtype, device=matrix.device))
-        parts = torch.view_as_real(state).reshape(-1, len(matrix)) @ matrix.mT
+        parts = parts.reshape(-1, len(matrix)) @ matrix.mT
     else:
-        parts = torch.view_as_real(state).reshape(-1, len(matrix), 2 * right)
+        parts = parts.reshape(-1, len(matrix), 2 * right)
         parts = torch.bmm(matrix.expand(len(parts), -1, -1), parts)
     return torch.view_as_complex(parts.reshape(len(state), -1, 2))
 
