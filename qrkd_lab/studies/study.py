@@ -24,7 +24,8 @@ from qrkd_lab.studies.statistics import holm, p_in_words
 from qrkd_lab.studies.summary import LEVEL, markdown_table
 
 __all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
-           "doses", "findings", "in_gaps", "pilot", "scores", "study"]  # fmt: skip
+           "doses", "findings", "in_gaps", "over_regimes", "pilot", "scores",
+           "study"]  # fmt: skip
 
 REGIMES = ("mnist", "cifar10")  # at the scale few-labels
 SCALE = "few-labels"
@@ -223,6 +224,35 @@ def _answer(row: pd.Series) -> str:
     return "equivalent" if row["p_equivalent"] < LEVEL else "undecided"
 
 
+def over_regimes(found: pd.DataFrame) -> pd.DataFrame:
+    r"""One number per arm: its mean difference to ``rkd`` over R regimes, in % of the gap.
+
+    With the difference in a regime :math:`b_r` and its standard error :math:`e_r`, both in % of
+    teacher - ``scratch``, the mean over *these* regimes has the standard error
+    :math:`\sqrt{\sum e_r^2} / R`. For *regimes in general* a mixed model takes :math:`b_r` as
+    random; with as many seeds in each its estimate is the same mean, with the standard error
+    :math:`\mathrm{sd}(b_r) / \sqrt R` and R - 1 degrees of freedom.
+
+    Args:
+        found: of :func:`answers`, with at least two regimes.
+
+    Returns:
+        By arm: ``mean``, and the ends of two 95 % intervals: ``low`` and ``high`` for these
+        regimes, ``low_general`` and ``high_general`` for regimes in general.
+    """
+    rows = {}
+    for arm, of in found.groupby(level="arm", sort=False):
+        effects, errors = (100 * of[name] / of["gap"] for name in ("difference", "error"))
+        mean, count = effects.mean(), len(of)
+        half = stats.t.ppf(0.975, of["free"].sum()) * math.sqrt((errors**2).sum()) / count
+        general = stats.t.ppf(0.975, count - 1) * effects.sem()
+        rows[arm] = {
+            "mean": mean, "low": mean - half, "high": mean + half,
+            "low_general": mean - general, "high_general": mean + general,
+        }  # fmt: skip
+    return pd.DataFrame(rows).T
+
+
 def in_gaps(
     runs: Iterable[Run], arms: Sequence[str] = ("kd", "rkd_only", *BY_KERNEL)
 ) -> pd.DataFrame:
@@ -323,6 +353,7 @@ def findings(root: str | Path = PUBLISHED) -> Report:
     figures |= {f"doses-{name}": plots.dose_response(of) for name, of in responses.items()}
     parts = {
         "verdict": _verdict(found, tables),
+        "together": _together(found),
         "trained": str(len(held)),
         "head": markdown_table(_head(found, tables, gaps)),
         "tests": markdown_table(_tests(found)),
@@ -471,6 +502,23 @@ def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
                else ".")
         )  # fmt: skip
     return " ".join(said)
+
+
+def _together(found: pd.DataFrame) -> str:
+    """The summary over regimes in sentences; empty for one regime."""
+    if (count := len(found.index.unique("regime"))) < 2:
+        return ""
+    said = "; ".join(
+        f"`{arm}` {row['mean']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}] for these regimes, "
+        f"[{row['low_general']:+.1f}, {row['high_general']:+.1f}] for regimes in general"
+        for arm, row in over_regimes(found).iterrows()
+    )
+    return (
+        f"\n**One number over {count} regimes**, the mean difference to `rkd` in % of teacher - "
+        f"scratch, with 95 % intervals: {said} (a mixed model with a random effect per regime"
+        + ("; two regimes say next to nothing about others)." if count == 2 else ").")
+        + "\n"
+    )
 
 
 def _points(fraction: float) -> str:

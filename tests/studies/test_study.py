@@ -29,6 +29,7 @@ from qrkd_lab.studies.study import (
     doses,
     findings,
     in_gaps,
+    over_regimes,
     scores,
     study,
 )  # fmt: skip
@@ -108,6 +109,26 @@ def test_the_answer_is_the_one_that_the_numbers_allow(gain, noise, answer):
     assert len(found) == 4
     assert found.loc[("mnist", "qrkd"), "margin"] == pytest.approx(0.018, abs=0.003 + noise)
     assert answers({"mnist": 0.3 + table(gain, noise)}).loc[("mnist", "qrkd"), "answer"] == answer
+
+
+def test_over_regimes_the_mean_is_that_of_these_and_of_a_mixed_model():
+    tables = {name: table(gain, seed=seed) for seed, (name, gain) in enumerate(
+        {"mnist": 0.0, "cifar10": 0.01, "ptb": 0.02}.items()
+    )}  # fmt: skip
+    found = answers(tables)
+    row, own = over_regimes(found).loc["qrkd"], found.xs("qrkd", level="arm")
+    shares = (100 * own["difference"] / own["gap"]).astype(float)
+    general = stats.ttest_1samp(shares, 0).confidence_interval()
+    assert row["mean"] == pytest.approx(shares.mean())
+    assert list(row[["low_general", "high_general"]]) == pytest.approx([*general])
+    # Of equal regimes these are as well known as one with all their seeds.
+    same = answers(dict.fromkeys("abcd", table()))
+    half = over_regimes(same)["high"] - over_regimes(same)["mean"]
+    alone = over_regimes(answers(dict.fromkeys("a", table())))
+    t = [stats.t.ppf(0.975, 144 * count) for count in (4, 1)]
+    assert (half / t[0] * 2).tolist() == pytest.approx(
+        ((alone["high"] - alone["mean"]) / t[1]).tolist()
+    )
 
 
 def test_of_true_differences_of_the_smallest_visible_size_four_in_five_are_seen():
