@@ -357,48 +357,6 @@ def epoch_row() -> Row:
                ours * scale, theirs * scale, 4)  # fmt: skip
 
 
-def batched_row() -> Row:
-    """The students of 7 arms and 5 seeds as one computation: worth building from a ratio of 3 on.
-
-    The task loss alone, on the device that ``auto`` picks. It is the part that batches best: the
-    terms of distillation add work that differs from arm to arm.
-    """
-    benchmark, count = mnist(), 35
-    device = benchmark.device
-    batches = list(benchmark.batches(0, 1, 64))[:4]
-    students = [benchmark.student(seed) for seed in range(count)]
-    stacked, buffers = torch.func.stack_module_state(students)
-    adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
-    together, apart = adam(stacked.values()), [adam(each.parameters()) for each in students]
-    skeleton = copy.deepcopy(students[0]).to("meta")
-
-    def loss(parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        logits = torch.func.functional_call(skeleton, (parameters, buffers), inputs)
-        return F.cross_entropy(logits, targets)
-
-    losses = torch.func.vmap(loss, in_dims=(0, None, None))
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-    def batched() -> None:
-        for inputs, targets in batches:
-            losses(stacked, inputs, targets).sum().backward()
-            together.step()
-            together.zero_grad()
-        wait()
-
-    def one_after_the_other() -> None:
-        for inputs, targets in batches:
-            for student, optimizer in zip(students, apart, strict=True):
-                F.cross_entropy(student(inputs), targets).backward()
-                optimizer.step()
-                optimizer.zero_grad()
-        wait()
-
-    pair = alternate(batched, one_after_the_other, 7)
-    name = f"{count} CNNs' steps as one computation, {device.type}, against one after the other"
-    return Row(name, *pair, 3)
-
-
 def ptb() -> ql.Benchmark:
     """Penn Treebank at laptop scale, or a text of random words of the same size."""
     try:
@@ -582,7 +540,6 @@ def main() -> None:
         "step": lambda: [step_row()],
         "angle": angle_rows,
         "epoch": lambda: [epoch_row()],
-        "batched": lambda: [batched_row()],
         "language": language_rows,
         "study": study_rows,
         "import": lambda: [import_row()],

@@ -7,6 +7,7 @@ without the weights of other processors), and say why in the commit.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -49,6 +50,7 @@ print(hashlib.sha256(found).hexdigest())
 """
 
 
+@functools.cache
 def rounding() -> str:
     """A name for how this processor rounds."""
     return subprocess.run(
