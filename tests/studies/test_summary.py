@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from qrkd_lab.studies.compare import Study
@@ -130,17 +128,6 @@ def test_interval_difference_and_p_by_hand() -> None:
     assert rkd[["difference", "difference_low", "p", "p_adjusted"]].isna().all()
 
 
-def test_holm_family_is_the_students_that_are_compared() -> None:
-    rng = np.random.default_rng(1)
-    arms = {a: list(0.9 + rng.normal(0, 0.01, 5)) for a in ("teacher", "kd", "rkd", "qrkd", "rbf")}
-    frame = summary(table(**arms)).frame
-    assert frame.loc[["teacher", "rkd"], "p_adjusted"].isna().all()
-    assert frame.loc["teacher", "p"] > 0
-    tested = frame.loc[["kd", "qrkd", "rbf"]].sort_values("p")
-    by_hand = np.minimum(1, np.maximum.accumulate(tested["p"] * [3, 2, 1]))
-    assert tested["p_adjusted"].to_numpy() == pytest.approx(by_hand.to_numpy())
-
-
 def test_means_of_the_other_columns_and_order() -> None:
     arms = {"rbf": [0.1] * 3, "qrkd": [0.2, 0.3, 0.4], "mine": [0.3] * 3, "scratch": [0.1] * 3}
     frame = summary(table(**arms, rkd=[0.2] * 3, teacher=[0.9] * 3)).frame
@@ -150,28 +137,10 @@ def test_means_of_the_other_columns_and_order() -> None:
     assert numbers.to_numpy() == pytest.approx([0.2, 0.69, 0.9, 42.0])
 
 
-values = st.lists(st.integers(0, 1000), min_size=3, max_size=8)
-
-
-@settings(max_examples=40, deadline=None)
-@given(values, st.data())
-def test_swapping_the_arms_turns_the_sign(first: list[int], data: st.DataObject) -> None:
-    size = len(first)
-    second = data.draw(st.lists(st.integers(0, 1000), min_size=size, max_size=size))
-    frame = table(rkd=[v / 1000 for v in first], qrkd=[v / 1000 for v in second])
-    there = summary(frame, "rkd").frame.loc["qrkd"]
-    back = summary(frame, "qrkd").frame.loc["rkd"]
-    names = ["difference", "difference_low", "difference_high"]
-    swapped = ["difference", "difference_high", "difference_low"]
-    turned = -back[swapped].to_numpy()
-    assert there[names].to_numpy() == pytest.approx(turned, nan_ok=True, abs=1e-12)
-    assert there["p"] == pytest.approx(back["p"], nan_ok=True)
-
-
 # summary: special cases
 
 
-def test_fewer_than_three_seeds() -> None:
+def test_fewer_than_three_seeds_or_no_shared_one() -> None:
     found = summary(table(rkd=RKD[:2], qrkd=QRKD[:2]))
     row = found.frame.loc["qrkd"]
     assert row["difference"] == pytest.approx(0.015)
@@ -179,12 +148,19 @@ def test_fewer_than_three_seeds() -> None:
     assert "No interval and no p with fewer than 3 seeds: rkd (2), qrkd (2)." in found.notes
     assert "±" not in str(found)
     assert "cannot be ranked by 2 shared seeds" in found.verdict("qrkd")
+    runs = [r for r in make_study(rkd=RKD[:4], qrkd=QRKD[:4]).runs
+            if (r.settings["seed"] < 2) == (r.settings["arm"] == "rkd")]  # fmt: skip
+    found = summary(results(runs))
+    assert found.frame.loc["qrkd", "pairs"] == 0
+    assert "0 shared seeds" in found.verdict("qrkd") and "qrkd" in str(found)
 
 
-def test_identical_in_every_seed() -> None:
+def test_identical_in_every_seed_and_arms_that_are_swapped() -> None:
     found = summary(table(rkd=RKD, qrkd=RKD, kd=QRKD))
     row = found.frame.loc["qrkd"]
     assert list(row[["difference", "difference_low", "difference_high", "p"]]) == [0, 0, 0, 1]
+    there, back = found.frame.loc["kd"], summary(table(rkd=RKD, kd=QRKD), "kd").frame.loc["rkd"]
+    assert there["difference_low"] == pytest.approx(-back["difference_high"])
     assert "qrkd and rkd are identical in every seed." in found.notes
     assert found.verdict("qrkd").endswith("They are identical in every seed.")
 
@@ -222,18 +198,9 @@ def test_only_shared_seeds_are_paired() -> None:
     assert "qrkd and rkd are compared on 3 seeds; not on 1, 3." in found.notes
 
 
-def test_no_shared_seed() -> None:
-    runs = [r for r in make_study(rkd=RKD[:4], qrkd=QRKD[:4]).runs
-            if (r.settings["seed"] < 2) == (r.settings["arm"] == "rkd")]  # fmt: skip
-    found = summary(results(runs))
-    assert found.frame.loc["qrkd", "pairs"] == 0
-    assert "0 shared seeds" in found.verdict("qrkd") and "qrkd" in str(found)
-
-
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"device": "cuda"}, "The runs differ in device: cpu (9 runs) and cuda (1 runs)."),
         ({"versions": {"torch": "2.13"}}, "The runs differ in torch: 2.0.0 (9 runs) and 2.13 (1"),
         ({"data": {"source": "JPEG copy", "sha256": SHA}}, "The runs differ in data source"),
         ({"data": {"source": "invented", "sha256": "x"}}, "The runs differ in data cont"),
@@ -264,14 +231,9 @@ def test_wrong_questions_say_what_there_is() -> None:
         summary(frame, "kd", confidence=95)
     with pytest.raises(ValueError, match="without .*seed"):
         summary(frame.drop(columns="seed"), "kd")
-    with pytest.raises(ValueError, match="unknown arm 'rbf'; choose from kd, qrkd"):
-        summary(frame, "kd").verdict("rbf")
     with pytest.raises(ValueError, match="kd has no test_kl; these arms have: qrkd"):
         summary(frame.assign(test_kl=frame["test_accuracy"].where(frame["arm"] == "qrkd")),
                 "kd", "test_kl")  # fmt: skip
-
-
-def test_mixed_tables_are_refused() -> None:
     runs = make_study(rkd=RKD, qrkd=QRKD).runs
     with pytest.raises(ValueError, match=r"one run of qrkd seed 0, got 2; .*epochs \(None and 9\)"):
         summary(results([*runs, make_run("qrkd", 0, 0.5, epochs=9)]))
@@ -315,19 +277,6 @@ def test_holm_can_take_a_verdict_away() -> None:
     assert "Its own interval excludes 0, but several arms were compared" in many.verdict("qrkd")
 
 
-def test_text_is_aligned_and_in_percent() -> None:
-    found = summary(table(teacher=[0.99] * 5, scratch=RKD, rkd=RKD, qrkd=QRKD))
-    text = str(found)
-    half = T_975[4] * np.std(QRKD, ddof=1) / math.sqrt(5) * 100
-    assert f"93.40 ± {half:.2f}" in text
-    blocks = text.split("\n\n")
-    for block in blocks[:2]:
-        assert len({len(line) for line in block.splitlines()}) == 1
-        assert len(block.splitlines()[0]) <= 80
-    assert "[+1.04, +4.96]" in text and "scratch and rkd are identical in every seed." in text
-    assert "95 % t-interval" in text
-
-
 def test_markdown_and_html_hold_the_same_cells() -> None:
     frame = table(rkd=RKD, qrkd=QRKD).replace({"arm": {"qrkd": "q|<b>"}})
     found = summary(frame)
@@ -342,22 +291,10 @@ def test_markdown_and_html_hold_the_same_cells() -> None:
         assert f"<td>{cell.strip()}</td>" in page
 
 
-def test_a_metric_without_percent() -> None:
-    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "test_perplexity"})
-    found = summary(frame, metric="test_perplexity", higher_is_better=False)
-    assert "against rkd, %" in str(found) and "minus rkd" not in str(found)
-    assert "qrkd is worse than rkd: +3.30 % in test perplexity on average" in found.verdict("qrkd")
-    frame = frame.rename(columns={"test_perplexity": "test_rmse"})
-    found = summary(frame, metric="test_rmse")
-    assert "%" not in str(found).splitlines()[0].replace("95 %", "")
-    assert "qrkd is worse than rkd: +0.030 in test rmse on average" in found.verdict("qrkd")
-
-
 @pytest.mark.parametrize(
     ("metric", "higher"),
-    [("test_accuracy", True), ("test_perplexity", False), ("test_rmse", False), ("mine", True),
-     ("mine", False)],
-)  # fmt: skip
+    [("test_accuracy", True), ("test_perplexity", False), ("mine", True), ("mine", False)],
+)
 def test_a_label_has_the_sign_of_its_number(metric: str, higher: bool) -> None:
     """The column of the gap to the training data is named as it is subtracted."""
     runs = make_study(metric, higher, rkd=RKD, qrkd=QRKD).runs
@@ -370,15 +307,6 @@ def test_a_label_has_the_sign_of_its_number(metric: str, higher: bool) -> None:
         assert f"{(0.01 if higher else -0.01) * factor:+.2f}" in form
         assert ("is better." in form) == (not higher)
     assert f"qrkd is {'better' if higher else 'worse'} than rkd" in found.verdict("qrkd")
-
-
-@pytest.mark.parametrize(
-    ("metric", "higher"), [("val_perplexity", False), ("test_kl", False), ("test_agreement", True)]
-)
-def test_the_direction_of_a_known_metric_needs_no_word(metric: str, higher: bool) -> None:
-    frame = table(rkd=RKD, qrkd=QRKD).rename(columns={"test_accuracy": "accuracy_"})
-    frame[metric] = frame["accuracy_"]
-    assert summary(frame, metric=metric).higher_is_better == higher
 
 
 def test_perplexities_are_compared_by_their_ratio() -> None:
@@ -448,10 +376,8 @@ def test_errors_say_what_is_missing() -> None:
     ("metric", "higher", "said"),
     [
         ("test_accuracy", True, "-10.00 points"),
-        ("test_top5_accuracy", True, "-10.00 points"),
         ("test_perplexity", False, "-0.10 ppl"),
         ("test_rmse", False, "-0.10 rmse"),
-        ("test_log_likelihood", True, "-0.10 log likelihood"),
         ("test_kl", False, "-0.10 nats"),
         ("my score", True, "-0.10 my score"),
     ],
@@ -481,21 +407,3 @@ def test_digits_are_practice_and_in_no_family() -> None:
     alone = improvement_table({"digits": digits}).loc["digits"]
     assert list(beside.loc["digits", columns]) == list(alone[columns])
     assert counted(["digits", "ptb"]) == ["ptb"] and counted(["digits"]) == ["digits"]
-
-
-@pytest.mark.parametrize("many", [1, 2, 5])
-def test_limits_that_are_read_together_are_simultaneous(many: int) -> None:
-    table = improvement_table({str(i): IMAGES for i in range(many)})
-    test = stats.ttest_rel(AFTER, BEFORE)
-    for of, level in (("", 0.05), ("joint_", 0.05 / many)):
-        ends = [100 * end / np.mean(BEFORE) for end in test.confidence_interval(1 - level)]
-        assert list(table.loc["0", [f"{of}low", f"{of}high"]]) == pytest.approx(ends)
-
-
-def test_the_smallest_improvement_is_seen_in_four_of_five_studies_whatever_was_observed() -> None:
-    spread = np.std(np.subtract(AFTER, BEFORE), ddof=1) / np.mean(BEFORE) * 100
-    row = improvement_table(BOTH).loc["mnist"]
-    assert power_of(row["smallest"], spread, 4, 1 - 0.05 / 2) == pytest.approx(0.8)
-    moved = make_study(rkd=BEFORE, qrkd=[q - 0.1 for q in AFTER])
-    other = improvement_table({"mnist": moved, "ptb": TEXT}).loc["mnist"]
-    assert other["smallest"] == pytest.approx(row["smallest"]) and other["p"] != row["p"]
