@@ -16,7 +16,7 @@ READS_install := $(INSTALLS)
 READS_demo := $(INSTALLS) SCALE JOBS SEEDS DEMO_ARGS
 READS_notebooks := $(INSTALLS) JOBS
 READS_reproduce := $(INSTALLS) BENCHMARK ARMS SEEDS SCALE JOBS SCHEDULER REPRODUCE_ARGS
-READS_study := $(INSTALLS) STAGE BENCHMARK JOBS SCHEDULER STUDY_ARGS
+READS_study := $(INSTALLS) STAGE BENCHMARK SCALE JOBS SCHEDULER STUDY_ARGS
 READS_test := $(INSTALLS) JOBS PYTEST_ARGS
 READS_test-browser := $(READS_test)
 READS_lab := $(INSTALLS) LAB_ARGS
@@ -70,8 +70,9 @@ reproduce: ready-test ## run the study and write its report (BENCHMARK="mnist pt
 	    $(if $(SEEDS),--seed$(if $(word 2,$(SEEDS)),,s) $(SEEDS)) $(if $(ARMS),--arms $(ARMS)) \
 	    $(if $(SCHEDULER),--scheduler "$$SCHEDULER") $(REPRODUCE_ARGS)
 
-study: ready-test ## train what results/PLAN.md says (STAGE="weights dose admission runs doses" BENCHMARK="mnist cifar10" SCHEDULER=tcp://...)
+study: ready-test ## train what results/PLAN.md says (STAGE="weights dose admission runs doses" BENCHMARK="mnist cifar10" SCALE=all-labels SCHEDULER=tcp://...)
 	$(python) -m qrkd_lab study $(STAGE) --jobs $(JOBS) $(if $(BENCHMARK),--benchmarks $(BENCHMARK)) \
+	    $(if $(filter-out undefined file,$(origin SCALE)),--scale $(SCALE)) \
 	    $(if $(SCHEDULER),--scheduler "$$SCHEDULER") $(STUDY_ARGS)
 
 # One thread a process: threads of several that wait for each other's cores take up to fifty times as long.

@@ -98,7 +98,13 @@ _ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
             "nargs": "*", "metavar": "stage",
             "help": "weights, dose, admission, runs, doses (default runs and doses), or report",
         },
-        "--benchmarks": {**_MANY, "metavar": "BENCHMARK", "help": "mnist, cifar10 (default both)"},
+        "--benchmarks": {
+            **_MANY, "metavar": "BENCHMARK",
+            "help": "mnist, cifar10; with all labels also wikitext2, ptb, imdb (default all)",
+        },
+        "--scale": {
+            "default": "few-labels", "help": "few-labels or all-labels (default few-labels)",
+        },
         "--runs-dir": {}, "--jobs": {}, "--scheduler": {},
     },
     "tune": {
@@ -202,15 +208,15 @@ def study(arguments: argparse.Namespace) -> None:
     """Train the stages of the study that results/PLAN.md describes."""
     from qrkd_lab.files import expanded
     from qrkd_lab.studies.records import PUBLISHED
-    from qrkd_lab.studies.study import REGIMES, findings, study
+    from qrkd_lab.studies.study import findings, study
 
     if arguments.stages == ["report"]:
         place = expanded(arguments.runs_dir or PUBLISHED)
         print(findings(place).save(place, "study"))
         return
     study(
-        arguments.stages or ("runs", "doses"), arguments.benchmarks or REGIMES, arguments.jobs,
-        arguments.runs_dir, arguments.scheduler,
+        arguments.stages or ("runs", "doses"), arguments.benchmarks, arguments.jobs,
+        arguments.runs_dir, arguments.scheduler, arguments.scale,
     )  # fmt: skip
 
 

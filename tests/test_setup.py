@@ -144,7 +144,7 @@ READ = {
     "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
     "notebooks": {"JOBS"},
     "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "SCHEDULER"},
-    "study": {"STAGE", "BENCHMARK", "JOBS", "SCHEDULER"},
+    "study": {"STAGE", "BENCHMARK", "SCALE", "JOBS", "SCHEDULER"},
     "test": {"JOBS", "PYTEST_ARGS"},
     "test-browser": {"JOBS", "PYTEST_ARGS"},
     "lab": {"LAB_ARGS"},

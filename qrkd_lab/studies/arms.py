@@ -159,7 +159,7 @@ def get_arm(name: str) -> Arm:
     return ARMS[name]
 
 
-SCALES = ("smoke", "laptop", "paper")  # of every benchmark; MNIST and CIFAR-10 have few-labels too
+SCALES = ("smoke", "laptop", "paper")  # of every benchmark; the study has two more
 
 
 def check_scale(scale: str, among: Iterable[str] | None = None) -> None:
@@ -191,8 +191,14 @@ _CIFAR10 = _COLOUR | {
         "shuffled": 0.1, "random_teacher": 0.1,
     },
 }  # fmt: skip
-# The teacher learns from all images, students see few: there a teacher matters, and its relations.
+# The study's scales, whose weights and doses its pilot chooses. With few labels the teacher learns
+# from all images, students see few: there a teacher matters, and its relations.
 _FEW = {"validation_size": 1000, "kernel_dose": 0.3}
+_ALL = {"kernel_dose": 0.3, "kd_weight": 3.0, "distance_weight": 100.0, "angle_weight": 200.0}
+_ALL_TEXT = {
+    "kernel_dose": 0.3, "kd_weight": 10.0, "distance_weight": 3.0, "angle_weight": 6.0,
+    "kernel_weights": (),
+}  # fmt: skip
 _SHORT = {"train_size": 512, "validation_size": 256, "teacher_epochs": 1, "epochs": 1}
 
 _TEXT = {
@@ -236,6 +242,10 @@ _TEXT_PAPER = _TEXT | {
     "teacher_epochs": 3, "epochs": 10, "checkpoint_steps": 500,
     "precision": None,  # bfloat16 where the device has it
 }  # fmt: skip
+_TEXTS = {
+    "smoke": _TEXT_SMOKE, "all-labels": _TEXT_LAPTOP | _ALL_TEXT, "laptop": _TEXT_LAPTOP,
+    "paper": _TEXT_PAPER,
+}  # fmt: skip
 _REVIEWS = {
     "tap": "last",  # and a classifier's weights, as for images
     "kd_weight": 0.3, "temperature": 4.0,
@@ -264,6 +274,7 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
             "student_size": 300, "teacher_epochs": 5, "epochs": 60,
             "kd_weight": 3.0, "distance_weight": 100.0, "angle_weight": 200.0,
         },
+        "all-labels": _GREY | _ALL | {"teacher_epochs": 5, "epochs": 5},
         "laptop": _MNIST | {"teacher_epochs": 5, "epochs": 5},
         "paper": _MNIST | {"teacher_epochs": 20, "epochs": 20},
     },
@@ -273,15 +284,15 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
             "student_size": 5000, "teacher_epochs": 8, "epochs": 20,
             "kd_weight": 0.3, "distance_weight": 10.0, "angle_weight": 20.0, "kernel_dose": 0.1,
         },
+        "all-labels": _COLOUR | _ALL | {"teacher_epochs": 8, "epochs": 8},
         "laptop": _CIFAR10 | {"teacher_epochs": 8, "epochs": 8},
         "paper": _CIFAR10 | {"teacher_epochs": 40, "epochs": 40},
     },
-    "wikitext2": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
-    "ptb": {"smoke": _TEXT_SMOKE, "laptop": _TEXT_LAPTOP, "paper": _TEXT_PAPER},
-    "imdb": {
-        "smoke": _TEXT_SMOKE,
-        "laptop": _TEXT_LAPTOP | {"test_size": 200_000},  # of ten million tokens
-        "paper": _TEXT_PAPER,
+    "wikitext2": _TEXTS,
+    "ptb": _TEXTS,
+    "imdb": {  # of ten million tokens
+        scale: settings | ({"test_size": 200_000} if scale in ("laptop", "all-labels") else {})
+        for scale, settings in _TEXTS.items()
     },
     "imdb-sentiment": {
         "smoke": _TEXT_SMOKE

@@ -17,18 +17,22 @@ from scipy import stats
 from qrkd_lab.files import runs_folder
 from qrkd_lab.studies.arms import ARMS as KNOWN
 from qrkd_lab.studies.arms import TEACHER
+from qrkd_lab.studies.benchmarks import is_text
 from qrkd_lab.studies.compare import compare
 from qrkd_lab.studies.records import PUBLISHED, Run, read_runs
 from qrkd_lab.studies.report import Report, image
 from qrkd_lab.studies.statistics import holm, p_in_words
 from qrkd_lab.studies.summary import LEVEL, markdown_table
 
-__all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "differences",
-           "doses", "findings", "in_gaps", "over_regimes", "pilot", "scores",
+__all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "comparisons",
+           "differences", "doses", "findings", "in_gaps", "over_regimes", "pilot", "scores",
            "study"]  # fmt: skip
 
-REGIMES = ("mnist", "cifar10")  # at the scale few-labels
 SCALE = "few-labels"
+REGIMES = {  # by scale: the benchmarks
+    SCALE: ("mnist", "cifar10"),
+    "all-labels": ("mnist", "cifar10", "wikitext2", "ptb", "imdb"),
+}
 PILOT, SEEDS = range(1000, 1010), range(3000, 3025)
 BY_KERNEL = ("qrkd", "qrkd_iqp", "rbf", "stretched_rbf", "no_entanglement", "shuffled")
 ARMS = (
@@ -41,27 +45,38 @@ ADDED, SHARES = (0.03, 0.3, 1.0, 3.0), (0.25, 0.5, 1.0)
 DOSED = ("qrkd", "qrkd_iqp", "rbf", "shuffled")
 
 Call = tuple[Sequence[str], Sequence[int], dict[str, float]]  # arms, seeds, settings
-STAGES: Mapping[str, Sequence[Call]] = {
-    "weights": [
-        (["rkd"], PILOT[:5], {"kd_weight": kd, "distance_weight": d, "angle_weight": 2 * d})
-        for kd, d in GRID
-    ],
-    "dose": [(["qrkd"], PILOT, {"kernel_dose": dose}) for dose in CANDIDATES],
-    "admission": [(["scratch", "kd", "rkd"], PILOT, {})],
-    "runs": [(ARMS, SEEDS, {}), (["detached"], SEEDS[:2], {})],
-    "doses": [
-        *((DOSED, SEEDS[:10], {"kernel_dose": dose}) for dose in ADDED),
-        *((DOSED, SEEDS[:10], {"kernel_share": share}) for share in SHARES),
-    ],
-}
+STAGES = ("weights", "dose", "admission", "runs", "doses")
+
+
+def comparisons(stage: str, benchmark: str, scale: str = SCALE) -> list[Call]:
+    """What a stage trains of one regime. Texts have fewer seeds, and weights that are given."""
+    text, few = is_text(benchmark), scale == SCALE
+    pilot, seeds = (PILOT[:5], SEEDS[:10]) if text else (PILOT, SEEDS)
+    return {
+        "weights": [
+            (["rkd"], pilot[:5], {"kd_weight": kd, "distance_weight": d, "angle_weight": 2 * d})
+            for kd, d in GRID
+            if not text
+        ],
+        "dose": [(["qrkd"], pilot, {"kernel_dose": dose}) for dose in CANDIDATES],
+        "admission": [(["scratch", "kd", "rkd"], pilot, {})],
+        "runs": [(ARMS, seeds, {}), (["detached"], seeds[:2], {})],
+        "doses": [
+            (DOSED, seeds[:10], {how: strength})
+            for how, strengths in (("kernel_dose", ADDED), ("kernel_share", SHARES))
+            for strength in strengths
+            if few
+        ],
+    }[stage]
 
 
 def study(
     stages: Sequence[str] = ("runs", "doses"),
-    benchmarks: Sequence[str] = REGIMES,
+    benchmarks: Sequence[str] = (),
     jobs: int = 1,
     runs_dir: str | Path | None = None,
     scheduler: str | None = None,
+    scale: str = SCALE,
 ) -> list[Run]:
     """Train what is missing of some stages; the same call continues what was interrupted.
 
@@ -70,35 +85,37 @@ def study(
 
     Args:
         stages: of :data:`STAGES`.
-        benchmarks: of :data:`REGIMES`.
+        benchmarks: of :data:`REGIMES` at this scale; none: all of them.
         jobs, runs_dir, scheduler: as for :func:`~qrkd_lab.compare`.
+        scale: ``few-labels`` or ``all-labels``.
 
     Raises:
         ValueError: unknown names (lists the choices).
     """
-    for words, known in ((stages, STAGES), (benchmarks, REGIMES)):
+    for words, known in (
+        ([scale], REGIMES), (stages, STAGES), (benchmarks, REGIMES.get(scale, ())),
+    ):  # fmt: skip
         if unknown := [word for word in words if word not in known]:
             raise ValueError(f"unknown {unknown[0]!r}; choose from {', '.join(known)}")
     root, found = runs_folder(runs_dir), []
-    for benchmark in benchmarks:
-        for stage in stages:
-            calls, started = STAGES[stage], time.monotonic()
-            count = sum(len(arms) * len(seeds) for arms, seeds, _ in calls)
-            folder = root / {"runs": ".", "doses": "doses"}.get(stage, "pilot")
-            for number, (arms, seeds, settings) in enumerate(calls, 1):
-                made = compare(
-                    benchmark, arms, seeds, SCALE, jobs=jobs, runs_dir=folder,
-                    scheduler=scheduler, **settings,
-                ).runs  # fmt: skip
-                found += made
-                hours = sum(sum(run.seconds.values()) for run in made) / 3600
-                left = (time.monotonic() - started) / number * (len(calls) - number) / 3600
-                print(
-                    f"{benchmark}, {stage}: {number} of {len(calls)} comparisons done ({count} "
-                    f"students in all); this one took {hours:.2f} hours of training, "
-                    f"{left:.1f} hours to go",
-                    file=sys.stderr,
-                )
+    for benchmark, stage in itertools.product(benchmarks or REGIMES[scale], stages):
+        calls, started = comparisons(stage, benchmark, scale), time.monotonic()
+        count = sum(len(arms) * len(seeds) for arms, seeds, _ in calls)
+        folder = root / {"runs": ".", "doses": "doses"}.get(stage, "pilot")
+        for number, (arms, seeds, settings) in enumerate(calls, 1):
+            made = compare(
+                benchmark, arms, seeds, scale, jobs=jobs, runs_dir=folder, scheduler=scheduler,
+                **settings,
+            ).runs  # fmt: skip
+            found += made
+            hours = sum(sum(run.seconds.values()) for run in made) / 3600
+            left = (time.monotonic() - started) / number * (len(calls) - number) / 3600
+            print(
+                f"{benchmark}, {stage}: {number} of {len(calls)} comparisons done ({count} "
+                f"students in all); this one took {hours:.2f} hours of training, "
+                f"{left:.1f} hours to go",
+                file=sys.stderr,
+            )
     return found
 
 
@@ -337,7 +354,7 @@ def findings(root: str | Path = PUBLISHED) -> Report:
     """
     from qrkd_lab.teaching.plots import scores as plots
 
-    runs = {name: _counted(read_runs(root, name, SCALE, weights=False)) for name in REGIMES}
+    runs = {name: _counted(read_runs(root, name, SCALE, weights=False)) for name in REGIMES[SCALE]}
     held = {name: found for name, found in runs.items() if found}
     if not held:
         raise ValueError(f"no records of the study in {root}: train them with make study")

@@ -24,6 +24,7 @@ from qrkd_lab.studies.study import (
     STAGES,
     admission,
     answers,
+    comparisons,
     differences,
     doses,
     findings,
@@ -44,16 +45,20 @@ def table(gain: float = 0.0, noise: float = 0.01, seeds: int = 25, seed: int = 0
     return arms + common + rng.normal(0, noise, arms.shape)
 
 
-@pytest.mark.parametrize("benchmark", REGIMES)
-def test_each_call_of_each_stage_can_be_made_and_counted_seeds_were_not_seen_before(benchmark):
+@pytest.mark.parametrize(("scale", "benchmark"), [(s, b) for s in REGIMES for b in REGIMES[s]])
+def test_each_call_of_each_stage_can_be_made_and_counted_seeds_were_not_seen_before(
+    scale, benchmark
+):
     assert not {*PILOT} & {*SEEDS}
-    for stage, calls in STAGES.items():
-        for arms, seeds, settings in calls:
+    for stage in STAGES:
+        for arms, seeds, settings in comparisons(stage, benchmark, scale):
             counted = stage in ("runs", "doses")
             assert {*seeds} <= {*(SEEDS if counted else PILOT)}
-            asked = benchmark_settings(benchmark, SCALE, **settings)
+            asked = benchmark_settings(benchmark, scale, **settings)
             effective = [asked.replace(arm=arm).effective() for arm in arms]
-            assert all(one["student_size"] for one in effective)
+            assert all(bool(one.get("student_size")) == (scale == SCALE) for one in effective)
+            kernels = [one for one in effective if "kernel" in one]
+            assert all("kernel_dose" in one or "kernel_share" in one for one in kernels)
     assert {*module.ARMS} <= {*ARMS}
 
 
@@ -70,9 +75,12 @@ def test_stages_hand_their_comparisons_on_and_unknown_names_are_refused(monkeypa
     monkeypatch.setattr(module, "compare", compare)
     study(["admission", "runs"], ["mnist"], runs_dir=tmp_path)
     assert asked == [("mnist", "pilot", 3, 10), ("mnist", ".", 14, 25), ("mnist", ".", 1, 2)]
-    for stages, benchmarks in ((["run"], ["mnist"]), (["runs"], ["ptb"])):
+    asked.clear()
+    study(["weights", "runs", "doses"], ["ptb"], runs_dir=tmp_path, scale="all-labels")
+    assert asked == [("ptb", ".", 14, 10), ("ptb", ".", 1, 2)]  # weights are given, no doses
+    for wrong in ((["run"], ["mnist"]), (["runs"], ["ptb"]), ((), (), 1, None, None, "laptop")):
         with pytest.raises(ValueError, match="choose from"):
-            study(stages, benchmarks, runs_dir=tmp_path)
+            study(*wrong)
 
 
 def test_arms_with_a_kernel_share_one_error_and_others_have_their_own():
@@ -150,7 +158,7 @@ def test_a_script_that_knows_nothing_of_the_kit_finds_the_same_answers():
     ).stdout
     written = (PUBLISHED / "study.md").read_text("utf-8")
     lines, rows = found.splitlines(), written.splitlines()
-    assert len(lines) == 7 * sum(f"| {name}, few labels" in written for name in REGIMES) > 0
+    assert len(lines) == 7 * sum(f"| {name}, few labels" in written for name in REGIMES[SCALE]) > 0
     for line in lines:
         regime, arm, said = re.match(r"(\w+) (?:qrkd minus )?(\w+) ([^;]*)", line).groups()
         cells = [f"`{arm}`", *said.split(" margin ")]
@@ -170,7 +178,7 @@ def test_what_is_written_is_what_the_records_say_now():
 
 
 @pytest.mark.parametrize(
-    "regime", [name for name in REGIMES if (PUBLISHED / name / SCALE).exists()]
+    "regime", [name for name in REGIMES[SCALE] if (PUBLISHED / name / SCALE).exists()]
 )
 def test_differences_in_units_of_the_gap_and_the_dose_of_each_arm(regime):
     runs = read_runs(PUBLISHED, regime, SCALE, weights=False)
