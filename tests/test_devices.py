@@ -75,6 +75,7 @@ SWITCHES = {
     "flush": lambda: put(torch.set_flush_denormal, True, False),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
     "threads": lambda: put(torch.set_num_threads, 2, torch.get_num_threads()),
 }
 NEWER = {  # names that the switches of float32 have since torch 2.9

@@ -110,17 +110,6 @@ def test_each_loss_pulls_the_student_alone_to_its_teacher(loss):
     assert torch.autograd.gradcheck(lambda x: loss(x, t.detach()[:5]), s[:5])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("loss", [distance_loss, angle_loss, quantum])
-@pytest.mark.parametrize("collapsed", [2, 8])
-def test_a_collapsed_student_has_a_bounded_gradient(loss, collapsed, dtype):
-    s = rows(8, 4, 1).to(dtype)
-    s[:collapsed] = s[0].clone()
-    s.requires_grad_()
-    loss(s, rows(8, 4, 2).to(dtype)).backward()
-    assert torch.isfinite(s.grad).all() and s.grad.abs().max() < 1e3
-
-
 def test_entries_of_a_sample_with_itself_do_not_count():
     a, b = torch.zeros(3, 3), torch.zeros(3, 3)
     a.fill_diagonal_(5.0)
@@ -135,15 +124,11 @@ def test_shapes_must_agree(loss):
         loss(torch.zeros(3, 3), torch.zeros(4, 4))
 
 
+AMPLITUDE = FidelityKernel("amplitude", 2)
 KERNELS = [
-    *(FidelityKernel(name, 3) for name in ("angle", "zz", "iqp", "reuploading")),
-    FidelityKernel("amplitude", 2),
-    ProjectedKernel("zz", 3),
-    RBFKernel(),
-    LaplacianKernel(),
-    PolynomialKernel(3),
-    CosineKernel(),
-]
+    *(FidelityKernel(name, 3) for name in ("zz", "reuploading")), AMPLITUDE,
+    ProjectedKernel("zz", 3), RBFKernel(), LaplacianKernel(), PolynomialKernel(3), CosineKernel(),
+]  # fmt: skip
 
 
 def by_kernel(kernel):
@@ -199,24 +184,17 @@ def test_whatever_the_precision_around_a_loss_computes_in_float32(name, dtype):
         assert value.dtype == gradient.dtype == dtype
         assert torch.equal(value, expected[0].to(dtype))
         assert torch.equal(gradient, expected[1].to(dtype))
+    for other in FLOATS:  # the type is the student's
+        value, gradient = both(EVERY[name], s, t.to(other))
+        assert value.dtype == gradient.dtype == dtype
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_the_type_of_a_loss_is_the_students_whatever_the_teachers(name):
-    s, t = rows(9, 4, 1).float(), rows(9, 4, 2)
-    expected = EVERY[name](s, t.float())
-    for dtype in FLOATS:
-        value, gradient = both(EVERY[name], s, t.to(dtype))
-        assert value.dtype == gradient.dtype == torch.float32
-        torch.testing.assert_close(value, expected, rtol=0.1, atol=1e-3)
-
-
-SCALES = [10.0**power for power in (-30, -20, -15, -7, -4, 0, 4, 8, 15, 19, 25, 30)]
+SCALES = [10.0**power for power in (-30, -15, -4, 0, 8, 19, 30)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", ["distance", "angle", str(CosineKernel()), str(KERNELS[4])])
+@pytest.mark.parametrize("name", ["distance", "angle", str(CosineKernel()), str(AMPLITUDE)])
 def test_a_loss_that_is_blind_to_scale_is_so_at_every_scale(name, scale, dtype):
     s, t = rows(9, 4, 1).to(dtype), rows(9, 4, 2).to(dtype)
     expected = both(EVERY[name], s, t)
@@ -231,11 +209,9 @@ def test_a_loss_that_is_blind_to_scale_is_so_at_every_scale(name, scale, dtype):
 ODD = {
     "one row": lambda: rows(1, 4),
     "two rows": lambda: rows(2, 4),
-    "three rows": lambda: rows(3, 4),
     "coincident": lambda: rows(3, 4).repeat(3, 1),
     "zeros": lambda: torch.cat([rows(4, 4), torch.zeros(3, 4).double()]),
     "nothing but zeros": lambda: torch.zeros(5, 4).double(),
-    "clustered": lambda: clustered(torch.float64),
     "one large row": lambda: torch.cat([rows(4, 4), 1e6 * rows(1, 4, 7)]),
 }
 
@@ -254,6 +230,8 @@ def test_loss_and_gradient_are_finite_or_the_loss_says_why_not(name, case):
             assert scale >= 1e8 and "leave the range" in str(error)
             continue
         assert torch.isfinite(value) and torch.isfinite(gradient).all(), (dtype, scale)
+        if case == "coincident" and scale == 1:
+            assert gradient.abs().max() < 1e3
 
 
 @pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
@@ -289,7 +267,6 @@ def test_kd_is_infinite_where_the_student_excludes_what_the_teacher_believes():
     ("logits", "error", "says"),
     [
         (torch.zeros(4, 1), ValueError, "single logit"),
-        (torch.zeros(4), ValueError, r"\(n, c\)"),
         (torch.zeros(4, 3, dtype=torch.int64), TypeError, "floating-point"),
         ([[0.0, 1.0]], TypeError, "list"),
     ],
@@ -332,7 +309,7 @@ def test_weighted_gradients_of_the_terms_add_up_to_the_total():
     torch.testing.assert_close(weighted, torch.cat([g.flatten() for g in total]))
 
 
-@pytest.mark.parametrize("kernel", [kernel for kernel in KERNELS if kernel.features != 4], ids=str)
+@pytest.mark.parametrize("kernel", [KERNELS[0], RBFKernel()], ids=str)
 @pytest.mark.parametrize(("dose", "share"), [(0.3, False), (3.0, False), (0.25, True), (1.0, True)])
 def test_a_dose_is_the_pull_in_that_of_distance_and_angle(kernel, dose, share):
     """A share is a dose that distance and angle make room for."""
@@ -399,10 +376,8 @@ def test_a_kernel_can_be_dosed_by_a_relation_of_ones_own():
     ("given", "error", "says"),
     [
         ({"a b": (cosines, 1.0)}, ValueError, "relation 'a b': expected a name of letters"),
-        ({"kernel": (cosines, 1.0)}, ValueError, "no other number of a history has"),
         ({"train_x": (cosines, 1.0)}, ValueError, "no other number of a history has"),
         (cosines, TypeError, "relations: expected {name: .function, weight.}, got <function cos"),
-        ({"own": cosines}, TypeError, r"expected \(function of features, weight\), e.g."),
         ({"own": ("cosines", 1.0)}, TypeError, r"expected \(function of features, weight\)"),
         ({"own": (cosines, 0)}, ValueError, "weight of own: expected a finite number > 0, got 0"),
         (
@@ -410,7 +385,6 @@ def test_a_kernel_can_be_dosed_by_a_relation_of_ones_own():
             ValueError,
             r"expected \(n, n\) .* got \(8, \d\) of \(8, \d\)",
         ),
-        ({"own": (lambda x: x.tolist(), 1.0)}, TypeError, "expected a floating-point tensor"),
         ({"own": (lambda x: cosines(x) > 0, 1.0)}, TypeError, "got torch.bool"),
         ({"own": (lambda x: cosines(x.detach()), 1.0)}, ValueError, "no gradient reaches the feat"),
     ],
@@ -493,23 +467,16 @@ def test_outputs_are_taken_as_a_teacher():
     ("call", "error", "says"),
     [
         (lambda: DistillationLoss(angle=-1.0), ValueError, "weight of angle"),
-        (lambda: DistillationLoss(kd=math.nan), ValueError, "weight of kd"),
         (lambda: DistillationLoss(temperature=0.0), ValueError, "temperature"),
         (lambda: kd_loss(torch.zeros(2, 2), torch.zeros(2, 2), 0.0), ValueError, "temperature"),
         (lambda: everything()(batch()[0], None, batch()[2]), ValueError, "need a teacher"),
         (lambda: everything()(batch()[0].logits, *batch()[1:]), TypeError, "Outputs"),
-        (lambda: DistillationLoss(kernel=(RBFKernel(), 1.0)), TypeError, "KernelRelation"),
         (lambda: KernelRelation(Encoder(4, 5, 3), RBFKernel()), TypeError, "KernelRelation"),
     ],
 )
 def test_what_is_no_loss_or_no_batch_is_refused(call, error, says):
     with pytest.raises(error, match=says):
         call()
-
-
-def test_the_repr_is_the_formula():
-    loss = DistillationLoss(kd=1.0, angle=2.0, kernel=(relation(), 0.5))
-    assert repr(loss).startswith("DistillationLoss(task + 1 kd(T=4) + 2 angle + 0.5 kernel(")
 
 
 def terms_and_gradients(loss, student, teacher, targets):
@@ -521,8 +488,8 @@ def terms_and_gradients(loss, student, teacher, targets):
     return {name: value.detach() for name, value in (terms | {"total": total}).items()}, gradients
 
 
-@pytest.mark.parametrize("control", [None, "detached", "random_teacher"])
-@pytest.mark.parametrize("kept", [1, 2, 3, 6])
+@pytest.mark.parametrize("control", [None, "random_teacher"])
+@pytest.mark.parametrize("kept", [1, 2, 6])
 def test_a_prediction_with_an_ignored_target_counts_in_no_term(kept, control):
     student, teacher, targets = batch()
     other = rows32(8, 4, 50)
@@ -557,7 +524,7 @@ def test_a_batch_of_nothing_but_ignored_targets_has_no_loss_and_no_pull(samples)
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("known", [0, 1, 5, 8])
+@pytest.mark.parametrize("known", [0, 5, 8])
 def test_a_sample_without_label_counts_in_all_terms_but_the_tasks(name, known):
     student, teacher, targets = batch()
     if name != "classification":
@@ -581,7 +548,7 @@ def test_a_sample_without_label_counts_in_all_terms_but_the_tasks(name, known):
     assert known == 8 or not torch.equal(pull, at_logits)
 
 
-@pytest.mark.parametrize("t", [2, 3, 4])  # as many tokens as classes, too
+@pytest.mark.parametrize("t", [2, 3])  # as many tokens as classes, too
 def test_sequences_are_their_tokens(t):
     logits, taught, targets = rows32(6 * t, 3, 1), rows32(6 * t, 3, 2), torch.arange(6 * t) % 3
     targets[::4] = IGNORED
@@ -607,7 +574,7 @@ def test_a_sequence_of_ignored_targets_is_no_sample():
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int16, torch.bool])
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool])
 def test_any_whole_numbers_are_classes(dtype):
     student, teacher, targets = batch()
     targets = (targets % 2).to(dtype)
@@ -619,14 +586,9 @@ def test_any_whole_numbers_are_classes(dtype):
     ("logits", "targets", "error", "says"),
     [
         ((8, 3), torch.rand(8, 3), TypeError, "soft targets"),
-        ((8, 3), torch.rand(8), TypeError, "whole numbers, got torch.float32"),
         ((8, 3), [0] * 8, TypeError, "whole numbers, got list"),
-        ((8, 1), torch.zeros(8).long(), ValueError, "single logit"),
         ((8, 1), torch.rand(8), ValueError, "single logit"),
-        ((8,), torch.zeros(8).long(), ValueError, "single logit"),
         ((8, 3), torch.zeros(7).long(), ValueError, r"shape \(8,\) .*got \(7,\)"),
-        ((8, 3), torch.zeros(8, 1).long(), ValueError, r"shape \(8,\) .*got \(8, 1\)"),
-        ((8, 4, 3), torch.zeros(8, 3).long(), ValueError, r"shape \(8, 4\)"),
         ((8, 4, 3), torch.zeros(8).long(), ValueError, r"shape \(8, 4\)"),
         ((8, 3), torch.full((8,), 3), ValueError, "classes 0 to 2 .* got 3 to 3"),
         ((8, 3), torch.tensor([-1, 0, 1, 2, -100, 0, 0, 0]), ValueError, "got -1 to 2"),
@@ -638,14 +600,13 @@ def test_targets_that_are_no_classes_are_refused(logits, targets, error, says):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_changes_the_gradient_only_by_rounding(dtype, autocast):
+def test_half_precision_changes_the_gradient_only_by_rounding(dtype):
     student, teacher, targets = batch()
     taught = Outputs(*(x.to(dtype) for x in teacher.outputs))
     halves = Outputs(*(x.to(dtype) for x in student))
     wide = (Outputs(*(x.float() for x in side)) for side in (halves, taught))
     expected, pulls = terms_and_gradients(everything(), *wide, targets)
-    with torch.autocast("cpu", dtype, enabled=autocast):
+    with torch.autocast("cpu", dtype):
         found, gradients = terms_and_gradients(everything(), halves, taught, targets)
     pulls = [pull.to(dtype) for pull in pulls]
     torch.testing.assert_close((found, gradients), (expected, pulls), rtol=0, atol=0)
