@@ -99,16 +99,9 @@ def test_the_code_is_as_the_linter_wants_it(command):
 def test_every_make_target_has_help():
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split()
-    names = "install demo notebooks test test-browser lab dashboard bench doctor clean"
-    assert set(names.split()) < set(phony)
+    assert set(TARGETS) < set(phony)
     helped = re.findall(r"^([a-z-]+):.*?## \S", text, re.MULTILINE)
     assert sorted(helped) == sorted(phony)
-
-
-def test_pytest_enters_the_browser_tests_only_when_told_to():
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    assert "browser" in options["norecursedirs"]
-    assert "tests/browser" in (ROOT / "Makefile").read_text()
 
 
 class TestChromium:
@@ -128,7 +121,7 @@ class TestChromium:
         assert code == 1 and "macOS" in text and "QRKD_CHROMIUM=" in text
         assert "apt-get install -y --no-install-recommends chromium" in text
 
-    @pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome", "chrome"])
+    @pytest.mark.parametrize("name", ["chromium", "google-chrome"])
     def test_finds_a_browser_on_the_path_unless_another_is_named(self, tmp_path, name):
         for program in (tmp_path / name, mine := tmp_path / "mine"):
             program.touch()
@@ -139,23 +132,8 @@ class TestChromium:
         assert code == 1 and "QRKD_CHROMIUM is /nowhere/chrome" in text
 
 
-# The variables that each make target reads, besides PYTHON, VENV and TORCH_INDEX.
-READ = {
-    "demo": {"SCALE", "JOBS", "SEEDS", "DEMO_ARGS"},
-    "notebooks": {"JOBS"},
-    "reproduce": {"BENCHMARK", "ARMS", "SEEDS", "SCALE", "JOBS", "SCHEDULER"},
-    "study": {"STAGE", "BENCHMARK", "SCALE", "JOBS", "SCHEDULER"},
-    "test": {"JOBS", "PYTEST_ARGS"},
-    "test-browser": {"JOBS", "PYTEST_ARGS"},
-    "lab": {"LAB_ARGS"},
-    "dashboard": {"DASHBOARD_ARGS"},
-    "slides": set(),
-    "site": {"JOBS"},
-    "bench": {"BENCH_ARGS"},
-    "doctor": set(),
-    "install": set(),
-    "clean": set(),
-}
+TARGETS = "install demo notebooks reproduce study test test-browser lab dashboard slides site bench"
+TARGETS = [*TARGETS.split(), "doctor", "clean"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="GNU make is not installed")
@@ -241,11 +219,8 @@ class TestMake:
             ("reproduce", [], "--scale laptop --jobs 2"),  # all five
             ("reproduce", ["BENCHMARK=mnist ptb", "SEEDS=10"],
              "mnist ptb --scale laptop --jobs 2 --seeds 10"),
-            ("reproduce", ["SEEDS=0 3", "SCALE=smoke", "JOBS=1", "BENCHMARK=ptb"],
-             "ptb --scale smoke --jobs 1 --seed 0 3"),
-            ("reproduce", ["BENCHMARK=ptb", "ARMS=rkd qrkd", "SCHEDULER=tcp://here:1"],
-             "ptb --scale laptop --jobs 2 --arms rkd qrkd --scheduler tcp://here:1"),
-            ("study", [], "--jobs 2"),
+            ("reproduce", ["SEEDS=0 3", "JOBS=1", "ARMS=rkd qrkd", "SCHEDULER=tcp://here:1"],
+             "--scale laptop --jobs 1 --seed 0 3 --arms rkd qrkd --scheduler tcp://here:1"),
             ("study", ["STAGE=runs doses", "BENCHMARK=mnist", "SCHEDULER=tcp://here:1", "JOBS=1"],
              "runs doses --jobs 1 --benchmarks mnist --scheduler tcp://here:1"),
         ],
@@ -289,17 +264,13 @@ class TestMake:
         code, text, installs = self.make(folder, "test")
         assert (code, installs) == (0, 3) and "of another folder" in text
 
-    @pytest.mark.parametrize("where", ["clone", "venv", "home"])
+    @pytest.mark.parametrize("where", ["clone", "home"])
     def test_every_target_takes_every_path_and_removes_nothing(self, folder, where, monkeypatch):
-        given = []
-        if where == "venv":
-            given = [f"VENV={folder}/elsewhere {self.HOSTILE}"]
-        elif where == "home":
-            monkeypatch.setenv("HOME", str(folder))
-            given = ["VENV=~/in home"]
+        monkeypatch.setenv("HOME", str(folder))
+        given = [f"VENV=~/elsewhere {self.HOSTILE}"] if where == "home" else []
         assert self.make(folder, "install", *given)[0] == 0
         (folder / "browser").touch()
-        for name in READ:
+        for name in TARGETS:
             before = set(folder.rglob("*"))
             code, text, _ = self.make(folder, name, *([] if name == "clean" else given))
             assert code == 0, f"{name}: {text}"
@@ -308,24 +279,24 @@ class TestMake:
                 {".venv"} if name == "clean" else set()
             )
         names = {path.name for path in folder.iterdir()}
-        there = {"venv": {f"elsewhere {self.HOSTILE}"}, "home": {"in home"}, "clone": set()}
-        assert names == there[where] | {
+        there = {f"elsewhere {self.HOSTILE}"} if given else set()
+        assert names == there | {
             "Makefile", "pyproject.toml", "notebooks", "fake-python", "calls", "browser", "runs"
         }  # fmt: skip
 
-    @pytest.mark.parametrize("name", ["~", "#", "$", "%", "-a"])
+    @pytest.mark.parametrize("name", ["~", "-a"])
     def test_a_clone_in_a_folder_of_an_odd_name(self, tmp_path, name):
         folder = self.clone(tmp_path / name)
         assert self.make(folder, "doctor")[0] == 0
         assert (folder / ".venv" / ".installed").exists()
         assert set(path.name for path in tmp_path.iterdir()) == {name}
 
-    @pytest.mark.parametrize("target", READ)
-    def test_a_variable_that_is_not_read_is_refused(self, folder, target):
-        for name in {"SACLE", "SCALE", "PYTEST_ARGS"} - READ[target]:
-            code, text, installs = self.make(folder, target, f"{name}=smoke")
-            assert code != 0 and installs == 0
-            assert f"make {target} does not read {name}." in text
+    @pytest.mark.parametrize(
+        "target, name", [("demo", "SACLE"), ("study", "SEEDS"), ("clean", "JOBS")]
+    )
+    def test_a_variable_that_is_not_read_is_refused(self, folder, target, name):
+        code, text, installs = self.make(folder, target, f"{name}=smoke")
+        assert code != 0 and installs == 0 and f"make {target} does not read {name}." in text
 
     def test_demo_hands_on_what_it_is_given(self, folder):
         given = ("SCALE=smoke", "JOBS=1", "SEEDS=3", "DEMO_ARGS=--timeout 9")
