@@ -17,7 +17,6 @@ from qrkd_lab.kernels.analysis import (
     NothingToAlign,
     centred,
     centred_alignment,
-    check_matrix,
     class_blocks,
     class_matrix,
     effective_rank,
@@ -27,7 +26,6 @@ from qrkd_lab.kernels.analysis import (
     kernel_target_alignment,
     off_diagonal,
     off_diagonal_values,
-    r_squared,
     spectral_entropy,
 )
 
@@ -51,26 +49,8 @@ def test_the_entropy_is_scipys_and_its_exponential_the_effective_rank():
     assert spectral_entropy(K) == pytest.approx(scipy.stats.entropy(spectrum))
     assert effective_rank(K) == pytest.approx(math.exp(scipy.stats.entropy(spectrum)))
     assert eigenvalues(K).numpy() == pytest.approx(spectrum)
-
-
-@pytest.mark.parametrize(
-    ("matrix", "rank"),
-    [
-        (torch.eye(7), 7),
-        (torch.ones(7, 7), 1),
-        (torch.ones(1, 1), 1),
-        (torch.block_diag(*[torch.ones(4, 4)] * 3), 3),
-        (torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 2),  # eigenvalues 1 and -1
-    ],
-)
-def test_effective_rank_of_known_matrices(matrix, rank):
-    assert effective_rank(matrix) == pytest.approx(rank, abs=1e-6)
-    assert effective_rank(5 * matrix) == pytest.approx(rank, abs=1e-6)
-
-
-def test_single_precision_is_computed_in_double_and_without_gradient():
-    matrix = check_matrix(K.float().requires_grad_())
-    assert matrix.dtype == torch.float64 and not matrix.requires_grad
+    assert effective_rank(5 * torch.tensor([[0.0, 1.0], [1.0, 0.0]])) == pytest.approx(2)  # 1, -1
+    assert effective_rank(torch.ones(7, 7)) == pytest.approx(1)
 
 
 def test_centring_is_hkh_and_kernel_pca_scikit_learns():
@@ -143,11 +123,9 @@ def test_debiased_alignment_is_the_ratio_of_unbiased_estimates():
 @pytest.mark.parametrize(
     ("matrix", "debiased", "says"),
     [
-        (torch.ones(10, 10), False, "all samples look alike"),
         (torch.full((10, 10), 0.3), False, "all samples look alike"),
         (torch.ones(1, 1), False, "n = 1"),
         (torch.eye(10), True, "nothing is left"),
-        (torch.ones(10, 10), True, "nothing is left"),
         (torch.eye(3), True, "n >= 4 samples, got 3"),
     ],
 )
@@ -168,29 +146,6 @@ def test_geometric_difference_is_the_printed_formula():
     assert found.bound == pytest.approx(10**0.5)
 
 
-def test_geometric_difference_bounds_ridge_regression_on_any_labels():
-    lam, found = 0.05, geometric_difference(K, L, regularisation=0.05)
-    for y in np.random.default_rng(0).normal(size=(200, 10)):
-        scale = np.sqrt(y @ np.linalg.solve(L.numpy(), y))
-        alpha = np.linalg.solve(K.numpy() + lam * np.eye(10), y / scale)
-        assert np.sqrt(alpha @ K.numpy() @ alpha) <= found.value * (1 + 1e-9)
-        residual = np.linalg.norm(y / scale - K.numpy() @ alpha)
-        assert residual <= found.training_error * (1 + 1e-9)
-
-
-def test_geometric_difference_of_equals_tends_to_one():
-    values = [geometric_difference(K, K, lam).value for lam in (1e-1, 1e-3, 1e-6)]
-    assert values == sorted(values) and values[-1] == pytest.approx(1, abs=1e-5)
-    eye = torch.eye(10)
-    assert geometric_difference(eye, eye, 0.25).value == pytest.approx(1 / 1.25)
-
-
-def test_r_squared_is_1_for_itself_and_0_for_the_mean():
-    mean = K[~torch.eye(10, dtype=torch.bool)].mean()
-    assert r_squared(K, K) == 1
-    assert r_squared(K, torch.full_like(K, mean)) == pytest.approx(0, abs=1e-9)
-
-
 @pytest.mark.parametrize(
     ("call", "says"),
     [
@@ -200,27 +155,19 @@ def test_r_squared_is_1_for_itself_and_0_for_the_mean():
         (lambda: effective_rank(K + torch.triu(K)), "symmetric"),
         (lambda: effective_rank(torch.zeros(3, 3)), "zeros has no spectrum"),
         (lambda: off_diagonal(torch.ones(1, 1)), "no pairs"),
-        (lambda: kernel_pca(K, 0), "1 to n = 10"),
         (lambda: kernel_pca(K, 11), "1 to n = 10"),
         (lambda: class_blocks(K, LABELS[:3]), r"expected \(10,\), got \(3,\)"),
-        (lambda: kernel_target_alignment(K, LABELS[:5]), "expected 10 samples, as K has, got 5"),
         (lambda: kernel_target_alignment(K, LABELS, signed=True), "two classes, got 3"),
         (lambda: class_matrix(LABELS[:, None]), r"\(10, 1\)"),
         (lambda: kernel_target_alignment(torch.zeros(10, 10), LABELS), "zeros"),
         (lambda: centred_alignment(K, L[:5, :5]), "expected 10 samples"),
-        (lambda: centred_alignment(K, L * torch.nan), "L: 100 of 100"),
         (lambda: geometric_difference(K, L, 0.0), "regularisation"),
         (lambda: geometric_difference(K, -L), "trace > 0"),
         (lambda: geometric_difference(K, 2 * torch.ones(10, 10) - torch.eye(10)), "semi-definite"),
-        (lambda: geometric_difference(K, L[:5, :5]), "expected 10 samples"),
     ],
 )
 def test_wrong_input_is_told(call, says):
     with pytest.raises(ValueError, match=says):
         call()
-
-
-def test_other_types_are_told():
-    for wrong in (K.numpy(), K.to(torch.complex128), (K > 0.5)):
-        with pytest.raises(TypeError, match="floating-point torch tensor"):
-            off_diagonal(wrong)
+    with pytest.raises(TypeError, match="floating-point torch tensor"):
+        off_diagonal(K.numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pennylane as qp
@@ -46,16 +46,9 @@ def turned(gate):
     return feature_map
 
 
-def hermitian(a, b):
-    return torch.stack([torch.stack([a, b], -1), torch.stack([b, -a], -1)], -2)
-
-
 def unitary(a, b):
-    return torch.linalg.matrix_exp(1j * hermitian(a, b))
-
-
-def parity(a, b):
-    return torch.exp(1j * torch.stack([a, b], -1))
+    hermitian = torch.stack([torch.stack([a, b], -1), torch.stack([b, -a], -1)], -2)
+    return torch.linalg.matrix_exp(1j * hermitian)
 
 
 def eight(a):
@@ -63,55 +56,43 @@ def eight(a):
 
 
 H2 = 0.3 * qp.X(0) + 0.4 * qp.Z(1) @ qp.X(0)
-TWO = """
-    IsingXX IsingYY IsingZZ IsingXY PSWAP SingleExcitation SingleExcitationPlus CRX CRY CRZ
-    SingleExcitationMinus ControlledPhaseShift CPhaseShift00 CPhaseShift01 FermionicSWAP
-""".split()
+TWO = "IsingXY PSWAP SingleExcitation SingleExcitationMinus CPhaseShift01 FermionicSWAP".split()
 
 
 GATES = {
     **{name: lambda a, b, c, name=name: getattr(qp, name)(a, [0, 1]) for name in TWO},
-    "U2": lambda a, b, c: qp.U2(a, b, 0),
-    "U3": lambda a, b, c: qp.U3(a, b, c, 0),
     "CRot": lambda a, b, c: qp.CRot(a, WEIGHTS[0], c, [0, 1]),
     "Rot of mixed numbers": lambda a, b, c: qp.Rot(a, TENSOR[0], qp.numpy.array(0.3), 0),
-    "MultiRZ": lambda a, b, c: qp.MultiRZ(a, [0, 1, 2]),
     "PauliRot": lambda a, b, c: qp.PauliRot(a, "XIY", [2, 1, 0]),
     "GlobalPhase": lambda a, b, c: qp.ctrl(qp.GlobalPhase(a), control=[0]),
     "QubitUnitary": lambda a, b, c: qp.QubitUnitary(unitary(a, b), 0),
     "ControlledQubitUnitary": lambda a, b, c: qp.ControlledQubitUnitary(unitary(a, b), [0, 1]),
-    "DiagonalQubitUnitary": lambda a, b, c: qp.DiagonalQubitUnitary(parity(a, b), 0),
+    "DiagonalQubitUnitary": lambda a, b, c: qp.DiagonalQubitUnitary(
+        torch.exp(1j * torch.stack([a, b], -1)), 0
+    ),
     "SpecialUnitary": lambda a, b, c: qp.SpecialUnitary(torch.stack([a, b, c], -1), 0),
-    "adjoint": lambda a, b, c: qp.adjoint(qp.Rot(a, 0.3, b, 0)),
     "ctrl": lambda a, b, c: qp.ctrl(qp.RX(a, 0), control=[2, 1], control_values=[1, 0]),
     "pow": lambda a, b, c: qp.pow(qp.RX(a, 0), 2.5),
-    "prod": lambda a, b, c: qp.prod(qp.RX(a, 0), qp.RY(b, 1)),
     "evolve": lambda a, b, c: qp.evolve(qp.X(0) @ qp.Z(1), a),
-    "evolve of two terms": lambda a, b, c: qp.evolve(H2, a),
     "evolve of angles": lambda a, b, c: qp.evolve(a * qp.X(0) + b * qp.Z(1), 1.0),
-    "exp": lambda a, b, c: qp.exp(H2, 1j * a),
     "TrotterProduct": lambda a, b, c: qp.TrotterProduct(H2, a),
     "Select": lambda a, b, c: qp.Select([qp.RX(a, 2), qp.RY(b, 2)], [0]),
 }
 TEMPLATES = {
     "class": qp.AngleEmbedding,
-    "AngleEmbedding": lambda a, w: qp.AngleEmbedding(TENSOR * a, w, rotation="Y"),
     "NumPy's scalars": lambda a, w: [qp.RY(WEIGHTS[i] * a[..., i], i) for i in w],
     "IQPEmbedding": lambda a, w: qp.IQPEmbedding(a, w, n_repeats=2, pattern=[[0, 2], [1, 2]]),
     "QAOAEmbedding": lambda a, w: qp.QAOAEmbedding(a, np.full((2, 6), 0.3), w),
     "StronglyEntanglingLayers": lambda a, w: qp.StronglyEntanglingLayers(
         torch.stack([a, 2 * a, a * a], -1)[None], w
     ),
-    "BasicEntanglerLayers": lambda a, w: qp.BasicEntanglerLayers(a[None], w),
-    "AmplitudeEmbedding": lambda a, w: qp.AmplitudeEmbedding(eight(a), w, normalize=True),
     "padded": lambda a, w: qp.AmplitudeEmbedding(a, w, pad_with=0.5, normalize=True),
     "StatePrep": lambda a, w: qp.StatePrep(
         torch.nn.functional.normalize(eight(a), dim=-1), w, validate_norm=True
     ),
     "one by one": lambda a, w: [qp.RX(a[i], i) for i in range(len(a))],
     "in place": lambda a, w: qp.AngleEmbedding(a.mul_(2), w),
-    "sorted": lambda a, w: qp.IQPEmbedding(a.sort(-1).values, w),
-    "unit": lambda a, w: qp.IQPEmbedding(a / a.norm(dim=-1, keepdim=True), w),
+    "unit": lambda a, w: qp.IQPEmbedding(a.sort(-1).values / a.norm(dim=-1, keepdim=True), w),
     "prepared": lambda a, w: (
         qp.BasisState(np.array([1, 0, 1]), w),
         qp.AngleEmbedding(a, w),
@@ -146,7 +127,7 @@ def test_states_and_gradients_are_pennylanes(name):
 
 
 @pytest.mark.parametrize("kind", [FidelityKernel, ProjectedKernel])
-@pytest.mark.parametrize("d", [1, 2, 6, 9])
+@pytest.mark.parametrize("d", [1, 9])
 def test_a_users_map_takes_any_number_of_angles(d, kind):
     def dense(a, wires):
         for i in range(d):
@@ -172,7 +153,6 @@ class Deep:
 
 ARRAY, MATRIX, MOVED, DEEP = WEIGHTS.copy(), np.eye(2), TENSOR.clone(), Deep()
 CHANGES = {
-    "array": (lambda a, w: [qp.RX(ARRAY[i] * a[..., i], i) for i in w], lambda: ARRAY.__imul__(2)),
     "fixed gate": (
         lambda a, w: (qp.RY(ARRAY[0], 0), qp.CRX(a[..., 0], [0, 1]), qp.RZ(a[..., 1], 1)),
         lambda: ARRAY.__iadd__(0.7),
@@ -209,18 +189,14 @@ def test_gradients_reach_a_users_own_tensors():
     assert torch.autograd.gradcheck(value, TENSOR.clone().requires_grad_())
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize(
     "over_the_batch",
     [
-        lambda a: a - a.min(0).values,
-        lambda a: a - a.mean(0),
         lambda a: a - a[..., :1].mean(),
         lambda a: a / a.norm(),
         lambda a: a.sort(0).values,
         lambda a: a * (1 + a.argmax(0)),
-        lambda a: a.flip(0),
-        lambda a: a[:, [1, 0, 2]] - a[:, :1].mean(),
     ],
 )
 def test_what_depends_on_other_samples_is_refused(over_the_batch, n):
@@ -229,29 +205,11 @@ def test_what_depends_on_other_samples_is_refused(over_the_batch, n):
         kernel(batch(n))
 
 
-def test_a_sample_keeps_its_values_in_every_batch():
-    kernel = FidelityKernel(lambda a, w: [qp.RX(a[:, i], i) for i in w], qubits=3)
-    x = batch(6)
-    torch.testing.assert_close(kernel(x)[1:4, 1:4], kernel(x[1:4]))
-    with pytest.raises(CircuitError, match="as a batch"):
-        kernel.on()(x)
-
-
-@pytest.mark.parametrize(
-    ("function", "inside", "outside"),
-    [
-        (lambda a: 2 * torch.arccos(a), 0.9, 1.3),
-        (lambda a: torch.log(a), 1.5, -1.0),
-        (lambda a: torch.sqrt(1 - a * a), 0.7, 1.2),
-        (lambda a: torch.atanh(a), -0.6, 1.5),
-        (lambda a: torch.arccosh(a), 1.7, 0.5),
-    ],
-)
-def test_maps_defined_on_a_part_of_the_line(function, inside, outside):
-    kernel = FidelityKernel(lambda a, w: [qp.RX(function(a[..., i]), i) for i in w], qubits=2)
-    x = inside * torch.tensor([[1.0, 1.02], [1.04, 1.05], [1.01, 1.09]], dtype=torch.float64)
+def test_a_map_may_be_defined_on_a_part_of_the_line():
+    kernel = FidelityKernel(lambda a, w: [qp.RX(2 * torch.arccos(a[..., i]), i) for i in w], 2)
+    x = 0.9 * torch.tensor([[1.0, 1.02], [1.04, 1.05], [1.01, 1.09]], dtype=torch.float64)
     torch.testing.assert_close(kernel(x), kernel.on()(x))
-    x[1, 0] = outside
+    x[1, 0] = 1.3
     with pytest.raises(CircuitError, match="sample 1: .* NaN"):
         kernel(x)
 
@@ -275,10 +233,9 @@ QNODES = {
 }
 
 
-@pytest.mark.parametrize("kind", [FidelityKernel, ProjectedKernel])
 @pytest.mark.parametrize("name", QNODES)
-def test_a_qnode_is_its_gates(name, kind):
-    kernel, plain = kind(QNODES[name], qubits=3), kind(gates, qubits=3)
+def test_a_qnode_is_its_gates(name):
+    kernel, plain = FidelityKernel(QNODES[name], qubits=3), FidelityKernel(gates, qubits=3)
     x = batch()
     torch.testing.assert_close(kernel(x), plain(x))
     torch.testing.assert_close(kernel.on()(x), plain(x))
@@ -287,41 +244,31 @@ def test_a_qnode_is_its_gates(name, kind):
     assert kernel.draw().alt
 
 
-def test_a_qnode_with_transforms_is_refused():
-    with pytest.raises(ValueError, match="has transforms"):
-        FidelityKernel(qp.transforms.merge_rotations(QNODES["of angles"]), qubits=3)
-
-
 @pytest.mark.parametrize(
     ("feature_map", "says"),
     [
         (lambda a, w: None, "queues no gates"),
-        (lambda a, w: QNODES["of angles"](a), "queues no gates"),
         (lambda a, w: [qp.Hadamard(i) for i in w], "no gate of the feature map depends on"),
-        (lambda a, w: qp.RX(TENSOR[0], 0), "no gate of the feature map depends on"),
         (lambda a, w: qp.BasisEmbedding((a > 0).long(), w), "BasisEmbedding takes bits.*RX"),
         (lambda a, w: qp.MottonenStatePreparation(eight(a), w), "^MottonenStatePreparation needs"),
         (lambda a, w: qp.AngleEmbedding(a * WEIGHTS, w), "values.*torch.as_tensor"),
-        (lambda a, w: qp.RX(np.cos(a[..., 0]), 0), "values.*NumPy"),
         (lambda a, w: qp.RX(a[..., 0].detach().numpy(), 0), "values.*NumPy"),
         (lambda a, w: qp.RX(float(a[0]), 0), r"values.*float\(\)"),
         (lambda a, w: qp.RX(a[0], 0) if a[0] > 0 else None, "values.*`if`"),
         (lambda a, w: qp.AngleEmbedding(a + torch.rand(3), w), "draws random numbers"),
         (lambda a, w: qp.AmplitudeEmbedding(eight(a), w), "squared length .* normalise"),
-        (lambda a, w: qp.QubitUnitary(hermitian(a[..., 0], a[..., 1]), 0), "squared length"),
         (lambda a, w: qp.RX(a, 0), "3 parameters where it takes one"),
         (lambda a, w: (qp.RX(a[..., 0], 0), qp.measure(0)), "must not measure"),
-        (lambda a, w: qp.expval(qp.Z(0)), "must not measure"),
         (lambda a, w: qp.AmplitudeDamping(a[..., 0], 0), "AmplitudeDamping has neither"),
         (lambda a, w: qp.RX(a[..., 0], wires=5), "wire 5"),
         (lambda a, w: FEATURE_MAPS["zz"](a[..., :2], w), "fails on samples of 3 angles"),
         (lambda a, w: (qp.X(0), qp.BasisState(np.array([1]), [0])), "must come first"),
-        (lambda a, w: qp.RY(a.tolist()[0], 0), "values"),
+        (qp.transforms.merge_rotations(QNODES["of angles"]), "has transforms"),
     ],
 )
 def test_what_has_no_right_value_is_refused_in_words(feature_map, says):
     for x in (batch(), batch().requires_grad_()):
-        with pytest.raises(CircuitError, match=says):
+        with pytest.raises(ValueError, match=says):
             FidelityKernel(feature_map, qubits=3)(x)
 
 
@@ -335,34 +282,25 @@ def hurried():
 
 
 def test_threads_that_read_draw_and_run_circuits_do_not_stop_each_other(hurried):
-    failures, x = [], batch(2)
+    x = batch(2)
 
     def read():
-        for layers in range(11, 19):
+        for layers in range(11, 16):
             matrix = FidelityKernel("iqp", 3, layers=layers)(x)
             torch.testing.assert_close(matrix.diagonal(), torch.ones(2, dtype=x.dtype))
 
     def draw():
-        for _ in range(5):
+        for _ in range(3):
             assert "3 Hadamard" in FidelityKernel("zz", 3, layers=1).draw().alt
 
     def run():
         kernel = FidelityKernel("angle", 3)
-        for _ in range(10):
+        for _ in range(5):
             torch.testing.assert_close(kernel.on()(x), kernel(x))
 
-    def kept(work):
-        try:
-            work()
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=kept, args=(w,), daemon=True) for w in (read, draw, run)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(300)
-    assert not failures and not any(thread.is_alive() for thread in threads)
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(work) for work in (read, draw, run)]:
+            done.result(300)
 
 
 def test_gates_made_inside_belong_to_no_recording_outside():

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import FidelityKernel, ProjectedKernel
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 
-MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
+MAPS, KINDS = tuple(FEATURE_MAPS), (FidelityKernel, ProjectedKernel)
 
 
 def sample(kernel, n: int = 4) -> torch.Tensor:
@@ -20,9 +21,17 @@ def sample(kernel, n: int = 4) -> torch.Tensor:
     return torch.randn(n, d, dtype=torch.float64, generator=generator)
 
 
-@pytest.mark.parametrize("device", ["default.qubit", "lightning.qubit", "default.mixed"])
-@pytest.mark.parametrize("kind", [FidelityKernel, ProjectedKernel])
-@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize(
+    ("name", "kind", "device"),
+    [
+        *((name, kind, "default.qubit") for name in MAPS for kind in KINDS),
+        *(
+            ("zz", kind, device)
+            for kind in KINDS
+            for device in ("lightning.qubit", "default.mixed")
+        ),
+    ],
+)
 def test_without_shots_a_device_gives_the_exact_kernel(name, kind, device):
     kernel = kind(name, qubits=2, bandwidth=0.7)
     x = sample(kernel)
@@ -100,17 +109,16 @@ def gate_by_gate(x, y, p):
     return float(qp.execute([script], qp.device("default.mixed", wires=2))[0][0])
 
 
-NO_GATES = {
-    "none": lambda wires: None,
-    "barrier": qp.Barrier,
-    "snapshot": lambda wires: qp.Snapshot(),
-    "wire cut": lambda wires: qp.WireCut(wires[0]),
-    "identity": lambda wires: [qp.Identity(wires), qp.Identity(wires[1])],
-    "global phase": lambda wires: [qp.GlobalPhase(0.3), qp.GlobalPhase(0.2, wires[0])],
-    "adjoints": lambda wires: [qp.adjoint(qp.Barrier)(wires), qp.adjoint(qp.Identity)(wires[0])],
-}
-MAPS_WITH = {name: circuit_with(extra) for name, extra in NO_GATES.items()} | {
-    "template": circuit_with(turns=lambda a, wires: qp.AngleEmbedding(a, wires, rotation="Y")),
+def no_gates(wires):
+    """What a device runs as nothing: noise must not strike it."""
+    qp.Barrier(wires), qp.Snapshot(), qp.WireCut(wires[0])
+    qp.Identity(wires), qp.GlobalPhase(0.3), qp.GlobalPhase(0.2, wires[0])
+    qp.adjoint(qp.Barrier)(wires), qp.adjoint(qp.Identity)(wires[0])
+
+
+MAPS_WITH = {
+    "gates": circuit_with(),
+    "what is no gate": circuit_with(no_gates),
     "adjoint template": circuit_with(
         turns=lambda a, wires: qp.adjoint(qp.AngleEmbedding)(-a, wires, rotation="Y")
     ),
@@ -130,24 +138,14 @@ def test_noise_strikes_every_gate_once_and_nothing_else(name):
     assert noisy.circuits == 2 * 3 + 6 and (noisy(x).diagonal() < 1).all()  # is run too
 
 
-def test_a_noise_model_of_pennylane_is_taken_as_it_is():
-    flips = qp.NoiseModel({qp.noise.op_eq(qp.RY): lambda op, **_: qp.BitFlip(0.5, wires=op.wires)})
-    kernel = FidelityKernel("angle", qubits=1)
-    k = kernel.on("default.mixed", noise=flips)(sample(kernel, 2))
-    assert k.max() < 1 - 1e-3
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         ({"shots": 0}, "shots"),
-        ({"shots": 10.0}, "shots"),
         ({"shots": True}, "shots"),
-        ({"shots": "10"}, "shots"),
         ({"seed": "1"}, "seed"),
         ({"seed": 1, "device": qp.device("default.qubit", wires=1)}, "has been made already"),
         ({"noise": True, "device": "default.mixed"}, "0 to 0.75"),
-        ({"noise": "0.1", "device": "default.mixed"}, "0 to 0.75"),
         ({"noise": 0.9, "device": "default.mixed"}, "0 to 0.75"),
         ({"noise": math.nan, "device": "default.mixed"}, "0 to 0.75"),
         ({"noise": 0.1}, "default.mixed"),
@@ -156,18 +154,3 @@ def test_a_noise_model_of_pennylane_is_taken_as_it_is():
 def test_bad_requests_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         FidelityKernel("angle", qubits=1).on(**options)
-
-
-def test_numbers_of_numpy_are_numbers():
-    kernel = FidelityKernel("angle", qubits=1)
-    x = sample(kernel, 3)
-    ours, theirs = (
-        kernel.on("default.mixed", shots=kind(50), noise=0.03125, seed=kind(3))(x)
-        for kind in (np.int64, int)
-    )
-    assert torch.equal(ours, theirs)
-
-
-def test_the_device_kernel_says_what_it_is():
-    text = repr(FidelityKernel("angle", qubits=1).on(shots=100))
-    assert "100 shots" in text and "default.qubit" in text

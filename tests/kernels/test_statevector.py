@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 import pennylane as qp
@@ -10,14 +10,9 @@ import pytest
 import torch
 
 from qrkd_lab.kernels import statevector
-from qrkd_lab.kernels.circuits import Gate
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.kernels.statevector import (
     StateVector,
-    kron,
-    merged,
-    on_neighbours,
-    on_wires,
 )
 
 
@@ -37,31 +32,31 @@ def random(*shape: int, dtype: torch.dtype = torch.complex128, seed: int = 0) ->
 
 
 VARIANTS = [
-    ("angle", {}),
     ("angle", {"layers": 3}),
     ("angle", {"layers": 3, "entangle": False}),
     ("zz", {}),
     ("zz", {"layers": 1, "entangle": False}),
-    ("iqp", {}),
-    ("iqp", {"layers": 3, "entangle": False}),
+    ("iqp", {"layers": 3}),
     ("reuploading", {}),
     ("reuploading", {"layers": 3, "entangle": False, "seed": 7}),
     ("amplitude", {}),
 ]
 
 
-@pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("qubits", [1, 2, 5])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_feature_maps_agree_with_pennylane(name, options, qubits, dtype, fixed):
+def test_feature_maps_agree_with_pennylane(name, options, qubits):
     circuit = partial(FEATURE_MAPS[name], **options)
-    x = 0.3 * random(3, 2**qubits if name == "amplitude" else qubits, dtype=dtype)
-    states = StateVector(circuit, qubits, fixed)(x)
-    assert states.dtype == {torch.float32: torch.complex64, torch.float64: torch.complex128}[dtype]
-    # In single precision zz's phases, up to 2 pi^2 each, are themselves rounded to 2e-6.
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-5 if name == "zz" else 1e-6
-    assert (states - reference(circuit, qubits, x)).abs().max() < tolerance
+    x = 0.3 * random(3, 2**qubits if name == "amplitude" else qubits, dtype=torch.float32)
+    expected = reference(circuit, qubits, x)
+    for fixed in (False, True):
+        simulator = StateVector(circuit, qubits, fixed)
+        assert (simulator(x.double()) - expected).abs().max() < 1e-10
+        # In single precision zz's phases, up to 2 pi^2 each, are themselves rounded to 2e-6.
+        single, tolerance = simulator(x), 1e-5 if name == "zz" else 1e-6
+        assert single.dtype == torch.complex64 and (single - expected).abs().max() < tolerance
+    with pytest.raises(TypeError, match="float32 or float64"):
+        simulator(x.half())
 
 
 ONE = [qp.RX, qp.RY, qp.RZ, qp.PhaseShift, qp.U1]
@@ -102,20 +97,19 @@ def random_circuit(qubits: int, seed: int):
     return circuit
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("qubits", [2, 4])
-def test_random_circuits_agree_with_pennylane(qubits, seed, dtype):
+def test_random_circuits_agree_with_pennylane(qubits, seed):
     circuit = random_circuit(qubits, seed)
-    x = random(3, 4, dtype=dtype, seed=seed)
-    tolerance = {torch.float32: 5e-6, torch.float64: 1e-10}[dtype]  # forty gates, each rounded
-    found = StateVector(circuit, qubits)(x)
-    assert (found - reference(circuit, qubits, x)).abs().max() < tolerance
+    x = random(3, 4, dtype=torch.float32, seed=seed)
+    simulator, expected = StateVector(circuit, qubits), reference(circuit, qubits, x)
+    assert (simulator(x.double()) - expected).abs().max() < 1e-10
+    assert (simulator(x) - expected).abs().max() < 5e-6  # forty gates, each rounded
 
 
-@pytest.mark.parametrize("qubits", [7, 11])
 @pytest.mark.parametrize(
-    "name", [*[name for name in FEATURE_MAPS if name != "amplitude"], "random"]
+    ("name", "qubits"),
+    [("angle", 7), ("iqp", 7), ("random", 7), ("zz", 11), ("reuploading", 11), ("random", 11)],
 )
 def test_many_qubits_take_other_paths_to_the_same_states_and_gradients(name, qubits, monkeypatch):
     monkeypatch.setattr(statevector, "MOST", 2 * 2**qubits)  # three samples in two passes
@@ -126,20 +120,6 @@ def test_many_qubits_take_other_paths_to_the_same_states_and_gradients(name, qub
     pulls = [torch.autograd.grad((s * weights).real.sum(), x)[0] for s in (found, expected)]
     for mine, theirs in ((found, expected), pulls):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize("qubits", [3, 8])
-def test_a_layer_on_a_basis_state_and_on_some_wires(qubits):
-    def circuit(x, wires):
-        qp.Y(wires[1])  # i |01>
-        qp.RX(x[..., 0], wires=wires[1])
-        qp.T(wires=wires[1])
-        qp.CNOT([wires[1], wires[-1]])
-        qp.SX(wires=wires[0])
-        qp.RY(x[..., 1], wires=wires[0])
-
-    x = random(3, 2, dtype=torch.float64)
-    assert (StateVector(circuit, qubits)(x) - reference(circuit, qubits, x)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("name", FEATURE_MAPS)
@@ -175,15 +155,6 @@ def test_pennylanes_iqp_embedding_is_the_iqp_map(options):
     assert (mine - reference(template, 3, x)).abs().max() < 1e-12
 
 
-def test_equal_phases_of_two_layers_are_computed_once():
-    x = torch.zeros(4, 5)
-    simulator = StateVector(FEATURE_MAPS["zz"], 5, fixed=True)
-    simulator(x)
-    ((numbers_of, _, steps),) = simulator._plans.values()
-    assert numbers_of(x).thetas.shape == (4, 5 + 10)  # qubits and pairs, not layers times those
-    assert len(steps) == 3  # phase, Hadamards, phase
-
-
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_plan_made_in_inference_mode_can_be_trained_through(fixed):
     simulator = StateVector(FEATURE_MAPS["zz"], 2, fixed)
@@ -202,42 +173,3 @@ def test_changing_a_state_does_not_change_the_simulator():
         assert states.shape == (n, 2)
         states *= 0
         assert simulator(torch.zeros(n, 1)).abs().min() > 0.7
-
-
-def test_half_precision_is_refused():
-    with pytest.raises(TypeError, match="float32 or float64"):
-        StateVector(FEATURE_MAPS["angle"], 1)(torch.ones(2, 1, dtype=torch.float16))
-
-
-# Merging
-
-
-def gate(operation: type, *wires: int) -> Gate:
-    return Gate("constant", wires, np.asarray(qp.matrix(operation(wires=wires)), complex))
-
-
-@pytest.mark.parametrize(
-    ("gates", "expected"),
-    [
-        ([(qp.CZ, 0, 1)], ["phase"]),
-        ([(qp.X, 0)], ["layer"]),
-        ([(qp.Toffoli, 0, 1, 2)], ["permutation"]),
-        ([(qp.CH, 0, 1), (qp.CH, 0, 1)], ["single", "single"]),
-        ([(qp.ISWAP, 0, 1)], ["single"]),  # moves basis states, but with a factor i
-        ([(qp.Hadamard, 0), (qp.Hadamard, 1), (qp.CZ, 0, 1), (qp.T, 0)], ["layer", "phase"]),
-        ([(qp.Hadamard, 0), (qp.CNOT, 1, 2), (qp.SX, 0)], ["layer", "permutation"]),
-        ([(qp.Hadamard, 0), (qp.S, 0), (qp.Hadamard, 0)], ["layer", "phase", "layer"]),
-    ],
-)
-def test_gates_that_commute_become_one_fast_step(gates, expected):
-    assert [kind for kind, _ in merged([gate(*one) for one in gates])] == expected
-
-
-@pytest.mark.parametrize("batch", [(), (3,)])
-@pytest.mark.parametrize("wires", [range(4), range(2), range(1, 3), range(3, 4)])
-def test_a_matrix_on_neighbours_is_the_whole_matrix(wires, batch):
-    matrix, state = random(*batch, 2 ** len(wires), 2 ** len(wires)), random(3, 16, seed=1)
-    before, after = (torch.eye(2**k, dtype=matrix.dtype) for k in (wires.start, 4 - wires.stop))
-    expected = (reduce(kron, (before, matrix, after)) @ state[..., None])[..., 0]
-    torch.testing.assert_close(on_neighbours(matrix, state, wires, 4), expected)
-    torch.testing.assert_close(on_wires(matrix, state, wires, 4), expected)
