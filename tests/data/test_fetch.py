@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from qrkd_lab.data import fetch as fetch_module  # the module: the package exports no such function
 from qrkd_lab.data.fetch import DataError, RemoteFile, data_dir, fetch, file_hash
 
 CONTENT = b"forty-two is the answer\n" * 1000
@@ -116,30 +115,18 @@ def test_mirrors_are_tried_in_turn(tmp_path, server):
     assert left_over(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.parametrize("broken", ["/missing", "/wrong", "/cut"])
-def test_a_failed_download_keeps_nothing_and_says_what_to_do(tmp_path, server, broken):
-    server.pages |= {"/wrong": b"an error page", "/cut": CONTENT}
+def test_a_failed_download_keeps_nothing_and_says_what_to_do(tmp_path, server):
+    server.pages["/cut"] = CONTENT
     server.cut.add("/cut")
-    file = RemoteFile("a.bin", (server.url(broken),), md5(CONTENT))
+    file = RemoteFile("a.bin", (server.url("/cut"),), md5(CONTENT))
     with pytest.raises(DataError) as caught:
         fetch(file, tmp_path)
-    message = str(caught.value)
-    for needed in ("a.bin", str(tmp_path), server.url(broken), md5(CONTENT), "QRKD_DATA_DIR"):
-        assert needed in message
+    for needed in ("a.bin", str(tmp_path), *file.urls, md5(CONTENT), "QRKD_DATA_DIR"):
+        assert needed in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_download_leaves_nothing(tmp_path, server, monkeypatch):
-    import pooch
-
-    def stop(_, url, output_file, *__):
-        Path(output_file).write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fetch(RemoteFile("a.bin", (server.url("/a.bin"),), md5(CONTENT)), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
+        fetch(file, tmp_path / "file" / "below")
 
 
 def test_a_damaged_file_of_the_user_is_named_and_never_touched(tmp_path, server):
@@ -167,12 +154,14 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
     assert file_hash(path, "sha256") == "sha256:" + hashlib.sha256(b"two").hexdigest()
 
 
-def tar_of(members, suffix="gz"):
+def tar_of(members, link=None):
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=f"w:{suffix}") as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
+            if link:
+                info.type, info.linkname, info.size = tarfile.SYMTYPE, link, 0
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -185,15 +174,7 @@ def zip_of(members):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("name", "pack"),
-    [
-        ("d.tar.gz", tar_of),
-        ("d.tgz", tar_of),
-        ("d.tar", lambda m: tar_of(m, "")),
-        ("d.zip", zip_of),
-    ],
-)
+@pytest.mark.parametrize(("name", "pack"), [("d.tar.gz", tar_of), ("d.zip", zip_of)])
 def test_only_the_wanted_members_of_an_archive_arrive(tmp_path, server, name, pack):
     archive = pack({"./d/a": b"A", "d/sub/b": b"B", "d/other": b"O", "../outside": b"O"})
     file = remote(server, name, archive, ("d/a", md5(b"A")), ("d/sub", None))
@@ -201,17 +182,11 @@ def test_only_the_wanted_members_of_an_archive_arrive(tmp_path, server, name, pa
     assert left_over(tmp_path) == ["data/d/a", "data/d/sub/b"]
     fetch(file, tmp_path / "data")
     assert len(server.asked) == 1
-
-
-def test_missing_members_are_added_and_those_there_stay(tmp_path, server):
-    members = (("d/a", md5(b"A")), ("d/b", md5(b"B")))
-    file = remote(server, "d.tar.gz", tar_of({"d/a": b"A", "d/b": b"B"}), *members)
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a").write_bytes(b"A")
-    before = (tmp_path / "d" / "a").stat().st_ino
-    fetch(file, tmp_path)
-    assert (tmp_path / "d" / "b").read_bytes() == b"B"
-    assert (tmp_path / "d" / "a").stat().st_ino == before
+    (tmp_path / "data/d/a").unlink()
+    before = (tmp_path / "data/d/sub/b").stat().st_ino
+    fetch(file, tmp_path / "data")
+    assert (tmp_path / "data/d/a").read_bytes() == b"A"
+    assert (tmp_path / "data/d/sub/b").stat().st_ino == before
 
 
 def test_an_archive_that_lies_there_is_unpacked_and_kept(tmp_path, server):
@@ -236,25 +211,15 @@ def test_a_damaged_member_or_archive_is_named(tmp_path, server):
     assert server.asked == []
 
 
-def link_outside():
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        link = tarfile.TarInfo("d/a")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("archive", "member", "said"),
     [
         (tar_of({"d/a": b"A"}), ("d/a", md5(b"B")), "damaged"),
         (tar_of({"d/a": b"A"}), ("d/c", None), "holds no d/c"),
-        (link_outside(), ("d/a", None), "could not be unpacked"),
+        (tar_of({"d/a": b""}, "/etc/passwd"), ("d/a", None), "could not be unpacked"),
         (tar_of({"d/a": CONTENT})[:-30], ("d/a", None), "could not be unpacked"),
-        (b"no archive", ("d/a", None), "could not be unpacked"),
     ],
-    ids=["damaged", "no member", "link", "cut", "no archive"],
+    ids=["damaged", "no member", "link", "cut"],
 )
 def test_what_is_wrong_inside_an_archive_is_not_installed(tmp_path, server, archive, member, said):
     with pytest.raises(DataError, match=said):
@@ -268,24 +233,3 @@ def test_two_fetches_at_once_both_succeed(tmp_path, server):
     with ThreadPoolExecutor(4) as pool:
         assert [*pool.map(lambda _: fetch(file, tmp_path), range(4))] == 4 * [tmp_path]
     assert left_over(tmp_path) == ["d/a", "d/sub/b"]
-
-
-def test_a_folder_that_another_process_installed_meanwhile_is_kept(tmp_path, server, monkeypatch):
-    file = remote(server, "d.tar.gz", tar_of({"d/b": b"B"}), ("d", None))
-    unpack = fetch_module._unpack
-
-    def slow(*arguments):
-        (tmp_path / "d").mkdir()
-        (tmp_path / "d" / "b").write_bytes(b"theirs")
-        return unpack(*arguments)
-
-    monkeypatch.setattr(fetch_module, "_unpack", slow)
-    fetch(file, tmp_path)
-    assert (tmp_path / "d" / "b").read_bytes() == b"theirs"
-    assert left_over(tmp_path) == ["d/b"]
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="Cannot write to .* QRKD_DATA_DIR"):
-        fetch(RemoteFile("a", (), md5(b"")), tmp_path / "file" / "below")

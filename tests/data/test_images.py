@@ -8,8 +8,6 @@ import os
 import pickle
 import shutil
 import struct
-import tarfile
-import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,33 +37,30 @@ def rows(images):
     return [row.numpy().tobytes() for row in images.pixels]
 
 
-# ------------------------------------------------------------------ Images and splits
-
-
 def test_images_refuse_wrong_types_and_shapes():
     pixels, labels = torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
     images = Images(pixels, torch.arange(3))
     assert len(images) == 3 and repr(images) == "Images(3 of 1 x 2 x 2)"
     assert images[torch.tensor([2, 1])].labels.tolist() == [2, 1]
     assert images[1:].labels.tolist() == [1, 2]
-    with pytest.raises(TypeError, match=r"uint8 pixels .* got torch.float32"):
-        Images(pixels.float(), labels)
-    with pytest.raises(TypeError, match=r"int64 labels, .* torch.int32"):
-        Images(pixels, labels.int())
-    with pytest.raises(ValueError, match=r"\(n, C, H, W\)"):
-        Images(pixels[:, 0], labels)
-    with pytest.raises(ValueError, match=r"got \(3, 1, 2, 2\) and \(2,\)"):
-        Images(pixels, labels[:2])
+    for wrong, said in (
+        ((pixels.float(), labels), r"uint8 pixels .* got torch.float32"),
+        ((pixels, labels.int()), r"int64 labels, .* torch.int32"),
+        ((pixels[:, 0], labels), r"\(n, C, H, W\)"),
+        ((pixels, labels[:2]), r"got \(3, 1, 2, 2\) and \(2,\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=said):
+            Images(*wrong)
 
 
 def test_the_stratified_order_is_a_shuffle_whose_stretches_have_the_classes_in_proportion():
     labels = torch.tensor([0] * 600 + [1] * 300 + [2] * 100)
     order = stratified_order(labels)
     assert sorted(order.tolist()) == list(range(1000))
-    for start, length in ((0, 10), (0, 37), (100, 50), (333, 600)):
-        counts = torch.bincount(labels[order[start : start + length]], minlength=3)
-        due = torch.tensor([0.6, 0.3, 0.1]) * length
-        assert (counts - due).abs().max() <= 1.5, (start, length)
+    for start, end in ((0, 10), (0, 37), (333, 933)):
+        counts = torch.bincount(labels[order[start:end]], minlength=3)
+        due = torch.tensor([0.6, 0.3, 0.1]) * (end - start)
+        assert (counts - due).abs().max() <= 1.5, (start, end)
     assert torch.equal(order, stratified_order(labels))
     assert not torch.equal(order, stratified_order(labels, seed=1))
     ten = torch.arange(500) % 10
@@ -89,9 +84,6 @@ def test_the_fingerprint_sees_pixels_labels_shape_and_the_cut_between_parts():
     assert fingerprint(transposed) == values[0]  # memory layout does not matter
 
 
-# ------------------------------------------------------------------ load_images on digits
-
-
 @pytest.fixture(scope="module")
 def digits():
     return load_images("digits")
@@ -110,35 +102,24 @@ def test_digits_have_their_sizes_and_scikit_learns_pixels(digits):
     assert digits.sha256 == DIGITS_SHA256
 
 
-def test_train_size_takes_a_nested_sample_and_leaves_the_other_parts(digits):
+def test_sizes_take_nested_samples_and_leave_the_other_parts(digits):
     small, medium = (load_images("digits", train_size=n) for n in (50, 200))
     assert len(small.train) == 50 and torch.bincount(small.train.labels).tolist() == [5] * 10
     assert set(rows(small.train)) <= set(rows(medium.train)) <= set(rows(digits.train))
     for part in ("validation", "test"):
         assert torch.equal(getattr(small, part).pixels, getattr(digits, part).pixels)
     assert small.sha256 != digits.sha256 and small.mean != digits.mean
-
-
-def test_validation_size_moves_images_between_training_and_validation(digits):
     none, many = (load_images("digits", validation_size=n) for n in (0, 1000))
     assert [len(none.validation), len(none.train)] == [0, 1397]
     assert [len(many.validation), len(many.train)] == [1000, 397]
     assert sorted(rows(many.train) + rows(many.validation)) == sorted(rows(none.train))
-    assert torch.equal(none.test.pixels, digits.test.pixels)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
+    for sizes, said in (
         ({"validation_size": 1397}, r"validation_size must be from 0 to 1,396.* got 1,397"),
-        ({"validation_size": -1}, "validation_size must be"),
         ({"train_size": 0}, r"train_size must be from 1 to 1,100"),
         ({"train_size": 1300, "validation_size": 100}, r"from 1 to 1,297.* 100 are for valid"),
-    ],
-)
-def test_impossible_sizes_say_what_is_possible(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        load_images("digits", **sizes)
+    ):
+        with pytest.raises(ValueError, match=said):
+            load_images("digits", **sizes)
 
 
 def test_normalise_is_the_printed_formula_with_mean_and_std_of_the_training_part(digits):
@@ -149,23 +130,15 @@ def test_normalise_is_the_printed_formula_with_mean_and_std_of_the_training_part
     torch.testing.assert_close(torch.tensor(digits.std).double(), std)
     torch.testing.assert_close(digits.normalise(pixels), ((unit - mean) / std).float())
     assert torch.equal(pixels, before)
-
-
-def test_normalise_refuses_what_is_not_pixels(digits):
     with pytest.raises(TypeError, match="uint8"):
         digits.normalise(digits.normalise(digits.test.pixels))
     with pytest.raises(ValueError, match=r"\(n, 1, H, W\), got \(1, 3, 8, 8\)"):
         digits.normalise(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-    for words in ("1 x 8 x 8", "10 classes", "1,100 train", "scikit-learn", digits.sha256[:12]):
-        assert words in repr(digits)
-
-
-def test_an_unknown_name_lists_the_choices():
-    with pytest.raises(ValueError, match=r"digits, mnist, cifar10 or a folder .* got 'minst'"):
-        load_images("minst")
 
 
 def test_absent_data_say_where_they_belong_and_where_to_get_them(tmp_path):
+    with pytest.raises(ValueError, match=r"digits, mnist, cifar10 or a folder .* got 'minst'"):
+        load_images("minst")
     for name, folder, url in (
         ("mnist", tmp_path / "MNIST" / "raw", "https://ossci-datasets.s3.amazonaws.com/mnist/"),
         ("cifar10", tmp_path, "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
@@ -174,9 +147,6 @@ def test_absent_data_say_where_they_belong_and_where_to_get_them(tmp_path):
             load_images(name, data_dir=tmp_path, download=False)
         for needed in (str(folder), url, "QRKD_DATA_DIR"):
             assert needed in str(caught.value), name
-
-
-# ------------------------------------------------------------------ the real data
 
 
 def test_real_mnist(real):
@@ -208,9 +178,6 @@ def test_real_cifar10(real):
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the official pixels
     torch.testing.assert_close(data.mean, mean, atol=0.005, rtol=0)
     torch.testing.assert_close(data.std, std, atol=0.005, rtol=0)
-
-
-# ------------------------------------------------------------------ MNIST
 
 
 TRAIN, TEST = 60, 20  # tiny sets; the real sizes are tested where the real data are
@@ -249,12 +216,10 @@ def mnist(tmp_path, monkeypatch):
 def test_mnist_is_read_from_idx_files(tmp_path, mnist):
     data = load_images("mnist", data_dir=tmp_path, validation_size=10)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [50, 10, 20]
-    assert data.image_shape == (1, 28, 28)
     assert np.array_equal(data.test.pixels[:, 0].numpy(), mnist["t10k-images-idx3-ubyte"])
     assert data.test.labels.tolist() == mnist["t10k-labels-idx1-ubyte"].tolist()
-    parts = module.read_mnist(tmp_path)
-    assert np.array_equal(parts.train.pixels[:, 0].numpy(), mnist["train-images-idx3-ubyte"])
-    assert parts.train.labels.tolist() == mnist["train-labels-idx1-ubyte"].tolist()
+    train = module.read_mnist(tmp_path).train
+    assert np.array_equal(train.pixels[:, 0].numpy(), mnist["train-images-idx3-ubyte"])
     path = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
     raw = bytearray(path.read_bytes())
     raw[500] ^= 1
@@ -262,9 +227,6 @@ def test_mnist_is_read_from_idx_files(tmp_path, mnist):
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is damaged .* Delete it"):
         load_images("mnist", data_dir=tmp_path)
     assert path.read_bytes() == raw
-
-
-# ------------------------------------------------------------------ CIFAR-10
 
 
 @pytest.fixture
@@ -296,25 +258,12 @@ def test_cifar10_is_read_from_its_batches_rather_than_from_a_copy(tmp_path, cifa
     copy_as_images(tmp_path / "cifar10_jpeg", module.CIFAR10_CLASSES)
     data = load_images("cifar10", data_dir=tmp_path, validation_size=10)
     assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
-    assert data.source == "official Python batches"
-    assert data.classes == module.CIFAR10_CLASSES == tuple(sorted(data.classes))
-    raw = pickle.loads(cifar["cifar-10-batches-py/test_batch"])
-    assert np.array_equal(data.test.pixels.numpy(), raw["data"].reshape(20, 3, 32, 32))
-    assert data.test.labels.tolist() == raw["labels"]
-    first = pickle.loads(cifar["cifar-10-batches-py/data_batch_1"])
-    train = module.read_cifar10(tmp_path).train
-    assert np.array_equal(train.pixels[:20].reshape(20, -1).numpy(), first["data"])
-
-
-def test_cifar10_is_unpacked_from_an_archive_that_lies_there(tmp_path, cifar, monkeypatch):
-    lay_out(tmp_path / "there", cifar)
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "there" / "cifar-10-batches-py", "cifar-10-batches-py")
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "tgz_md5", md5(archive.read_bytes()))
-    data = load_images("cifar10", data_dir=tmp_path, validation_size=0, download=False)
-    assert len(data.train) == 100
-    assert data.source == "official Python batches"
+    assert data.source == "official Python batches" and data.classes == module.CIFAR10_CLASSES
+    for part, name in (("test", "test_batch"), ("train", "data_batch_1")):
+        raw = pickle.loads(cifar[f"cifar-10-batches-py/{name}"])
+        images = getattr(module.read_cifar10(tmp_path), part)[:20]
+        assert np.array_equal(images.pixels.numpy(), raw["data"].reshape(20, 3, 32, 32))
+        assert images.labels.tolist() == raw["labels"]
 
 
 class Evil:
@@ -327,7 +276,7 @@ class Evil:
 
 def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
     evil = pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": []}, protocol=2)
-    for name in ("data_batch_2", "test_batch", "batches.meta"):
+    for name in ("data_batch_2", "batches.meta"):
         lay_out(tmp_path, cifar | {f"cifar-10-batches-py/{name}": evil})
         with pytest.raises(DataError, match=rf"{name} is damaged .* Delete it"):
             load_images("cifar10", data_dir=tmp_path)
@@ -336,16 +285,13 @@ def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
     assert (tmp_path / "ran").exists()
 
 
-# ------------------------------------------------------------------ a copy as images
-
-
-def copy_as_images(root, classes, size=32):
+def copy_as_images(root, classes):
     rng = np.random.default_rng(2)
     for part, count in (("train", 10), ("test", 2)):
         for label in classes:
             (root / part / label).mkdir(parents=True)
             for i in range(count):
-                pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(root / part / label / f"{i}.jpg")
 
 
@@ -353,20 +299,12 @@ def copy_as_images(root, classes, size=32):
 def test_a_copy_serves_and_says_that_it_is_none(tmp_path, place):
     copy_as_images(tmp_path / place, module.CIFAR10_CLASSES)
     data = load_images("cifar10", data_dir=tmp_path, download=False)
-    assert data.name == "cifar10"
-    assert data.source == "JPEG folder copy, not the official pixels"
+    assert (data.name, data.source) == ("cifar10", "JPEG folder copy, not the official pixels")
     assert data.classes == module.CIFAR10_CLASSES
     assert [len(p) for p in (data.train, data.validation, data.test)] == [90, 10, 20]
-
-
-@pytest.mark.parametrize(("classes", "size"), [(("a", "b"), 32), (module.CIFAR10_CLASSES, 16)])
-def test_a_folder_that_is_no_copy_of_cifar10_is_refused(tmp_path, classes, size):
-    copy_as_images(tmp_path / "cifar10", classes, size)
+    copy_as_images(tmp_path / "other" / place, ("a", "b"))
     with pytest.raises(DataError, match="is not a copy of CIFAR-10"):
-        load_images("cifar10", data_dir=tmp_path)
-
-
-# ------------------------------------------------------------------ folders
+        load_images("cifar10", data_dir=tmp_path / "other")
 
 
 def build(root, classes=("ant", "bee"), size=(5, 7), channels=3, suffix=".png", train=20, test=3):
@@ -382,17 +320,15 @@ def build(root, classes=("ant", "bee"), size=(5, 7), channels=3, suffix=".png", 
     return root
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_pixels_labels_and_classes_are_those_of_the_files(tmp_path, channels, mode):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_labels_and_classes_are_those_of_the_files(tmp_path, channels):
     root = build(tmp_path / "mine", channels=channels)
     parts = read_folder(root)
-    assert parts.classes == ("ant", "bee")
-    assert parts.source == "PNG folder"
-    assert parts.train.pixels.shape == (40, channels, 5, 7)
+    assert (parts.classes, parts.source) == (("ant", "bee"), "PNG folder")
     assert parts.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert len(parts.train) == 40
     for index, path in ((0, "train/ant/000.png"), (39, "train/bee/019.png")):
         with Image.open(root / path) as image:
-            assert image.mode == mode
             expected = np.asarray(image).reshape(5, 7, channels).transpose(2, 0, 1)
         assert np.array_equal(parts.train.pixels[index].numpy(), expected)
 
@@ -416,9 +352,7 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(tmp_path, cache, 
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded again"))
     second = read_folder(root)
-    for part in ("train", "test"):
-        assert torch.equal(getattr(first, part).pixels, getattr(second, part).pixels)
-        assert torch.equal(getattr(first, part).labels, getattr(second, part).labels)
+    assert fingerprint(second.train, second.test) == fingerprint(first.train, first.test)
     assert (second.classes, second.source) == (first.classes, first.source)
 
 
@@ -427,17 +361,15 @@ def test_a_changed_folder_is_read_anew(tmp_path, change):
     root = build(tmp_path / "mine")
     before = read_folder(root)
     path = root / "train" / "ant" / "000.png"
-    stat = path.stat()
-    if change in ("time", "size"):  # the one changes and the other stays
-        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(path)
-        if change == "time":
-            path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0"))
-            assert path.stat().st_size == stat.st_size
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (change == "time")))
-    elif change == "renamed":
+    stat, black = path.stat(), Image.new("RGB", (7, 5))
+    if change == "renamed":
         path.rename(path.with_name("zzz.png"))
     else:
-        Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(path.with_name("new.png"))
+        black.save(path.with_name("new.png") if change == "added" else path)
+    if change == "time":
+        path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0"))
+    if change in ("time", "size"):  # the one changes and the other stays
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (change == "time")))
     after = read_folder(root)
     assert len(after.train) == 40 + (change == "added")
     assert not torch.equal(before.train.pixels, after.train.pixels[:40])
@@ -445,9 +377,13 @@ def test_a_changed_folder_is_read_anew(tmp_path, change):
 
 def test_a_cache_that_cannot_be_written_costs_a_warning_only(tmp_path, cache):
     root = build(tmp_path / "mine")
+    for path in root.glob("train/*/*"):
+        save(path, "RGB")
     cache.parent.write_text("a file where a folder should be")
     with pytest.warns(UserWarning, match="could not be kept"):
         assert len(read_folder(root).train) == 40
+        with pytest.raises(DataError, match="All training pixels of a channel are equal"):
+            load_images(root)
 
 
 def save(path, mode, size=(7, 5)):
@@ -462,19 +398,6 @@ def instead(path):
 def animate(path):
     frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def deep_png():
-    """RGB with 16 bits a channel, 7 x 5, which Pillow reads but does not write."""
-
-    def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress(bytes(5 * (1 + 7 * 6))))
-    return b"\x89PNG\r\n\x1a\n" + head + rows + chunk(b"IEND", b"")
 
 
 def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
@@ -493,29 +416,17 @@ BEE = "train/bee/004.png"
 BREAKS = {  # what the error says: what was done to a folder
     r"bee/004.png is 5 x 6 RGB": lambda r: save(r / BEE, "RGB", (6, 5)),
     r"bee/004.png is 5 x 7 grey, .*000.png is 5 x 7 RGB": lambda r: save(r / BEE, "L"),
-    "test/ant/000.png is 5 x 9": lambda r: save(r / "test/ant/000.png", "RGB", (9, 5)),
     "bee/004.png has Pillow's mode 'RGBA'": lambda r: save(r / BEE, "RGBA"),
-    "convert": lambda r: save(r / BEE, "P"),
-    "bee/004.png cannot be read": lambda r: (r / BEE).write_bytes(b"PNG?"),
     "bee/004.png cannot .*Replace": lambda r: (r / BEE).write_bytes((r / BEE).read_bytes()[:-40]),
     r"\.png, \.jpg, \.jpeg.* got 004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
-    "only in one of them: cat": lambda r: (r / "train/cat").mkdir(),
     "cat, got none": lambda r: in_both(r, lambda part: (part / "cat").mkdir()),
     "two; got: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
-    "two; got: none": lambda r: in_both(
-        r, lambda part: [shutil.rmtree(part / name) for name in ("ant", "bee")]
-    ),
     r"test/bee, got the folder more": lambda r: (r / "test/bee/more").mkdir(),
     "class folders in .*train, got loose.png": lambda r: save(r / "train/loose.png", "RGB"),
-    "got cat": lambda r: in_both(r, lambda part: (part / "cat").symlink_to("nowhere")),
     "bee/004.png is a link to nowhere": lambda r: instead(r / BEE).symlink_to("nowhere"),
     "bee/001.png is a pipe": lambda r: os.mkfifo(instead(r / "test/bee/001.png")),
     "004.png has 5,000 x 5,000": lambda r: save(r / BEE, "RGB", (5000, 5000)),
-    "000.png has 5,000 x 5,000": lambda r: save(r / "train/ant/000.png", "L", (5000, 5000)),
-    "004.png is 4000 x 4000": lambda r: save(r / BEE, "RGB", (4000, 4000)),
-    "004.png has 16 bits": lambda r: save(r / BEE, "I;16"),
-    "bee/004.png has 16 bits": lambda r: (r / BEE).write_bytes(deep_png()),
-    "004.jpg has Pillow's mode 'CMYK'": lambda r: save(r / "train/bee/004.jpg", "CMYK"),
+    "bee/004.png has 16 bits": lambda r: save(r / BEE, "I;16"),
     "004.png is animated, with 2 frames": lambda r: animate(r / BEE),
     "'train' or 'test' is missing": lambda r: (r / "test").rename(r / "tests"),
 }
@@ -528,11 +439,3 @@ def test_errors_name_the_file_and_what_was_expected(tmp_path, cache, message):
     with pytest.raises(DataError, match=message):
         read_folder(root)
     assert not cache.exists()
-
-
-def test_images_without_contrast_cannot_be_normalised(tmp_path):
-    root = build(tmp_path / "mine")
-    for path in root.glob("train/*/*"):
-        save(path, "RGB")
-    with pytest.raises(DataError, match="All training pixels of a channel are equal"):
-        load_images(root)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -44,10 +42,8 @@ def decoded(data, part):
     return [data.tokenizer.decode(piece) for piece in np.split(part.ids, part.ends)[:-1]]
 
 
-# load_text
-
-
 def test_every_part_decodes_to_its_file(mine):
+    (mine / "test.txt").write_text("zzyzx zzyzx\n" * 300)
     data = load_text(mine, vocabulary=300)
     for part, file in ((data.train, "train"), (data.validation, "valid"), (data.test, "test")):
         content = (mine / f"{file}.txt").read_text(encoding="utf-8")
@@ -55,17 +51,8 @@ def test_every_part_decodes_to_its_file(mine):
         assert part.word_count == len(content.split()) + part.documents
     assert (data.name, data.source, data.classes) == ("mine", "text folder", ())
     assert data.train.labels is None
-    assert repr(data) == (
-        f"TextData('mine': vocabulary {len(data.tokenizer)}; {len(data.train):,} train, "
-        f"{len(data.validation):,} validation, {len(data.test):,} test tokens; text folder; "
-        f"sha256 {data.sha256[:12]})"
-    )
-
-
-def test_the_tokenizer_sees_the_training_part_only(mine):
-    (mine / "test.txt").write_text("zzyzx " * 500)
     trained = train_tokenizer((mine / "train.txt").read_text().splitlines(True), 300)
-    assert load_text(mine, vocabulary=300).tokenizer.get_vocab() == trained.get_vocab()
+    assert data.tokenizer.get_vocab() == trained.get_vocab(), "it sees the training part only"
 
 
 def test_a_second_load_encodes_nothing_and_equal_text_has_an_equal_fingerprint(
@@ -83,16 +70,6 @@ def test_a_second_load_encodes_nothing_and_equal_text_has_an_equal_fingerprint(
         load_text(mine, vocabulary=299)
 
 
-def test_changed_files_are_read_anew(mine):
-    before = load_text(mine, vocabulary=300)
-    file = mine / "valid.txt"
-    file.write_bytes(file.read_bytes().replace(b"bell", b"BELL"))  # of the same size
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
-    after = load_text(mine, vocabulary=300)
-    assert after.sha256 != before.sha256
-    assert "BELL" in "".join(decoded(after, after.validation))
-
-
 def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
     before = load_text(mine, vocabulary=300)
     for part, encoding in (("train", "utf-8"), ("valid", "utf-16")):
@@ -105,6 +82,11 @@ def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
             "text folder; normalised on reading: train (CRLF line ends); "
             "validation (CRLF line ends, UTF-16)"
         )
+    file = mine / "train.txt"  # changed, it is read anew
+    file.write_bytes(file.read_bytes().replace(b"bell", b"BELL"))  # of the same size
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
+    data = load_text(mine, vocabulary=300)
+    assert "BELL" in "".join(decoded(data, data.train))
 
 
 def test_a_damaged_cache_is_built_again(mine, cache):
@@ -114,9 +96,7 @@ def test_a_damaged_cache_is_built_again(mine, cache):
     with pytest.warns(UserWarning, match="is damaged"):
         assert load_text(mine, vocabulary=300).sha256 == before.sha256
     assert load_text(mine, vocabulary=300).sha256 == before.sha256  # no warning: an error in tests
-
-
-def test_a_cache_folder_that_cannot_be_written_is_named(mine, cache):
+    shutil.rmtree(cache.parent)
     cache.parent.touch()
     with pytest.raises(DataError, match="QRKD_CACHE_DIR"):
         load_text(mine, vocabulary=300)
@@ -131,6 +111,8 @@ def test_a_tokenizer_of_your_own(mine):
     assert load_text(mine, tokenizer=other).sha256 != data.sha256
     with pytest.raises(TypeError, match="fast tokenizers"):
         load_text(mine, tokenizer=str)
+    with pytest.raises(ValueError, match=r"one of wikitext2, ptb, imdb or a folder .*'wikitext'"):
+        load_text("wikitext")
 
 
 def test_reviews_end_with_the_end_of_text_and_keep_their_labels(reviews):
@@ -148,16 +130,6 @@ def test_reviews_end_with_the_end_of_text_and_keep_their_labels(reviews):
         load_text("imdb", data_dir=reviews, tokenizer=endless, download=False)
 
 
-def test_mistakes_are_told(mine):
-    with pytest.raises(ValueError, match=r"one of wikitext2, ptb, imdb or a folder .*'wikitext'"):
-        load_text("wikitext")
-    with pytest.raises(ValueError, match="at least 257"):
-        load_text(mine, vocabulary=100)
-
-
-# Tokens
-
-
 def test_documents_are_cut_where_they_end(small):
     documents, labels = ["a b  c\n", "\n", "", "longer than that\n", "x"], np.arange(5)
     for end in (None, small.eos_token_id):
@@ -172,7 +144,7 @@ def test_documents_are_cut_where_they_end(small):
 
 
 @given(st.text(st.sampled_from("ab é\n\t\u3000'1,.")))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(small, content):
     with pytest.MonkeyPatch.context() as patch:
         whole = encode([content, "x", content], small, small.eos_token_id)
@@ -183,13 +155,6 @@ def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(small, conten
         assert train_tokenizer([content], 262).get_vocab() == learnt
     for name, array in vars(whole).items():
         assert np.array_equal(array, getattr(parts, name)), name
-
-
-def test_a_large_vocabulary_gets_wider_numbers():
-    tokenizer = train_tokenizer(LINES, 260)
-    tokenizer.add_tokens([f"<{i}>" for i in range(1 << 16)])
-    found = encode([f"a<{(1 << 16) - 1}>"], tokenizer)
-    assert found.ids.dtype == np.uint32 and found.ids[-1] == len(tokenizer) - 1 > (1 << 16)
 
 
 def test_prefixes_of_whole_documents():
@@ -209,9 +174,6 @@ def test_prefixes_of_whole_documents():
         part.take(0)
 
 
-# The tokenizer
-
-
 def test_one_special_token_and_the_vocabulary_asked_for(small):
     assert len(small) == 270 and small.all_special_tokens == [END]
     assert small.bos_token == small.eos_token == small.pad_token == END
@@ -222,27 +184,15 @@ def test_one_special_token_and_the_vocabulary_asked_for(small):
         train_tokenizer(LINES, 256)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.one_of(st.just(HARD), st.text(), st.text(st.sampled_from(HARD))))
 def test_tokens_decode_to_the_text(small, content):
     assert small.decode(ids(small, content)) == content
 
 
-def test_the_import_is_light_and_the_same_documents_give_the_same_tokenizer(small):
-    code = (
-        "import sys, qrkd_lab.data; "
-        "print({'torchvision', 'sklearn', 'pooch', 'PIL', 'transformers'} & set(sys.modules)); "
-        "from qrkd_lab.data.text import *; "
-        f"print(tokenizer_digest(train_tokenizer({LINES!r}, 270)))"
-    )
-    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-c", code]
-    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert out.stdout.split() == ["set()", tokenizer_digest(small)]
-
-
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("line_end", "encoding"), [("\n", "utf-8"), ("\r\n", "utf-8-sig"), ("\r", "utf-16")]
+)
 def test_both_kinds_of_files_give_the_tokenizer_however_saved(small, tmp_path, line_end, encoding):
     whole, pair = tmp_path / "whole", tmp_path / "pair"
     for folder in (whole, pair):
@@ -264,7 +214,6 @@ def test_both_kinds_of_files_give_the_tokenizer_however_saved(small, tmp_path, l
     "files, said",
     [
         ({"vocab.json": "{}"}, "tokenizer.json, or vocab.json and merges.txt, in"),
-        ({"tokenizer.json": "{"}, "cannot be read"),
         ({"tokenizer.json": '{"version": "1.0"}'}, "cannot be read"),
         (
             {"vocab.json": '{"a": 0}', "merges.txt": "#version: 0.2\n"},
@@ -306,9 +255,6 @@ def test_the_digest_is_of_what_matters(small):
     assert tokenizer_digest(other) == before
     with pytest.raises(TypeError, match="got str"):
         tokenizer_digest("gpt2")
-
-
-# Real data
 
 
 def test_real_gpt2_is_transformers_gpt2(real):

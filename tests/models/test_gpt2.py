@@ -42,14 +42,6 @@ def test_taps_take_real_tokens_only():
         tap(HIDDEN, "first")
 
 
-def test_gpt2s_own_sizes_give_gpt2s_own_number_of_weights(tokenizer):
-    """Radford et al.'s smallest model has 124,439,808 parameters; on no memory at all."""
-    with torch.device("meta"):
-        model = build_gpt2(tokenizer, 12, 768, 1024, vocabulary=50257)
-    assert sum(weight.numel() for weight in model.parameters()) == 124_439_808
-    assert model.config.n_head == 12
-
-
 def test_logits_are_those_of_transformers(tokenizer):
     tokens = torch.randint(1, 200, (3, 16), generator=torch.Generator().manual_seed(0))
     model = build_gpt2(tokenizer, 2, 64, 16).eval()
@@ -171,9 +163,7 @@ NORM = "transformer.ln_f.weight"
     ("harm", "said"),
     [
         (lambda f: cut(f / "model.safetensors"), "cannot be read as safetensors"),
-        (lambda f: (f / "model.safetensors").write_text("version https://git-lfs"), "git-lfs"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
-        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "is missing"),
         (outside, "no safetensors of its own folder"),
         (lambda f: reweigh(f, lambda w: w.pop(NORM)), f"lacks GPT-2's weights, 1, e.g. {NORM}"),
         (
@@ -185,26 +175,13 @@ NORM = "transformer.ln_f.weight"
             r"of shape \(64,\), got \(3,\)",
         ),
         (lambda f: reweigh(f, lambda w: w[NORM].fill_(torch.nan)), "not finite"),
-        (
-            lambda f: reweigh(f, lambda w: w.update({NORM: torch.ones(64, dtype=torch.int8)})),
-            "int8",
-        ),
-        (
-            lambda f: reweigh(f, lambda w: w.update({"lm_head.weight": torch.ones(260, 64)})),
-            "set tie_word_embeddings to false",
-        ),
         (lambda f: configure(f, n_layer=3), "says 3 blocks .* the weights have 2"),
-        (lambda f: configure(f, n_layer=10**9), "says 1000000000 blocks"),
-        (lambda f: configure(f, n_layer="2"), "config.json"),
-        (lambda f: configure(f, n_head=5), "n_embd a multiple of n_head"),
         (lambda f: configure(f, activation_function="mine.Mine"), "config.json makes no GPT-2"),
         (lambda f: configure(f, vocab_size=10**12), "expected transformer.wte.weight of shape"),
         (lambda f: configure(f, quantization_config={"quant_method": "fp8"}), "is quantised"),
         (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter to another model"),
         (lambda f: configure(f, model_type="llama"), "is a 'llama'; expected a GPT-2"),
         (lambda f: (f / "config.json").write_text("[" * 9999), "config.json cannot be read"),
-        (lambda f: (f / "config.json").write_text("[]"), "config.json holds no dictionary"),
-        (lambda f: cut(f / "config.json"), "config.json cannot be read"),
     ],
 )
 def test_a_checkpoint_that_lies_is_refused_by_its_name(folder, tokenizer, harm, said):

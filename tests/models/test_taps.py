@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections import namedtuple
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-import qrkd_lab as ql
 from qrkd_lab.losses import Outputs
 from qrkd_lab.models.taps import Tapped
 
@@ -46,23 +43,9 @@ def test_without_a_name_the_input_of_the_last_linear_layer_is_tapped():
     with pytest.raises(ValueError, match="layer '1' gave .*: give pool='mean'"):
         Tapped(hidden)(IDS)
     assert Tapped(hidden, pool="last")(IDS).features.equal(hidden[0](IDS)[:, -1])
-
-
-def test_a_model_that_gives_features_itself_needs_no_tap():
-    class Both(nn.Module):
-        def forward(self, x):
-            return Outputs(x[:, :2], x)
-
-    assert Tapped(Both())(ROWS).features is ROWS
+    assert Tapped(Says(lambda z: Outputs(z, z + 1)))(IDS).features.shape == (3, 3), "its own"
     with pytest.raises(ValueError, match="no nn.Linear: name the layer to tap, of 0, 1"):
         Tapped(nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten()))(IMAGES)
-
-
-def test_relations_of_tapped_features_teach():
-    student, teacher = Tapped(net(), "1"), torch.randn(6, 7)
-    ql.distance_loss(student(IMAGES).features, teacher).backward()
-    assert student.model[0].weight.grad.abs().max() > 0
-    assert student.model[3].weight.grad is None  # behind the tap
 
 
 class InPlace(nn.Module):
@@ -84,10 +67,8 @@ ROWS = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
     "after",
     [
         nn.ReLU(inplace=True),
-        nn.Sequential(nn.Hardtanh(inplace=True), nn.ReLU(inplace=True)),
         lambda h: h.mul_(3).add_(1),
         lambda h: h.view(-1).clamp_(min=0).view_as(h),
-        lambda h: nn.functional.leaky_relu_(h, 0.2),
     ],
 )
 @pytest.mark.parametrize("no_grad", [False, True])
@@ -122,17 +103,14 @@ class Says(nn.Module):
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 7, 8]])
 MASK = (IDS > 0).long()
-PAIR = namedtuple("Pair", ["logits", "aux"])
 
 
 @pytest.mark.parametrize(
     "how",
     [
         lambda z: z,
-        lambda z: SimpleNamespace(loss=z.sum(), logits=z),
         lambda z: {"loss": z.sum(), "logits": z},
         lambda z: (z, z + 1),
-        lambda z: PAIR(z, z + 1),
         lambda z: Outputs(z, z + 1),
         lambda z: SequenceClassifierOutput(loss=z.sum(), logits=z),
     ],
@@ -141,14 +119,8 @@ def test_logits_are_taken_from_what_the_model_says(how):
     plain = Says(lambda z: z)
     outputs = Tapped(Says(how), "embed", pool="mean")(IDS)
     assert torch.equal(outputs.logits, plain(IDS))
-
-
-@pytest.mark.parametrize(
-    "how", [lambda z: (), lambda z: {"out": z}, lambda z: None, lambda z: z.sum()]
-)
-def test_a_model_that_does_not_say_which_are_the_logits_is_refused(how):
     with pytest.raises(TypeError, match="the model gave a .*; expected logits"):
-        Tapped(Says(how), "embed", pool="mean")(IDS)
+        Tapped(Says(lambda z: {"out": z}), "embed", pool="mean")(IDS)
 
 
 @pytest.mark.parametrize("pool", ["mean", "last"])
@@ -171,25 +143,19 @@ def test_hidden_states_are_pooled_over_tokens_and_padding_does_not_count(pool, g
 def test_without_a_word_about_tokens_three_axes_are_refused():
     with pytest.raises(ValueError, match=r"gave \(3, 4, 6\): give pool='mean' or 'last'"):
         Tapped(Says(lambda z: z), "embed")(IDS)
-    torch.manual_seed(0)
-    line = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(9, 5))
-    x = torch.randn(6, 2, 4)
-    outputs = Tapped(line, "0", pool="flatten")(x)
-    assert torch.equal(outputs.features, line[0](x).flatten(1))
+    line, x = nn.Sequential(nn.Conv1d(2, 3, 2), nn.Flatten(), nn.Linear(9, 5)), torch.randn(6, 2, 4)
+    features = Tapped(line, "0", pool="flatten")(x).features
+    assert torch.equal(features, line[0](x).flatten(1))
     with pytest.raises(ValueError, match=r"gave \(6, 9\); expected \(n, t, d\) to pool"):
         Tapped(line, "1", pool="mean")(x)
     with pytest.raises(ValueError, match="unknown pool 'max'; choose from mean, last, flatten"):
         Tapped(line, "0", pool="max")
 
 
-ASKED = [
-    nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Sequential(nn.Identity(), nn.BatchNorm1d(8)),
-    nn.SyncBatchNorm(8), nn.AlphaDropout(0.5),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("way", ["no grad", "frozen"])
-@pytest.mark.parametrize("module", ASKED)
+@pytest.mark.parametrize(
+    "module", [nn.Sequential(nn.Identity(), nn.BatchNorm1d(8)), nn.AlphaDropout(0.5)]
+)
 def test_a_model_that_is_only_asked_does_not_change_by_being_asked(module, way):
     model = InPlace(module).train()
     before = copy.deepcopy(model.state_dict())
@@ -199,19 +165,9 @@ def test_a_model_that_is_only_asked_does_not_change_by_being_asked(module, way):
         with pytest.raises(RuntimeError, match=r"'after.*is in training mode and .*call \.eval"):
             tapped(ROWS)
         tapped.eval()
-        if not isinstance(module, nn.SyncBatchNorm):
-            assert torch.equal(tapped(ROWS).logits, model(ROWS))
+        assert torch.equal(tapped(ROWS).logits, model(ROWS))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
-
-
-def test_a_model_that_is_trained_moves_its_averages():
-    model = InPlace(nn.BatchNorm1d(8)).train()
-    Tapped(model, "block")(ROWS)
-    assert model.after.num_batches_tracked == 1
-    plain = InPlace(nn.BatchNorm1d(8, track_running_stats=False)).train()
-    with torch.no_grad():
-        Tapped(plain, "block")(ROWS)  # it has no averages
 
 
 class Odd(nn.Module):
