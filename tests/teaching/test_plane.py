@@ -28,8 +28,7 @@ POINTS = torch.tensor([[10.0, 20.0], [14.0, 20.0], [14.0, 24.0], [10.0, 26.0]], 
 close = torch.testing.assert_close
 
 
-@pytest.mark.parametrize("n", [3, 5, 8])
-@pytest.mark.parametrize("seed", [0, 20])
+@pytest.mark.parametrize(("n", "seed"), [(3, 0), (5, 3), (8, 20)])
 def test_teachers_are_seeded_centred_of_size_one_and_well_apart(n, seed):
     points = teacher_points(n, seed)
     assert points.equal(teacher_points(n, seed)) and not points.equal(teacher_points(n, seed + 1))
@@ -52,20 +51,20 @@ def test_a_change_begins_at_nothing_goes_on_steadily_and_follows_the_seed(name):
 
 def test_changes_are_what_they_are_called():
     centre = POINTS.mean(0)
-    x = POINTS - centre
-    close(changed(POINTS, "rotation") - centre, torch.stack([-x[:, 1], x[:, 0]], 1))
-    close(changed(POINTS, "reflection") - centre, x * torch.tensor([-1, 1]))
-    close(changed(POINTS, "scaling") - centre, 1.8 * x)
-    close(changed(POINTS, "shear") - centre, x + 0.8 * x[:, 1:] * torch.tensor([1, 0]))
-    close(
-        changed(POINTS, "shift") - POINTS,
-        (size_of(POINTS) * centre.new_tensor([0.7, 0.5])).expand(4, 2),
-    )
-    close(changed(POINTS, "line")[:, 1], centre[1].expand(4))
-    close(changed(POINTS, "point"), centre.expand(4, 2))
-    close(changed(POINTS, "coincident"), POINTS[[0, 0, 2, 3]])
-    close(changed(POINTS, "swap"), POINTS[[1, 0, 2, 3]])
-    close(changed(POINTS, "swap", 0.5)[0], POINTS[:2].mean(0))
+    x, centre_4 = POINTS - centre, centre.expand(4, 2)
+    moved = size_of(POINTS) * centre.new_tensor([0.7, 0.5])
+    for name, expected in {
+        "rotation": centre + torch.stack([-x[:, 1], x[:, 0]], 1),
+        "reflection": centre + x * torch.tensor([-1, 1]),
+        "scaling": centre + 1.8 * x,
+        "shear": POINTS + 0.8 * x[:, 1:] * torch.tensor([1, 0]),
+        "shift": POINTS + moved,
+        "line": torch.stack([changed(POINTS, "line")[:, 0], centre_4[:, 1]], 1),
+        "point": centre_4,
+        "coincident": POINTS[[0, 0, 2, 3]],
+        "swap": POINTS[[1, 0, 2, 3]],
+    }.items():
+        close(changed(POINTS, name), expected)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +72,7 @@ def test_changes_are_what_they_are_called():
     [
         ([[0, 0], [1, 1]], r"n 3 to 20 .* got \(2, 2\)"),
         ([[0.0]] * 3, r"expected points \(n, 2\), .* got \(3, 1\)"),
-        ([0, 1, 2], r"got \(3,\)"),
         ([[0, 0], [1, 1], [math.nan, 2]], "NaN or infinity"),
-        ([[0, 0]] * 21, "got .21, 2"),
         ("many", r"expected \[\[x, y\], ...\], got 'many'"),
     ],
 )
@@ -97,11 +94,6 @@ def test_wrong_numbers_and_names_are_told():
 
 TEACHER = teacher_points(5, 0)
 USUAL = {"distance": 1.0, "angle": 2.0}
-
-
-def said_of(name, strength=1.0):
-    student = changed(TEACHER, name, strength)
-    return verdict(student, TEACHER, pull(student, TEACHER, {}).losses)
 
 
 def test_losses_are_those_of_the_package():
@@ -129,33 +121,20 @@ def test_the_gradient_is_that_of_the_weighted_sum(name):
 
 
 def test_the_verdict_names_who_sees_what():
-    assert said_of("same") == "No point moved: every relation is the teacher's"
-    assert said_of("rotation") == (
-        "Every point moved; distances and angles are blind to it, the kernel sees it"
-    )
-    assert said_of("line", 0.5) == (
-        "Every point moved; the kernel is blind to it, distances and angles see it"
-    )
-    assert said_of("scaling") == (
-        "Every point moved; distances, angles and the kernel are blind to it"
-    )
-    assert said_of("coincident") == "1 of 5 points moved; distances, angles and the kernel see it"
-
-
-def test_the_verdict_goes_by_numbers_and_not_by_names():
-    row = torch.tensor([[0.0, 0], [1, 0], [3, 0], [4, 0]], dtype=torch.float64)
-    other = row**1.5
-    losses = pull(other, row, {}).losses
-    assert verdict(other, row, losses).startswith("2 of 4 points moved; angles are blind to it")
-    losses = {"distance": 9e-7, "angle": 1.1e-6, "kernel": 0.0}
-    said = verdict(changed(TEACHER, "shear"), TEACHER, losses)
-    assert said == "Every point moved; distances and the kernel are blind to it, angles see it"
+    for name, blind in (
+        ("same", "No point moved: every relation is the teacher's"),
+        ("rotation", "distances and angles are blind to it, the kernel sees it"),
+        ("scaling", "Every point moved; distances, angles and the kernel are blind to it"),
+        ("coincident", "1 of 5 points moved; distances, angles and the kernel see it"),
+    ):
+        student = changed(TEACHER, name)
+        said = verdict(student, TEACHER, pull(student, TEACHER, {}).losses)
+        assert said.endswith(blind)
 
 
 @pytest.mark.parametrize("name", CHANGES)
-@pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_every_gradient_is_finite_and_bounded(name, strength):
-    student = changed(TEACHER, name, strength)
+def test_every_gradient_is_finite_and_bounded(name):
+    student = changed(TEACHER, name)
     found = pull(student, TEACHER, USUAL)
     assert torch.isfinite(found.gradient).all() and found.lengths.max() < 2
     found = pull(student, TEACHER, {"kernel": 1.0})  # a spread of 0 is divided by sqrt(1e-5)
@@ -168,35 +147,18 @@ def test_downhill_goes_down_and_remembers_the_way():
     assert len(path) == len(losses) == 31 and path[0].equal(student)
     assert losses == sorted(losses, reverse=True) and losses[-1] < 0.05 * losses[0]
     assert losses[5] == pull(path[5], TEACHER, USUAL).total
-    torch.testing.assert_close(
-        path[1], student - 0.2 * pull(student, TEACHER, USUAL).gradient, rtol=0, atol=1e-3
-    )
-
-
-def test_downhill_does_not_depend_on_the_unit():
-    student = changed(TEACHER, "shear")
-    _, small = downhill(student, TEACHER, USUAL, 0.2, 5)
+    close(path[1], student - 0.2 * pull(student, TEACHER, USUAL).gradient, rtol=0, atol=1e-3)
     _, large = downhill(100 * student, 100 * TEACHER, USUAL, 0.2, 5)
-    assert large == pytest.approx(small)
+    assert large == pytest.approx(losses[:6])  # whatever the unit
 
 
 def test_what_is_odd_is_said():
-    def said(student, weights=USUAL):
-        return remark(student, TEACHER, pull(student, TEACHER, weights))
-
-    assert said(TEACHER) == said(changed(TEACHER, "shear")) == ""
-    assert said(TEACHER, {}) == "All weights are 0: there is no loss, and nothing pulls."
-    assert said(changed(TEACHER, "point")).startswith("All points are in one place")
-    longest = pull(changed(TEACHER, "coincident"), TEACHER, USUAL).lengths.max()
-    coincident = said(changed(TEACHER, "coincident"))
-    assert coincident.startswith("Points 0 and 1 coincide: ") and f"{longest:.2g}." in coincident
-    path, _ = downhill(changed(TEACHER, "line"), TEACHER, USUAL, 0.5, 60)
-    assert "a local minimum or a saddle" in said(path[-1])
-
-
-def test_wrong_weights_are_told():
-    with pytest.raises(ValueError, match="unknown relation 'angles'; choose from distance, angle"):
-        pull(TEACHER, TEACHER, {"angles": 1.0})
-    for weight in (-1.0, math.inf, math.nan):
-        with pytest.raises(ValueError, match="angle: expected a weight >= 0"):
-            pull(TEACHER, TEACHER, {"angle": weight})
+    for student, weights, said in (
+        (TEACHER, {}, "All weights are 0"),
+        (changed(TEACHER, "point"), USUAL, "All points are in one place"),
+        (changed(TEACHER, "coincident"), USUAL, "Points 0 and 1 coincide: "),
+        (downhill(changed(TEACHER, "line"), TEACHER, USUAL, 0.5, 60)[0][-1], USUAL, "a local min"),
+    ):
+        assert said in remark(student, TEACHER, pull(student, TEACHER, weights))
+    student = changed(TEACHER, "shear")
+    assert remark(student, TEACHER, pull(student, TEACHER, USUAL)) == ""

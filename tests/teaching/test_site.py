@@ -37,33 +37,11 @@ def test_every_page_is_once_in_the_table_of_contents(conf):
     assert "13 Is it quantum? <notebooks/13_is_it_quantum>" in contents
 
 
-def test_only_the_first_page_gets_the_contents_and_its_second_name(conf, tmp_path):
-    class App:
-        outdir, heard = tmp_path, {}
-
-        def connect(self, event, do):
-            self.heard[event] = do
-
-    conf["setup"](app := App())
-    first, other = ["| 00 | [Quickstart](notebooks/00_quickstart.ipynb) |"], ["text"]
-    app.heard["source-read"](app, "README", first)
-    app.heard["source-read"](app, "results/README", other)
-    assert "00 Quickstart <notebooks/00_quickstart>" in first[0] and other == ["text"]
-    (tmp_path / "README.html").write_text("page")
-    app.heard["build-finished"](app, OSError())
-    assert not (tmp_path / "index.html").exists()
-    app.heard["build-finished"](app, None)
-    assert (tmp_path / "index.html").read_text() == "page"
-
-
 def test_nothing_is_executed_and_nothing_is_fetched(conf):
     assert conf["nb_execution_mode"] == "off"
+    assert conf["myst_heading_slug_func"]("Is it quantum?") == "Is-it-quantum?"
     assert conf["html_static_path"] == [
         "style.css", "/packages/mathjax/static/mathjax/tex-svg-full.js"
     ]  # fmt: skip
     assert conf["mathjax_path"] == "tex-svg-full.js"
     assert "url(" not in CONF.with_name("style.css").read_text()
-
-
-def test_anchors_are_those_of_jupyter(conf):
-    assert conf["myst_heading_slug_func"]("Is it quantum?") == "Is-it-quantum?"

@@ -5,18 +5,12 @@ from __future__ import annotations
 import base64
 import importlib
 import io
-import subprocess
-import sys
 from itertools import combinations
-from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from PIL import Image
 
@@ -29,7 +23,6 @@ from qrkd_lab.teaching.plots.style import (
     Chart,
     arm_style,
     described,
-    panels,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -45,34 +38,12 @@ def test_a_chart_carries_its_title_and_description():
     assert (extra["image/png"]["width"], extra["image/png"]["height"]) == (384, 288)
 
 
-def test_a_chart_shows_its_own_picture_whatever_is_registered_for_figures(monkeypatch):
-    formatter = DisplayFormatter()
-    formatter.formatters["image/png"].for_type(Figure, lambda figure: b"of the backend")
-    shell = SimpleNamespace(display_formatter=formatter)
-    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
-    chart = Chart(4, 3).finish("A title", "All of it.")
-    assert formatter.format(chart) == chart._repr_mimebundle_()
-    assert formatter.format(Figure())[0]["image/png"] == b"of the backend"
-
-
-def test_a_live_picture_can_be_replaced():
-    """An object that displays itself takes no display_id: each update would be one more picture."""
-    assert not hasattr(Chart(4, 3), "_ipython_display_")
-
-
 def test_a_figure_made_in_a_cell_is_shown_once_with_its_alt_text():
     figure, axes = plt.subplots()
     for whole in (figure, axes):
         data, _ = described(whole, "Said & seen.")._repr_mimebundle_()
         assert 'alt="Said &amp; seen."' in data["text/html"] and data["image/png"]
     assert not plt.get_fignums()
-
-
-@pytest.mark.parametrize(("count", "size"), [(1, (4, 3)), (3, (10, 3)), (4, (10, 5))])
-def test_panels_are_as_many_as_asked_for(count: int, size: tuple[float, float]):
-    chart, places = panels(count, height=2, rest=1)
-    assert chart.axes == places and len(places) == count
-    assert tuple(chart.get_size_inches()) == size
 
 
 # Colours
@@ -101,7 +72,7 @@ SIGHT = {
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_the_main_arms_are_told_apart_by_everyone(sight: str):
+def test_the_main_arms_are_told_apart_by_everyone(sight):
     main = ("teacher", "scratch", "kd", "rkd_only", "rkd", "qrkd")
     seen = {arm: simulate(ARM_COLOURS[arm], SIGHT[sight]) for arm in main}
     nearest = {
@@ -143,13 +114,6 @@ def test_it_shows_itself_with_alt_text_and_plays_so_many_times():
     assert "3 frames" in repr(film) and len(gif) < 200_000
 
 
-def test_wrong_frames_are_told():
-    with pytest.raises(ValueError, match="at least one figure"):
-        Animation([], "")
-    with pytest.raises(ValueError, match="one size"):
-        Animation([*frames(1), *frames(1, width=3.0)], "")
-
-
 def test_every_figure_can_be_had_and_stands_in_one_module():
     names = [name for module in plots._HOMES for name in plots._HOMES[module]]
     assert len(names) == len(set(names)) == len(plots.__all__)
@@ -158,11 +122,3 @@ def test_every_figure_can_be_had_and_stands_in_one_module():
         assert set(own) <= set(home.__all__)
         for name in own:
             assert getattr(plots, name) is getattr(home, name)
-
-
-def test_figures_are_imported_when_used_and_need_no_pyplot():
-    code = (
-        "import sys; from qrkd_lab.teaching import plots; assert 'matplotlib' not in sys.modules; "
-        "plots.Chart(1, 1); assert not {'matplotlib.pyplot', 'seaborn'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(plots.__file__).parents[3], check=True)
