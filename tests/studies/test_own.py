@@ -407,11 +407,9 @@ def test_ones_own_samples_without_labels_come_after_those_of_the_setting():
 
 
 def test_the_explorer_of_kernels_shows_its_training_part():
-    pictures = X.reshape(90, 2, 2)
-    for data in (bench(), (pictures.numpy(), Y.numpy())):
-        explorer = KernelExplorer(data, n=16, qubits=2)
-        explorer.refresh()
-        assert "alert" not in explorer._words.value
+    explorer = KernelExplorer(bench(), n=16, qubits=2)
+    explorer.refresh()
+    assert "alert" not in explorer._words.value
     words = bench(**{name: ({"a": x}, y) for name, (x, y) in arrays().items()},
                   **{role: lambda seed: Named() for role in ("teacher", "student")})  # fmt: skip
     for own in (words, bench(**arrays(y=X[:, 0]), task="regression", **ONE_NUMBER)):
