@@ -17,7 +17,7 @@ import torch
 import qrkd_lab as ql
 from qrkd_lab.devices import one_thread
 from qrkd_lab.files import RecordError
-from qrkd_lab.studies.callbacks import Checkpoint, Progress, duration
+from qrkd_lab.studies.callbacks import Checkpoint, Progress
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Diverged, Training
@@ -65,7 +65,7 @@ def same(found, expected):
         assert all(torch.equal(weights[name], weights_too[name]) for name in weights)
 
 
-@pytest.mark.parametrize("die_at", [1, 3, 6])
+@pytest.mark.parametrize("die_at", [1, 3])
 def test_what_goes_on_from_a_checkpoint_ends_as_what_was_never_killed(
     benchmark, teacher, tmp_path, monkeypatch, die_at
 ):
@@ -153,7 +153,7 @@ def test_a_turned_bit_a_cut_anywhere_or_another_state_is_noticed(half, fresh, tm
     whole = half.path.read_bytes()
     lesser = [whole[:size] for size in (0, 1, 64, 65, 200, len(whole) - 1)]
     checkpoint = replace(half, path=tmp_path / "state.pt")
-    for content in (*flipped(whole, 150), *lesser, whole + b"0"):
+    for content in (*flipped(whole, 50), *lesser, whole + b"0"):
         checkpoint.path.write_bytes(content)
         with pytest.raises(ValueError, match="digest does not match"):
             checkpoint._read()
@@ -176,11 +176,11 @@ def forge(checkpoint, path, value, place):
 def odd(value):
     """What cannot stand in the place of a value, wherever in a state it is."""
     if isinstance(value, torch.Tensor):
-        return [None, torch.zeros(99)] + ([value.tolist()] if value.ndim else [])
+        return [None, torch.zeros(99)]
     if isinstance(value, tuple):
-        return [None, "x", (1, *value[1:])]
+        return [None, (1, *value[1:])]
     if isinstance(value, int | float):
-        return ["x", None, True, math.nan]
+        return ["x", True, math.nan]
     return [] if value is None else ["x", None, 3]
 
 
@@ -193,38 +193,33 @@ KD, KERNEL = ("learners", 0), ("learners", 1)
 MOMENT = (*KERNEL, "optimizer", 0)
 FORGED = [  # what else cannot be, in places of its own
     (["more"], 1), (["learners"], lambda held: held[:1]),
-    (["epoch"], RunsCode()), (["epoch"], 0), (["epoch"], 4),
-    (["step"], -1), (["step"], 7), (["step"], 1.0),
-    ([*KD, "model"], {"w": torch.zeros(3)}), ([*KERNEL, "loss"], {}),
-    ([*KERNEL, "optimizer", 99], {}), (MOMENT, lambda held: {"step": held["step"]}),
+    (["epoch"], RunsCode()), (["epoch"], 4), (["step"], -1), (["step"], 7),
+    ([*KD, "model"], {"w": torch.zeros(3)}), ([*KERNEL, "optimizer", 99], {}),
+    (MOMENT, lambda held: {"step": held["step"]}),
     ([*MOMENT, "exp_avg"], lambda x: x.to_sparse()), ([*MOMENT, "exp_avg"], lambda x: x.double()),
     ([*MOMENT, "exp_avg"], lambda x: x.to("meta")), ([*KD, "failure"], 3),
     ([*MOMENT, "step"], torch.tensor(torch.nan)), ([*MOMENT, "step"], torch.tensor(1e30)),
-    ([*MOMENT, "step"], torch.tensor(-1.0)), ([*KD, "_seen"], torch.tensor(-1)),
     ([*KERNEL, "shuffle"], lambda x: x[:100]), ([*KERNEL, "shuffle"], torch.ones_like),
-    ([*KD, "history"], ["x"]), ([*KD, "seconds"], -1.0), ([*KD, "batches"], 3.5),
-    ([*KD, "batches"], -3),
+    ([*MOMENT, "step"], torch.tensor(-1.0)), ([*KD, "_seen"], torch.tensor(-1)),
+    ([*KD, "history"], ["x"]), ([*KD, "batches"], -3), ([*KD, "seconds"], -1.0),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "value"), FORGED)
-def test_what_was_forged_is_checked_before_use(
-    half, fresh, tmp_path, capsys, monkeypatch, path, value
-):
+def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, monkeypatch):
     """A digest says that nothing was damaged, not that nobody made it up."""
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
-    forged = forge(half, path, value, tmp_path / "state.pt")
-    assert "no state of" in refused(forged, fresh, capsys)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_value_of_another_kind_is_refused_wherever_it_stands(half, fresh, tmp_path, capsys):
-    cases = [(path, other) for path, value in places(half._read()) for other in odd(value)]
-    assert len(cases) > 200
-    for path, other in cases:
+    kinds = {  # one place of each name, of learners and parameters that differ by number
+        tuple(name for name in path if isinstance(name, str)): (path, value)
+        for path, value in places(half._read())
+    }
+    cases = [(path, other) for path, value in kinds.values() for other in odd(value)]
+    assert len(cases) > 50
+    for path, other in (*FORGED, *cases):
         forged = forge(half, path, other, tmp_path / "state.pt")
         assert not forged.resume(at(fresh[0])), (path, other)
+        assert "no state of" in capsys.readouterr().err, (path, other)
     refused(forged, fresh, capsys)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
@@ -339,11 +334,3 @@ def test_in_a_terminal_progress_is_a_bar_that_names_arm_epoch_terms_and_time(mon
     said = shown(Terminal())
     for part in ("digits seed 3", "epoch 1/2", "qrkd: task 0.5", "kd: task 0.5", "left"):
         assert part in said
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.44, "0.4 s"), (42.2, "42 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")],
-)
-def test_durations_in_words(seconds, words):
-    assert duration(seconds) == words
