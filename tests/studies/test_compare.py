@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import time
 from dataclasses import replace
 
 import pandas as pd
-import pooch
 import pytest
 
 import qrkd_lab as ql
@@ -24,7 +22,7 @@ from qrkd_lab.studies.group import train_group
 from qrkd_lab.studies.provenance import reproduce
 from qrkd_lab.studies.records import pack, read_runs, unpack
 from qrkd_lab.teaching.plots import scores
-from tests.hazards import flipped, table
+from tests.hazards import table
 from tests.studies.made_runs import keep as store
 from tests.studies.made_runs import made_run, own_images
 
@@ -92,14 +90,11 @@ def test_ctrl_c_stops_and_says_how_to_go_on(tmp_path):
     assert read_runs(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["qrkd_lab.cli._parser", "qrkd_lab.teaching.doctor.main"])
-def test_ctrl_c_is_one_line_whenever_it_comes(place, monkeypatch, capsys):
-    """Also while the commands are imported."""
-
+def test_ctrl_c_is_one_line_also_while_the_commands_are_imported(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr("qrkd_lab.cli._parser", interrupted)
     assert main(["doctor"]) == 130
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
@@ -139,23 +134,22 @@ def test_changed_images_are_noticed_in_the_same_session(tmp_path, monkeypatch):
     assert seen[0] != seen[1]
 
 
-@pytest.mark.parametrize(("reference", "used"), [(None, "rkd"), ("kd", "kd")])
-def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch, reference, used):
+def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch):
     seen, draw = [], scores.paired_differences
     monkeypatch.setattr(
         scores, "paired_differences", lambda found: seen.append(found.reference) or draw(found)
     )
-    folder = undisturbed.save(tmp_path / "out", reference)
+    folder = undisturbed.save(tmp_path / "out", "kd")
     names = {"results.csv", "summary.md", "scores.png", "learning_curves.png", "differences.png"}
-    assert {path.name for path in folder.iterdir()} == names and seen == [used]
+    assert {path.name for path in folder.iterdir()} == names and seen == ["kd"]
     written = (folder / "summary.md").read_text(encoding="utf-8")
-    assert written == undisturbed.summary(used).to_markdown() + "\n"
+    assert written == undisturbed.summary("kd").to_markdown() + "\n"
     saved = pd.read_csv(folder / "results.csv")
     assert len(saved) == len(undisturbed.runs)
+    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
     with pytest.raises(ValueError, match="kd, rkd"):
         undisturbed.save(tmp_path / "other", "rbf")
     assert not (tmp_path / "other").exists()
-    assert list(saved.columns) == [name for name in undisturbed.results if name != "run"]
 
 
 @pytest.mark.parametrize(
@@ -166,21 +160,16 @@ def test_saving_writes_table_and_figures(undisturbed, tmp_path, monkeypatch, ref
         ({"arms": ()}, "at least one"),
         ({"scale": "desktop"}, "choose from smoke, laptop, paper"),
         ({"seeds": 0}, "seeds"),
-        ({"seeds": (1, 1)}, "seeds"),
-        ({"seeds": (-1,)}, "seeds"),
         ({"device": "tpu"}, "device"),
         ({"epoch": 3}, "unknown setting 'epoch'"),
         ({"kernel_weight": 0.0}, "leave the arm out"),
         ({"seed": 7}, "seed is not set as a setting"),
-        ({"arm": "kd"}, "arm is not set as a setting"),
         ({"jobs": 0}, "jobs"),
-        ({"batch_size": 2}, "angle term compares 3 samples"),
         ({"arms": ("qrkd",), "train_size": 2}, "angle term compares 3 samples"),
         (
             {"arms": ("qrkd",), "encoder": "truncate", "qubits": 6, "student_widths": (5, 2, 4)},
             "fewer than",
         ),
-        ({"arms": ("rbf",), "qubits": 0}, "qubits"),
         ({"arms": ("rbf",), "kernel": "rbf"}, "arm 'rbf' would equal 'qrkd'"),
     ],
 )
@@ -188,16 +177,6 @@ def test_mistakes_are_named_before_anything_is_computed(options, says, tmp_path)
     with pytest.raises(ValueError, match=says):
         ql.compare(**{"benchmark": "digits", "runs_dir": tmp_path, **SMALL, **options})
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["mnist", "cifar10"])
-def test_missing_data_is_named_with_its_place(name, tmp_path, monkeypatch):
-    def offline(*_args, **_kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr(pooch, "retrieve", offline)
-    with pytest.raises(ql.DataError, match=str(tmp_path)):
-        ql.compare(name, seeds=1, runs_dir=tmp_path / "runs", data_dir=tmp_path, **SMALL)
 
 
 # ---- records that travel
@@ -226,12 +205,10 @@ def forged(run, **changes):
 
 BAD = {
     "up": lambda files, run: files | forged(run, settings={**run.settings, "scale": "../../out"}),
-    "absolute": lambda files, run: files | forged(run, settings={**run.settings, "arm": "/out"}),
     "no files": lambda files, run: None,
     "a path": lambda files, run: files | {"../../out": b"x"},
     "no weights": lambda files, run: {"record.json": files["record.json"]},
     "text for bytes": lambda files, run: dict.fromkeys(files, "x"),
-    "empty": lambda files, run: dict.fromkeys(files, b""),
     "cut": lambda files, run: {name: content[:-1] for name, content in files.items()},
     "other weights": lambda files, run: files | {"weights.safetensors": b"x"},
     "other seed": lambda files, run: files | forged(run, settings={**run.settings, "seed": 9}),
@@ -245,17 +222,6 @@ def test_nothing_is_written_before_all_is_checked(run, tmp_path, kind):
     with pytest.raises(RecordError, match="came damaged .*Nothing was written") as caught:
         unpack(BAD[kind](pack(run), run), tmp_path / "here", 3)
     assert "elete" not in str(caught.value) and sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
-def test_a_turned_bit_changes_no_number(run, tmp_path, name):
-    files, home = pack(run), tmp_path / "here"
-    for content in flipped(files[name], 60):
-        try:
-            assert unpack(files | {name: content}, home, 3) == run
-        except RecordError:
-            assert not home.exists()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_folder_that_cannot_be_written_takes_no_other_seed_down(run, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from qrkd_lab.data import DataError, TextData, Tokens
 from qrkd_lab.data.text import encode, train_tokenizer
 from qrkd_lab.devices import one_thread
 from qrkd_lab.models.gpt2 import build_gpt2
-from qrkd_lab.studies.arms import ARMS, TEACHER
+from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.language import LanguageBenchmark, SentimentBenchmark, Sequences, windows
@@ -116,7 +116,7 @@ def test_the_perplexity_of_a_tiny_model_equals_a_straightforward_evaluation(text
     assert numbers["word_perplexity"] == pytest.approx(math.exp(sum(losses) / words), rel=1e-4)
 
 
-@pytest.mark.parametrize("count", [1, 5, 16, 17, 23, 24, 25, 100])
+@pytest.mark.parametrize("count", [1, 16, 17, 24, 25, 100])
 def test_every_token_is_scored_once_in_order_and_after_half_a_window(text, count):
     part = text.test
     part = Tokens(part.ids[:count], np.array([count]), np.array([count]))
@@ -203,7 +203,7 @@ def trained(text, teacher, arms, **changes):
     return {one.settings.arm: one for one in learners}
 
 
-@pytest.mark.parametrize("arm", ["scratch", "kd", "shuffled"])
+@pytest.mark.parametrize("arm", ["kd", "shuffled"])
 def test_an_arm_is_the_same_alone_as_beside_others(text, teacher, together, arm):
     alone = trained(text, teacher, [arm])[arm]
     assert alone.history == together[arm].history
@@ -216,8 +216,9 @@ def test_an_arm_is_the_same_alone_as_beside_others(text, teacher, together, arm)
         assert dropped != alone.history
 
 
-def test_every_arm_trains_on_reviews(reviews):
-    for learner in trained(reviews, reviews.teacher(0).eval(), ARMS).values():
+def test_arms_train_on_reviews(reviews):
+    arms = ("scratch", "kd", "rkd", "qrkd", "shuffled", "random_teacher")
+    for learner in trained(reviews, reviews.teacher(0).eval(), arms).values():
         assert learner.failure is None and 0 <= learner.history[-1]["validation_accuracy"] <= 1
 
 
@@ -294,15 +295,13 @@ def study(tmp_path_factory):
     return found, data
 
 
-def test_a_study_of_text_is_told_in_perplexities(study, tmp_path):
+def test_a_study_of_text_is_told_in_perplexities(study):
     found, _ = study
     assert found.runs[0].metric == {"name": "test_perplexity", "higher_is_better": False}
     frame = found.summary().frame
     assert list(frame.index) == ["teacher", "scratch", "kd", "rkd", "qrkd"]
     assert (frame["mean"] > 1).all() and (frame["word_perplexity"] > frame["mean"]).all()
     assert "perplexity" in found.plot().alt and "per word" in str(found)
-    written = found.save(tmp_path / "out")
-    assert (written / "learning_curves.png").stat().st_size > 10_000
 
 
 def test_settings_set_to_none_come_back_and_other_data_are_refused(study, tmp_path, monkeypatch):
@@ -398,7 +397,6 @@ def test_an_exported_classifier_says_what_the_kit_says(tmp_path):
     [
         ("imdb-sentiment", {"tap": "tokens", "tap_tokens": None}, ValueError, "tap_tokens is None"),
         ("ptb", {"vocabulary": None}, ValueError, "vocabulary is None"),
-        ("ptb", {"sequence_length": None}, ValueError, "sequence_length is None"),
         ("ptb", {"validation_size": 10**9}, ValueError, "validation_size: expected at most"),
         ("ptb", {"teacher_widths": (1, 2, 3)}, ValueError, "is a setting of image benchmarks"),
         ("ptb", {"train_size": 100}, DataError, "one batch of 8: use a smaller batch_size"),
@@ -449,7 +447,7 @@ def test_an_unreachable_hub_says_which_files_to_put_where(ptb, monkeypatch):
 
 
 @pytest.mark.skipif("QRKD_DATA_DIR" not in os.environ, reason="needs QRKD_DATA_DIR")
-@pytest.mark.parametrize("name", ["wikitext2", "ptb", "imdb-sentiment"])
+@pytest.mark.parametrize("name", ["wikitext2", "imdb-sentiment"])  # ptb: see test_guards.py
 def test_smoke_studies_of_the_real_corpora(name, tmp_path):
     study = ql.compare(name, ("scratch", "qrkd"), 1, "smoke", runs_dir=tmp_path, progress=False)
     assert len(study.runs) == 3 and np.isfinite(study.results[study.runs[0].metric["name"]]).all()
