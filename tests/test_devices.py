@@ -135,6 +135,8 @@ def test_no_switch_of_torchs_changes_a_training(usual, kind):
         before = state()
         found = weights()
         assert state() == before, "as it was left"
+        with default_arithmetic():  # where the processor has no use for another
+            assert torch.get_float32_matmul_precision() == "highest"
     assert found.keys() == usual.keys()
     assert all(torch.equal(found[name], usual[name]) for name in usual)
 
