@@ -14,6 +14,7 @@ import pennylane as qp
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
@@ -135,6 +136,12 @@ def own_optimizer(student, *others):
     return right_step(student, *others[:2], own, *others[3:])
 
 
+def both_tails(difference, spread, seeds):
+    critical, shift = stats.t.ppf(0.975, seeds - 1), seeds**0.5 * abs(difference) / spread
+    tail = stats.nct(seeds - 1, shift)
+    return tail.sf(critical) + tail.cdf(-critical)
+
+
 def perplexity(batches):
     total = sum(-x.item() for log_p in batches for x in log_p)
     return math.exp(total / sum(map(len, batches)))
@@ -174,6 +181,7 @@ RIGHT = {
     "check_distance_loss": [distance_loss],
     "check_perplexity": [perplexity],
     "check_effective_rank": [ql.effective_rank],
+    "check_power": [both_tails],
     "check_holm": [lambda p: list(holm(p))],
     "check_own_relation": [likeness, distances, normalised_distances, lambda x: Cauchy()(x)],
     "check_own_kernel": [Cauchy(), ql.RBFKernel(0.5), ql.FidelityKernel("zz", qubits=3),
@@ -273,7 +281,13 @@ TABLE = {
         (lambda s, t, T: kd(s.detach(), t, T), "no gradient reaches the student"),
         (lambda s, t, T: T**2 * F.kl_div((s / T).log_softmax(1), (t / T).log_softmax(1),
                                          log_target=True, reduction="batchmean"), "teacher too"),
+        (lambda s, t, T: T**2 * F.kl_div((s.detach() / T).log_softmax(1), (t / T).log_softmax(1),
+                                         log_target=True, reduction="batchmean"), "wrong side"),
         (logs, "right until a probability is rounded to 0"),
+    ],
+    "check_bandwidth_rule": [
+        (lambda k, b: b[(m := k[:, ~torch.eye(k.shape[1], dtype=bool)]).amax(1).sub(m.amin(1))
+                        .argmax()], "wrong value with 4 samples"),
     ],
     "check_pairwise_distances": [
         (lambda x: distances(x) + torch.eye(len(x)), "5 of 25 entries.*expected 0, got 1"),
@@ -335,6 +349,7 @@ TABLE = {
     ],
     "check_training_step": [
         (training_step(order="backward zero step"), "no weight has moved"),
+        (training_step(returns=lambda total: {"total": total}), "the total loss, got dict"),
         (training_step(order="step backward"), "RuntimeError: .*inplace operation"),
         (own_optimizer, "entries are wrong after 3 steps"),
         (training_step(returns=lambda total: total + 1), "entries are wrong after 3 steps"),

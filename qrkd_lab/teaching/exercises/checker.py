@@ -190,13 +190,15 @@ def _check_gradient(f: Function, reference: Function, case: Case) -> None:
     """Refuse unless the gradient is there, finite, bounded, right, and nowhere else."""
     who = "input" if len(case.args) == 1 else "student"
     (want, _), (got, taught) = _gradients(reference, case), _gradients(f, case)
+    silent = got is None or (want.any() and not got.any())
+    if taught is not None and taught.any():
+        wrong = ", not the student: you detached the wrong side."
+        both = " too: detach its side, or compute it under torch.no_grad()."
+        refuse(
+            f"the values are right, but a gradient reaches the teacher{wrong if silent else both}"
+        )
     need(
-        taught is None or not taught.any(),
-        "the values are right, but a gradient reaches the teacher too: detach its side, or "
-        "compute it under torch.no_grad().",
-    )
-    need(
-        got is not None and (got.any() or not want.any()),
+        not silent,
         f"the values are right, but no gradient reaches the {who}: the result was cut off from it "
         "(.detach(), .item(), .numpy(), torch.tensor(...)).",
     )

@@ -84,6 +84,9 @@ def check_kd_loss(f: Function | None) -> Answer:
             lambda s, t, T: T**2 * kl(t, s, T),
         "mean over samples and classes: sum over the classes, average over samples only.":
             lambda s, t, T: T**2 * kl(s, t, T) / s.shape[1],
+        "a sum over the samples: average over them.": lambda s, t, T: T**2 * kl(s, t, T) * len(s),
+        "the logits are not divided by the temperature: do it before both softmaxes.":
+            lambda s, t, T: T**2 * kl(s, t, 1.0),
         "right until a probability is rounded to 0: 0 * log 0 is nan, and a tiny number added to p "
         "changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
     }  # fmt: skip
@@ -106,6 +109,8 @@ def check_distance_loss(f: Function | None) -> Answer:
             lambda s, t: losses.relation_loss(D(s), D(t)),
         "the mean distance counts the n zeros of the diagonal: divide by n(n-1), not n^2.":
             lambda s, t: losses.relation_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
+        "both means count the n zeros of the diagonal: divide by n(n-1), not n^2.":
+            lambda s, t: F.smooth_l1_loss(D(s) / D(s).mean(), D(t) / D(t).mean()),
         **_wrong_means(losses.normalised_distances),
     }  # fmt: skip
     cases = [
@@ -126,7 +131,7 @@ def check_kernel_loss(f: Function | None) -> Answer:
 
     mistakes = {
         "the kernel between student and teacher: compare each one's own matrix.":
-            lambda s, t, k: losses.relation_loss(k(s, t), torch.ones(len(s), len(s)).double()),
+            lambda s, t, k: 1 - k(s, t).mean(),
         "this is a distance of whole matrices (a norm): average over pairs.":
             lambda s, t, k: torch.linalg.norm(k(s) - k(t)),
         **_wrong_means(kernel),
@@ -148,6 +153,8 @@ def _wrong_means(relation: Function) -> dict[str, Function]:
         "the mean counts entries that compare a sample with itself: divide by n(n-1), not by n^2.":
             lambda s, t, *_: total(s, t) / len(s) ** 2,
         "this is the sum: divide by n(n-1).": lambda s, t, *_: total(s, t),
+        "h(u) is u^2/2, and a sample is not compared with itself: the half is missing, and the "
+        "mean divides by n^2.": lambda s, t, *_: F.mse_loss(relation(s), relation(t)),
     }  # fmt: skip
 
 
@@ -221,7 +228,7 @@ def check_silent_terms(f: Function | None) -> Answer:
 
     mistakes = {
         "requires_grad alone is fooled: a detached kernel still asks for a gradient, at its "
-        "adapter. Take the gradient at the student's weights.":
+        "adapter. Take the gradient at the student's weights, each alone.":
             lambda losses, _: {n for n, term in losses.terms.items() if not term.requires_grad},
         "a None or 0 is overlooked: in some of these losses a term is silent and you found none. "
         "Ask each alone, by torch.autograd.grad: backward() adds to what is in .grad already.":
@@ -229,6 +236,12 @@ def check_silent_terms(f: Function | None) -> Answer:
         "you named terms that miss *some* weights: relations never reach the output layer. Silent "
         "is None or 0 at *all* weights.":
             lambda losses, weights: {n for weight in weights for n in _silent(losses, [weight])},
+        "a gradient of zeros is silent too: ask for .any(), not for None alone.":
+            lambda losses, weights: {
+                name for name, term in losses.terms.items() if not term.requires_grad
+                or all(g is None for g in torch.autograd.grad(
+                    term, weights, retain_graph=True, allow_unused=True))
+            },
         "a small gradient is not none: ask whether it is 0, not whether it is below some number.":
             lambda losses, weights: _silent(losses, weights, below=1e-3),
     }  # fmt: skip
@@ -280,6 +293,10 @@ def check_training_step(f: Function | None) -> Answer:
         for step in range(steps):
             inputs, targets = normal(8, 4, seed=20 + step), torch.arange(8) % 3
             total = given(f(student, teacher, loss, optimizer, inputs, targets))
+            need(
+                isinstance(total, (int, float, Tensor)),
+                f"expected the total loss, got {type(total).__name__}.",
+            )
             totals.append(float(torch.as_tensor(total).detach()))
         weights = [p.detach().flatten() for p in parameters]
         return torch.cat([*weights, torch.tensor([*totals, teacher.with_graph])])

@@ -90,7 +90,7 @@ def check_bandwidth_rule(f: Function | None) -> Answer:
     }  # fmt: skip
     bandwidths = 2.0 ** torch.arange(-5, 4, dtype=torch.float64)
     cases = []
-    for n, seed in ((4, 0), (6, 1), (12, 2)):
+    for n, seed in ((4, 4), (6, 1), (12, 2)):  # the largest range is elsewhere in the first
         d2 = torch.cdist(x := normal(n, 2, seed=seed), x) ** 2
         kernels = torch.exp(-d2 * bandwidths[:, None, None] ** 2)
         cases.append(Case(f"with {n} samples", (kernels, bandwidths)))

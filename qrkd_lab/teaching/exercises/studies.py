@@ -30,9 +30,15 @@ def check_paired_difference(f: Function | None) -> Answer:
         "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.":
             lambda a, b: paired(a, b, quantile=stats.norm.ppf(0.975)),
         "not paired: take the standard deviation of the differences, seed by seed.":
-            lambda a, b: paired(a, b, spread=np.sqrt(a.var(ddof=1) + b.var(ddof=1))),
+            lambda a, b: paired(a, b, np.sqrt(a.var(ddof=1) + b.var(ddof=1)),
+                                stats.t.ppf(0.975, 2 * len(a) - 2)),
         "the standard deviation divides by S - 1 (ddof=1), not by S.":
             lambda a, b: paired(a, b, spread=(a - b).std()),
+        "this t-quantile leaves out 5 % on one side: take t at 0.975.":
+            lambda a, b: paired(a, b, quantile=stats.t.ppf(0.95, len(a) - 1)),
+        "the half width is not divided by the root of S.":
+            lambda a, b: paired(a, b) * [1, len(a) ** 0.5],
+        "the mean has the wrong sign: arm minus reference.": lambda a, b: paired(b, a),
     }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
@@ -75,7 +81,7 @@ def check_power(f: Function | None) -> Answer:
         "this t-quantile leaves out 5 % on one side: the test is two-sided, take t at 0.975.":
             lambda d, s, n: powered(d, s, n, stats.t.ppf(0.95, n - 1)),
     }  # fmt: skip
-    values = ((0.004, 0.003, 5), (0.5, 1.0, 12), (-0.3, 0.4, 8))
+    values = ((0.004, 0.003, 5), (0.8, 1.0, 12), (-0.5, 0.4, 8))  # the other tail: below 1e-6
     cases = [Case(f"for {d} with spread {s} and {n} seeds", (d, s, n)) for d, s, n in values]
     right = "the upper tail of the noncentral t beyond the quantile of the test."
     return mark(f, power_of, cases, mistakes, right)
@@ -181,6 +187,9 @@ def check_perplexity(f: Function | None) -> Answer:
         "2 to the mean: the logarithms are natural, so exp undoes them.": lambda b: 2 ** nll(b),
         "a mean over batches: the last one is shorter, so add up over tokens, then divide.":
             lambda b: torch.stack([-x.mean() for x in b]).mean().exp(),
+        "a mean of the batches' perplexities: the exp comes last, over all tokens.":
+            lambda b: torch.stack([(-x.mean()).exp() for x in b]).mean(),
+        "below 1: log p is negative, so its mean needs a minus.": lambda b: torch.exp(-nll(b)),
     }  # fmt: skip
     cases = [
         Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
