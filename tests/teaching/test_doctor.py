@@ -27,16 +27,14 @@ def program(path):
     return str(path)
 
 
-def test_it_sees_everything_that_it_should_and_a_check_that_crashes(monkeypatch):
+def test_a_check_that_crashes_is_named_and_stops_no_other(monkeypatch):
     def _machine():
         raise OSError("disk on fire")
 
     monkeypatch.setattr(doctor, "_probe", lambda code: "")  # without the seconds of an import
     monkeypatch.setattr(doctor, "_machine", _machine)
     findings = doctor.check()
-    looked = "Python qrkd-lab packages torch torchvision transformers pennylane data: runs"
-    names = {each.name.split()[0] for each in findings}
-    assert {*looked.split(), "published", "widgets", "notebook"} <= names
+    assert {"Python", "torch", "data:", "notebook"} <= {each.name.split()[0] for each in findings}
     assert not named(findings, "machine").ok and "disk on fire" in named(findings, "machine").found
 
 
@@ -77,13 +75,6 @@ def test_which_package_notebooks_import(tmp_path, monkeypatch, state, said):
     assert finding.essential is (state != "not installed")
 
 
-def test_a_system_without_shared_memory_is_named(monkeypatch):
-    assert named(doctor._machine(), "processes").ok
-    monkeypatch.setattr("qrkd_lab.studies.parallel.can_start_workers", lambda: False)
-    finding = named(doctor._machine(), "processes")
-    assert not finding.ok and "one after another" in finding.found and "/dev/shm" in finding.advice
-
-
 def test_torchvision_for_another_torch_and_a_broken_torch(monkeypatch):
     monkeypatch.setattr(doctor, "_probe", {doctor._PROBES["torchvision"]: NMS}.get)
     findings = list(doctor._libraries())
@@ -99,9 +90,7 @@ def test_torchvision_for_another_torch_and_a_broken_torch(monkeypatch):
 def test_a_probe_tells_what_went_wrong(tmp_path, monkeypatch):
     (tmp_path / "torchvision.py").write_text(f"raise RuntimeError({NMS.partition(': ')[2]!r})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert doctor._probe("import torchvision") == NMS
-    assert doctor._probe("import json") == ""
-    assert doctor._probe("raise SystemExit(3)") == "no error message"
+    assert doctor._probe("import torchvision") == NMS and doctor._probe("import json") == ""
     assert "signal 9" in doctor._probe("import os; os.kill(os.getpid(), 9)")
 
 

@@ -19,7 +19,6 @@ from scipy import stats
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
 from qrkd_lab.losses import normalised_distances
-from qrkd_lab.studies.statistics import holm
 from qrkd_lab.teaching import exercises
 from qrkd_lab.teaching.exercises.distillation import right_step
 
@@ -30,25 +29,13 @@ CHECKS = {name: getattr(exercises, name) for name in dir(exercises) if name[:6] 
 kd, distances, angles = ql.kd_loss, ql.pairwise_distances, ql.triplet_angles
 
 
-def distances_by_loop(x):
-    result = torch.zeros(len(x), len(x))
-    for i in range(len(x)):
-        for j in range(len(x)):
-            result[i, j] = math.sqrt(sum((a - b) ** 2 for a, b in zip(x[i], x[j])))
-    return result
-
-
 def mean_distance(x):
     return distances(x).sum() / (len(x) * (len(x) - 1))
 
 
-def huber(u):
-    return torch.where(u.abs() < 1, u**2 / 2, u.abs() - 0.5)
-
-
 def distance_loss(s, t, mean=mean_distance):
     u = distances(s) / mean(s) - (distances(t) / mean(t)).detach()
-    return huber(u).sum() / (len(s) * (len(s) - 1))
+    return F.huber_loss(u, torch.zeros_like(u), reduction="sum") / (len(s) * (len(s) - 1))
 
 
 def rotations(gate, take=lambda x, i: x[..., i]):
@@ -67,13 +54,12 @@ def both(f, g):
     return feature_map
 
 
-def fidelity(u):
-    return (u @ u.mH).abs() ** 2
-
-
 def likeness(x):
-    squared = ((x[:, None] - x[None]) ** 2).sum(-1)
-    return 1 / (1 + squared)
+    return 1 / (1 + squares(x, x))
+
+
+def squares(u, v):
+    return ((u[:, None] - v[None]) ** 2).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -84,18 +70,7 @@ class Cauchy(Kernel):
         return x
 
     def compare(self, u, v):
-        return 1 / (1 + ((u[:, None] - v[None]) ** 2).sum(-1))
-
-
-def silent(losses, weights):
-    names = set()
-    for name, term in losses.terms.items():
-        found = [None]
-        if term.requires_grad:
-            found = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-        if all(g is None or not g.any() for g in found):
-            names.add(name)
-    return names
+        return 1 / (1 + squares(u, v))
 
 
 def gradients(losses, weights):
@@ -112,15 +87,15 @@ def left_over(losses, weights):
     return names
 
 
-def near_but_unlike(n=20, spread=0.03):
+def near_but_unlike(spread=0.03):
     g = torch.Generator().manual_seed(0)
-    points = [torch.randn(n, 1, generator=g, dtype=torch.float64) for _ in range(2)]
+    points = [torch.randn(20, 1, generator=g, dtype=torch.float64) for _ in range(2)]
     return tuple(1 - spread + spread * torch.exp(-(torch.cdist(x, x) ** 2)) for x in points)
 
 
-def training_step(order="zero backward step", under=torch.no_grad, returns=torch.clone):
+def training_step(order="zero backward step", returns=torch.clone):
     def step(student, teacher, loss, optimizer, inputs, targets):
-        with under():
+        with torch.no_grad():
             taught = teacher(inputs)
         total, _ = loss(student(inputs), taught, targets)
         do = {"backward": total.backward, "step": optimizer.step, "zero": optimizer.zero_grad}
@@ -176,23 +151,14 @@ def test_the_solutions_are_right(line, solved):
     assert bool(solved[line]) != line.endswith(WRONG), solved[line]
 
 
-RIGHT = {
+RIGHT = {  # beside the solutions: other ways to answer
     "check_triplet_angles": [angles],
-    "check_distance_loss": [distance_loss],
-    "check_perplexity": [perplexity],
-    "check_effective_rank": [ql.effective_rank],
     "check_power": [both_tails],
-    "check_holm": [lambda p: list(holm(p))],
-    "check_own_relation": [likeness, distances, normalised_distances, lambda x: Cauchy()(x)],
-    "check_own_kernel": [Cauchy(), ql.RBFKernel(0.5), ql.FidelityKernel("zz", qubits=3),
-                         ql.PolynomialKernel(), ql.ProjectedKernel("iqp", qubits=2)],
-    "check_other_basis": [lambda x: ql.FidelityKernel("iqp", 2).states(x[None])[0].abs() ** 2],
-    "check_shift_map": [rotations(qp.RY),
-                        both(rotations(qp.RX), lambda x, w: qp.CNOT(wires=w))],
-    "check_silent_terms": [silent, lambda losses, weights: list(silent(losses, weights))],
-    "check_near_but_unlike": [near_but_unlike],
-    "check_training_step": [right_step, training_step(returns=torch.Tensor.item)],
-}  # fmt: skip
+    "check_own_relation": [distances, normalised_distances, lambda x: Cauchy()(x)],
+    "check_own_kernel": [Cauchy(), ql.FidelityKernel("zz", qubits=3), ql.PolynomialKernel()],
+    "check_shift_map": [both(rotations(qp.RX), lambda x, w: qp.CNOT(wires=w))],
+    "check_training_step": [training_step(returns=torch.Tensor.item)],
+}
 
 
 def test_every_check_has_right_answers_here():
@@ -218,9 +184,9 @@ def test_what_is_not_given_yet_is_no_mistake(check):
 
 
 def test_values_alone_may_be_asked_for():
-    assert exercises.check_pairwise_distances(distances_by_loop, gradient=False)
-    assert "no gradient" in repr(exercises.check_pairwise_distances(distances_by_loop))
-    assert exercises.check_triplet_angles(lambda x: angles(x).detach(), gradient=False)
+    for check, right in (("pairwise_distances", distances), ("triplet_angles", angles)):
+        check, values = CHECKS[f"check_{check}"], lambda x, right=right: right(x).detach()
+        assert check(values, gradient=False) and "no gradient" in repr(check(values))
 
 
 OWN_JUDGE = {"shift_map", "near_but_unlike", "own_relation", "own_kernel"}
@@ -263,14 +229,9 @@ def kernel_of(compare, embed=lambda x: x):
     return dataclass(frozen=True)(type("Mine", (Kernel,), methods))()
 
 
-def squares(u, v):
-    return ((u[:, None] - v[None]) ** 2).sum(-1)
-
-
 TABLE = {
     "check_perplexity": [
         (lambda b: 3 * perplexity(b), "yours is 3 times the right value"),
-        (lambda b: perplexity(b) + 1, r"wrong value with batches of \(6, 6, 2\): expected"),
     ],
     "check_paired_difference": [
         (lambda a, b: "0.3 +- 0.1", "expected numbers, got '0.3"),
@@ -278,7 +239,6 @@ TABLE = {
     "check_kd_loss": [
         (lambda s, t, T: -kd(s, t, T), "wrong sign"),
         (lambda s, t, T: kd(s, t, T).item(), "expected a torch tensor, got float"),
-        (lambda s, t, T: kd(s.detach(), t, T), "no gradient reaches the student"),
         (lambda s, t, T: T**2 * F.kl_div((s / T).log_softmax(1), (t / T).log_softmax(1),
                                          log_target=True, reduction="batchmean"), "teacher too"),
         (lambda s, t, T: T**2 * F.kl_div((s.detach() / T).log_softmax(1), (t / T).log_softmax(1),
@@ -292,78 +252,51 @@ TABLE = {
     "check_pairwise_distances": [
         (lambda x: distances(x) + torch.eye(len(x)), "5 of 25 entries.*expected 0, got 1"),
         (lambda x: diff(x), r"wrong shape .*expected \(5, 5\), got \(5, 5, 3\)"),
-        (lambda x: diff(x).square().sum(-1).sqrt(), "gradient is not finite"),
-        (torch.nn.PairwiseDistance, "got the class PairwiseDistance"),
-        (torch.zeros(2), "expected a function"),
     ],
     "check_triplet_angles": [
         (naive_angles, r"nan with 5 samples.* at \[0, 0, 0\]: 0/0"),
         (steep_angles, "gradient reaches \\de.*divided by almost 0"),
-        (lambda x: angles(x).detach(), "no gradient reaches the input"),
     ],
     "check_distance_loss": [
         (lambda s, t: distance_loss(s, t, lambda x: mean_distance(x).detach()),
          "gradient at the student is not"),
     ],
     "check_fidelity_kernel": [
-        (lambda u: (u @ u.mH).abs() ** 4, "entries are wrong"),
-        (lambda u: 2j * fidelity(u), "real numbers, got complex"),
+        (lambda u: 2j * (u @ u.mH).abs() ** 2, "real numbers, got complex"),
     ],
     "check_own_relation": [
-        (lambda x: x @ x[0], r"wrong shape .*expected \(6, 6\)"),
         (lambda x: likeness(x) * torch.rand(()), "two calls"),
         (lambda x: likeness(x).softmax(1), "not symmetric"),
         (lambda x: likeness(x) * torch.outer(r := torch.arange(len(x)) + 1.0, r), "another order"),
         (lambda x: torch.ones(len(x), len(x)) * x.sum(), "tells no samples apart"),
-        (lambda x: likeness(x.detach()), "no gradient reaches"),
-        (lambda x: (5 * likeness(x)).round() + 0 * x.sum(), "0 everywhere"),
-        (lambda x: diff(x).square().sum(-1).sqrt(), "not finite at coincident or"),
-        (lambda x: F.normalize(x, dim=1) @ F.normalize(x, dim=1).T, "divided by almost 0"),
-        (ql.CosineKernel, "expected an object, got the class CosineKernel"),
     ],
     "check_own_kernel": [
-        (Cauchy, "expected an object, got the class Cauchy"),
         (likeness, "expected a Kernel"),
         (kernel_of(lambda u, v: (u @ v.T).exp()), "diagonal is not 1"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) + 0.1 * (v.sum(1) - u.sum(1)[:, None]))),
          "not symmetric"),
         (kernel_of(lambda u, v: 1 - squares(u, v) / 5000), "not positive semi-definite"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u, v))), "bandwidth must be a field"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) / squares(u, v).mean())), "see the batch"),
-        (kernel_of(lambda u, v: torch.ones(len(u), len(v)) + 0 * u.sum() * v.sum()), "no samples"),
-        (kernel_of(lambda u, v: 1 / (1 + squares(u.detach(), v.detach()))), "no gradient reaches"),
-        (kernel_of(lambda u, v: (-squares(u, v).sqrt()).exp()), "not finite at coincident"),
-        (kernel_of(lambda u, v: u), "wrong shape"),
     ],
     "check_shift_map": [
         (rotations(qp.RZ), "does not see angle 0"),
         (both(rotations(qp.RX), rotations(qp.RY)), "a shift of both samples"),
-        (lambda x, w: qp.RX(x[..., 0], wires=w[0]), "does not see angle 1"),
         (rotations(qp.RX, lambda x, i: x[i]), r"angles\[..., i\]"),
     ],
     "check_silent_terms": [
         (lambda losses, weights: {"kernel"}, r"without fault .*first is \[4\]: expected 0, got 1"),
-        (lambda losses, weights: "kernel", "expected a set of names, got 'kernel'"),
         (left_over, r"a None or 0 is overlooked"),
         (lambda losses, weights: gradients(losses, weights), "RuntimeError: .*retain_graph=True"),
     ],
     "check_training_step": [
         (training_step(order="backward zero step"), "no weight has moved"),
         (training_step(returns=lambda total: {"total": total}), "the total loss, got dict"),
-        (training_step(order="step backward"), "RuntimeError: .*inplace operation"),
         (own_optimizer, "entries are wrong after 3 steps"),
-        (training_step(returns=lambda total: total + 1), "entries are wrong after 3 steps"),
     ],
     "check_near_but_unlike": [
         (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),
         (lambda: [near_but_unlike()[0]] * 2, "the CKA is 1.00"),
-        (lambda: [torch.ones(12, 12)] * 2, "the CKA cannot be had"),
-        (lambda: [torch.eye(12) + 0.01 * torch.ones(12, 12).triu(1)] * 2, "K is not symmetric"),
-        (lambda: [0.9 * torch.ones(12, 12)] * 2, "diagonal of K is not 1"),
         (lambda: [2 * torch.eye(12) - 1] * 2, "K has the negative eigenvalue -10"),
-        (lambda: [torch.eye(12), torch.eye(12) * torch.inf], "L is not symmetric, or not finite"),
-        (lambda: near_but_unlike(n=6), "at least 10 samples, got 6"),
-        (lambda: [torch.eye(12)], "two matrices of one size"),
     ],
 }  # fmt: skip
 
@@ -387,7 +320,4 @@ def test_an_error_of_the_reader_is_told_with_its_line():
     assert f"AttributeError: 'Tensor' object has no attribute 'sums', in line {line} " in said
     assert said.endswith("It happened with 5 samples of 3 features.")
     assert "(return rows.sums(-1))" in said
-
-
-def test_an_answer_shows_what_it_quotes():
     assert "&lt;b&gt;" in exercises.check_pairwise_distances("<b>")._repr_html_()
