@@ -5,24 +5,19 @@ Plain ``pytest`` does not enter this folder: ``norecursedirs`` in pyproject.toml
 Fixtures:
     lab: opens notebooks in a real JupyterLab (``tests.browser.lab.Lab``).
     notebook: the module's ``NOTEBOOK``, executed, in a page that its tests share.
-    voila: shows one notebook as a dashboard (``tests.browser.dashboard.Dashboard``).
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat import NotebookNode
 
 from tests.browser import chromium
-from tests.browser.dashboard import Dashboard, VoilaServer
-from tests.browser.lab import Lab, LabServer, copy_with_images
+from tests.browser.lab import Lab, LabServer
 from tests.browser.screen import PICTURES
 
 HERE = Path(__file__).parent
@@ -125,22 +120,3 @@ def notebook(opened):
     """The same, with an explorer that no test has touched yet. Comes before tests with ``lab``."""
     opened.run_all(seconds=120)
     return opened
-
-
-@pytest.fixture
-def voila(context, tmp_path):
-    """Shows a notebook, a path or one made by the test: ``dashboard = voila(notebook)``."""
-    if importlib.util.find_spec("voila") is None:
-        pytest.skip("Voila is not installed: pip install 'qrkd-lab[dashboard]'")
-
-    def show(notebook, seconds=120):
-        path = tmp_path / "notebook.ipynb"
-        if isinstance(notebook, NotebookNode):
-            nbformat.write(notebook, path)
-        else:
-            copy_with_images(notebook, path.parent, path.name)
-        server = servers.enter_context(VoilaServer(tmp_path, path))
-        return Dashboard(server, context, seconds)
-
-    with contextlib.ExitStack() as servers:
-        yield show

@@ -166,9 +166,9 @@ class Lab:
         return Notebook(self, source.name)
 
 
-def copy_with_images(source: Path, folder: Path, name: str | None = None) -> None:
+def copy_with_images(source: Path, folder: Path) -> None:
     """A notebook into a folder, with the pictures that its text shows."""
-    shutil.copy(source, folder / (name or source.name))
+    shutil.copy(source, folder)
     if (images := source.parent / "images").is_dir():
         shutil.copytree(images, folder / "images", dirs_exist_ok=True)
 

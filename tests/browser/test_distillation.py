@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from nbformat.v4 import new_code_cell, new_notebook
 
 from qrkd_lab.studies.records import read_runs
-from tests.browser.controls import changed, check_layout, left_by, menu, press
+from tests.browser.controls import changed, check_layout, press
 from tests.browser.screen import expect
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "explore_distillation.ipynb"
 BOX = "qrkd-DistillationExplorer"
 MAKE = "from qrkd_lab.teaching.widgets import DistillationExplorer\nDistillationExplorer({})"
 RUN = """async () => {
@@ -67,29 +65,3 @@ def test_start_pause_go_on_stop_and_start_again_while_cells_go_on(lab, tmp_path)
     press(box, "Stop")
     expect(said).to_contain_text("Stopped")
     assert notebook.errors == notebook.kernel_errors() == []
-
-
-def test_its_notebook_trains_says_what_is_wrong_and_keeps_its_picture(lab):
-    notebook = lab.open(NOTEBOOK)
-    notebook.run_all(seconds=180)
-    box = notebook.explorer(BOX)
-    press(box, "Loss")
-    weight = menu(box, "Kernel weight")
-    for value, alerts in (("0", 1), ("2", 0)):
-        weight.fill(value)
-        weight.press("Enter")
-        expect(box.get_by_role("alert")).to_have_count(alerts)
-    press(box, "Runs")
-    menu(box, "Arms").select_option(["kd", "qrkd"])
-    expect(box.get_by_role("status")).to_contain_text("Ready: kd, qrkd")
-    press(box, "Start")
-    expect(box.get_by_role("status")).to_contain_text("Done.", timeout=90_000)
-    press(box, "Records")
-    expect(box.locator("table")).to_contain_text("kd seed 0")
-    press(box, "Start")
-    expect(box.locator("table")).to_contain_text("was on disk")
-    still = notebook.page.locator(".qrkd-still")
-    expect(still).to_contain_text("Done.")
-    expect(still.locator("code").last).to_contain_text("kernel_weight=2.0")
-    left_by(notebook, "qrkd seed 0")
-    assert notebook.errors == []

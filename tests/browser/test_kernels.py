@@ -45,22 +45,6 @@ def test_all_is_seen_at_once_and_follows_every_kind_of_knob(notebook):
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
 
 
-def test_a_stretched_rbf_and_a_pinned_matrix_stand_beside_it(notebook):
-    box = notebook.explorer(BOX)
-    expect(box.get_by_role("status")).to_contain_text("A stretched RBF, with a metric of its own")
-    redrawn(box, lambda: menu(box, "Beside it").select_option("stretched RBF"))
-    expect(box.locator("img.qrkd-matrix")).to_have_attribute("alt", re.compile("6 × 6 metric"))
-    redrawn(box, lambda: press(box, "Pin this matrix"))
-    redrawn(box, lambda: menu(box, "Feature map").select_option("angle"))
-    expect(box.locator("img.qrkd-matrix")).to_have_attribute("alt", re.compile("matrix: zz"))
-    handle(box, "Samples").focus()
-    notebook.page.keyboard.press("ArrowLeft")
-    expect(box.get_by_role("alert")).to_contain_text("none of these samples is pinned")
-    redrawn(box, lambda: menu(box, "Beside it").select_option("best RBF"))
-    expect(box.get_by_role("button", name="Download MNIST")).to_be_hidden()
-    assert notebook.kernel_errors() == []
-
-
 def test_what_cannot_be_is_said_inside_and_it_stays_usable(notebook):
     box = notebook.explorer(BOX)
     menu(box, "Kernel").select_option("projected")
@@ -92,6 +76,3 @@ def test_dragging_ends_at_the_last_value_which_a_saved_notebook_shows(notebook):
     expect(still.locator("code").last).to_contain_text(said)
     again, left = left_by(notebook, "KernelExplorer(")
     again.screenshot("explore_kernels_reopened", of=left)
-    again.run_all(seconds=120)
-    expect(again.explorer(BOX).locator("img.qrkd-matrix")).to_be_visible()
-    expect(again.page.locator(".qrkd-still")).to_be_hidden()

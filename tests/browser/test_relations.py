@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nbformat.v4 import new_code_cell, new_notebook
-
 from qrkd_lab.teaching.widgets import RelationExplorer
 from tests.browser.controls import changed, check_layout, handle, left_by, menu, press
 from tests.browser.screen import expect
@@ -34,21 +32,6 @@ def test_all_is_seen_at_once_and_follows_menus_sliders_and_buttons(notebook):
     expect(box).to_contain_text("No point moved: every relation is the teacher's.")
     expect(menu(box, "Change").locator("option:checked")).to_have_text("none")
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
-
-
-def test_a_point_moves_by_hand_and_alone(notebook):
-    box, page = notebook.explorer(BOX), notebook.page
-    menu(box, "Change").select_option("none")
-    expect(box).to_contain_text("No point moved")
-    changed(box, lambda: menu(box, "Move point").select_option("3"))
-    expect(handle(box, "x")).to_have_attribute("aria-valuetext", "-0.75")
-    handle(box, "y").focus()
-    changed(box, lambda: page.keyboard.press("ArrowUp"))
-    for _ in range(30):
-        page.keyboard.press("ArrowUp")
-    expect(handle(box, "y")).to_have_attribute("aria-valuetext", "-0.2")
-    expect(box).to_contain_text("1 of 5 points moved")
-    assert notebook.kernel_errors() == []
 
 
 def test_a_point_is_dragged_with_the_mouse(notebook):
@@ -115,20 +98,3 @@ def test_the_tab_key_goes_down_the_column_and_a_saved_notebook_shows_the_last_st
     again, left = left_by(notebook, "RelationExplorer(preset='rotation')", wide=1000)
     assert "distances and angles are blind" in left.locator("img").first.get_attribute("alt")
     again.screenshot("explore_relations_reopened", of=left)
-
-
-def test_points_of_your_own_and_points_that_are_none(lab):
-    sources = [
-        "from qrkd_lab.teaching.widgets import RelationExplorer",
-        "try:\n    RelationExplorer(points=[[0, 0], [1, 1]])\n"
-        "except ValueError as error:\n    print(error)",
-        "RelationExplorer(points=[[0, 0], [100, 0], [300, 0], [400, 50]], preset='line')",
-    ]
-    notebook = lab.open(new_notebook(cells=[*map(new_code_cell, sources)]), name="own.ipynb")
-    notebook.run_all(seconds=120)
-    assert "points: expected points (n, 2)" in notebook.outputs()[1][0]["text"]
-    box = notebook.explorer(BOX)
-    handle(box, "x").focus()
-    changed(box, lambda: notebook.page.keyboard.press("ArrowRight"))
-    expect(menu(box, "Change").locator("option:checked")).to_have_text("by hand or downhill")
-    expect(box.get_by_text("Points", exact=True)).to_have_count(0)
