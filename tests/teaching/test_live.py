@@ -7,17 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import qrkd_lab as ql
 from qrkd_lab.losses import Outputs, TeacherBatch
-from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.records import read_runs
-from qrkd_lab.teaching.live import LiveRun, Order, _other_seeds, pulls_of_terms
-from tests.studies.made_runs import keep, made_run
+from qrkd_lab.teaching.live import LiveRun, Order, pulls_of_terms
 
 SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 32}
 
@@ -118,7 +115,7 @@ def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(li
     assert "cannot be written" in live.track.failures[0] and not live.track.arms == ("teacher",)
 
 
-@pytest.mark.parametrize("how", [{}, {"kernel_dose": 0.3}, {"kernel_share": 0.4}])
+@pytest.mark.parametrize("how", [{"kernel_dose": 0.3}, {"kernel_share": 0.4}])
 def test_pulls_are_gradients_at_the_features_and_leave_the_loss_as_it_was(how):
     x, head = torch.randn(8, 5, requires_grad=True), torch.nn.Linear(5, 3)
     kernel = ql.KernelRelation(ql.FidelityKernel("zz", 2), ql.Encoder(5, 5, 2, "truncate"),
@@ -159,25 +156,6 @@ def test_a_relation_of_ones_own_counts_in_the_dose_as_it_does_in_the_loss():
     plain = ql.DistillationLoss(distance=1.0, kernel=(relation, weight), relations=own)
     found = pulls_of_terms(plain, student, TeacherBatch(teacher), targets)
     assert found["dose"] == pytest.approx(0.3, rel=1e-4)
-
-
-def test_pulls_at_features_that_the_logits_do_not_come_from_are_those_of_the_relations():
-    x, head = torch.randn(8, 5, requires_grad=True), torch.nn.Linear(5, 3)
-    pooled, teacher = Outputs(head(x), 2 * x), Outputs(torch.randn(8, 3), torch.randn(8, 5))
-    loss = ql.DistillationLoss(2.0, 1.0, 2.0)
-    found = pulls_of_terms(loss, pooled, TeacherBatch(teacher), torch.arange(8) % 3)
-    assert found.keys() == {"distance", "angle"} and min(found.values()) > 0
-
-
-def test_other_seeds_of_the_same_settings_are_found(tmp_path):
-    made = [made_run("kd", seed) for seed in range(3)]
-    keep(tmp_path, *made, made_run("rkd", 1), made_run("kd", 3, epochs=9))
-    data = SimpleNamespace(sha256=made[0].data["sha256"])
-    benchmark = SimpleNamespace(settings=benchmark_settings("digits", "smoke"), data=data)
-    found = _other_seeds(benchmark, Order("digits", "smoke", ("kd", "qrkd"), 1, {}), tmp_path)
-    assert found == {"kd": [list(made[0].history), list(made[2].history)], "qrkd": []}
-    data.sha256 = "other data"
-    assert not _other_seeds(benchmark, Order("digits", "smoke", ("kd",), 1, {}), tmp_path)["kd"]
 
 
 def test_an_interrupt_of_the_notebook_does_not_reach_it(live):

@@ -186,12 +186,9 @@ def test_unknown_names_list_the_choices():
 @pytest.mark.parametrize(
     "state, track, said",
     [
-        ("loading", Track(ORDER), "Starting"),
         ("training", Track(ORDER, ("teacher",), 30, 2.5), "Training the teacher: epoch 2.5 of"),
-        ("paused", Track(ORDER, ("kd",), 3, 1.0), "Paused, kd: epoch 1.0 of 3"),
         ("stopped", Track(ORDER, ("kd",)), "Stopped before anything was trained"),
         ("stopped", Track(ORDER, ("teacher",), 30, 15.0), "a teacher counts when it is whole"),
-        ("stopped", Track(ORDER, ("kd",), 30, 12.3), "no epoch was completed"),
         ("failed", Track(ORDER, failures=["<b>"]), "&lt;b&gt;"),
         ("done", Track(ORDER, notes=["begins anew"]), "begins anew"),
     ],
