@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -62,10 +61,7 @@ def choose(browser, **values):
     return browser
 
 
-# What it shows
-
-
-def test_the_table_is_the_summary_of_the_chosen_runs(browser):
+def test_the_table_is_the_summary_of_the_chosen_runs_and_settings_are_never_mixed(browser):
     mine = [run for run in browser.runs if run.settings.get("kernel_weight") != 5.0]
     assert len(mine) == len(browser.runs) == 12
     assert summary(results(mine), "rkd")._repr_html_() in part(browser, "table")
@@ -73,59 +69,38 @@ def test_the_table_is_the_summary_of_the_chosen_runs(browser):
     two = [run for run in mine if run.settings["arm"] in ("kd", "qrkd")]
     assert summary(results(two), "kd")._repr_html_() in part(browser, "table")
     assert summary(results(two), "kd").verdict("qrkd") in browser._said
-
-
-def test_settings_are_never_mixed(browser):
     menu = browser.controls["variant"]
     assert menu.options == ("default settings", "kernel_weight=5")
-    assert "Settings has 1 other choice" in browser._said
-    choose(browser, variant="kernel_weight=5")
+    choose(browser, variant="kernel_weight=5", arms=ARMS, run="qrkd seed 1")
     assert {run.settings.get("kernel_weight") for run in browser.runs} == {None, 5.0}
-    assert "kernel_weight=5" in part(browser, "run")
+    card = part(browser, "run")  # with the lines that make it again
+    assert "seeds=[1]" in card and "kernel_weight=5.0" in card and "torch 2.0.0 (here " in card
+    assert f"run = ql.load_run(&quot;{browser.runs[-2].path}&quot;)" in card
 
 
-@pytest.mark.parametrize("view, said", [
-    ("differences", "minus rkd"), ("scores", "for each arm, one point per seed"),
-    ("curves", "over epochs"), ("terms", "terms"),
-    ("benchmarks", "a line per benchmark"),
-])  # fmt: skip
-def test_each_view_is_a_picture(browser, view, said):
-    choose(browser, view=view)
-    picture = browser._shown["picture"]
-    assert picture.png and "alert" not in browser._words.value
-    assert said in picture.alt or said in part(browser, "table")
-
-
-def test_all_benchmarks_at_this_scale(browser):
-    choose(browser, view="benchmarks")
+def test_each_view_is_a_picture_or_a_table_and_no_menu_reads_the_disk(browser, monkeypatch):
+    monkeypatch.setattr(records, "scan_runs", lambda *_: pytest.fail("the disk was read"))
+    for view, said in (
+        ("differences", "minus rkd"), ("scores", "for each arm, one point per seed"),
+        ("curves", "over epochs"), ("terms", "terms"), ("benchmarks", "a line per benchmark"),
+    ):  # fmt: skip
+        choose(browser, view=view)
+        picture = browser._shown["picture"]
+        assert picture.png and "alert" not in browser._words.value
+        assert said in picture.alt or said in part(browser, "table")
     assert "digits" in browser._shown["picture"].alt and "mnist" in browser._shown["picture"].alt
-    assert part(browser, "table").count("<tr") == 3
-    choose(browser, arm="kd")
-    assert "mnist" not in browser._shown["picture"].alt, "mnist has no kd"
     choose(browser, view="runs")
     assert not browser._shown["picture"].png and browser.tabs.selected_index == 1
     assert part(browser, "table").count("<tr") == 1 + 12
     assert "qrkd seed 2" in part(browser, "table")
 
 
-def test_one_run_with_the_lines_that_make_it_again(browser):
-    choose(browser, variant="kernel_weight=5", run="qrkd seed 1")
-    card = part(browser, "run")
-    assert "seeds=[1]" in card and "kernel_weight=5.0" in card and "torch 2.0.0 (here " in card
-    assert f"run = ql.load_run(&quot;{browser.runs[-2].path}&quot;)" in card
-
-
-def test_foreign_records_have_tables_and_no_lines_and_one_arm_no_benchmarks(tmp_path):
+def test_foreign_records_have_tables_and_no_lines(tmp_path):
     who = {"benchmark": "tumours", "scale": "laptop", "arm": "ladder", "seed": 0}
     keep(tmp_path, own_run(who | {"note": "<b>"}))
     browser = choose(StudyBrowser(tmp_path, published=False), view="scores")
     assert "No call of ql.compare makes this run" in part(browser, "run")
     assert "<b>" not in part(browser, "run") and "&lt;b&gt;" in part(browser, "run")
-    choose(browser, view="benchmarks")
-    assert "No benchmark has records of ladder and another arm" in browser._words.value
-
-
-# Folders
 
 
 def test_own_and_kit_are_told_apart_and_not_mixed_within_a_seed(root, kit):
@@ -143,30 +118,15 @@ def test_own_and_kit_are_told_apart_and_not_mixed_within_a_seed(root, kit):
     assert {r.settings["seed"] for r in browser.runs} == {0, 1, 2}
 
 
-def test_looking_again_finds_what_was_trained_since(browser, root):
+def test_looking_again_finds_what_was_trained_since_and_names_what_is_damaged(browser, root):
     keep(root, made_run("scratch", 0), made_run("scratch", 1))
+    (browser.runs[0].path / "record.json").write_text("{")
     assert "scratch" not in browser.controls["arms"].options
     browser.look_again()
     assert "scratch" in browser.controls["arms"].value, "all were chosen, so all are"
-
-
-def test_a_menu_does_not_read_the_disk(browser, monkeypatch):
-    def refuse(*_):
-        raise AssertionError("the disk was read")
-
-    monkeypatch.setattr(records, "scan_runs", refuse)
-    choose(browser, view="scores", variant="kernel_weight=5", benchmark="mnist", arm="qrkd")
-    assert "alert" not in browser._words.value
-
-
-def test_damaged_records_are_named_and_the_others_shown(root):
-    good = StudyBrowser(root, published=False, benchmark="digits")
-    (good.runs[0].path / "record.json").write_text("{")
-    browser = StudyBrowser(root, published=False, benchmark="digits")
-    browser.refresh()
     assert "1 record or folder could not be read" in part(browser, "source")
     assert "Delete this folder and run again" in part(browser, "source")
-    assert len(browser.runs) == 11 and browser._shown["picture"].png
+    assert len(browser.runs) == 13 and browser._shown["picture"].png
 
 
 def test_nothing_there_is_said_and_the_browser_is_usable_afterwards(tmp_path, root):
@@ -181,53 +141,15 @@ def test_nothing_there_is_said_and_the_browser_is_usable_afterwards(tmp_path, ro
     assert "alert" not in browser._words.value and browser._shown["picture"].png
 
 
-def test_a_wish_without_records_is_said(root):
-    browser = StudyBrowser(root, published=False, benchmark="svhn", arm="rbf")
-    browser.refresh()
-    assert "Benchmark: &#x27;svhn&#x27; was asked for, and there is no record" in browser._said
-    assert f"shown is &#x27;{browser.state['benchmark']}&#x27;" in browser._said
-    choose(browser, benchmark="mnist")
-    assert "svhn" not in browser._said
-
-
-def test_your_own_newest_study_and_settings_come_first(tmp_path):
-    runs = [made_run(arm, 0, kernel_weight=w) for w in (3.0, 5.0) for arm in ("rkd", "qrkd")]
-    newest = replace(made_run("qrkd", 1, kernel_weight=3.0), finished="2026-02-01T00:00:00+00:00")
-    keep(tmp_path, *runs, newest)
-    keep(tmp_path, made_run(benchmark="mnist"), made_run("kd", 3, scale="paper"))
-    browser = StudyBrowser(str(tmp_path), published=False)
-    assert (browser.state["benchmark"], browser.state["scale"]) == ("digits", "smoke")
-    assert "kernel_weight=3" in browser.controls["variant"].value
-
-
-# Choices that cannot be drawn
-
-
 def test_no_arm_and_no_other_arm_are_said(browser):
     choose(browser, arms=())
     assert "choose at least one under Arms" in browser._words.value and not part(browser, "run")
     choose(browser, arms=("rkd",))
     assert "no other student to compare rkd with" in browser._words.value
     assert part(browser, "table")
-    choose(browser, arms=("kd",))
-    assert "alert" not in browser._words.value
-
-
-def test_a_choice_of_arms_stays_where_it_can(browser):
-    choose(browser, arms=("rkd", "qrkd"), benchmark="mnist")
-    assert browser.controls["arms"].value == ("rkd", "qrkd")
-    choose(browser, benchmark="digits")
-    assert browser.controls["arms"].value == ARMS, "all of mnist's were chosen"
     choose(browser, arms=("kd", "qrkd"), benchmark="mnist")
-    assert browser.controls["arms"].value == ("rkd", "qrkd"), "mnist has no kd: all again"
-
-
-def test_an_unknown_view_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="unknown view 'pie'; choose from differences"):
-        StudyBrowser(tmp_path, view="pie")
-
-
-# Export
+    assert browser.controls["arms"].value == ("rkd", "qrkd"), "mnist has no kd: all"
+    assert "alert" not in browser._words.value
 
 
 def test_the_file_holds_the_runs_of_the_table(browser, tmp_path):
@@ -249,9 +171,6 @@ def test_the_file_holds_the_runs_of_the_table(browser, tmp_path):
     choose(browser, arms=(), csv=str(tmp_path / "b.csv"))
     browser.save_csv()
     assert "No arm is chosen" in part(browser, "saved") and not (tmp_path / "b.csv").exists()
-
-
-# As an explorer
 
 
 def test_its_repr_makes_it_again(browser):
