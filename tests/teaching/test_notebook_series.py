@@ -1,8 +1,9 @@
-"""The committed notebooks: fresh outputs, small cells, alt text, live links, and a headless run."""
+"""The committed notebooks: fresh outputs, one structure, live links, and a headless run of each."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import statistics
@@ -26,8 +27,10 @@ NUMBERED = [path for path in NOTEBOOKS if path.stem[0].isdigit()]
 EXPLORERS = [path for path in NOTEBOOKS if path.stem.startswith("explore_")]
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 IMAGES, TEXTS = ("06_mnist", "07_cifar10"), ("08_wikitext2", "09_penn_treebank", "10_imdb")
-DATA = os.environ.get("QRKD_DATA_DIR")
+# Where the real data are, one of images and one of text run on them, the others on folders.
+DATA, REAL = os.environ.get("QRKD_DATA_DIR"), ("06_mnist", "09_penn_treebank")
 # More arms than a reader sees, as `make reproduce ARMS=` may ask for: one of each kind.
+ALL_ARMS = ("07_cifar10", "10_imdb")
 MORE = [
     "scratch", "kd", "rkd_only", "rkd", "qrkd", "rbf", "stretched_rbf", "no_entanglement",
     "shuffled", "detached", "distance_only",
@@ -35,6 +38,7 @@ MORE = [
 NO_NUMBER = re.compile(r"(?<![\w-])(nan|inf)(?![\w-])", re.IGNORECASE)
 
 
+@functools.cache
 def read(path):
     return nbformat.read(path, as_version=4)
 
@@ -43,13 +47,16 @@ def prose(nb) -> str:
     return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
 
 
-def code_lines(cell) -> list[str]:
-    return [line for line in cell.source.splitlines() if line.strip()]
+def code_cells(nb):
+    return [cell for cell in nb.cells if cell.cell_type == "code"]
+
+
+def anchors(text) -> set[str]:
+    return {t.strip().replace(" ", "-") for t in re.findall(r"^#+ (.+)$", text, flags=re.M)}
 
 
 def test_the_series_is_whole():
-    numbers = [int(path.stem[:2]) for path in NUMBERED]
-    assert numbers == list(range(16))
+    assert [int(path.stem[:2]) for path in NUMBERED] == list(range(16))
     others = {path.stem for path in NOTEBOOKS} - {path.stem for path in NUMBERED + EXPLORERS}
     assert others == {"glossary", "reference", "solutions", "widget_doctor"}
     explorers = ("circuit", "distillation", "kernels", "records", "relations")
@@ -57,92 +64,20 @@ def test_the_series_is_whole():
 
 
 @each
-def test_outputs_belong_to_the_present_cells(path):
+def test_outputs_belong_to_the_present_cells_and_hold_no_folder_or_fault(path):
     assert is_fresh(path), f"{path.name} is stale: python -m qrkd_lab notebook {path} --in-place"
     assert path.stat().st_size < 1_000_000
-    for cell in read(path).cells:
-        for output in cell.get("outputs", []):
-            said = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
-            assert not re.search(r"(?<!\S)/(tmp|home|root|work|Users)/", said), said
+    check_outputs(read(path))
+    for output in (each for cell in code_cells(read(path)) for each in cell.outputs):
+        said = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+        assert not re.search(r"(?<!\S)/(tmp|home|root|work|Users)/", said), said
 
 
-@each
-def test_cells_are_small_and_embedded_in_prose(path):
-    nb = read(path)
-    kinds = [cell.cell_type for cell in nb.cells]
-    assert all(pair != ("code", "code") for pair in zip(kinds, kinds[1:]))
-    sizes = [len(code_lines(cell)) for cell in nb.cells if cell.cell_type == "code"]
-    assert statistics.median(sizes) <= 8 and max(sizes) <= 40
-    words = sum(len(c.source.split()) for c in nb.cells if c.cell_type == "markdown")
-    assert words >= 5 * sum(sizes)
-
-
-@each
-def test_parameters_come_first_and_versions_second(path):
-    first, second, *_ = (cell for cell in read(path).cells if cell.cell_type == "code")
-    assert first.metadata.get("tags") == ["parameters"]
-    assert read_parameters(path.name, read(path)).keys() >= {"scale"}
-    last = ast.parse(second.source).body[-1]
-    assert ast.unparse(last) == "versions()", "results depend on versions: show them"
-
-
-@each
-def test_one_title_and_ordered_headings(path):
-    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(read(path)), flags=re.M)]
-    assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b <= a + 1 for a, b in zip(levels, levels[1:]))
-
-
-@each
-def test_links_inside_lead_somewhere(path):
-    text = prose(read(path))
-    titles = anchors(text)
-    for target in re.findall(r"\]\(#([^)]+)\)", text):
-        assert target in titles, f"#{target}"
-    for image in re.findall(r"!\[[^\]]+\]\(([\w./-]+)\)", text):
-        assert (FOLDER / image).exists(), image
-    for target, part in re.findall(r"\]\(([\w./-]+\.ipynb)(?:#([^)]+))?\)", text):
-        assert (FOLDER / target).exists(), target
-        assert not part or part in anchors(prose(read(FOLDER / target))), f"{target}#{part}"
-
-
-def anchors(text) -> set[str]:
-    return {t.strip().replace(" ", "-") for t in re.findall(r"^#+ (.+)$", text, flags=re.M)}
-
-
-@pytest.mark.parametrize("number", range(16))
-def test_each_leads_to_its_neighbours_and_to_the_solutions(number):
-    text = prose(read(NUMBERED[number]))
-    for neighbour in NUMBERED[max(0, number - 1) : number + 2]:
-        if neighbour != NUMBERED[number]:
-            links = text.count(f"]({neighbour.name})")
-            assert links >= 2, f"{neighbour.name}: at the top and at the end, found {links}"
-    assert "](solutions.ipynb" in text
-    assert f"]({NUMBERED[number].name}" in prose(read(FOLDER / "solutions.ipynb"))
-
-
-@pytest.mark.parametrize("path", EXPLORERS, ids=lambda path: path.stem)
-def test_an_explorer_comes_first_leaves_a_picture_and_is_shown_in_use(path):
-    nb = read(path)
-    third = [cell for cell in nb.cells if cell.cell_type == "code"][2]
-    left = "".join(output.get("data", {}).get("text/html", "") for output in third.outputs)
-    assert "qrkd-still" in left and "<img" in left, "its still is what a saved notebook shows"
-    assert f"](images/{path.stem}.png)" in nb.cells[0].source
-    others = "".join(prose(read(other)) for other in NUMBERED)
-    assert f"]({path.name})" in others, "no notebook of the course leads here"
-
-
-@each
-def test_every_figure_has_alt_text_and_no_cell_warns(path):
-    check_outputs(path)
-
-
-def check_outputs(path) -> None:
+def check_outputs(nb) -> None:
     """No error, no warning, no number that is none, no picture without words."""
-    nb = read(path)
     assert not re.search(r"!\[\s*\]\(", prose(nb)), "an image in the text has no alt text"
-    for cell in nb.cells:
-        for output in cell.get("outputs", []):
+    for cell in code_cells(nb):
+        for output in cell.outputs:
             data = output.get("data", {})
             said = output.get("text", "") + str(data.get("text/plain", ""))
             assert output.output_type != "error", cell.source
@@ -153,12 +88,63 @@ def check_outputs(path) -> None:
                 assert re.search(r'alt="[^"]{20,}"', data.get("text/html", "")), cell.source
 
 
+@each
+def test_the_structure_is_that_of_all(path):
+    """Parameters, then versions; small cells in prose; ids; one title and ordered headings."""
+    nb = read(path)
+    first, second, *_ = code_cells(nb)
+    assert first.metadata.get("tags") == ["parameters"]
+    assert read_parameters(path.name, nb).keys() >= {"scale"}
+    last = ast.parse(second.source).body[-1]
+    assert ast.unparse(last) == "versions()", "results depend on versions: show them"
+    kinds = [cell.cell_type for cell in nb.cells]
+    assert all(pair != ("code", "code") for pair in zip(kinds, kinds[1:]))
+    assert len({cell.id for cell in nb.cells}) == len(nb.cells)
+    sizes = [sum(map(bool, map(str.strip, cell.source.splitlines()))) for cell in code_cells(nb)]
+    assert statistics.median(sizes) <= 8 and max(sizes) <= 40
+    assert len(prose(nb).split()) >= 5 * sum(sizes)
+    levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(nb), flags=re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in zip(levels, levels[1:]))
+
+
+@each
+def test_links_inside_lead_somewhere(path):
+    text = prose(read(path))
+    for target in re.findall(r"\]\(#([^)]+)\)", text):
+        assert target in anchors(text), f"#{target}"
+    for image in re.findall(r"!\[[^\]]+\]\(([\w./-]+)\)", text):
+        assert (FOLDER / image).exists(), image
+    for target, part in re.findall(r"\]\(([\w./-]+\.ipynb)(?:#([^)]+))?\)", text):
+        assert (FOLDER / target).exists(), target
+        assert not part or part in anchors(prose(read(FOLDER / target))), f"{target}#{part}"
+
+
+def test_each_leads_to_its_neighbours_and_to_the_solutions_and_some_to_the_explorers():
+    for number, path in enumerate(NUMBERED):
+        text = prose(read(path))
+        for neighbour in {*NUMBERED[max(0, number - 1) : number + 2]} - {path}:
+            links = text.count(f"]({neighbour.name})")
+            assert links >= 2, f"{neighbour.name}: at the top and at the end, found {links}"
+        assert "](solutions.ipynb" in text
+        assert f"]({path.name}" in prose(read(FOLDER / "solutions.ipynb"))
+    course = "".join(prose(read(path)) for path in NUMBERED)
+    for path in EXPLORERS:
+        assert f"]({path.name})" in course, f"no notebook of the course leads to {path.name}"
+        nb = read(path)
+        left = "".join(
+            each.get("data", {}).get("text/html", "") for each in code_cells(nb)[2].outputs
+        )
+        assert "qrkd-still" in left and "<img" in left, "its still is what a saved notebook shows"
+        assert f"](images/{path.stem}.png)" in nb.cells[0].source
+
+
 # Headless runs: every notebook once, two at a time, each in a folder of its own.
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A small benchmark of images and one of text, for those who have no data."""
+    """A small benchmark of images and one of text, for notebooks that take any."""
     home = tmp_path_factory.mktemp("benchmarks")
     digits = load_digits()
     for i, (pixels, label) in enumerate(zip(digits.images[:600], digits.target[:600])):
@@ -176,14 +162,10 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def headless(request, folders, tmp_path_factory):
-    """Name -> a future of the executed notebook, with its folder.
-
-    Those that this call of pytest asks for start at once, two at a time.
-    """
+    """Name -> a future of the executed notebook. Those that are asked for start at once."""
     chosen = {item.callspec.id for item in request.session.items if "headlessly" in item.name}
-    twice = {name for name in folders if DATA and f"{name} real" in chosen}
 
-    def run(path, real):
+    def run(path):
         place = tmp_path_factory.mktemp(path.stem)
         wanted = {
             "scale": "smoke", "seeds": 3, "jobs": 1, "published": False, "other": "digits",
@@ -191,13 +173,14 @@ def headless(request, folders, tmp_path_factory):
         }  # fmt: skip
         if path.stem in folders:
             wanted["seeds"] = [1, 3, 4]  # which, as well as how many
-            wanted["arms"] = MORE
-        if path.stem in folders and not real:
+        if path.stem in folders and not (DATA and path.stem in REAL):
             wanted["benchmark"] = str(folders[path.stem])
+        if path.stem in ALL_ARMS:
+            wanted["arms"] = MORE
         known = read_parameters(path.name, read(path))
         values = {name: value for name, value in wanted.items() if name in known}
         try:
-            return execute(path, place, values, timeout=300, progress=False, cwd=path.parent)
+            return execute(path, place, values, timeout=180, progress=False, cwd=path.parent)
         finally:  # else it is found open when the thread has gone, in the midst of another test
             ensure_event_loop().close()
 
@@ -208,27 +191,14 @@ def headless(request, folders, tmp_path_factory):
         mock.patch(launch, ForkedKernel),
         ThreadPoolExecutor(2) as pool,
     ):
-        asked = [path for path in NOTEBOOKS if path.stem in chosen - twice]
-        waiting = {path.stem: pool.submit(run, path, False) for path in asked}
-        if DATA:
-            real = [path for path in NOTEBOOKS if f"{path.stem} real" in chosen]
-            waiting |= {f"{path.stem} real": pool.submit(run, path, True) for path in real}
-        yield waiting
+        yield {path: pool.submit(run, path) for path in NOTEBOOKS if path.stem in chosen}
         pool.shutdown(cancel_futures=True)
 
 
 @each
 def test_it_runs_headlessly(path, headless):
-    if path.stem not in headless:
-        pytest.skip("runs on the real data, see below")
-    executed = headless[path.stem].result()
-    check_outputs(executed)
+    executed = headless[path].result()
+    check_outputs(nbformat.read(executed, as_version=4))
     if path.stem == "00_quickstart":
         written = {file.name for file in (executed.parent / "out").iterdir()}
         assert {"summary.md", "results.csv", "scores.png", "differences.png"} <= written
-
-
-@pytest.mark.skipif(not DATA, reason="set QRKD_DATA_DIR to run this on the real data")
-@pytest.mark.parametrize("name", [*IMAGES, *TEXTS], ids=lambda name: f"{name} real")
-def test_it_runs_headlessly_on_the_real_data(name, headless):
-    check_outputs(headless[f"{name} real"].result())
