@@ -73,6 +73,11 @@ class Cauchy(Kernel):
         return 1 / (1 + squares(u, v))
 
 
+class TwiceTheBandwidth(Cauchy):
+    def compare(self, u, v):
+        return super().compare(self.bandwidth**0.5 * u, self.bandwidth**0.5 * v)
+
+
 def gradients(losses, weights):
     return {n: torch.autograd.grad(t, weights) for n, t in losses.terms.items()}
 
@@ -153,6 +158,7 @@ def test_the_solutions_are_right(line, solved):
 
 RIGHT = {  # beside the solutions: other ways to answer
     "check_triplet_angles": [angles],
+    "check_fidelity_kernel": [lambda u: (F.normalize(u) @ F.normalize(u).mH).abs() ** 2],
     "check_power": [both_tails],
     "check_own_relation": [distances, normalised_distances, lambda x: Cauchy()(x)],
     "check_own_kernel": [Cauchy(), ql.FidelityKernel("zz", qubits=3), ql.PolynomialKernel()],
@@ -187,6 +193,15 @@ def test_values_alone_may_be_asked_for():
     for check, right in (("pairwise_distances", distances), ("triplet_angles", angles)):
         check, values = CHECKS[f"check_{check}"], lambda x, right=right: right(x).detach()
         assert check(values, gradient=False) and "no gradient" in repr(check(values))
+
+
+def test_a_relation_of_directions_ignores_lengths():
+    def unit(x):
+        return x / x.square().sum(1, keepdim=True).clamp(min=1e-4).sqrt()
+
+    assert exercises.check_own_relation(lambda x: unit(x) @ unit(x).T, lengths=False)
+    said = exercises.check_own_relation(lambda x: x @ x.T, lengths=False)
+    assert "the length of a row still counts" in repr(said)
 
 
 OWN_JUDGE = {"shift_map", "near_but_unlike", "own_relation", "own_kernel"}
@@ -263,6 +278,7 @@ TABLE = {
     ],
     "check_fidelity_kernel": [
         (lambda u: 2j * (u @ u.mH).abs() ** 2, "real numbers, got complex"),
+        (lambda u: ((u @ u.mH).abs() ** 2).detach(), "no gradient reaches"),
     ],
     "check_own_relation": [
         (lambda x: likeness(x) * torch.rand(()), "two calls"),
@@ -277,11 +293,13 @@ TABLE = {
          "not symmetric"),
         (kernel_of(lambda u, v: 1 - squares(u, v) / 5000), "not positive semi-definite"),
         (kernel_of(lambda u, v: 1 / (1 + squares(u, v) / squares(u, v).mean())), "see the batch"),
+        (TwiceTheBandwidth(), "twice the bandwidth"),
     ],
     "check_shift_map": [
         (rotations(qp.RZ), "does not see angle 0"),
         (both(rotations(qp.RX), rotations(qp.RY)), "a shift of both samples"),
         (rotations(qp.RX, lambda x, i: x[i]), r"angles\[..., i\]"),
+        (both(rotations(qp.RX), lambda x, w: qp.state()), "only calls gates"),
     ],
     "check_silent_terms": [
         (lambda losses, weights: {"kernel"}, r"without fault .*first is \[4\]: expected 0, got 1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -319,8 +319,10 @@ def check_training_step(f: Function | None) -> Answer:
     return mark(f, right_step, cases, mistakes, right, call=trained)
 
 
-def check_own_relation(f: Function | None) -> Answer:
+def check_own_relation(f: Function | None, lengths: bool = True) -> Answer:
     """Check ``f(x)``: features (n, d) -> a relation (n, n), whatever it measures.
+
+    ``lengths=False`` asks for a relation of directions: the length of a row must not count.
 
     Asked: the same numbers each time, symmetric, the same for samples in another order, telling
     samples apart, finite at coincident and zero rows, and a gradient that is finite and bounded
@@ -342,6 +344,10 @@ def check_own_relation(f: Function | None) -> Answer:
             )
             off = R[~torch.eye(n, dtype=torch.bool)]
             need(off.std() > TOLERANCE, "all pairs get the same number: it tells no samples apart.")
+            need(
+                lengths or close(f(x * torch.arange(1.0, n + 1)[:, None]), R),
+                "the length of a row still counts: divide each row by it first.",
+            )
         _learnable(lambda s: losses.relation_loss(f(s), f(normal(6, 4, seed=1))), normal(6, 3))
         _matrix(f(coincident(6, 3)), (6, 6), DEGENERATE)
         _learnable(lambda s: (f(s) * normal(6, 6, seed=3)).sum(), coincident(6, 3))
@@ -399,6 +405,12 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
             "bandwidth must be a field: @dataclass(frozen=True) and bandwidth: float = 1.0, or it "
             "cannot be calibrated.",
         )
+        if "bandwidth" in named:
+            need(
+                close(replace(kernel, bandwidth=2 * kernel.bandwidth)(x), kernel(2 * x)),
+                "twice the bandwidth is not the same as twice the angles: the base class already "
+                "multiplies them by it, so leave it out of embed and compare.",
+            )
         KernelRelation(kernel, Encoder(q + 2, q + 3, q))  # hashable, a Kernel, q angles
         return "a kernel: symmetric, positive semi-definite, 1 on the diagonal, and differentiable."
 

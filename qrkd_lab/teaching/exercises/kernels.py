@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pennylane.operation import Operator
 from pennylane.queuing import AnnotatedQueue
 from torch import Tensor
 
@@ -49,7 +50,11 @@ def check_fidelity_kernel(f: Function | None) -> Answer:
         return raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True)
 
     right = "fidelities, real, symmetric, with ones on the diagonal."
-    cases = [Case(f"with {n} states of {q} qubits", (states(n, q),)) for n, q in ((5, 2), (2, 3))]
+    # not smooth: whoever normalises the states once more is right, with another gradient
+    cases = [
+        Case(f"with {n} states of {q} qubits", (states(n, q),), smooth=False)
+        for n, q in ((5, 2), (2, 3))
+    ]
     return mark(f, lambda u: (u @ u.mH).abs() ** 2, cases, mistakes, right, gradient=True)
 
 
@@ -145,6 +150,10 @@ def check_shift_map(f: Function | None) -> Answer:
             f(x, range(2))
         if not recorded.queue:
             refuse("your map has no gate so far.", "Not answered yet")
+        need(
+            all(isinstance(gate, Operator) for gate in recorded.queue),
+            "a feature map only calls gates: leave out qp.state(), qp.probs() and the like.",
+        )
         need(
             all(gate.batch_size in (None, len(x)) for gate in recorded.queue),
             "that is the i-th sample: the i-th angle of each sample is angles[..., i].",
