@@ -177,7 +177,7 @@ class Learner:
     seed: int = 0  # of the dropout masks
     rate: Callable[[int], float] | None = None  # by steps done before; None: the optimiser's own
     accumulation: int = 1  # batches per optimiser step; relations are within a batch
-    clip_norm: float | None = None  # of the gradient of all that the optimiser moves
+    clip_norm: float | None = None  # of the gradient of each of the optimiser's groups
     dropout: bool = False  # whether the model draws from torch's global stream
     unlabelled: bool = False  # whether some samples have no label: then no accuracy is taken
     settings: Any = None  # of the run; training does not read them
@@ -242,16 +242,16 @@ class Learner:
 
     def _update(self) -> None:
         """One step of the optimiser."""
-        moved = self._parameters()
         if self._group:
             factor = self.accumulation * self._first / torch.stack(self._group).sum().clamp(min=1)
-            for gradient in (p.grad for p in moved if p.grad is not None):
+            for gradient in (p.grad for p in self._parameters() if p.grad is not None):
                 gradient.mul_(factor)
             self._group.clear()
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(moved, self.clip_norm)
-        for group in self.optimizer.param_groups if self.rate is not None else ():
-            group["lr"] = self.rate((self.batches - 1) // self.accumulation)
+        for group in self.optimizer.param_groups:
+            if self.clip_norm is not None:
+                nn.utils.clip_grad_norm_(group["params"], self.clip_norm)
+            if self.rate is not None:
+                group["lr"] = self.rate((self.batches - 1) // self.accumulation)
         self.optimizer.step()
         self.optimizer.zero_grad()
 

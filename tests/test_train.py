@@ -184,17 +184,24 @@ def test_a_group_of_nothing_but_ignored_targets_moves_nothing(benchmark):
     assert (gradient == 0).all() and learner.history[0]["task"] == 0
 
 
-def test_clip_norm_covers_all_that_the_optimiser_moves(benchmark, teacher):
-    settings = benchmark.settings.replace(arm="qrkd", kernel_weight=1e4, clip_norm=0.5)
-    learner = make_learner(benchmark, settings, teacher)
+def test_clip_norm_bounds_student_and_adapter_and_no_adapter_scales_the_student(benchmark, teacher):
+    base = benchmark.settings.replace(kernel_weight=1e4, clip_norm=0.5)
+    learners = [
+        make_learner(benchmark, base.replace(arm=arm), teacher)
+        for arm in ("qrkd", "detached", "rkd")
+    ]
     norms = []
-    parameters = [*learner.model.parameters(), *learner.loss.parameters()]
-    learner.optimizer.register_step_pre_hook(
-        lambda *_: norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
-    )
+    for part in (learners[0].model, learners[0].loss):
+        learners[0].optimizer.register_step_pre_hook(
+            lambda *_, part=part: norms.append(
+                torch.cat([p.grad.flatten() for p in part.parameters()]).norm().item()
+            )
+        )
     with one_thread(torch.device("cpu")):
-        list(lockstep(benchmark, [learner], teacher, epochs=1))
-    assert norms and max(norms) == pytest.approx(0.5, rel=1e-4)
+        list(lockstep(benchmark, learners, teacher, epochs=1))
+    assert [max(norms[::2]), max(norms[1::2])] == pytest.approx([0.5, 0.5], rel=1e-4)
+    _, detached, rkd = (learner.model.state_dict() for learner in learners)
+    assert all(torch.equal(detached[name], rkd[name]) for name in rkd)
 
 
 def test_an_epochs_means_are_over_the_predictions_that_count(benchmark):

@@ -220,12 +220,15 @@ def make_learner(
         )
     updates = epochs * math.ceil(benchmark.steps(settings.batch_size) / settings.accumulation)
     constant = settings.schedule == "constant"
+    parts = [[*model.parameters()], [*loss.parameters()]]
+    if settings.clip_norm is None:
+        parts = [sum(parts, [])]  # one is faster; clipped, an adapter must not scale the student
     return Learner(
         settings.arm,
         model,
         loss,
         # One fused kernel for all parameters: for models so small, launching kernels dominates.
-        torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=rate, fused=True),
+        torch.optim.Adam([{"params": part} for part in parts if part], lr=rate, fused=True),
         benchmark.outputs,
         settings.seed,
         None if constant else partial(cosine_rate, rate, updates),

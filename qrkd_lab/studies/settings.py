@@ -130,7 +130,7 @@ class Settings:
     learning_rate: float = 3e-3  # three epochs of MNIST: 96.3 % validated, 95.8 % at 1e-3
     teacher_learning_rate: float | None = None  # None: the student's
     schedule: str = "constant"  # "cosine": a warm-up of 3 % of the steps, then down to 0
-    clip_norm: float | None = None  # of a learner's gradient, its adapter's included
+    clip_norm: float | None = None  # of the student's gradient, and of its adapter's
     dropout: float | None = None
     precision: str | None = None
     checkpoint_steps: int | None = None  # None: about once a minute
