@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import sys
@@ -23,15 +24,19 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from queue import Empty
+from typing import Any
 
 import joblib
 import nbformat
 import zmq
 from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
-from traitlets import default
+from traitlets import Type, default
 
 from qrkd_lab.files import RecordError, check_writable, expanded, write_file, writing
 from qrkd_lab.studies.callbacks import duration
@@ -52,6 +57,33 @@ _INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+LOOK = 0.2  # seconds
+
+
+class Looking(AsyncZMQSocketChannel):
+    """Looks for a message five times a second, as a wake-up can be lost.
+
+    nbclient answers an ``Output`` widget over the socket on which it waits for the end of the
+    cell. What came in meanwhile wakes nobody, and the cell would never end.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict[str, Any]:
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left = max(0.0, end - time.monotonic())
+            try:
+                return await super().get_msg(min(left, LOOK))
+            except Empty:
+                if left <= LOOK:
+                    raise
+
+
+class LookingClient(AsyncKernelClient):
+    """A client that does not wait for ever for a reply that is there."""
+
+    shell_channel_class = Type(Looking)
+
+
 class ThisPython(AsyncKernelManager):
     """Starts the kernel with ``sys.executable``; no kernel spec found elsewhere takes its place."""
 
@@ -59,6 +91,8 @@ class ThisPython(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         """The spec of the calling interpreter; quiet, as a kernel logs how Ctrl-C ended it."""
         return KernelSpec(**get_kernel_dict(["--log-level=CRITICAL"]))
+
+    client_factory = Type(LookingClient)
 
     @default("transport_encryption")  # newer kernels warn without; older managers ignore it
     def _encrypt_if_possible(self) -> str:

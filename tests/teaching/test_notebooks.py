@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sys
+from queue import Empty
 
 import nbformat
 import papermill
 import pytest
+from jupyter_client.channels import AsyncZMQSocketChannel
 
 from qrkd_lab.teaching.notebooks import (
+    LOOK,
+    ThisPython,
     execute,
     is_fresh,
     refresh,
@@ -45,6 +50,26 @@ def printed(path):
 
 def run(path, parameters=None, **options):
     return execute(path, path.parent / "out", parameters, progress=False, **options)
+
+
+def test_a_reply_whose_wake_up_was_lost_is_found_without_a_limit_of_time(monkeypatch):
+    asked = []
+
+    async def lost(self, timeout=None):
+        asked.append(timeout)
+        assert timeout is not None, "nobody wakes it: it would wait for ever"
+        if len(asked) < 3:
+            raise Empty
+        return {"here": True}
+
+    monkeypatch.setattr(AsyncZMQSocketChannel, "get_msg", lost)
+    client = ThisPython().client()
+    client.context.destroy()
+    shell = object.__new__(client.shell_channel_class)
+    assert asyncio.run(shell.get_msg()) == {"here": True} and asked == [LOOK] * 3
+    asked.clear()
+    with pytest.raises(Empty):
+        asyncio.run(shell.get_msg(timeout=0))
 
 
 def test_runs_in_this_interpreter_and_folder_with_the_parameters(write, tmp_path, monkeypatch):
