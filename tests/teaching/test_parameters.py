@@ -32,14 +32,11 @@ def notebook(source, tags=("parameters",)):
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), cell])
 
 
-def test_it_reads_names_and_defaults():
+def test_names_are_checked_and_values_become_what_json_knows():
     assert read_parameters("n.ipynb", notebook(CELL)) == {
         "seed": "0", "arms": "['kd', 'rkd']", "limit": "None", "scale": "'smoke'",
         "computed": "2 * seed",
     }  # fmt: skip
-
-
-def test_names_are_checked_and_values_become_what_json_knows():
     fitting = {"arms": ("kd",), "limit": None, "scale": {"a": [1.5, True]}}
     ready = check_parameters("n", notebook(CELL), fitting)
     assert ready == {"arms": ["kd"], "limit": None, "scale": {"a": [1.5, True]}}
@@ -50,14 +47,13 @@ def test_names_are_checked_and_values_become_what_json_knows():
             check_parameters("n", notebook(CELL), {"seed": value})
 
 
-def test_no_parameters_cell_stops():
-    with pytest.raises(NotebookError, match="no parameters cell"):
-        read_parameters("n.ipynb", notebook(CELL, tags=("other",)))
-
-
-def test_a_cell_that_is_not_python_stops():
-    with pytest.raises(NotebookError, match="not plain Python"):
-        read_parameters("n.ipynb", notebook("%matplotlib inline\nseed = 0"))
+def test_a_cell_that_is_none_or_not_python_stops():
+    for cell, said in (
+        (notebook(CELL, tags=("other",)), "no parameters cell"),
+        (notebook("%matplotlib inline\nseed = 0"), "not plain Python"),
+    ):
+        with pytest.raises(NotebookError, match=said):
+            read_parameters("n.ipynb", cell)
 
 
 def test_values_of_the_command_line():
@@ -71,27 +67,18 @@ def test_values_of_the_command_line():
     }  # fmt: skip
 
 
-LOOKALIKES = ["010", "0x10", "0o7", "1_000", "1:30", "+3", "no", "on", "~", "2020-01-01", ".inf"]
-
-
-@pytest.mark.parametrize("word", [*LOOKALIKES, "NaN", "-Infinity", "9" * 5000, ""])
+@pytest.mark.parametrize("word", ["010", "0x10", "1_000", "no", "~", "2020-01-01", ".inf", ""])
 def test_what_only_looks_like_a_number_is_text_wherever_it_stands(word):
     values = parse_parameters([f"a={word}", f"b=[{word or repr(word)}, kd]", f"c={{x: '{word}'}}"])
     assert values == {"a": word, "b": [word, "kd"], "c": {"x": word}}
-
-
-@pytest.mark.parametrize("number", ["8", "-3", "0.5", "1e-3", "true", "None"])
-def test_a_number_is_the_same_number_wherever_it_stands(number):
-    values = parse_parameters([f"a={number}", f"b=[{number}, kd]", f"c={{x: {number}, y: kd}}"])
-    assert values["b"][0] == values["c"]["x"] == values["a"] != number
+    assert parse_parameters(["b=[-3, 1e-3]", "c={x: true}"]) == {"b": [-3, 0.001], "c": {"x": True}}
 
 
 @pytest.mark.parametrize(
     "pairs",
     [
-        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"], ["a={x: 1, x: 2}"],
-        ['a={"x": 1, "x": 2}'], ["a={1: 2}"], ["a={[1]: 2}"], ["a=[!!python/name:os.system x]"],
-        ["a=[!own x]"], ["a=" + 5000 * "["], ["a=" + 5000 * "[" + 5000 * "]"],
+        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"], ["a={x: 1, x: 2}"], ["a={1: 2}"],
+        ["a={[1]: 2}"], ["a=[!!python/name:os.system x]"], ["a=" + 5000 * "["],
         ["a=" + 5000 * "{x: " + "1" + 5000 * "}"], ["a=[&b [*b]]"],
     ],
 )  # fmt: skip
@@ -111,8 +98,8 @@ EVERY = [(stem, name) for stem, nb in NOTEBOOKS.items() for name in read_paramet
 STUDIES = ("06_mnist", "07_cifar10", "08_wikitext2", "09_penn_treebank", "10_imdb")
 PATHS = ("runs_dir", "out_dir", "data_dir", "reviews")
 NEVER = [
-    [], {}, "", " ", "3", "false", -1, 0, -0.5, math.nan, math.inf, 10**30, 10**5000, 1e300, True,
-    None, [None], ["kd"], [0], [math.nan], [[]], "a\0b", "n" * 999, "\udcff", object(),
+    [], {}, "", "3", -1, 0, -0.5, math.nan, math.inf, 10**5000, True, None, ["kd"], [0], [[]],
+    "a\0b", "n" * 999, "\udcff", object(),
 ]  # fmt: skip
 BAD = {
     "scale": ["huge", "Laptop", ["smoke"]],
@@ -137,7 +124,7 @@ BAD = {
     "shots_a_second": [-1e3, 1e-9, "1e3"],
     "shot_price": [-1e-6, "free"],
     "circuit_price": [-1e-6, "free"],
-    "points": [2, 9, 5.0, [[0, 0], [1, 1]], [[0, 0], [1, math.nan], [2, 2]], [[0], [1], [2]]],
+    "points": [2, 9, 5.0, [[0, 0], [1, 1]], [[0], [1], [2]]],
     "notebook": ["glossary", "glossary.py"],
 }  # fmt: skip
 
@@ -156,7 +143,7 @@ def fine(stem, name, value) -> bool:
         case "seeds":
             return value == [0] and stem in STUDIES and stem != "07_cifar10"
         case _ if name in PATHS:
-            return value in ("3", "false") or value is None
+            return value == "3" or value is None
     return False
 
 
@@ -213,19 +200,15 @@ def test_what_a_notebook_offers_passes(stem, tmp_path):
         "shot_price": [0, 0.0, 1e-9], "circuit_price": [1], "shots_a_second": [1, 1e6],
         "margin": [1, 0.1], "draws": [30],
     }  # fmt: skip
-    in_the_notebook(stem, {})
-    for name in good.keys() & offered.keys():
-        for value in good[name]:
-            in_the_notebook(stem, {name: value})
-
-
-@pytest.mark.parametrize("stem", NOTEBOOKS)
-def test_every_parameter_is_checked(stem):
     second = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"][1]
     (call,) = (n for n in ast.walk(ast.parse(second.source))
                if isinstance(n, ast.Call) and ast.unparse(n.func) == "ql.check_values")  # fmt: skip
     checked = {word.arg for word in call.keywords if isinstance(word.value, ast.Name)}
-    assert checked == set(read_parameters(stem, NOTEBOOKS[stem]))
+    assert checked == set(offered), "each is checked"
+    in_the_notebook(stem, {})
+    for name in good.keys() & offered.keys():
+        for value in good[name]:
+            in_the_notebook(stem, {name: value})
 
 
 def test_a_folder_of_ones_own_is_of_the_kind_that_the_notebook_takes(tmp_path):
@@ -240,12 +223,5 @@ def test_a_folder_of_ones_own_is_of_the_kind_that_the_notebook_takes(tmp_path):
         with pytest.raises(ValueError, match="parameter 'benchmark'"):
             in_the_notebook(stem, {"benchmark": str(tmp_path / other)})
 
-
-def test_a_setting_that_makes_two_arms_one_stops():
     with pytest.raises(ValueError, match="'rbf' would equal 'qrkd'"):
         in_the_notebook("06_mnist", {"settings": {"kernel": "rbf"}})
-
-
-def test_a_name_without_a_rule_is_an_error_of_whoever_writes_the_notebook():
-    with pytest.raises(ValueError, match="'sead' has no rule"):
-        ql.check_values(sead=3)

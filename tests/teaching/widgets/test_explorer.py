@@ -11,11 +11,8 @@ from qrkd_lab.teaching.plots.style import Chart
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
     Picture,
-    log_slider,
     menu,
     slider,
-    switch,
-    table,
 )
 
 
@@ -91,14 +88,10 @@ def test_several_values_are_looked_at_once_and_an_error_of_what_follows_is_said(
     looks = line.looks
     line.set_to(size=1, colour="red")
     assert line.looks == looks + 1 and "size 1" in line._said
+    assert eval(repr(line)).state == line.state == {"size": 1, "colour": "red"}
     monkeypatch.setattr(line, "follow", lambda name: 1 / 0)
     line.controls["size"].value = 2
     assert "ZeroDivisionError" in line._said and line.looks == looks + 1
-
-
-def test_its_repr_makes_it_again(line):
-    line.controls["size"].value = 1
-    assert eval(repr(line)).state == line.state == {"size": 1, "colour": "red"}
 
 
 def test_without_a_browser_it_leaves_pictures_with_alt_text(line, monkeypatch):
@@ -141,33 +134,3 @@ def test_what_takes_long_does_not_queue_and_ends_at_the_last_state(line, monkeyp
     free.set()
     assert line.settle(30) and "size 2" in line._said
     assert line.looks <= looks + 2
-
-
-@pytest.mark.parametrize(
-    "make, said",
-    [
-        (lambda: menu("Map", "zzz", ("zz", "iqp")), "unknown map 'zzz'; choose from zz, iqp"),
-        (lambda: slider("Qubits", 40, 1, 12), "qubits: expected 1 to 12, got 40"),
-        (lambda: slider("Qubits", "6", 1, 12), "qubits: expected 1 to 12, got '6'"),
-        (lambda: slider("Seed", 1.5, 0, 20), "seed: expected a whole number, got 1.5"),
-        (lambda: slider("Weight", float("nan"), 0.0, 1.0), "weight: expected 0 to 1, got nan"),
-        (lambda: log_slider("Bandwidth", 0, 0.5, 8), "bandwidth: expected 0.5 to 8, got 0"),
-        (lambda: switch("Gates", "yes"), "gates: expected True or False, got 'yes'"),
-    ],
-)
-def test_a_wrong_start_value_is_told(make, said):
-    with pytest.raises(ValueError, match=said):
-        make()
-
-
-def test_a_table_hides_nothing_and_runs_nothing():
-    made = table([{"run": "<b>", "record": "x" * 200}])
-    assert "x" * 200 in made and "&lt;b&gt;" in made
-
-
-def test_the_package_lists_its_explorers():
-    from qrkd_lab.teaching import widgets
-
-    assert "KernelExplorer" in dir(widgets)
-    with pytest.raises(AttributeError, match="attribute Explorers"):
-        _ = widgets.Explorers

@@ -29,10 +29,6 @@ def set_to(explorer, **values):
         explorer.controls[name].value = value
 
 
-def again(explorer):
-    return eval(repr(explorer))
-
-
 @pytest.mark.parametrize(
     "name, value",
     [
@@ -47,22 +43,12 @@ def test_every_control_changes_the_picture(explorer, name, value):
     assert explorer._shown["picture"].png != before
 
 
-@pytest.mark.parametrize("preset", ["same", "shift", "rotation", "line", "coincident", "random"])
-def test_a_preset_makes_the_points_of_the_plain_function(explorer, preset):
-    set_to(explorer, preset=preset, strength=0.4)
-    torch.testing.assert_close(explorer.student, changed(TEACHER, preset, 0.4), rtol=0, atol=6e-5)
-
-
 def test_the_words_hold_the_losses_and_who_is_blind(explorer):
     set_to(explorer, kernel=1.0)
+    torch.testing.assert_close(explorer.student, changed(TEACHER, "shear"), rtol=0, atol=6e-5)
     found = pull(explorer.student, TEACHER, {"distance": 1, "angle": 2, "kernel": 1})
     assert loss_in_words(found) in explorer._said
-    said = verdict(explorer.student, TEACHER, found.losses)
-    assert f"<b>{said}.</b>" in explorer._said and said in explorer._shown["picture"].alt
-    set_to(explorer, preset="point")
-    assert "All points are in one place" in explorer._said
-    explorer.downhill(10)
-    assert torch.isfinite(explorer.student).all()
+    assert f"<b>{verdict(explorer.student, TEACHER, found.losses)}.</b>" in explorer._said
 
 
 def test_sliders_move_the_chosen_point_alone_and_show_where_it_is(explorer):
@@ -74,15 +60,10 @@ def test_sliders_move_the_chosen_point_alone_and_show_where_it_is(explorer):
     assert explorer.student.equal(expected)
     assert explorer.controls["preset"].value == "own" and explorer.controls["strength"].disabled
     assert "1 of 5 points moved" in explorer._said
-
-
-def test_showing_a_point_does_not_move_it(explorer):
     before = explorer.student
-    for point in range(5):
+    for point in range(5):  # to show a point does not move it
         set_to(explorer, point=point)
-        shown = [explorer.controls[name].value for name in "xy"]
-        assert shown == pytest.approx(before[point].tolist(), abs=0.005)
-    assert explorer.student.equal(before) and explorer.controls["preset"].value == "shear"
+    assert explorer.student.equal(before)
 
 
 def test_steps_downhill_lower_the_loss_and_are_drawn(explorer):
@@ -92,35 +73,13 @@ def test_steps_downhill_lower_the_loss_and_are_drawn(explorer):
     assert explorer._losses[-1] < 0.1 * explorer._losses[0]
     assert "11 steps downhill" in explorer._panel._titles[-1].get_text()
     assert len(explorer._path) == 11
-    shown = [explorer.controls[name].value for name in "xy"]
-    assert shown == pytest.approx(explorer.student[0].tolist(), abs=0.0051)
-
-
-@pytest.mark.parametrize(
-    "name, value", [("x", 0.0), ("preset", "line"), ("angle", 1.0), ("seed", 2)]
-)
-def test_another_loss_or_place_forgets_the_way(explorer, name, value):
-    explorer.downhill(3)
-    set_to(explorer, **{name: value})
+    set_to(explorer, angle=1.0)  # of another loss
     assert explorer._path == [] and "none yet" in explorer._panel._titles[-1].get_text()
-
-
-def test_no_weight_at_all_is_said_and_nothing_moves(explorer):
     set_to(explorer, distance=0.0, angle=0.0)
     assert "All weights are 0: there is no loss, and nothing pulls." in explorer._said
     before = explorer.student
     explorer.downhill(10)
     assert explorer.student.equal(before) and "alert" not in explorer._words.value
-
-
-def test_points_and_seed_make_another_teacher(explorer):
-    set_to(explorer, point=4, points=3)
-    assert explorer.controls["point"].options == (0, 1, 2) and explorer.controls["point"].value == 2
-    assert len(explorer.student) == 3 and explorer.controls["preset"].value == "shear"
-    set_to(explorer, seed=7, preset="same")
-    assert explorer.student.equal(teacher_points(3, 7))
-    set_to(explorer, x=0.0, points=6)
-    assert explorer.student.equal(teacher_points(6, 7)), "points by hand have no meaning there"
 
 
 def test_the_call_makes_it_again(explorer):
@@ -131,28 +90,17 @@ def test_the_call_makes_it_again(explorer):
     )
     for change in (lambda: set_to(explorer, y=-0.5), explorer.downhill, explorer.back):
         change()
-        made = again(explorer)
+        made = eval(repr(explorer))
         assert repr(made) == repr(explorer) and made.student.equal(explorer.student)
-        made.refresh()
-        explorer.set_to(kernel=explorer.controls["kernel"].value)  # the way is no argument
-        assert made._shown["picture"].alt == explorer._shown["picture"].alt
-        assert made._said == explorer._said
 
 
-@pytest.mark.parametrize("scale", [0.01, 250.0])
-def test_points_of_your_own_have_any_unit(scale):
-    points = (scale * TEACHER + 3 * scale).round(decimals=4)
+def test_points_of_your_own_have_any_unit():
+    points = 250 * TEACHER + 750
     explorer = RelationExplorer(points.numpy(), preset="shear")
     explorer.refresh()
-    torch.testing.assert_close(
-        explorer.student, changed(points, "shear"), rtol=0, atol=1e-4 * scale
-    )
+    torch.testing.assert_close(explorer.student, changed(points, "shear"), rtol=0, atol=0.025)
     explorer.downhill(20)
     assert explorer._losses[-1] < 0.05 * explorer._losses[0]
-    assert again(explorer).student.equal(explorer.student)
-    set_to(explorer, point=2)
-    low, high = (explorer.controls["x"].options[i] for i in (0, -1))
-    assert low < explorer.student[2, 0] < high and high - low < 10 * scale
 
 
 @pytest.mark.parametrize(
@@ -160,16 +108,11 @@ def test_points_of_your_own_have_any_unit(scale):
     [
         ({"points": [[0, 0], [1, 1]]}, r"points: expected points \(n, 2\)"),
         ({"points": 2}, "points: expected a whole number from 3 to 8, got 2"),
-        ({"points": "five"}, "points: expected a whole number"),
         ({"seed": -1}, "seed: expected a whole number from 0 to 20"),
         ({"student": [[0, 0]] * 4}, "student: .* 5, as the teacher has; got .4, 2"),
-        ({"student": [[0, 0]] * 5, "preset": "line"}, "either student=... or preset='line'"),
         ({"preset": "own"}, "give the student's points"),
-        ({"preset": "turn"}, "unknown change 'turn'; choose one of same, shift, rotation"),
-        ({"preset": "line", "strength": 1.5}, "strength: expected a number from 0 to 1, got 1.5"),
         ({"point": 5}, "point: expected a whole number from 0 to 4, got 5"),
         ({"distance": -1.0}, "distance weight: expected 0 to 5, got -1"),
-        ({"step": 0.0}, "step: expected 0.05 to 3, got 0"),
     ],
 )
 def test_wrong_arguments_are_told(arguments, said):
