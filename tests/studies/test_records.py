@@ -428,6 +428,7 @@ def test_what_is_published_from_a_folder_of_two_kinds_has_the_default_settings(t
 
 
 KEPT = {  # by benchmark and scale: how many records, and a digest of their places and files
+    "cifar10/few-labels": (377, "49b4c2b48097ba71"),
     "cifar10/laptop": (65, "05c56875ac8753d2"),
     "doses/mnist/few-labels": (290, "24f81acb39749c4d"),
     "imdb/laptop": (24, "cff63615b3596a4a"),

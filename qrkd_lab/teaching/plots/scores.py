@@ -317,7 +317,7 @@ def study_forest(regimes: Mapping[str, pd.DataFrame], margin: float = 10.0) -> C
             else _Line(arm, arm, row[RANGE], "no kernel")
             for arm, row in found.iterrows()
         ]
-        _draw_forest(axes, [*lines, _Line("MerLin's qrkd, 1 run")])
+        _draw_forest(axes, [*lines, _Line("MerLin's qrkd, all labels")])
         axes.plot(ELSEWHERE[name], len(found), "D", ms=8, mfc="white", mec=INK)
     rows[-1].set_xlabel(
         "Test accuracy minus rkd's, in % of teacher - scratch (95 % intervals; shaded: margin)"
