@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +21,9 @@ SMALL = {"train_size": 128, "validation_size": 100, "qubits": 3, "batch_size": 3
 def live():
     made = LiveRun()
     yield made
+    if (process := made._process) is not None:
+        made.retire()
+        assert process.wait(60) == 0, "it ends by itself"
     made.close()
 
 
@@ -82,22 +83,21 @@ def test_pause_waits_go_on_goes_on_and_stop_leaves_a_valid_record(live, tmp_path
     assert {r.settings["epochs"] for r in runs if r.settings["arm"] == "kd"} == {epochs["kd"]}
 
 
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"learning_rate": 1e9}, "diverged in epoch"),
-        ({"qubits": 30}, "from 1 to 16, got 30"),
-    ],
-)
-def test_what_goes_wrong_is_said_and_the_next_order_is_carried_out(live, tmp_path, changes, said):
-    live.start(order(tmp_path, ("qrkd",), **changes))
-    assert live.wait(60) and live.state == "failed"
-    assert said in live.track.failures[-1]
+def test_what_goes_wrong_is_said_and_the_next_order_is_carried_out(live, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder, changes, said in (
+        (tmp_path, {"learning_rate": 1e9}, "diverged in epoch"),
+        (tmp_path, {"qubits": 30}, "from 1 to 16, got 30"),
+        (tmp_path / "file", {}, "cannot be written"),
+    ):
+        live.start(order(folder, ("qrkd",), **changes))
+        assert live.wait(60) and live.state == "failed"
+        assert said in live.track.failures[-1]
     live.start(order(tmp_path, ("kd",)))
     assert live.wait(60) and live.state == "done"
 
 
-def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(live, tmp_path):
+def test_a_damaged_checkpoint_is_told(live, tmp_path):
     live.start(order(tmp_path, ("kd",), epochs=500))
     until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
     live.stop()
@@ -109,10 +109,34 @@ def test_a_damaged_checkpoint_is_told_and_a_folder_that_cannot_be_written_too(li
     assert "training begins anew" in live.track.notes[0]
     live.stop()
     assert live.wait(60)
-    (tmp_path / "file").write_text("")
-    live.start(order(tmp_path / "file", ("kd",)))
+
+
+def test_when_the_notebook_is_gone_the_training_stops_and_is_recorded(live, tmp_path):
+    live.start(order(tmp_path, ("kd", "scratch"), epochs=100_000))
+    until(lambda: live.track.at >= 2 and "kd" in live.track.arms)
+    process = live._process
+    assert os.getpgid(process.pid) != os.getpgid(0), "an interrupt would reach it"
+    with socket.socket(fileno=os.dup(live._pipe.fileno())) as pipe:
+        pipe.shutdown(socket.SHUT_RDWR)  # as the system does when a process ends, however it ends
+    assert process.wait(60) == 0 and live.wait(60)
+    runs = read_runs(tmp_path, "digits", "smoke")
+    assert {run.settings["arm"] for run in runs} == {"teacher", "kd", "scratch"}
+    assert list(tmp_path.rglob(".checkpoint*"))
+
+
+def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(live, tmp_path):
+    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+    until(lambda: live.track.at >= 3 and live.track.arms == ("kd",))
+    first = live.track.histories["kd"][0]
+    live._process.kill()
     assert live.wait(60) and live.state == "failed"
-    assert "cannot be written" in live.track.failures[0] and not live.track.arms == ("teacher",)
+    assert "has died" in live.track.failures[-1]
+    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
+    until(lambda: live.state == "training")
+    assert live.track.at > 2, "it goes on from the checkpoint"
+    assert live.track.histories["kd"][0] == first, "and so do the curves"
+    live.stop()
+    assert live.wait(60)
 
 
 @pytest.mark.parametrize("how", [{"kernel_dose": 0.3}, {"kernel_share": 0.4}])
@@ -156,63 +180,3 @@ def test_a_relation_of_ones_own_counts_in_the_dose_as_it_does_in_the_loss():
     plain = ql.DistillationLoss(distance=1.0, kernel=(relation, weight), relations=own)
     found = pulls_of_terms(plain, student, TeacherBatch(teacher), targets)
     assert found["dose"] == pytest.approx(0.3, rel=1e-4)
-
-
-def test_an_interrupt_of_the_notebook_does_not_reach_it(live):
-    assert os.getpgid(live._process.pid) != os.getpgid(0)
-
-
-def test_retired_it_records_and_its_process_ends(live, tmp_path):
-    live.start(order(tmp_path, ("kd",), epochs=100_000))
-    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
-    process = live._process
-    live.retire()
-    assert live.wait(60) and process.wait(60) == 0
-    assert {run.settings["arm"] for run in read_runs(tmp_path)} == {"teacher", "kd"}
-
-
-def test_a_process_that_is_killed_is_said_and_the_next_one_goes_on(live, tmp_path):
-    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
-    until(lambda: live.track.at >= 3 and live.track.arms == ("kd",))
-    first = live.track.histories["kd"][0]
-    live._process.kill()
-    assert live.wait(60) and live.state == "failed"
-    assert "has died" in live.track.failures[-1]
-    live.start(order(tmp_path, ("kd",), epochs=400, checkpoint_steps=1))
-    until(lambda: live.state == "training")
-    assert live.track.at > 2, "it goes on from the checkpoint"
-    assert live.track.histories["kd"][0] == first, "and so do the curves"
-    live.stop()
-    assert live.wait(60)
-
-
-PARENT = """
-import time
-from qrkd_lab.teaching.live import LiveRun, Order
-live = LiveRun()
-live.start(Order("digits", "smoke", ("kd", "scratch"), 0, {settings!r}, runs_dir={folder!r}))
-while "kd" not in live.track.arms or live.track.at < 2:
-    time.sleep(0.01)
-print(live._process.pid, flush=True)
-time.sleep(600)
-"""
-
-
-def test_when_the_notebook_is_killed_the_training_stops_and_is_recorded(tmp_path):
-    code = PARENT.format(settings=SMALL | {"epochs": 100_000}, folder=str(tmp_path))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as notebook:
-        worker = int(notebook.stdout.readline())
-        notebook.kill()
-    until(lambda: not running(worker))
-    runs = read_runs(tmp_path, "digits", "smoke")
-    assert {run.settings["arm"] for run in runs} == {"teacher", "kd", "scratch"}
-    assert list(tmp_path.rglob(".checkpoint*"))
-
-
-def running(process):
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{process}/stat")  # an orphan that nobody waits for stays as a zombie
-    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
