@@ -489,8 +489,13 @@ def _counted(runs: Iterable[Run]) -> list[Run]:
 
 
 def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
-    """The answers of the plan in sentences, two or three per regime."""
-    said = []
+    """The answer in one sentence, then those of the plan, two or three per regime."""
+    admitted = [n for n, table in tables.items() if admission(table).loc["rkd - kd", "admitted"]]
+    better = [name for name in admitted if "better" in found.loc[(name, "qrkd"), "answer"]]
+    said = [
+        f"**`qrkd` is better than `rkd` in {len(better)} of {len(admitted)} regimes in which RKD "
+        f"itself helps{', so not consistently' * (len(better) < len(admitted))}.**"
+    ]
     for name, table in tables.items():
         known = admission(table).loc["rkd - kd"]
         helps = "helps" if known["admitted"] else "does not measurably help"
