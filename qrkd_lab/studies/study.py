@@ -490,14 +490,15 @@ def _counted(runs: Iterable[Run]) -> list[Run]:
 
 def _verdict(found: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> str:
     """The answer in one sentence, then those of the plan, two or three per regime."""
-    admitted = [n for n, table in tables.items() if admission(table).loc["rkd - kd", "admitted"]]
+    helped = {name: admission(table).loc["rkd - kd"] for name, table in tables.items()}
+    admitted = [name for name, known in helped.items() if known["admitted"]]
     better = [name for name in admitted if "better" in found.loc[(name, "qrkd"), "answer"]]
     said = [
         f"**`qrkd` is better than `rkd` in {len(better)} of {len(admitted)} regimes in which RKD "
         f"itself helps{', so not consistently' * (len(better) < len(admitted))}.**"
     ]
     for name, table in tables.items():
-        known = admission(table).loc["rkd - kd"]
+        known = helped[name]
         helps = "helps" if known["admitted"] else "does not measurably help"
         said.append(
             f"On {name} with few labels, where classical RKD {helps} "
