@@ -1,12 +1,11 @@
 """What is wrong with this installation, and what to do: ``python -m qrkd_lab doctor``.
 
-It changes nothing and needs no network. Libraries that break often are imported in a process of
-their own, so that a broken one does not stop the rest.
+It changes nothing and needs no network. torch is imported in a process of its own, so that a broken
+one does not stop the rest.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shlex
@@ -15,10 +14,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -29,14 +27,6 @@ __all__ = ["Finding", "check", "main", "widget_findings"]
 
 _PIP = f"{shlex.quote(sys.executable)} -m pip"
 _INSTALL = "make install (or, in the project's folder: pip install -e .)"
-# What each library must be able to do; torchvision's compiled part is used once, not only loaded.
-_PROBES = {
-    "torch": "import torch; torch.ones(2).sum()",
-    "torchvision": "import torch, torchvision; "
-    "torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)",
-    "transformers": "from transformers import GPT2LMHeadModel",
-    "pennylane": "import pennylane; pennylane.device('default.qubit', wires=1)",
-}
 _DATA = {  # by name: what shows that the data are there
     "mnist": "MNIST/raw/train-images*",
     "cifar10": "cifar*10*",
@@ -46,30 +36,21 @@ _DATA = {  # by name: what shows that the data are there
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Args:
-        name: what was looked at.
-        ok: whether it is as it should be.
-        found: what is there, in words.
-        advice: what to do about it; "" where there is nothing to do.
-        essential: whether the kit cannot work without; other findings are notes.
-    """
+class Finding(NamedTuple):
+    """One thing that was looked at."""
 
     name: str
     ok: bool
-    found: str
-    advice: str = ""
-    essential: bool = True
+    found: str  # what is there, in words
+    advice: str  # what to do about it where it is not ok
+    essential: bool = True  # whether the kit cannot work without; other findings are notes
 
 
 def check() -> list[Finding]:
     """Everything that is looked at, in the order of the table; takes about ten seconds."""
     findings: list[Finding] = []
-    for part in (_packages, _libraries, _machine, _folders, widget_findings, _kernel):
-        if part is _machine and any(f.name.startswith("torch ") and not f.ok for f in findings):
+    for part in (_packages, _torch, _processes, _folders, widget_findings, _kernel):
+        if part is _processes and not findings[-1].ok:
             continue  # a torch that crashes would crash this process too
         try:
             findings += part()
@@ -86,8 +67,8 @@ def main() -> int:
     for finding in findings:
         mark = "ok" if finding.ok else ("WRONG" if finding.essential else "note")
         print(f"{mark:<6} {finding.name:<{wide}}  {finding.found}")
-        if finding.advice and not finding.ok:
-            print(textwrap.indent(finding.advice, " " * (wide + 9) + "-> ", lambda line: True))
+        if not finding.ok:
+            print(textwrap.indent(finding.advice, " " * (wide + 9) + "-> "))
     wrong = sum(not finding.ok and finding.essential for finding in findings)
     print(f"\n{wrong} thing(s) to mend, above." if wrong else "\nEverything essential is in order.")
     return 1 if wrong else 0
@@ -119,58 +100,36 @@ def _packages() -> Iterator[Finding]:
     ok = SpecifierSet(python).contains(have, prereleases=True)
     advice = f"Make a new environment with Python {python}."
     yield Finding("Python", ok, f"{have} at {sys.executable}", advice)
-    wrong, needed = [], map(Requirement, metadata.requires("qrkd-lab") or [])
-    needed = [each for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
-    for requirement in needed:
-        have = _version(requirement.name)
-        if not have or not requirement.specifier.contains(have, prereleases=True):
-            found = f"{have or 'not installed'}; needed: {requirement.specifier or 'any'}"
-            advice = f"{_PIP} install '{requirement.name}{requirement.specifier}'"
-            wrong.append(Finding(requirement.name, False, found, advice))
-    count = f"{len(needed) - len(wrong)} of {len(needed)} installed and new enough"
-    yield Finding("packages", not wrong, count, "See the next rows.")
-    yield from wrong
-
-
-def _libraries() -> Iterator[Finding]:
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        errors = dict(zip(_PROBES, pool.map(_probe, _PROBES.values()), strict=True))
-    for name, error in errors.items():
-        advice = f"{_PIP} install --force-reinstall {name}"
-        if name != "torch" and errors["torch"]:
-            advice = "Mend torch first."
-        elif name == "torchvision":
-            advice = (
-                "Often torch and torchvision were not built for each other (a CPU build beside\n"
-                "one for CUDA). Install both in one command, from the same index:\n"
-                f"{_PIP} install --force-reinstall torch torchvision"
+    wrong = []
+    for each in map(Requirement, metadata.requires("qrkd-lab") or []):
+        have = _version(each.name)
+        of_extra = each.marker and not each.marker.evaluate({"extra": ""})
+        if not of_extra and not (have and each.specifier.contains(have, prereleases=True)):
+            wrong.append(
+                f"{each.name} {have or 'not installed'} (needed: {each.specifier or 'any'})"
             )
-        yield Finding(f"{name} {_version(name)}", not error, error or "works", advice)
+    found = ", ".join(wrong) or "all installed and new enough"
+    yield Finding("packages", not wrong, found, _INSTALL)
 
 
-def _probe(code: str) -> str:
-    """Run ``code`` in a Python of its own: "" if it works, else the last line of what it says."""
+def _torch() -> Iterator[Finding]:
+    """Whether torch and torchvision work; torchvision's compiled part is used, not only loaded."""
+    code = "import torch, torchvision; torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if run.returncode < 0:
-        return f"Python died of signal {-run.returncode}"
-    return run.returncode and (run.stderr.strip() or "no error message").splitlines()[-1] or ""
+    found = f"{_version('torch')} works with torchvision {_version('torchvision')}"
+    if run.returncode:
+        found = (run.stderr.strip() or f"Python died: {run.returncode}").splitlines()[-1]
+    advice = (
+        "Often torch and torchvision were not built for each other (a CPU build beside one for\n"
+        "CUDA). Install both in one command, from the same index:\n"
+        f"{_PIP} install --force-reinstall torch torchvision"
+    )
+    yield Finding("torch", not run.returncode, found, advice)
 
 
-def _machine() -> Iterator[Finding]:
-    """Devices and worker processes."""
-    import torch
-
-    from qrkd_lab.devices import pick_device
+def _processes() -> Iterator[Finding]:
     from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
 
-    unused = not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
-    advice = (
-        "An NVIDIA driver is here, but torch does not use it: the driver is too old, or torch is\n"
-        f"a CPU build. Try nvidia-smi, then {_PIP} install --force-reinstall torch torchvision"
-    )
-    threads = f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
-    picked = f"picks {pick_device('auto')}; {threads}"
-    yield Finding('device="auto"', not unused, picked, advice, essential=False)
     workers = can_start_workers()
     advice = (
         "For jobs at the same time, mount /dev/shm so that it can be written; in a container of\n"
@@ -185,11 +144,10 @@ def _folders() -> Iterator[Finding]:
     from qrkd_lab.data import data_dir
     from qrkd_lab.studies.records import PUBLISHED
 
-    for name, place in _DATA.items():
-        there = any(data_dir().glob(place))
-        advice = f"Downloaded when first used; to fetch it now: python -m qrkd_lab data {name}"
-        found = f"{'' if there else 'not '}in {data_dir()}"
-        yield Finding(f"data: {name}", there, found, advice, essential=False)
+    absent = [name for name, place in _DATA.items() if not any(data_dir().glob(place))]
+    found = f"{data_dir()}: {'without ' * bool(absent)}{', '.join(absent) or 'all'}"
+    advice = "Downloaded when first used; to fetch them now: python -m qrkd_lab data NAME"
+    yield Finding("data", not absent, found, advice, essential=False)
     runs = runs_folder().absolute()
     ok = can_be_written(runs)
     advice = "Name a folder of your own in the environment variable QRKD_RUNS_DIR."
@@ -201,11 +159,6 @@ def _folders() -> Iterator[Finding]:
     kit = PUBLISHED.is_dir()
     found = f"{'' if kit else 'there is no '}{PUBLISHED}"
     yield Finding("published records", kit, found, advice, essential=False)
-
-
-def _same_folder(python: str) -> bool:
-    """Whether a program lies in the folder of this Python: in the same environment."""
-    return Path(python).absolute().parent == Path(sys.executable).absolute().parent
 
 
 def widget_findings() -> list[Finding]:
@@ -239,3 +192,8 @@ def _kernel() -> Iterator[Finding]:
     advice = f"{shlex.quote(sys.executable)} -m ipykernel install --sys-prefix --name python3"
     found = f"runs {python}{'' if there else ', which does not exist'}"
     yield Finding("notebook kernel", there and _same_folder(python), found, advice, not there)
+
+
+def _same_folder(python: str) -> bool:
+    """Whether a program lies in the folder of this Python: in the same environment."""
+    return Path(python).absolute().parent == Path(sys.executable).absolute().parent
