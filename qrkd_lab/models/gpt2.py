@@ -7,16 +7,14 @@ what could choose code (``auto_map``, pickles, attention kernels, tokenizer clas
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from qrkd_lab.data.fetch import DataError, check_file, file_hash, read_text
-from qrkd_lab.files import parsed_json
+from qrkd_lab.data.fetch import DataError, file_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +32,6 @@ FIELDS = (  # of config.json: numbers and plain words, of which none names code
     "bos_token_id", "eos_token_id", "tie_word_embeddings", "architectures",
 )  # fmt: skip
 HEAD = 64  # dimensions of an attention head, in every GPT-2
-HEADS = ("lm_head.weight", "score.weight")  # of a language model, and of a classifier
 
 
 def build_gpt2(
@@ -98,116 +95,34 @@ def pretrained_gpt2(
     Only safetensors are read: a pickled checkpoint can run code when it is loaded.
 
     Raises:
-        DataError: see :func:`pretrained_config`; or the weights cannot be had, are damaged, not
-            finite, too few or too many, or of other shapes than ``config.json`` says.
+        DataError: see :func:`pretrained_config`; or the weights cannot be had, are damaged, too few
+            or too many, or of other shapes than ``config.json`` says.
     """
     kind, config = _kind_and_config(name, tokenizer, length, classes)
     if dropout is not None:
         config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
-    weights = _checked(name, _weights(name), kind, config)
-    # Given the weights, transformers reads nothing from the folder.
-    return kind.from_pretrained(None, config=config, state_dict=weights, dtype=torch.float32)
-
-
-def _weights(name: str) -> dict[str, Tensor]:
-    """All weights of a checkpoint, by the names of ``GPT2LMHeadModel``."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    weights = {}
-    for file in _weight_files(name):
-        try:
-            held = load_file(file)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise DataError(
-                f"{file} cannot be read as safetensors ({error}): it is cut, damaged, or the "
-                "pointer that git-lfs leaves. Copy it again"
-            ) from error
-        for key, tensor in held.items():
-            if not key.endswith((".attn.bias", ".attn.masked_bias")):  # masks, not weights
-                body = "" if key in HEADS else "transformer."
-                weights[body + key.removeprefix("transformer.")] = tensor
-    return weights
-
-
-def _weight_files(name: str) -> list[Path]:
-    """``model.safetensors``, or the several files that its index names."""
     try:
-        return [_file(name, "model.safetensors")]
-    except DataError as missing:
-        try:
-            index = _json(_file(name, "model.safetensors.index.json"))
-        except DataError:
-            raise missing from None
-    listed = index.get("weight_map")
-    shards = set(listed.values()) if isinstance(listed, dict) else {""}
-    if not all(re.fullmatch(r"[\w.-]+\.safetensors", str(shard)) for shard in shards):
+        model, found = kind.from_pretrained(
+            os.path.expanduser(name), config=config, dtype=torch.float32, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # what a damaged file does within transformers is not documented
+        raise _not_loaded(name, error) from error
+    missing = found["missing_keys"] - {"score.weight"}  # of a classifier: a new one is drawn
+    unused = found["unexpected_keys"] - {"lm_head.weight"}
+    if missing or unused:
         raise DataError(
-            f"{name}: model.safetensors.index.json names files that are no safetensors of its "
-            "own folder. Save the model again, with save_pretrained"
+            f"{name}: the weights are not those of config.json: {len(missing)} are missing (they "
+            f"would be random) and {len(unused)} too many, e.g. {min(missing | unused)}. Take both "
+            "files from one GPT-2"
         )
-    return [_file(name, shard) for shard in sorted(shards)]
-
-
-def _checked(
-    name: str, weights: dict[str, Tensor], kind: type[PreTrainedModel], config: PreTrainedConfig
-) -> dict[str, Tensor]:
-    """The weights that a model of this kind and configuration takes, or a DataError."""
-    from transformers import GPT2LMHeadModel
-
-    blocks = {key.split(".")[2] for key in weights if key.startswith("transformer.h.")}
-    if len(blocks) != config.n_layer:
-        raise DataError(
-            f"{name}: config.json says {config.n_layer} blocks (n_layer), the weights have "
-            f"{len(blocks)}. Where weights are missing, they would be random: take both files from "
-            "one checkpoint"
-        )
-    try:
-        with torch.device("meta"):
-            wanted = kind(config).state_dict()
-    except Exception as error:  # what a wrong value does within transformers is not documented
-        raise DataError(f"{name}: config.json makes no GPT-2 ({error})") from error
-    if kind is GPT2LMHeadModel and config.tie_word_embeddings:
-        del wanted[HEADS[0]]  # it is the embedding
-        _check_tied_head(name, weights, config)
-    if HEADS[1] not in weights:  # a new one is drawn
-        wanted.pop(HEADS[1], None)
-    unused = weights.keys() - wanted.keys() - set(HEADS)
-    for what, keys in (("lacks", wanted.keys() - weights.keys()), ("has, beyond", unused)):
-        if keys:
-            raise DataError(
-                f"{name} {what} GPT-2's weights, {len(keys)}, e.g. {min(keys)}: the model would "
-                "be another. Save it with GPT2LMHeadModel.save_pretrained"
-            )
-    for key, like in wanted.items():
-        held = weights[key]
-        if held.shape != like.shape:
-            raise DataError(
-                f"{name}: expected {key} of shape {tuple(like.shape)}, got {tuple(held.shape)}: "
-                "config.json and the weights do not belong together"
-            )
-        if not held.is_floating_point() or not held.isfinite().all():
-            raise DataError(
-                f"{name}: {key} is {held.dtype} or holds values that are not finite. Take a "
-                "checkpoint from before it diverged, or one that is not quantised"
-            )
-    return {key: weights[key] for key in wanted}
-
-
-def _check_tied_head(name: str, weights: dict[str, Tensor], config: PreTrainedConfig) -> None:
-    """Whether the head is the embedding, as config.json says."""
-    embedding, head = (weights.get(key) for key in ("transformer.wte.weight", HEADS[0]))
-    if head is not None and embedding is not None and not torch.equal(head, embedding):
-        raise DataError(
-            f"{name}: config.json says that the head is the embedding (tie_word_embeddings), "
-            "but lm_head.weight differs from wte.weight: set tie_word_embeddings to false"
-        )
-    if head is None and not any("LMHead" in str(a) for a in config.architectures or ["LMHead"]):
+    if classes is None and not any("LMHead" in kind for kind in config.architectures or ["LMHead"]):
         warnings.warn(
             f"{name} was saved without a language model's head ({config.architectures[0]}): its "
             "embedding is taken. A model that was trained for something else predicts badly so",
-            stacklevel=4,
+            stacklevel=2,
         )
+    return model
 
 
 def untrained_gpt2(
@@ -247,39 +162,22 @@ def pretrained_config(
     """The configuration of a checkpoint, once it is seen to fit.
 
     Raises:
-        DataError: it cannot be had (says which files to put where), is no GPT-2, is quantised or
-            an adapter, has no room for sequences of this length, or does not fit the tokenizer.
+        DataError: it cannot be had (says which files to put where), is no GPT-2, has no room for
+            sequences of this length, or does not fit the tokenizer.
     """
     from transformers import GPT2Config
-    from transformers.utils.hub import extract_commit_hash
 
-    file = _file(name, "config.json")
-    held = _json(file)
+    try:
+        held, _ = GPT2Config.get_config_dict(os.path.expanduser(name))
+    except Exception as error:  # as of the weights
+        raise _not_loaded(name, error) from error
     if held.get("model_type") != "gpt2":
         raise DataError(f"{name} is a {held.get('model_type')!r}; expected a GPT-2 checkpoint")
-    if "quantization_config" in held or (file.parent / "adapter_config.json").exists():
-        raise DataError(
-            f"{name} is quantised or an adapter to another model: expected GPT-2's own weights. "
-            "Merge or dequantise it, and save it with GPT2LMHeadModel.save_pretrained"
-        )
-    if "auto_map" in held:
-        warnings.warn(
-            f"{name} names code of its own (auto_map in config.json). It is not run: the weights "
-            "are read into transformers' own GPT-2",
-            stacklevel=2,
-        )
     try:
         config = GPT2Config(**{field: held[field] for field in FIELDS if field in held})
-    except Exception as error:  # what a wrong value does within transformers is not documented
-        raise DataError(f"{file} makes no GPT-2: {error}") from error
-    for field in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
-        value = getattr(config, field)
-        if type(value) is not int or value < 1 or config.n_embd % config.n_head:
-            raise DataError(
-                f"{file}: {field} is {value!r}; expected whole numbers of at least 1, and n_embd "
-                "a multiple of n_head"
-            )
-    config._commit_hash = extract_commit_hash(str(file), None)
+    except Exception as error:  # of a wrong number or word
+        raise DataError(f"{name}: config.json makes no GPT-2: {error}") from error
+    config._commit_hash = held.get("_commit_hash")
     if length > config.n_positions:
         raise DataError(
             f"{name} has room for {config.n_positions} tokens, sequence_length is {length}: "
@@ -294,32 +192,13 @@ def pretrained_config(
     return config
 
 
-def _file(name: str, file: str) -> Path:
-    """A file of a folder, or of a model on the hub, from where it is downloaded once."""
-    from transformers.utils import cached_file
-
-    folder = Path(os.path.expanduser(name))
-    where = "in that folder" if folder.is_dir() else "in a folder of your own"
-    advice = (
-        f"Put config.json, model.safetensors, vocab.json and merges.txt {where} and give it as "
-        "teacher_model=FOLDER, or use --scale laptop, which needs no pretrained model."
+def _not_loaded(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"the model {name!r} could not be loaded: {(str(error) or repr(error)).splitlines()[0]}\n"
+        "Put config.json, model.safetensors, vocab.json and merges.txt into a folder and give it "
+        "as teacher_model=FOLDER (a file that is there is damaged: fetch it again), or use --scale "
+        "laptop, which needs no pretrained model."
     )
-    try:
-        if folder.is_dir():
-            check_file(folder / file, "a GPT-2 checkpoint")
-            return folder / file
-        return Path(cached_file(name, file))
-    except (DataError, OSError, ValueError) as error:
-        raise DataError(
-            f"the model {name!r} could not be loaded: {str(error).splitlines()[0]}\n{advice}"
-        ) from error
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return parsed_json(read_text(file))
-    except ValueError as error:
-        raise DataError(f"{file} {error}. Copy it again") from error
 
 
 def tap(

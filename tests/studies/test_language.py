@@ -367,7 +367,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(ptb, folder):
         load(sequence_length=64)
     file = folder / "model.safetensors"
     save_file({f"x.{n}": w for n, w in load_file(file).items()}, file, {"format": "pt"})
-    with pytest.raises(DataError, match="they would be random"):
+    with pytest.raises(DataError, match="would be random"):
         load().teacher(0)
     larger = train_tokenizer(lines(400, 0) + ["xyzzy plugh frotz gnusto"] * 50, 300)
     larger.save_pretrained(folder)
