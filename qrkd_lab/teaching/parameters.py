@@ -31,41 +31,25 @@ def code_cells(nb: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in nb.cells if cell.cell_type == "code"]
 
 
-MOST = 10_000  # seeds and draws: more is a slip of the keyboard
-
-
 def read_parameters(name: str, nb: NotebookNode) -> dict[str, str]:
     """The parameters that the notebook offers: name to default, as source text, in order.
-
-    papermill's own reading passes over those with a type like ``int | None``.
 
     Args:
         name: what to call the notebook in an error.
         nb: the notebook.
 
     Raises:
-        NotebookError: no code cell has the tag ``parameters``, or the cell is not plain Python.
+        NotebookError: no code cell has the tag ``parameters``.
     """
-    tagged = [cell for cell in code_cells(nb) if "parameters" in cell.metadata.get("tags", [])]
-    if not tagged:
-        raise NotebookError(
-            f"{name} has no parameters cell: give its first code cell the tag 'parameters' "
-            "(JupyterLab: property inspector, top right, 'Cell tags')"
-        )
-    try:
-        body = ast.parse(tagged[0].source).body
-    except SyntaxError as error:
-        message = f"the parameters cell of {name} is not plain Python: {error}"
-        raise NotebookError(message) from error
-    found = {}
-    for node in body:
-        match node:
-            case (
-                ast.Assign(targets=[ast.Name(id=key)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value)
-            ):
-                found[key] = ast.unparse(value)
-    return found
+    for cell in code_cells(nb):
+        if "parameters" in cell.metadata.get("tags", []):
+            lines = [ast.unparse(line) for line in ast.parse(cell.source).body]
+            pairs = [line.split(" = ", 1) for line in lines if " = " in line]
+            return {name.partition(":")[0]: default for name, default in pairs}
+    raise NotebookError(
+        f"{name} has no parameters cell: give its first code cell the tag 'parameters' "
+        "(JupyterLab: property inspector, top right, 'Cell tags')"
+    )
 
 
 def check_parameters(
@@ -79,23 +63,21 @@ def check_parameters(
         NotebookError: an unknown name (lists every parameter with its default), or a value that
             JSON does not know.
     """
-    offered, ready = read_parameters(name, nb), {}
-    for key, value in values.items():
-        if key not in offered:
-            known = "".join(f"\n    {each} = {default}" for each, default in offered.items())
-            near = difflib.get_close_matches(key, offered, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise NotebookError(
-                f"{name} has no parameter {key!r}{hint}. Its parameters:{known or ' none'}"
-            )
-        try:
-            ready[key] = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise NotebookError(
-                f"{name}, parameter {key!r}: expected a finite number, string, boolean, None, or a "
-                f"list or dict of these; got {_shown(value)}"
-            ) from error
-    return ready
+    offered = read_parameters(name, nb)
+    if unknown := [key for key in values if key not in offered]:
+        known = "".join(f"\n    {each} = {default}" for each, default in offered.items())
+        near = difflib.get_close_matches(unknown[0], offered, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise NotebookError(
+            f"{name} has no parameter {unknown[0]!r}{hint}. Its parameters:{known or ' none'}"
+        )
+    try:
+        return json.loads(json.dumps(dict(values), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise NotebookError(
+            f"{name}: expected parameters that are finite numbers, strings, booleans, None, or "
+            f"lists or dicts of these; got {dict(values)!r:.200}"
+        ) from error
 
 
 def check_values(
@@ -135,27 +117,24 @@ def check_values(
     """
     from qrkd_lab.studies.arms import DEFAULT_ARMS
 
-    needed = DEFAULT_ARMS if study else arms_needed
-    rules = {
+    rules = _rules(DEFAULT_ARMS if study else arms_needed, benchmark_kind, values)
+    rules |= {
         "seeds": _seeds(seeds_least, which=study),
-        "seed": _whole(0, seed_most),
+        "seed": _number(Integral, 0, seed_most),
         "settings": (
             "settings of the study by name, in a dict",
             lambda v: _settings(v, values, settings_taken),
         ),
-        "benchmark": _benchmark(benchmark_kind, values.get("runs_dir")),
-        **_rules(needed),
     }
     for name, value in values.items():
-        if name not in rules:
-            raise ValueError(f"parameter {name!r} has no rule; those that have: {', '.join(rules)}")
         expected, fits = rules[name]
         try:
             right, why = fits(value), ""
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             right, why = False, f" ({error})"
         if not right:
-            raise ValueError(f"parameter {name!r}: expected {expected}{why}; got {_shown(value)}")
+            got = f"{value!r:.80} ({type(value).__name__})"
+            raise ValueError(f"parameter {name!r}: expected {expected}{why}; got {got}")
     home = runs_folder(values.get("runs_dir"))
     if "runs_dir" in values and not can_be_written(home):
         warnings.warn(
@@ -165,41 +144,73 @@ def check_values(
         )
 
 
-def _shown(value: object) -> str:
-    """A value and its type, for an error."""
-    try:
-        text = repr(value)
-    except ValueError:  # an int of more than 4,300 digits
-        text = "a very large number"
-    return f"{text:.80} ({type(value).__name__})"
-
-
+MOST = 10_000  # seeds and draws: more is a slip of the keyboard
 Rule = tuple[str, Callable[[Any], bool]]  # what is expected, and whether a value is that
 
 
-def _whole(low: int, high: int = MOST) -> Rule:
-    return f"a whole number from {low} to {high}", lambda v: _in(v, Integral, low, high)
+def _rules(arms_needed: Sequence[str], kind: str, values: Mapping[str, Any]) -> dict[str, Rule]:
+    """By name, what is expected and whether a value is that."""
+    from qrkd_lab.devices import pick_device
+    from qrkd_lab.studies.arms import ARMS, SCALES
+    from qrkd_lab.teaching.plane import as_points
+
+    path = (
+        "the path of a folder, or of one that can be made, or None",
+        lambda v: v is None or _folder(v),
+    )
+    needed = f" with {', '.join(arms_needed)}" if arms_needed else ""
+    return {
+        "scale": (f"a scale; choose from {', '.join(SCALES)}", lambda v: v in SCALES),
+        "arms": (
+            f"a list of different arms{needed}; choose from {', '.join(ARMS)}",
+            lambda v: _several(v, ARMS.__contains__) and set(arms_needed) <= set(v),
+        ),
+        "benchmark": _benchmark(kind, values.get("runs_dir")),
+        "other": _benchmark("images"),
+        "published": ("True or False", lambda v: isinstance(v, bool)),
+        "jobs": (
+            "a whole number of processes from 1 to 1000, or -1 for one a core",
+            lambda v: _number(Integral, -1, 1000)[1](v) and v != 0,
+        ),
+        "device": ("a device", lambda v: isinstance(v, str) and bool(pick_device(v))),
+        **dict.fromkeys(("runs_dir", "out_dir", "data_dir"), path),
+        "reviews": (
+            "a folder that holds aclImdb, or None",
+            lambda v: v is None or _folder(v) and (Path(v).expanduser() / "aclImdb").is_dir(),
+        ),
+        "notebook": ("the name of a notebook, NAME.ipynb", lambda v: v.endswith(".ipynb")),
+        "points": (
+            "a whole number from 3 to 8, or points [[x, y], ...]",
+            lambda v: _number(Integral, 3, 8)[1](v) or isinstance(v, list) and len(as_points(v)),
+        ),
+        "draws": _number(Integral, 30, MOST),
+        "margin": _number(Real, 1e-3, 100),  # per cent
+        "shots_a_second": _number(Real, 1e-3, 1e15),
+        "shot_price": _number(Real, 0, 1e9),
+        "circuit_price": _number(Real, 0, 1e9),
+    }
 
 
-def _number(low: float, high: float) -> Rule:
-    return f"a number from {low:g} to {high:g}", lambda v: _in(v, Real, low, high)
-
-
-def _in(value: object, kind: type, low: float, high: float) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+def _number(kind: type, low: float, high: float) -> Rule:
+    what = "a whole number" if kind is Integral else "a number"
+    return (
+        f"{what} from {low:.16g} to {high:.16g}",
+        lambda v: isinstance(v, kind) and not isinstance(v, bool) and low <= v <= high,
+    )
 
 
 def _seeds(least: int, which: bool) -> Rule:
     """How many; or, in a list, which."""
-    expected, fits = _whole(least)
-    expected += f" or at least {least} different whole numbers >= 0 in a list" * which
-    listed = lambda v: which and len(v) >= least and _several(v, _whole(0, 2**32 - 1)[1])  # noqa: E731
-    return expected, lambda v: fits(v) or isinstance(v, list | tuple) and listed(v)
+    (expected, counts), (_, seed) = _number(Integral, least, MOST), _number(Integral, 0, 2**32 - 1)
+    if not which:
+        return expected, counts
+    expected += f" or at least {least} different whole numbers >= 0 in a list"
+    return expected, lambda v: counts(v) or _several(v, seed, least)
 
 
-def _several(value: object, fits: Callable[[Any], bool]) -> bool:
-    """Whether it is a list of different values, at least one, that fit."""
-    listed = isinstance(value, list | tuple) and len(value) > 0
+def _several(value: object, fits: Callable[[Any], bool], least: int = 1) -> bool:
+    """Whether it is a list of different values that fit, ``least`` or more."""
+    listed = isinstance(value, list | tuple) and len(value) >= least
     return listed and all(map(fits, value)) and len(set(value)) == len(value)
 
 
@@ -207,11 +218,8 @@ def _folder(value: object) -> bool:
     """Whether it is a path to a folder, or to one that can be made."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value).strip():
         return False
-    place = Path(os.path.expanduser(value))
-    if "\0" in str(place) or max(len(part.encode()) for part in ("", *place.parts)) > 255:
-        return False
-    there = next((up for up in (place, *place.parents) if os.path.lexists(up)), Path())
-    return there.is_dir()
+    place = Path(value).expanduser()
+    return next(up for up in (place, *place.absolute().parents) if os.path.lexists(up)).is_dir()
 
 
 def _benchmark(kind: str, runs: object = None) -> Rule:
@@ -219,21 +227,18 @@ def _benchmark(kind: str, runs: object = None) -> Rule:
     from qrkd_lab.studies.arms import BENCHMARKS
     from qrkd_lab.studies.benchmarks import is_text
 
-    kinds = {
-        "images": [name for name in BENCHMARKS if not is_text(name)],
-        "text": [name for name in BENCHMARKS if is_text(name) and name != "imdb-sentiment"],
-    }
-    named = kinds.get(kind, list(BENCHMARKS))
+    def of_kind(name: str) -> bool:
+        return kind not in ("images", "text") or is_text(name) == (kind == "text")
+
+    named = [name for name in BENCHMARKS if of_kind(name)]
+    if kind == "text":
+        named.remove("imdb-sentiment")
 
     def fits(value: object) -> bool:
-        if not isinstance(value, str) or not _folder(value):
-            return False
-        if value in BENCHMARKS:
+        if not isinstance(value, str) or value in BENCHMARKS or not _folder(value):
             return value in named
-        if kind == "records" and (runs_folder(runs) / value).is_dir():
-            return True
-        there = os.path.isdir(os.path.expanduser(value))
-        return there and (kind not in kinds or is_text(value) == (kind == "text"))
+        recorded = kind == "records" and (runs_folder(runs) / value).is_dir()
+        return recorded or Path(value).expanduser().is_dir() and of_kind(value)
 
     return f"a benchmark; choose from {', '.join(named)}, or give a folder", fits
 
@@ -249,48 +254,3 @@ def _settings(value: object, values: Mapping[str, Any], taken: Sequence[str]) ->
     name, scale = values.get("benchmark", "digits"), values.get("scale", "laptop")
     base = benchmark_settings(name, scale, **value)
     return all(base.replace(arm=arm) for arm in values.get("arms", ()))
-
-
-def _rules(arms_needed: Sequence[str]) -> dict[str, Rule]:
-    """By name, what is the same in every notebook."""
-    from qrkd_lab.devices import pick_device
-    from qrkd_lab.studies.arms import ARMS, SCALES
-    from qrkd_lab.teaching.plane import as_points
-
-    path = (
-        "the path of a folder, or of one that can be made, or None",
-        lambda v: v is None or _folder(v),
-    )
-    needed = f" with {', '.join(arms_needed)}" if arms_needed else ""
-    return {
-        "jobs": (
-            "a whole number of processes from 1 to 1000, or -1 for one a core",
-            lambda v: _in(v, Integral, 1, 1000) or _in(v, Integral, -1, -1),
-        ),
-        "draws": _whole(30),
-        "margin": _number(1e-3, 100),  # per cent
-        "shots_a_second": _number(1e-3, 1e15),
-        "shot_price": _number(0, 1e9),
-        "circuit_price": _number(0, 1e9),
-        "points": (
-            "a whole number from 3 to 8, or points [[x, y], ...]",
-            lambda v: _in(v, Integral, 3, 8) or isinstance(v, list | tuple) and len(as_points(v)),
-        ),
-        "scale": (f"a scale; choose from {', '.join(SCALES)}", lambda v: v in SCALES),
-        "other": _benchmark("images"),
-        "arms": (
-            f"a list of different arms{needed}; choose from {', '.join(ARMS)}",
-            lambda v: _several(v, lambda arm: arm in list(ARMS)) and set(arms_needed) <= set(v),
-        ),
-        "device": ("a device", lambda v: isinstance(v, str) and bool(pick_device(v))),
-        "published": ("True or False", lambda v: isinstance(v, bool)),
-        **dict.fromkeys(("runs_dir", "out_dir", "data_dir"), path),
-        "reviews": (
-            "a folder that holds aclImdb, or None",
-            lambda v: v is None or _folder(v) and (Path(v).expanduser() / "aclImdb").is_dir(),
-        ),
-        "notebook": (
-            "the name of a notebook, NAME.ipynb",
-            lambda v: isinstance(v, str) and v.endswith(".ipynb"),
-        ),
-    }
