@@ -47,7 +47,7 @@ GROUP = 4  # constant one-qubit gates multiplied out together: 16 x 16 matrices
 EACH = 3  # the same where each sample has its own
 WHOLE = 6  # constant layers on up to this many qubits are one matrix
 TABLE = 10  # phases of up to this many qubits come from one table
-MOST = 2**21  # amplitudes per pass: larger arrays cost page faults in every call
+MOST = 2**19  # amplitudes per pass: larger arrays cost page faults in every call
 
 
 class StateVector:
