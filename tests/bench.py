@@ -7,25 +7,16 @@ does meets both sides alike. One thread, unless a line says otherwise. Nothing h
 from __future__ import annotations
 
 import argparse
-import copy
-import importlib.util
 import json
 import platform
-import shlex
 import statistics
-import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-from unittest import mock
 
-import numpy as np
 import pennylane as qp
 import torch
 import torch.nn.functional as F
@@ -33,7 +24,7 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 import qrkd_lab as ql
-from qrkd_lab.data import DataError, Images
+from qrkd_lab.data import DataError
 from qrkd_lab.kernels.statevector import StateVector
 from qrkd_lab.losses import TeacherBatch, relation_loss
 from qrkd_lab.relations import triplet_angles
@@ -41,7 +32,6 @@ from qrkd_lab.studies.group import make_learner
 from qrkd_lab.train import Learner
 
 clock = time.perf_counter  # --cpu: the processor's time of this process
-STUDY = {"teacher_epochs": 1, "epochs": 150}  # runs of half a minute, and their short teachers
 
 
 @dataclass(frozen=True)
@@ -169,35 +159,6 @@ def reading_rows() -> list[Row]:
     return rows
 
 
-def jax_rows() -> list[Row]:
-    """The strongest rival, where it is there: ``jax.jit`` of PennyLane's state, compiled."""
-    if importlib.util.find_spec("jax") is None:
-        print("no jax: its rows are left out", file=sys.stderr)
-        return []
-    jax = importlib.import_module("jax")  # no dependency, and none of the tests'
-    rows = []
-    for q, target in ((6, 2), (8, 5), (10, 10)):
-        kernel = ql.FidelityKernel("zz", qubits=q, layers=2)
-        x, weights = torch.randn(64, q), torch.rand(64, 64)
-        device = qp.device("default.qubit", wires=q)
-        states = qp.QNode(
-            lambda a, f=kernel.circuit: (f(a), qp.state())[1], device, diff_method="backprop"
-        )
-
-        def loss(a: Any, w: Any, f: qp.QNode = states) -> Any:  # noqa: ANN401
-            overlaps = f(a) @ f(a).conj().T
-            return (w * (overlaps.real**2 + overlaps.imag**2)).sum()
-
-        angles, pulls = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(weights.numpy())
-        gradient = partial(jax.jit(jax.grad(loss)), angles, pulls)
-        mine = pull(kernel, x, weights)
-        found = torch.from_numpy(np.array(gradient()))
-        assert torch.allclose(mine(), found, atol=1e-3 * found.abs().max().item())
-        pair = alternate(mine, lambda g=gradient: g().block_until_ready(), 15)
-        rows.append(Row(f"zz kernel with gradient, n=64, q={q}, against jax.jit", *pair, target))
-    return rows
-
-
 def pairwise_row() -> Row:
     kernel = ql.FidelityKernel("zz", qubits=6, layers=2)
     x = torch.randn(64, 6, dtype=torch.float64)
@@ -252,15 +213,8 @@ def angle_rows() -> list[Row]:
 
 @cache
 def mnist() -> ql.Benchmark:
-    """MNIST's first 6,400 training images, or as many random ones where it is not at hand."""
-    try:
-        return ql.load_benchmark("mnist", train_size=6400)
-    except DataError:
-        digits = ql.load_benchmark("digits", "smoke")
-        shape = (6400, 1, 28, 28)
-        part = Images(torch.randint(0, 256, shape, dtype=torch.uint8), torch.arange(6400) % 10)
-        data = replace(digits.data, train=part, validation=part[:100], test=part[:100])
-        return replace(digits, data=data, settings=digits.settings.replace(batch_size=64))
+    """MNIST's first 6,400 training images."""
+    return ql.load_benchmark("mnist", train_size=6400)
 
 
 def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str) -> Learner:
@@ -290,93 +244,9 @@ def step_row() -> Row:
                ours / 20, theirs / 20, 1.1, at_most=True)  # fmt: skip
 
 
-class PlainCNN(nn.Module):
-    """The same network as people write it: contiguous tensors, nothing arranged for speed."""
-
-    def __init__(self, like: nn.Module) -> None:
-        super().__init__()
-        self.convolutions, self.hidden, self.output = like.convolutions, like.hidden, like.output
-        self.to(memory_format=torch.contiguous_format)
-
-    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.hidden(self.convolutions(x).flatten(1))
-        return self.output(features), features
-
-
-class PerSample(torch.utils.data.Dataset):
-    """Images decoded and transformed one by one, as torchvision's data sets do."""
-
-    def __init__(self, images: Images, mean: float, std: float) -> None:
-        from torchvision.transforms import Compose, Normalize, ToTensor
-
-        self.images, self.transform = images, Compose([ToTensor(), Normalize([mean], [std])])
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        from PIL import Image
-
-        image = Image.fromarray(self.images.pixels[index, 0].numpy(), mode="L")
-        return self.transform(image), int(self.images.labels[index])
-
-
-def epoch_row() -> Row:
-    """An epoch's time of one arm, the mean over the four, both ways."""
-    benchmark, teacher = mnist(), mnist().teacher(0).eval()
-    warnings.filterwarnings("ignore", message=".*mode.*parameter", category=DeprecationWarning)
-    names = ("scratch", "kd", "rkd", "qrkd")
-    batches = len(benchmark.train) // 64
-    together = [learner(benchmark, teacher, arm) for arm in names]
-
-    def side_by_side() -> None:
-        for inputs, targets in benchmark.batches(0, 1, 64):
-            shared = ask(benchmark, teacher, inputs)
-            for one in together:
-                one.step(inputs, targets, shared)
-
-    plain_teacher = PlainCNN(copy.deepcopy(teacher))
-    dataset = PerSample(benchmark.train, benchmark.data.mean[0], benchmark.data.std[0])
-    loader = torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=True)
-    apart = [learner(benchmark, teacher, arm) for arm in names]
-    models = [PlainCNN(one.model) for one in apart]
-
-    def alone() -> None:
-        for one, model in zip(apart, models, strict=True):
-            for inputs, targets in loader:
-                with torch.no_grad():
-                    believed = TeacherBatch(benchmark.outputs(plain_teacher, inputs))
-                total = one.loss(benchmark.outputs(model, inputs), believed, targets).total
-                one.optimizer.zero_grad()
-                total.backward()
-                one.optimizer.step()
-
-    ours, theirs = alternate(side_by_side, alone, 3, warm=1)
-    scale = 60_000 / (64 * batches * len(names))
-    return Row("an MNIST epoch of one arm in a lockstep of 4, against a DataLoader's",
-               ours * scale, theirs * scale, 4)  # fmt: skip
-
-
-def ptb() -> ql.Benchmark:
-    """Penn Treebank at laptop scale, or a text of random words of the same size."""
-    try:
-        return ql.load_benchmark("ptb")
-    except DataError:
-        from qrkd_lab.data import TextData, Tokens
-        from qrkd_lab.data.text import train_tokenizer
-        from qrkd_lab.studies.benchmarks import benchmark_settings
-        from qrkd_lab.studies.language import LanguageBenchmark
-
-        tokenizer = train_tokenizer(["a text of random words"], 260)
-        ids = np.random.default_rng(0).integers(2048, size=300_000, dtype=np.uint16)
-        part = Tokens(ids, np.array([len(ids)]), np.array([len(ids) // 2], dtype=np.int32))
-        data = TextData("ptb", "random words", "", tokenizer, part, part, part)
-        return LanguageBenchmark(benchmark_settings("ptb"), data, torch.device("cpu"), 2048)
-
-
 def language_rows() -> list[Row]:
     """Lockstep against arm after arm; relations beside kd; loading beside a step."""
-    benchmark = ptb()
+    benchmark = ql.load_benchmark("ptb")
     teacher = benchmark.teacher(0).eval()
     names = ("scratch", "kd", "rkd", "qrkd")
     # The kit's own defaults, one learner an arm, on batches that are at hand.
@@ -413,98 +283,6 @@ def language_rows() -> list[Row]:
     return rows
 
 
-def study(folder: str, seeds: int = 3, **changes: int) -> ql.Study:
-    """Equal runs in this process."""
-    options = STUDY | changes
-    return ql.compare("digits", ("rkd",), seeds, runs_dir=folder, progress=False, **options)
-
-
-def commands(jobs: int, *groups: range) -> Callable[[], None]:
-    """The same runs as they are typed, in an empty folder; a command a group, all at once."""
-
-    def run() -> None:
-        with TemporaryDirectory() as folder:
-            told = [sys.executable, "-m", "qrkd_lab", "compare", "digits", "--arms", "rkd",
-                    "--jobs", str(jobs), "--runs-dir", folder,
-                    "--set", *(f"{name}={value}" for name, value in STUDY.items())]  # fmt: skip
-            running = [
-                subprocess.Popen([*told, "--seed", *map(str, seeds)], stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.DEVNULL)
-                for seeds in groups
-            ]  # fmt: skip
-            if any([process.wait() for process in running]):
-                raise RuntimeError(f"a study failed: {shlex.join(told)}")
-
-    return run
-
-
-def study_rows() -> list[Row]:
-    """A study on two processes against one, and what it takes beside training and evaluation.
-
-    What two processes can gain at all, on this machine at this time, is seen from two commands that
-    know nothing of each other.
-    """
-    two, one = alternate(commands(2, range(8)), commands(1, range(8)), 1, warm=0)
-    by_hand, _ = alternate(commands(1, range(4), range(4, 8)), lambda: None, 1, warm=0)
-    rows = [
-        Row("a study of 8 equal runs as a command, 2 jobs against 1", two, one, 1.8),
-        Row("the same, 2 jobs against two commands at once, 4 runs each", two, by_hand, 1.1,
-            at_most=True),
-    ]  # fmt: skip
-    spent = 0.0
-
-    from qrkd_lab.studies.group import lockstep
-
-    def timed(*arguments: Any, **named: Any) -> Iterator[int]:  # noqa: ANN401
-        nonlocal spent
-        epochs, epoch = lockstep(*arguments, **named), 0
-        while epoch is not None:
-            started = time.perf_counter()
-            epoch = next(epochs, None)
-            spent += time.perf_counter() - started
-            if epoch is not None:
-                yield epoch
-
-    with TemporaryDirectory() as folder:
-        study(folder, 1, epochs=1)  # what is imported once a process is in the rows above
-        with mock.patch("qrkd_lab.studies.group.lockstep", timed):
-            started = time.perf_counter()
-            runs = study(folder).runs
-            wall = time.perf_counter() - started
-        spent += sum(run.seconds["evaluate"] for run in runs)
-        found, _ = alternate(lambda: study(folder), lambda: None, 7)
-    rows.append(Row("a study's time beside training and evaluation, against all of it",
-                    wall - spent, wall, 0.02, at_most=True))  # fmt: skip
-    rows.append(Row("a study that is recorded already, against making it", found, wall, 0.02,
-                    at_most=True))  # fmt: skip
-    return rows
-
-
-def import_row() -> Row:
-    def imported(module: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
-
-    ours, theirs = alternate(imported("torch, qrkd_lab"), imported("torch"), 7, warm=1)
-    return Row("import torch, qrkd_lab against import torch", ours, theirs, 1.1, at_most=True)
-
-
-def browser_rows() -> list[Row]:
-    """From a slider to the new picture, in a real JupyterLab; nothing where there is no browser."""
-    from tests.browser import chromium
-
-    if chromium.find() is None or importlib.util.find_spec("playwright") is None:
-        print("no browser, or no playwright: see make test-browser", file=sys.stderr)
-        return []
-    from tests.browser.latency import slider_to_picture
-
-    rows = []
-    for qubits, budget in ((6, 0.1), (10, 0.25)):
-        taken = statistics.median(slider_to_picture(qubits))
-        name = f"slider to picture in Chromium, n=64, q={qubits}, against {1000 * budget:.0f} ms"
-        rows.append(Row(name, taken, budget, 1.0, at_most=True))
-    return rows
-
-
 def table(rows: list[Row]) -> str:
     lines = {
         row.name: {
@@ -535,25 +313,21 @@ def main() -> None:
         "kernel": kernel_rows,
         "product": product_rows,
         "reading": reading_rows,
-        "jax": jax_rows,
         "pairwise": lambda: [pairwise_row()],
         "step": lambda: [step_row()],
         "angle": angle_rows,
-        "epoch": lambda: [epoch_row()],
         "language": language_rows,
-        "study": study_rows,
-        "import": lambda: [import_row()],
-        "browser": browser_rows,
     }
     rows: list[Row] = []
     for name, section in sections.items():
         if arguments.only in name:
             print(f"measuring {name} ...", file=sys.stderr)
-            rows += section()
+            try:
+                rows += section()
+            except DataError as error:
+                print(f"left out: {error}", file=sys.stderr)
     print(f"{platform.machine()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
           f"PennyLane {qp.__version__}, {torch.backends.cpu.get_cpu_capability()}")  # fmt: skip
-    if mnist.cache_info().currsize:
-        print(f"images: {mnist().data.source}")
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
