@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,7 +48,7 @@ VIEWS = {
     "All benchmarks": "benchmarks",
     "Table of runs": "runs",
 }
-UNSEEN = ("runs_dir", "published", "csv", "run")  # controls that no picture depends on
+DRAWN = ("benchmark", "scale", "variant", "arms", "reference", "arm", "view")  # seen in the picture
 
 
 class StudyBrowser(Explorer):
@@ -62,7 +61,7 @@ class StudyBrowser(Explorer):
     Args:
         runs_dir: folder of records, of :func:`~qrkd_lab.compare`.
         published: with the records that came with the kit.
-        benchmark, scale, variant: which study; None: the newest of your own, else the first.
+        benchmark, scale, variant: which study; None: the first that there is.
         arms: which arms; None: all.
         reference: the arm that the others are compared with; None: ``rkd``, or what there is.
         view: what the picture shows: ``differences``, ``scores``, ``curves``, ``terms``,
@@ -94,13 +93,12 @@ class StudyBrowser(Explorer):
     ) -> None:
         if view not in VIEWS.values():
             raise ValueError(f"unknown view {view!r}; choose from {', '.join(VIEWS.values())}")
-        arms = (arms,) if isinstance(arms, str) else arms
-        asked = {"benchmark": name_of(benchmark), "scale": scale, "variant": variant, "arms": arms,
-                 "reference": reference, "arm": arm, "run": run}  # fmt: skip
-        self._asked = {name: value for name, value in asked.items() if value is not None}
-        self._absent: list[str] = []  # what was asked for and has no record, in words
-        self._drawn: tuple[str, ...] = ()
-        self._to_draw: tuple[Any, ...] | None = None
+        self._asked = {
+            "benchmark": name_of(benchmark), "scale": scale, "variant": variant, "arms": arms,
+            "reference": reference, "arm": arm, "run": run,
+        }  # fmt: skip
+        self._absent = ""  # what was asked for and has no record, in words
+        self._drawn: list[Any] = []
         self._source, self._saved = W.HTML(), W.HTML()
         text = {"continuous_update": False}  # counts when Enter is pressed or the field is left
         controls = {
@@ -168,54 +166,58 @@ class StudyBrowser(Explorer):
             self.show(table="", run="")
             raise
         state = self.state
-        view, arm, reference = state["view"], state["arm"], state["reference"]
-        study = Study(tuple(runs))
-        summary, studies = study.summary(reference), {}
-        if view == "benchmarks":
-            studies = self._catalogue.studies(state["scale"], arm, reference)
-        words = [self._about(runs), *self._absent[:1]]
-        if arm in summary.frame.index and arm != reference:
-            words.append(summary.verdict(arm))
-        key = tuple(str(value) for name, value in state.items() if name not in UNSEEN)
-        self._to_draw = None if key == self._drawn else (key, study, summary, studies)
+        summary = Study(tuple(runs)).summary(state["reference"])
+        words = [self._about(runs), self._absent]
+        if state["arm"] in summary.frame.index.drop(state["reference"]):
+            words.append(summary.verdict(state["arm"]))
+        table = summary._repr_html_()
+        if state["view"] == "runs":
+            table = _run_table(runs)
+        elif state["view"] == "benchmarks":
+            table = _benchmark_table(self._studies, state["arm"], state["reference"])
         self.show(
-            "".join(f"<p>{html.escape(text)}</p>" for text in words),
-            stale=self._to_draw is not None,  # the picture follows
-            table=_table(runs, studies, arm, reference, view) or summary._repr_html_(),
+            "".join(f"<p>{html.escape(text)}</p>" for text in words if text),
+            stale=[state[name] for name in DRAWN] != self._drawn,  # the picture follows
+            table=table,
             run="".join(_card(run) for run in runs if run.name == state["run"]),
         )
 
     def see_more(self) -> None:
         """The picture."""
-        if self._to_draw is None:
+        state = self.state
+        key = [state[name] for name in DRAWN]
+        if key == self._drawn:
             return
-        (key, study, summary, studies), self._to_draw = self._to_draw, None
-        arm, reference = self.controls["arm"].value, summary.reference
+        study, arm, reference = Study(tuple(self.runs)), state["arm"], state["reference"]
         students = [run for run in study.runs if run.settings["arm"] != TEACHER] or study.runs
-        view = self.controls["view"].value
-        if view == "differences" and not set(summary.frame.index) - {reference, TEACHER}:
+        if state["view"] == "differences" and {r.settings["arm"] for r in students} == {reference}:
             raise ValueError(
                 f"There is no other student to compare {reference} with: choose one under Arms, or "
                 "another reference."
             )
-        if view == "benchmarks" and not studies:
-            other = "another arm" if arm == reference else arm
-            raise ValueError(f"No benchmark has records of {reference} and {other} at this scale.")
         draw = {
-            "differences": lambda: plots.paired_differences(summary),
+            "differences": lambda: plots.paired_differences(study.summary(reference)),
             "scores": study.plot,
             "curves": lambda: plots.learning_curves(students),
             "terms": lambda: plots.loss_terms(students),
-            "benchmarks": lambda: plots.improvements(studies, arm, reference),
+            "benchmarks": lambda: plots.improvements(self._studies, arm, reference),
         }
+        view = state["view"]
         self.show(picture=Picture.of(draw[view]()) if view in draw else Picture())
         self._drawn = key
+
+    @property
+    def _studies(self) -> dict[str, Study]:
+        """The benchmarks that have the arm in question and the reference."""
+        names = (self.controls[name].value for name in ("scale", "arm", "reference"))
+        if found := self._catalogue.studies(*names):
+            return found
+        raise ValueError("No benchmark has records of both arms at this scale.")
 
     def follow(self, name: str) -> None:
         """Read the disk where another folder is named, and offer in each menu what there is."""
         with self.lock:
-            self._saved.value = ""
-            self._absent.clear()
+            self._saved.value = self._absent = ""
             said = self._read() if name in ("", "runs_dir", "published") else None
             self._offer_all()
             if name == "view":
@@ -229,33 +231,24 @@ class StudyBrowser(Explorer):
         own = runs_folder(folder)
         kit = published and PUBLISHED.exists() and own.resolve() != PUBLISHED.resolve()
         runs, problems = scan_runs([own, PUBLISHED] if kit else [own])
-        self._found, self._catalogue = runs, Catalogue(runs)
-        self._drawn, of_kit = (), sum(map(_of_kit, runs))
+        self._catalogue, self._drawn = Catalogue(runs), []
+        of_kit = sum(map(_of_kit, runs))
         said = f"{_count(len(runs), 'record')}: {len(runs) - of_kit} in {folder}"
         said += f", {of_kit} that came with the kit." if of_kit else "."
         said += "" if own.exists() else f" There is no folder {folder} yet."
         said = f'<p role="status">{html.escape(said)}</p>'
         if problems:
-            listed = "".join(f"<li>{html.escape(text)}</li>" for text in problems)
             unread = _count(len(problems), "record or folder", "records or folders")
-            said += (
-                f'<details open class="qrkd-wrong" role="alert"><summary>{unread} could not be '
-                f"read; all else is shown</summary><ul>{listed}</ul></details>"
-            )
+            said += wrong(f"{unread} could not be read; all else is shown:")
+            said += "".join(f"<p>{html.escape(text)}</p>" for text in problems)
         return said
 
     def _offer_all(self) -> None:
         """Offer in each menu what there is, from the widest menu to the narrowest."""
         catalogue = self._catalogue
-        own = [run for run in self._found if not _of_kit(run)]
-        last = max(own, key=lambda run: run.finished, default=None)  # what to begin with
-        newest = {} if last is None else last.settings
-        benchmark = self._offer("benchmark", catalogue.benchmarks, newest.get("benchmark"))
-        first = newest.get("scale") if benchmark == newest.get("benchmark") else "laptop"
-        scale = self._offer("scale", catalogue.scales(benchmark), first)
-        found = catalogue.variants(benchmark, scale)
-        fresh = next((name for name, one in found.items() if last in one.runs), None)
-        variant = self._offer("variant", list(found), fresh)
+        benchmark = self._offer("benchmark", catalogue.benchmarks)
+        scale = self._offer("scale", catalogue.scales(benchmark), "laptop")
+        variant = self._offer("variant", list(catalogue.variants(benchmark, scale)))
         runs = catalogue.runs(benchmark, scale, variant)
         arms = list(dict.fromkeys(run.settings["arm"] for run in runs))
         students = [arm for arm in arms if arm != TEACHER] or arms
@@ -269,57 +262,41 @@ class StudyBrowser(Explorer):
 
     def _offer(self, name: str, options: Sequence[str], first: str | None = None) -> str | None:
         """Set a menu's choices; its value stays if it can, else it is ``first`` or the first."""
-        control = self.controls[name]
-        wanted, asked = control.value, self._asked.pop(name, None)
+        control, asked = self.controls[name], self._asked.pop(name, None)
+        wanted = control.value
         if list(control.options) != list(options):
             control.options = list(options)
-        found = next((one for one in (asked, wanted, first) if one in options), None)
-        control.value = next(iter(options), None) if found is None else found
+        control.value = next((v for v in (asked, wanted, first, *options) if v in options), None)
         if asked not in (None, control.value):
-            self._absent.append(
-                f"{control.description}: {asked!r} was asked for, and there is no record of it; "
-                f"shown is {control.value!r}."
-            )
+            self._absent = f"There is no record of {asked!r}; shown is {control.value!r}."
         return control.value
 
     def _offer_arms(self, options: Sequence[str]) -> Sequence[str]:
         """The same for several: all, unless some were chosen that are all there."""
-        control = self.controls["arms"]
-        every = set(control.value) == set(control.options)
-        if list(control.options) == options and "arms" not in self._asked:
+        control, asked = self.controls["arms"], self._asked.pop("arms", None)
+        if list(control.options) == options and asked is None:
             return control.value
-        wanted = self._asked.pop("arms", options if every else control.value)
-        there = [arm for arm in options if arm in wanted]
-        if len(there) < len(set(wanted)):
-            there = options
+        every = set(control.value) == set(control.options)
+        wanted = asked or (options if every else control.value)
         control.value = ()  # or the page would mark the old places of the new list
         control.options = options
-        control.value = there
-        return there
+        control.value = wanted if set(wanted) <= set(options) else options
+        return control.value
 
     def _about(self, runs: Sequence[Run]) -> str:
         """Which runs, how many, on which data."""
-        benchmark, scale, variant = (
-            self.controls[name].value for name in ("benchmark", "scale", "variant")
-        )
-        choices = self._catalogue.variants(benchmark, scale)
-        others, left_out = len(choices) - 1, choices[variant].left_out
+        state = self.state
+        benchmark, scale, variant = (state[name] for name in ("benchmark", "scale", "variant"))
+        others = len(self._catalogue.variants(benchmark, scale)) - 1
         arms, seeds = (len({run.settings[name] for run in runs}) for name in ("arm", "seed"))
         kit, data = sum(map(_of_kit, runs)), runs[0].data
         said = (
             f"{benchmark} at scale {scale}, {variant}: {_count(len(runs), 'run')} of "
-            f"{_count(arms, 'arm')}, {_count(seeds, 'seed')}; {kit} came with the kit, "
-            f"{len(runs) - kit} are your own. Data: {data.get('source', 'unknown')} "
-            f"(sha256 {str(data['sha256'])[:8]})."
+            f"{_count(arms, 'arm')}, {_count(seeds, 'seed')}; {kit} came with the kit. "
+            f"Data: {data.get('source', 'unknown')} (sha256 {str(data['sha256'])[:8]})."
         )
-        if others:
-            said += f" Settings has {_count(others, 'other choice')}, never mixed with this one."
-        if left_out:
-            said += (
-                f" {_count(left_out, 'more record')} of these seeds, in the other folder, left "
-                "out: the arms of a seed learnt from one teacher, so they come from one place."
-            )
-        return said
+        choice = f" Settings has {_count(others, 'other choice')}, never mixed with this one."
+        return said + choice * bool(others)
 
 
 def _of_kit(run: Run) -> bool:
@@ -340,25 +317,21 @@ def _number(metric: str, value: float | None) -> str:
     return f"{value * factor:.2f}" if unit else f"{value:.4g}"
 
 
-def _table(
-    runs: Sequence[Run], studies: Mapping[str, Study], arm: str, reference: str, view: str
-) -> str:
-    """The table of runs, or of benchmarks; empty for the other views."""
-    if view == "runs":
-        name = runs[0].metric["name"]
-        score = name.replace("_", " ") + units(name)[1].replace(" ", ", ")
-        return html_table([
-            {
-                "run": run.name, score: _number(name, run.metrics.get(name)),
-                "its teacher": _number(name, run.metrics.get(f"teacher_{name}")),
-                "epochs": len(run.history), "seconds": f"{sum(run.seconds.values()):.1f}",
-                "device": run.device, "finished": run.finished.replace("T", " ")[:16],
-                "record": "of the kit" if _of_kit(run) else "own",
-            }
-            for run in runs
-        ])  # fmt: skip
-    if not studies:
-        return ""
+def _run_table(runs: Sequence[Run]) -> str:
+    name = runs[0].metric["name"]
+    score = name.replace("_", " ") + units(name)[1].replace(" ", ", ")
+    return html_table([
+        {
+            "run": run.name, score: _number(name, run.metrics.get(name)),
+            "epochs": len(run.history), "seconds": f"{sum(run.seconds.values()):.1f}",
+            "finished": run.finished.replace("T", " ")[:16],
+            "record": "of the kit" if _of_kit(run) else "own",
+        }
+        for run in runs
+    ])  # fmt: skip
+
+
+def _benchmark_table(studies: Mapping[str, Study], arm: str, reference: str) -> str:
     return html_table([
         {
             "benchmark": name,
@@ -376,41 +349,29 @@ def _table(
 
 def _card(run: Run) -> str:
     """Everything about one run: result, settings, data, versions, and the code that makes it."""
-    home = f"{run.settings['benchmark']}, {run.settings['scale']}"
-    changed = in_words(run.given) or "all by default"
-    kit, here = _of_kit(run), versions()
-    place = run.path.relative_to(PUBLISHED.parent) if kit else run.path
+    here = {name: version for name, version in versions().items() if name in run.versions}
+    place = run.path.relative_to(PUBLISHED.parent) if _of_kit(run) else run.path
     facts = {
         "Result": ", ".join(
             f"{name.replace('_', ' ')} {_number(name, value)}{units(name)[1]}"
             for name, value in run.metrics.items()
         ),
-        "Settings": f"{home}: {changed}",
+        "Settings": f"{run.settings['benchmark']}, {run.settings['scale']}: "
+        f"{in_words(run.given) or 'all by default'}",
         "Data": f"{run.data.get('source', 'unknown')}, sha256 {str(run.data['sha256'])[:12]}",
         "Ran on": f"{run.device}, {sum(run.seconds.values()):.1f} s, finished {run.finished}; "
-        f"{run.parameters:,} parameters; {run.versions.get('platform', 'unknown platform')}",
+        f"{run.parameters:,} parameters",
         "Versions": ", ".join(
-            f"{name} {version}" + (f" (here {here.get(name)})" if here.get(name) != version else "")
-            for name, version in run.versions.items()
-            if name != "platform" and version is not None
+            f"{name} {run.versions[name]}"
+            + (f" (here {version})" if version != run.versions[name] else "")
+            for name, version in here.items()
         ),
-        "Record": f"{place}, {'came with the kit' if kit else 'own'}, "
-        f"{'with' if has_weights(run) else 'without'} its weights",
+        "Record": f"{place}, {'with' if has_weights(run) else 'without'} its weights",
     }
-    reading = f"run = ql.load_run({json.dumps(run.path.as_posix(), ensure_ascii=False)})"
-    if kit:
-        home = f'"{run.settings["benchmark"]}", "{run.settings["scale"]}"'
-        reading = (
-            f"runs = ql.published_runs({home})\n"
-            f'run = next(run for run in runs if run.key == "{run.key}")'
-        )
-    code = "".join(
-        f"<p>{title}:</p><pre>{html.escape(text)}</pre>"
-        for title, text in (("To train it again", str(reproduce(run))), ("To read it", reading))
-    )
-    every = html_table([{"": name, " ": repr(value)} for name, value in run.settings.items()])
     known = html_table([{"": name, " ": text} for name, text in facts.items()])
+    every = html_table([{"": name, " ": repr(value)} for name, value in run.settings.items()])
     return (
-        f"<h4>{html.escape(run.name)}</h4>{known}{code}"
+        f"<h4>{html.escape(run.name)}</h4>{known}"
+        f"<p>To train it again:</p><pre>{html.escape(str(reproduce(run)))}</pre>"
         f"<details><summary>All its settings</summary>{every}</details>"
     )
