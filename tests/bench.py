@@ -7,16 +7,21 @@ does meets both sides alike. One thread, unless a line says otherwise. Nothing h
 from __future__ import annotations
 
 import argparse
+import copy
+import importlib.util
 import json
 import platform
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pennylane as qp
 import torch
 import torch.nn.functional as F
@@ -24,7 +29,7 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 import qrkd_lab as ql
-from qrkd_lab.data import DataError
+from qrkd_lab.data import DataError, Images
 from qrkd_lab.kernels.statevector import StateVector
 from qrkd_lab.losses import TeacherBatch, relation_loss
 from qrkd_lab.relations import triplet_angles
@@ -136,9 +141,13 @@ def product_rows() -> list[Row]:
             kernel = ql.FidelityKernel(name, qubits=q, layers=2)
             x, weights = torch.randn(64, q), torch.rand(64, 64)
             product = pull(squared_modulus, kernel.states(x).detach(), weights)
-            pair = alternate(pull(kernel, x, weights), product, repeats)
-            title = f"{name} kernel with gradient, n=64, q={q}, against the product of its states"
-            rows.append(Row(title, *pair, target, at_most=True))
+            for threads in (1, 2):
+                torch.set_num_threads(threads)
+                pair = alternate(pull(kernel, x, weights), product, repeats)
+                title = f"{name} kernel with gradient, n=64, q={q}, {threads} threads, "
+                title += "against the product of its states"
+                rows.append(Row(title, *pair, target, at_most=True))
+            torch.set_num_threads(1)
     return rows
 
 
@@ -156,6 +165,35 @@ def reading_rows() -> list[Row]:
             read += [2 * between - started - clock()] if repeat else []
         rows.append(Row(f"reading the zz circuit, q={q}, against 100 ms",
                         statistics.median(read), 0.1, 1, at_most=True))  # fmt: skip
+    return rows
+
+
+def jax_rows() -> list[Row]:
+    """The strongest rival, where it is there: ``jax.jit`` of PennyLane's state, compiled."""
+    if importlib.util.find_spec("jax") is None:
+        print("no jax: its rows are left out", file=sys.stderr)
+        return []
+    jax = importlib.import_module("jax")  # no dependency, and none of the tests'
+    rows = []
+    for q, target in ((6, 2), (8, 5), (10, 10)):
+        kernel = ql.FidelityKernel("zz", qubits=q, layers=2)
+        x, weights = torch.randn(64, q), torch.rand(64, 64)
+        device = qp.device("default.qubit", wires=q)
+        states = qp.QNode(
+            lambda a, f=kernel.circuit: (f(a), qp.state())[1], device, diff_method="backprop"
+        )
+
+        def loss(a: Any, w: Any, f: qp.QNode = states) -> Any:  # noqa: ANN401
+            overlaps = f(a) @ f(a).conj().T
+            return (w * (overlaps.real**2 + overlaps.imag**2)).sum()
+
+        angles, pulls = jax.numpy.asarray(x.numpy()), jax.numpy.asarray(weights.numpy())
+        gradient = partial(jax.jit(jax.grad(loss)), angles, pulls)
+        mine = pull(kernel, x, weights)
+        found = torch.from_numpy(np.array(gradient()))
+        assert torch.allclose(mine(), found, atol=1e-3 * found.abs().max().item())
+        pair = alternate(mine, lambda g=gradient: g().block_until_ready(), 15)
+        rows.append(Row(f"zz kernel with gradient, n=64, q={q}, against jax.jit", *pair, target))
     return rows
 
 
@@ -217,8 +255,8 @@ def mnist() -> ql.Benchmark:
     return ql.load_benchmark("mnist", train_size=6400)
 
 
-def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str) -> Learner:
-    settings = benchmark.settings.replace(arm=arm, feature_map="zz", layers=2, qubits=6)
+def learner(benchmark: ql.Benchmark, teacher: nn.Module, arm: str, qubits: int = 6) -> Learner:
+    settings = benchmark.settings.replace(arm=arm, feature_map="zz", layers=2, qubits=qubits)
     return make_learner(benchmark, settings, teacher)
 
 
@@ -227,10 +265,10 @@ def ask(benchmark: ql.Benchmark, teacher: nn.Module, inputs: Tensor) -> TeacherB
     return TeacherBatch(benchmark.outputs(teacher, inputs))
 
 
-def step_row() -> Row:
+def step_row(qubits: int, target: float) -> Row:
     benchmark, teacher = mnist(), mnist().teacher(0).eval()
     batches = list(benchmark.batches(0, 1, 64))[:20]
-    arms = [learner(benchmark, teacher, arm) for arm in ("qrkd", "rkd")]
+    arms = [learner(benchmark, teacher, arm, qubits) for arm in ("qrkd", "rkd")]
 
     def steps(one: Learner) -> Callable[[], None]:
         def run() -> None:
@@ -240,8 +278,75 @@ def step_row() -> Row:
         return run
 
     ours, theirs = alternate(steps(arms[0]), steps(arms[1]), 15)
-    return Row("a qrkd training step against an rkd step, MNIST, batch 64, q=6",
-               ours / 20, theirs / 20, 1.1, at_most=True)  # fmt: skip
+    return Row(f"a qrkd training step against an rkd step, MNIST, batch 64, q={qubits}",
+               ours / 20, theirs / 20, target, at_most=True)  # fmt: skip
+
+
+class PlainCNN(nn.Module):
+    """The same network as people write it: contiguous tensors, nothing arranged for speed."""
+
+    def __init__(self, like: nn.Module) -> None:
+        super().__init__()
+        self.convolutions, self.hidden, self.output = like.convolutions, like.hidden, like.output
+        self.to(memory_format=torch.contiguous_format)
+
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.hidden(self.convolutions(x).flatten(1))
+        return self.output(features), features
+
+
+class PerSample(torch.utils.data.Dataset):
+    """Images decoded and transformed one by one, as torchvision's data sets do."""
+
+    def __init__(self, images: Images, mean: float, std: float) -> None:
+        from torchvision.transforms import Compose, Normalize, ToTensor
+
+        self.images, self.transform = images, Compose([ToTensor(), Normalize([mean], [std])])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+
+        image = Image.fromarray(self.images.pixels[index, 0].numpy(), mode="L")
+        return self.transform(image), int(self.images.labels[index])
+
+
+def epoch_row() -> Row:
+    """An epoch's time of one arm, the mean over the four, both ways."""
+    benchmark, teacher = mnist(), mnist().teacher(0).eval()
+    warnings.filterwarnings("ignore", message=".*mode.*parameter", category=DeprecationWarning)
+    names = ("scratch", "kd", "rkd", "qrkd")
+    batches = len(benchmark.train) // 64
+    together = [learner(benchmark, teacher, arm) for arm in names]
+
+    def side_by_side() -> None:
+        for inputs, targets in benchmark.batches(0, 1, 64):
+            shared = ask(benchmark, teacher, inputs)
+            for one in together:
+                one.step(inputs, targets, shared)
+
+    plain_teacher = PlainCNN(copy.deepcopy(teacher))
+    dataset = PerSample(benchmark.train, benchmark.data.mean[0], benchmark.data.std[0])
+    loader = torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=True)
+    apart = [learner(benchmark, teacher, arm) for arm in names]
+    models = [PlainCNN(one.model) for one in apart]
+
+    def alone() -> None:
+        for one, model in zip(apart, models, strict=True):
+            for inputs, targets in loader:
+                with torch.no_grad():
+                    believed = TeacherBatch(benchmark.outputs(plain_teacher, inputs))
+                total = one.loss(benchmark.outputs(model, inputs), believed, targets).total
+                one.optimizer.zero_grad()
+                total.backward()
+                one.optimizer.step()
+
+    ours, theirs = alternate(side_by_side, alone, 3, warm=1)
+    scale = 60_000 / (64 * batches * len(names))
+    return Row("an MNIST epoch of one arm in a lockstep of 4, against a DataLoader's",
+               ours * scale, theirs * scale, 4)  # fmt: skip
 
 
 def language_rows() -> list[Row]:
@@ -313,9 +418,11 @@ def main() -> None:
         "kernel": kernel_rows,
         "product": product_rows,
         "reading": reading_rows,
+        "jax": jax_rows,
         "pairwise": lambda: [pairwise_row()],
-        "step": lambda: [step_row()],
+        "step": lambda: [step_row(6, 1.1), step_row(10, 1.5)],
         "angle": angle_rows,
+        "epoch": lambda: [epoch_row()],
         "language": language_rows,
     }
     rows: list[Row] = []
