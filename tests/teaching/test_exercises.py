@@ -7,6 +7,8 @@ import math
 import re
 import sys
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import nbformat
@@ -160,6 +162,10 @@ RIGHT = {  # beside the solutions: other ways to answer
     "check_triplet_angles": [angles],
     "check_fidelity_kernel": [lambda u: (F.normalize(u) @ F.normalize(u).mH).abs() ** 2],
     "check_power": [both_tails],
+    "check_angle_variance": [
+        lambda q: Fraction(3, 8) ** q - Fraction(1, 4) ** q,
+        lambda q: Decimal("0.375") ** q - Decimal("0.25") ** q,
+    ],
     "check_own_relation": [distances, normalised_distances, lambda x: Cauchy()(x)],
     "check_own_kernel": [Cauchy(), ql.FidelityKernel("zz", qubits=3), ql.PolynomialKernel()],
     "check_shift_map": [both(rotations(qp.RX), lambda x, w: qp.CNOT(wires=w))],
@@ -202,6 +208,18 @@ def test_a_relation_of_directions_ignores_lengths():
     assert exercises.check_own_relation(lambda x: unit(x) @ unit(x).T, lengths=False)
     said = exercises.check_own_relation(lambda x: x @ x.T, lengths=False)
     assert "the length of a row still counts" in repr(said)
+
+
+def test_a_kernel_of_the_distance_has_the_values_asked_for():
+    for kernel in (Cauchy(), Cauchy(bandwidth=0.3)):
+        assert exercises.check_own_kernel(kernel, of_distance=lambda r: 1 / (1 + r**2))
+        said = repr(exercises.check_own_kernel(kernel, of_distance=lambda r: torch.exp(-r)))
+        assert "not the one that is asked for: at r = " in said
+
+
+def test_a_class_is_asked_for_its_brackets():
+    for check in CHECKS.values():
+        assert repr(check(Cauchy)).endswith("got the class Cauchy: write Cauchy().")
 
 
 OWN_JUDGE = {"shift_map", "near_but_unlike", "own_relation", "own_kernel"}
@@ -315,6 +333,7 @@ TABLE = {
         (lambda: near_but_unlike(spread=1.0), "kernel loss is 0.*press both"),
         (lambda: [near_but_unlike()[0]] * 2, "the CKA is 1.00"),
         (lambda: [2 * torch.eye(12) - 1] * 2, "K has the negative eigenvalue -10"),
+        (lambda: near_but_unlike()[0], "expected two matrices, K and L, got 20"),
     ],
 }  # fmt: skip
 

@@ -13,6 +13,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Rational
 from typing import Any, NoReturn
 
 import torch
@@ -98,10 +100,8 @@ def answered(f: Any, judge: Callable[[Any], str]) -> Answer:  # noqa: ANN401
     try:
         if f is None or f is ...:
             refuse("give your function to this check.", "Not answered yet")
-        need(
-            not isinstance(f, type),
-            f"expected an object, got the class {getattr(f, '__name__', f)}.",
-        )
+        if isinstance(f, type):
+            refuse(f"expected an object, got the class {f.__name__}: write {f.__name__}().")
         need(callable(f), f"expected a function, got {f!r}: leave out the brackets.")
         return Answer("Right", judge(f))
     except _Stop as stop:
@@ -241,7 +241,7 @@ def _gradients(f: Function, case: Case) -> list[Tensor | None]:
 
 
 def _plain(value: Any) -> Tensor:  # noqa: ANN401
-    value = torch.as_tensor(value)
+    value = torch.as_tensor(float(value) if isinstance(value, Rational | Decimal) else value)
     return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
 
 

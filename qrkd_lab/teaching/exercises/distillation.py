@@ -356,12 +356,13 @@ def check_own_relation(f: Function | None, lengths: bool = True) -> Answer:
     return answered(f, judge)
 
 
-def check_own_kernel(kernel: Kernel | None) -> Answer:
+def check_own_kernel(kernel: Kernel | None, of_distance: Function | None = None) -> Answer:
     """Check a :class:`~qrkd_lab.kernels.classical.Kernel` of your own, e.g. ``MyKernel()``.
 
     Asked: symmetric, positive semi-definite, 1 on the diagonal; ``k(x, y)`` that agrees with
     ``k(x)``; a gradient that is finite and bounded, at coincident rows too; and that a
-    ``KernelRelation`` takes it.
+    ``KernelRelation`` takes it. ``of_distance`` asks for these values, given the distances of rows
+    times the bandwidth.
     """
 
     def judge(kernel: Kernel) -> str:
@@ -410,6 +411,13 @@ def check_own_kernel(kernel: Kernel | None) -> Answer:
                 close(replace(kernel, bandwidth=2 * kernel.bandwidth)(x), kernel(2 * x)),
                 "twice the bandwidth is not the same as twice the angles: the base class already "
                 "multiplies them by it, so leave it out of embed and compare.",
+            )
+        if of_distance is not None:
+            r = getattr(kernel, "bandwidth", 1.0) * torch.cdist(x, y)
+            need(
+                close(kernel(x, y), of_distance(r)),
+                f"a kernel, but not the one that is asked for: at r = {r[0, 0]:.3g} expected "
+                f"{of_distance(r)[0, 0]:.3g}, got {kernel(x, y)[0, 0]:.3g}.",
             )
         KernelRelation(kernel, Encoder(q + 2, q + 3, q))  # hashable, a Kernel, q angles
         return "a kernel: symmetric, positive semi-definite, 1 on the diagonal, and differentiable."

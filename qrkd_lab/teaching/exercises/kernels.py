@@ -185,7 +185,9 @@ def check_angle_variance(f: Function | None) -> Answer:
         "the mean is subtracted, not its square.": lambda q: (3 / 8) ** q - 0.5**q,
         "the variance of one qubit to the power q: variances of factors do not multiply; second "
         "moments do.": lambda q: (1 / 8) ** q,
-    }
+        "this is the standard deviation: the variance has no root.":
+            lambda q: ((3 / 8) ** q - 0.25**q) ** 0.5,
+    }  # fmt: skip
     cases = [Case(f"with {q} qubits", (q,)) for q in (2, 1, 3, 5)]
     right = "second moment minus squared mean, each a product over qubits."
     return mark(f, lambda q: (3 / 8) ** q - 0.25**q, cases, mistakes, right)
@@ -199,6 +201,12 @@ def check_exponential_base(f: Function | None) -> Answer:
         return (x * y).sum() / (x * x).sum()
 
     mistakes = {
+        "this is the exponential of the intercept: np.polyfit gives the slope first.":
+            lambda q, v: (v.log().mean() - slope(q, v.log()) * q.mean()).exp(),
+        "the exponential has another base than the logarithm.":
+            lambda q, v: slope(q, v.log10()).exp(),
+        "only the first and the last variance count here: fit a line to all.":
+            lambda q, v: (v[-1] / v[0]) ** (1 / (q[-1] - q[0])),
         "this is the slope, the logarithm of the base: take its exponential.":
             lambda q, v: slope(q, v.log()),
         "the fit is of the variances themselves: a line fits their logarithms.":
@@ -225,6 +233,8 @@ def check_centred_kernel(f: Function | None) -> Answer:
             lambda k: k - k.mean(0),
         "K.mean(1) has shape (n,) and is taken off as a row: keepdim=True makes it a column.":
             lambda k: k - k.mean(0) - k.mean(1) + k.mean(),
+        "the overall mean is taken off twice, with the rows and with the columns: add it once.":
+            lambda k: k - k.mean(0) - k.mean(1, keepdim=True),
     }  # fmt: skip
     cases = [Case(f"with {n} samples", (rbf(n),)) for n in (5, 3, 8)]
     return mark(f, centred, cases, mistakes, "HKH: every row and every column sums to 0.")
@@ -262,6 +272,7 @@ def check_near_but_unlike(f: Function | None) -> Answer:
 
     def judge(f: Function) -> str:
         pair = [torch.as_tensor(m).double() for m in given(f())]
+        need(len(pair) == 2, f"expected two matrices, K and L, got {len(pair)}: return K, L.")
         shapes, n = [tuple(m.shape) for m in pair], len(pair[0])
         need(shapes == 2 * [(n, n)], f"expected two matrices of one size (n, n), got {shapes}.")
         need(n >= 10, f"expected at least 10 samples, got {n}.")
@@ -296,6 +307,9 @@ def check_effective_rank(f: Function | None) -> Answer:
             lambda k: entropy(k, share=False).exp(),
         "this is the rank: it counts every eigenvalue above rounding alike.":
             torch.linalg.matrix_rank,
+        "this is 1 / sum p^2, another count of directions: e^H has H = -sum p log p.":
+            lambda k: 1 / (torch.linalg.eigvalsh(k) / k.trace()).square().sum(),
+        "log2 with e^H: take the natural logarithm.": lambda k: (entropy(k) / math.log(2)).exp(),
     }  # fmt: skip
     cases = [Case(f"with {n} samples", (rbf(n, scale, 3),)) for n, scale in ((5, 1), (8, 0.4))]
     ones = torch.ones(4, 4, dtype=torch.float64)
@@ -311,10 +325,11 @@ def check_geometric_difference(f: Function | None) -> Answer:
         values, vectors = torch.linalg.eigh(k)
         return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
-    def g(c: Tensor, q: Tensor, r: float, scale: bool = True) -> Tensor:
+    def g(c: Tensor, q: Tensor, r: float, scale: bool = True, order: int | str = 2) -> Tensor:
         c, q = (k * (len(k) / k.trace()) if scale else k for k in (c, q))
         inverse = torch.linalg.inv(c + r * torch.eye(len(c)))
-        return torch.linalg.matrix_norm(root(q) @ inverse @ c @ inverse @ root(q), ord=2).sqrt()
+        inner = root(q) @ inverse @ c @ inverse @ root(q)
+        return torch.linalg.matrix_norm(inner, ord=order).sqrt()
 
     mistakes = {
         "the two kernels are swapped: the classical one is inverted.": lambda c, q, r: g(q, c, r),
@@ -322,6 +337,9 @@ def check_geometric_difference(f: Function | None) -> Answer:
             lambda c, q, r: g(c, q, r, scale=False),
         "not regularised: add lambda to the diagonal of the scaled classical matrix.":
             lambda c, q, r: g(c, q, 0.0),
+        "this is g squared: g has a root around the norm.": lambda c, q, r: g(c, q, r) ** 2,
+        "this is the Frobenius norm: take the largest eigenvalue, ord=2.":
+            lambda c, q, r: g(c, q, r, order="fro"),
     }  # fmt: skip
     cases = [
         Case(f"with {n} samples and lambda = {r}", (2 * rbf(n, 0.6, 3), rbf(n, 1.3, 3), r))

@@ -98,8 +98,14 @@ def check_equivalence(f: Function | None) -> Answer:
             lambda d, m: min(sides(d, m)),
         "the wrong tails: small p where the mean lies far inside the margin.":
             lambda d, m: 1 - max(sides(d, m)),
+        "the lower tails: p is the chance of a t that is larger than t_-, or than t_+.":
+            lambda d, m: 1 - min(sides(d, m)),
         "this is the t-test of 'no difference': its large p proves nothing.":
             lambda d, m: stats.ttest_1samp(d, 0).pvalue,
+        "these tests are two-sided: each of the two asks about one side.":
+            lambda d, m: 2 * max(sides(d, m)),
+        "the standard deviation is not divided by the root of S.":
+            lambda d, m: stats.t.sf((m - abs(d.mean())) / d.std(ddof=1), len(d) - 1),
     }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
@@ -146,6 +152,10 @@ def check_circuits_needed(f: Function | None) -> Answer:
             lambda n, g, s: 2 * count(n, g, s),
         "the gradient is missing: two shifted circuits for each gate.":
             lambda n, g, s: count(n, 0, s),
+        "one matrix: teacher and student have one each, so two circuits per pair.":
+            lambda n, g, s: count(n, g, s) - s * n * (n - 1) // 2,
+        "the diagonal is 1 and needs no circuit: n(n-1)/2 pairs of different samples.":
+            lambda n, g, s: count(n + 1, g, s),
     }  # fmt: skip
     rows = ((64, 42, 540), (8, 5, 3), (17, 12, 10))
     cases = [Case(f"for n = {n}, {g} gates and {s} steps", (n, g, s)) for n, g, s in rows]
@@ -166,6 +176,10 @@ def check_clip_spectrum(f: Function | None) -> Answer:
             lambda k: rebuilt(k, torch.abs),
         "these are eigenvalues on a diagonal: rotate back, V diag(l) V^T.":
             lambda k: torch.linalg.eigvalsh(k).clamp(min=0).diag(),
+        "eigh gives the eigenvectors as columns: V diag(l) V^T, not V^T diag(l) V.":
+            lambda k: (v := torch.linalg.eigh(k))[1].T @ torch.relu(v[0]).diag() @ v[1],
+        "all eigenvalues are raised (displace): change the negative ones only.":
+            lambda k: k + torch.relu(-torch.linalg.eigvalsh(k)[0]) * torch.eye(len(k)),
     }  # fmt: skip
     cases = [Case("with a matrix that is right already", (torch.eye(4, dtype=torch.float64),))]
     for n in (3, 5):
@@ -190,6 +204,8 @@ def check_perplexity(f: Function | None) -> Answer:
         "a mean of the batches' perplexities: the exp comes last, over all tokens.":
             lambda b: torch.stack([(-x.mean()).exp() for x in b]).mean(),
         "below 1: log p is negative, so its mean needs a minus.": lambda b: torch.exp(-nll(b)),
+        "a sum over tokens: divide it by their number before the exp.":
+            lambda b: torch.exp(-torch.cat(list(b)).sum()),
     }  # fmt: skip
     cases = [
         Case(f"with batches of {sizes}", ([_log_p(m, i) for i, m in enumerate(sizes)],))
@@ -212,6 +228,8 @@ def check_word_perplexity(f: Function | None) -> Answer:
             lambda log_p, text: torch.exp(-log_p.sum() / len(text.split())),
         "these are spaces: 'a  b' has two words; use text.split().":
             lambda log_p, text: torch.exp(-log_p.sum() / (text.count(" ") + 1 + text.count("\n"))),
+        "text.split('\\n') has an empty piece after the last end: count the ends.":
+            lambda log_p, text: torch.exp(-log_p.sum() / (words(text) + 1)),
     }  # fmt: skip
     right = "the same sum as per token, over a number that no tokenizer changes."
     rule = lambda log_p, text: torch.exp(-log_p.sum() / words(text))  # noqa: E731
@@ -230,6 +248,8 @@ def check_bits_per_byte(f: Function | None) -> Answer:
         "per character: a letter with an accent takes two bytes; use text.encode().":
             lambda log_p, text: bits(log_p) / len(text),
         "per token: divide by the number of bytes.": lambda log_p, text: bits(log_p) / len(log_p),
+        "this is a perplexity per byte: bits are the sum itself, without exp.":
+            lambda log_p, text: torch.exp(-log_p.sum() / len(text.encode())),
     }  # fmt: skip
     right = "what an arithmetic coder that trusts the model would write."
     rule = lambda log_p, text: bits(log_p) / len(text.encode())  # noqa: E731
@@ -247,6 +267,8 @@ def check_mean_tap(f: Function | None) -> Answer:
         "these are sums: divide each by its number of real tokens.":
             lambda h, n: mean(h, n) * n[:, None],
         "this is the last real token alone (the tap 'last').": lambda h, n: tap(h, "last", n),
+        "the padding is 0, but it still counts: divide by each row's length.":
+            lambda h, n: mean(h, n) * n[:, None] / h.shape[1],
     }  # fmt: skip
     cases = [
         Case(f"with lengths {lengths}", (normal(len(lengths), 5, 3), torch.tensor(lengths)))
