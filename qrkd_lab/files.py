@@ -13,7 +13,6 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,17 +21,14 @@ from typing import Any, BinaryIO
 
 __all__ = [
     "PROJECT", "RecordError", "can_be_written", "canonical_sha256", "check_writable", "damaged",
-    "expanded", "file_sha256", "is_number", "parsed_json", "plain", "read_file", "read_json",
-    "reading", "replacing", "runs_folder", "sealed", "unreadable", "unsealed",
-    "why_no_file", "write_file", "write_folder", "writing",
+    "expanded", "file_sha256", "parsed_json", "plain", "read_file", "replacing", "runs_folder",
+    "sealed", "unsealed", "why_no_file", "write_file", "write_folder", "writing",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
 _FIRST = Path("notebooks", "00_quickstart.ipynb")  # every folder of the project has it
 _OPTION = "runs_dir, or $QRKD_RUNS_DIR"
 ROOM = 1 << 16  # bytes; a full disk often takes an empty file
-LARGEST = 64 << 20  # bytes of a JSON file; a record of a hundred epochs has 50,000
-STALE_SECONDS = 24 * 3600  # an older temporary folder was left by a process that was killed
 
 
 class RecordError(RuntimeError):
@@ -80,16 +76,6 @@ def damaged(folder: Path, what: str) -> RecordError:
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
-def unreadable(path: Path, error: OSError | MemoryError) -> RecordError:
-    """The error for a file that the system cannot read, but that may be whole."""
-    lack = "there is not enough memory" if isinstance(error, MemoryError) else ""
-    why = lack or error.strerror or str(error)
-    return RecordError(
-        f"{path} cannot be read: {why}. It may be whole, so keep it. Mend the cause (rights, disk, "
-        "network, open files, memory), and try again."
-    )
-
-
 def why_no_file(path: str | os.PathLike[str]) -> str:
     """Why a path is no file that can be read, in words that follow its name."""
     try:
@@ -104,50 +90,22 @@ def why_no_file(path: str | os.PathLike[str]) -> str:
     return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
-    """An open file to read from; what the system refuses inside the block is a RecordError.
+def read_file(path: Path) -> bytes:
+    """The content of a file.
 
     Raises:
-        ValueError: it is missing.
+        ValueError: it is missing, in words that follow its name.
         RecordError: it is there, and is no file, or cannot be read.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise _no_file(path)
-            yield stream
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise (_no_file(path) if os.path.islink(path) else ValueError("is missing")) from error
-    except IsADirectoryError as error:
-        raise _no_file(path) from error
-    except (OSError, MemoryError) as error:
-        raise unreadable(path, error) from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe would wait for the process that writes into it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _no_file(path: Path) -> RecordError:
-    return RecordError(
-        f"{path} {why_no_file(path)}, where a file is expected: put the file back, or move this "
-        "elsewhere and run again."
-    )
-
-
-def read_file(path: Path, most: int | None = LARGEST) -> bytes:
-    """The content of a file; with ``most`` None, however long it is.
-
-    Raises:
-        ValueError: it is missing or longer than ``most`` bytes, in words that follow its name.
-        RecordError: it is there, and is no file, or cannot be read.
-    """
-    with reading(path) as stream:
-        if most is not None and os.fstat(stream.fileno()).st_size > most:
-            raise ValueError(f"holds more than {most:,} bytes")
-        return stream.read()
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ValueError("is missing") from error
+    except OSError as error:
+        raise RecordError(
+            f"{path} cannot be read: {error.strerror or error}. It may be whole, so keep it. Mend "
+            "the cause (rights, disk, network), and try again."
+        ) from error
 
 
 @contextmanager
@@ -208,7 +166,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> bool:
     hidden = _hidden(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
         hidden.mkdir()
         for name, content in files.items():
             (hidden / name).write_bytes(content)
@@ -256,26 +213,14 @@ def _hidden(place: Path) -> Path:
     return place.with_name(f".{place.name.lstrip('.')}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left; an entry may vanish meanwhile, or be another's."""
-    for path in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
-
-
 def plain(value: Any, where: str) -> Any:  # noqa: ANN401
     """A copy made of plain JSON values only; anything else is refused by its place.
 
     Raises:
         RecordError: something in ``value`` is no JSON, or not finite; names it, from ``where`` on.
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool | int | str):
         return value
-    if isinstance(value, str):
-        if value.isascii() or value.encode(errors="ignore").decode() == value:
-            return value
-        raise RecordError(f"{where} is {value!a:.60}: a record holds text that is Unicode.")
     if isinstance(value, float):
         if math.isfinite(value):
             return float(value)
@@ -290,20 +235,6 @@ def plain(value: Any, where: str) -> Any:  # noqa: ANN401
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The dictionary in a file of strict JSON.
-
-    Raises:
-        ValueError: it is missing, cut or holds something else, in words that follow its name.
-        RecordError: it is no file, or cannot be read.
-    """
-    try:
-        content = read_file(path)
-    except ValueError as error:
-        raise ValueError(f"cannot be read (it {error})") from error
-    return parsed_json(content)
-
-
 def parsed_json(content: bytes | str) -> dict[str, Any]:
     """The dictionary in the content of a file of strict JSON.
 
@@ -311,21 +242,12 @@ def parsed_json(content: bytes | str) -> dict[str, Any]:
         ValueError: what is wrong with it, in words that follow the file's name.
     """
     try:
-        held = plain(json.loads(content, object_pairs_hook=_each_once), "record")
+        held = plain(json.loads(content), "record")
     except (ValueError, RecursionError, RecordError) as error:
         raise ValueError(f"cannot be read ({error})") from error
     if not isinstance(held, dict):
         raise ValueError("holds no dictionary")
     return held
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dictionary whose every name is there once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{max(names, key=names.count)!r:.60} is there twice")
-    return found
 
 
 def canonical_sha256(value: Any) -> str:  # noqa: ANN401
@@ -363,19 +285,8 @@ def unsealed(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        RecordError: the file is missing, so that its folder is damaged; or it cannot be read.
-    """
+    """SHA-256 of a file's content; RecordError: it is missing, or cannot be read."""
     try:
-        with reading(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(read_file(path)).hexdigest()
     except ValueError as error:
         raise damaged(path.parent, f"{path.name} {error}") from error
-
-
-def is_number(value: Any) -> bool:  # noqa: ANN401
-    """Whether a JSON value is a finite number that a float holds; true and false are none."""
-    whole = type(value) is int and abs(value) <= 2**53
-    return whole or isinstance(value, float) and math.isfinite(value)

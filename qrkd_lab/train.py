@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from qrkd_lab.checks import NotFinite
-from qrkd_lab.files import is_number
 from qrkd_lab.losses import DistillationLoss, Losses, Outputs, TeacherBatch, check_batch
 from qrkd_lab.seeds import seeded
 from qrkd_lab.tasks import Classification
@@ -27,7 +26,6 @@ from qrkd_lab.tasks import Classification
 __all__ = ["Callback", "Diverged", "Learner", "Stopped", "Training", "odd_tensors", "train"]
 
 FEW_CLASSES = 1000  # up to here the largest logit costs next to nothing, and accuracy says much
-MANY = 2**24  # steps: beyond, the optimiser's own count of them does not change any more
 _SAVED = ("history", "seconds", "batches", "_names", "_sums", "_seen")
 
 Teacher = Callable[[Any], TeacherBatch]
@@ -309,46 +307,6 @@ class Learner:
             "failure": None if self.failure is None else str(self.failure),
             **{name: getattr(self, name) for name in _SAVED},
         }
-
-    def wrong(self, state: Any) -> str:  # noqa: ANN401
-        """What in a state from a file is not as :meth:`state` has it, in words; empty if it fits.
-
-        To be asked before :meth:`restore`: a fused optimiser trusts the sizes of its tensors.
-        """
-        own, parameters = self.state(), dict(enumerate(self._parameters()))
-        if not isinstance(state, dict) or state.keys() != own.keys():
-            return f"expected {', '.join(own)}"
-        moments, names, sums, seen = (state[n] for n in ("optimizer", "_names", "_sums", "_seen"))
-        pairs = [(name, state[name], own[name]) for name in ("model", "loss")]
-        try:
-            for place, held in moments.items():
-                like = parameters[place]
-                expected = {"step": torch.zeros(()), "exp_avg": like, "exp_avg_sq": like}
-                pairs.append((f"optimizer, parameter {place}", held, expected))
-            if isinstance(sums, Tensor):
-                expected = {"sums": torch.zeros(len(names), dtype=sums.dtype)}
-                pairs.append(("sums", {"sums": sums}, expected))
-            for name, found, expected in pairs:
-                if odd := odd_tensors(found, expected):
-                    return f"{name}: {odd}"
-            if self.loss.relation is not None:
-                torch.Generator().set_state(state["shuffle"])
-            seen = seen.item() if isinstance(seen, Tensor) else seen
-            entries = [entry for epoch in state["history"] for entry in epoch.items()]
-            failure = "" if state["failure"] is None else state["failure"]
-            texts = [*names, *(name for name, _ in entries), failure]
-            steps = [held["step"].item() for held in moments.values()]
-            fits = (
-                all(type(state[name]) is type(own[name]) for name in _SAVED[:4])
-                and all(is_number(n) and n >= 0 for n in (state["seconds"], state["batches"], seen))
-                and all(is_number(number) for _, number in entries)
-                and all(isinstance(text, str) for text in texts)
-                and all(1 <= step <= MANY and step % 1 == 0 for step in steps)
-                and (isinstance(sums, Tensor) or sums == 0)
-            )
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
-        return "" if fits else "history, counts, sums, names, steps or failure are of other types"
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state`."""

@@ -210,28 +210,3 @@ def flipped(content: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
         changed = bytearray(content)
         changed[places.randrange(len(content))] ^= 1 << places.randrange(8)
         yield bytes(changed)
-
-
-@contextmanager
-def refusing(name: str, code: int) -> Iterator[None]:
-    """A system that does not open files whose path ends so: a wrong right, a failing disk."""
-    real = os.open
-
-    def open_(path: Any, *more: Any, **named: Any) -> int:  # noqa: ANN401
-        if str(path).endswith(name):
-            raise OSError(code, os.strerror(code), str(path))
-        return real(path, *more, **named)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "open", open_)
-        yield
-
-
-REFUSALS = [errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM]
-
-
-NO_FILES = {
-    "pipe": os.mkfifo,
-    "folder": Path.mkdir,
-    "link": lambda path: path.symlink_to("not there"),
-}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -21,14 +20,12 @@ from qrkd_lab.files import (
     check_writable,
     expanded,
     file_sha256,
+    parsed_json,
     read_file,
-    read_json,
-    reading,
     replacing,
     runs_folder,
     write_folder,
 )
-from qrkd_lab.studies.callbacks import Checkpoint
 from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import (
     Run,
@@ -41,7 +38,7 @@ from qrkd_lab.studies.records import (
     scan_runs,
 )
 from qrkd_lab.studies.report import Report
-from tests.hazards import FORKS, NO_FILES, REFUSALS, disk_that_ends, no_file_longer_than, refusing
+from tests.hazards import FORKS, disk_that_ends, no_file_longer_than
 
 SMALL = {"arms": ["scratch"], "seeds": 1, "scale": "smoke", "epochs": 1, "teacher_epochs": 1,
          "progress": False}  # fmt: skip
@@ -64,52 +61,21 @@ def make_run(seed=0):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b'{"a": NaN}', b'{"a": 1e999}', b"[]", b"\xff", b'{"a": {"b": 1, "b": 1}}',
+        b"", b'{"a": NaN}', b'{"a": 1e999}', b"[]", b"\xff",
         b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": ' + b"9" * 5_000 + b"}",
-        b'{"a": "\\ud800"}',
     ],
 )  # fmt: skip
-def test_json_that_is_not_a_strict_dictionary_is_damage(tmp_path, content):
-    path = tmp_path / "record.json"
-    path.write_bytes(content)
+def test_json_that_is_not_a_strict_dictionary_is_damage(content):
     with pytest.raises(ValueError, match="cannot be read|holds no dictionary"):
-        read_json(path)
-    path.write_bytes(b'{"a": [1, null, 0.5]}')
-    assert read_json(path) == {"a": [1, None, 0.5]}
+        parsed_json(content)
+    assert parsed_json(b'{"a": [1, null, 0.5]}') == {"a": [1, None, 0.5]}
 
 
-@pytest.mark.parametrize(
-    "read", [read_json, file_sha256, read_file, lambda path: Checkpoint(path).resume(None)]
-)
-def test_what_the_system_refuses_or_what_is_no_file_is_no_damage(tmp_path, read):
-    path = tmp_path / "record.json"
-    path.write_text("{}")
-    said = {}
-    for code in REFUSALS:
-        with refusing(path.name, code), pytest.raises(RecordError, match="keep it") as caught:
-            read(path)
-        said[os.strerror(code)] = str(caught.value)
-    for kind, put in NO_FILES.items():
-        put(tmp_path / kind)
-        with pytest.raises(RecordError, match=f"{kind} is a {kind}") as caught:
-            read(tmp_path / kind)
-        said[kind] = str(caught.value)
-    for words, error in said.items():
-        assert words in error and "damaged" not in error and "elete" not in error
-
-
-def test_a_file_that_needs_more_memory_than_there_is_is_no_damage(tmp_path):
-    (path := tmp_path / "record.json").write_text("{}")
-    with pytest.raises(RecordError, match="not enough memory. It may be whole"), reading(path):
-        raise MemoryError
-
-
-def test_no_more_is_read_than_a_record_can_have(tmp_path):
-    path = tmp_path / "record.json"
-    with path.open("wb") as stream:
-        stream.truncate(1 << 40)  # a hole, which takes no room on the disk
-    with pytest.raises(ValueError, match="holds more than 67,108,864 bytes"):
-        read_json(path)
+def test_what_the_system_refuses_is_no_damage(tmp_path):
+    for read in (file_sha256, read_file):
+        with pytest.raises(RecordError, match="keep it") as caught:
+            read(tmp_path)  # a folder
+        assert "damaged" not in str(caught.value) and "elete" not in str(caught.value)
 
 
 # What interrupts a save
@@ -170,18 +136,6 @@ def test_the_first_record_is_kept_and_reported_where_it_is_damaged(tmp_path):
     (path / "record.json").write_text("{")
     with pytest.raises(RecordError, match="Delete this folder"):
         save_run(make_run(), WEIGHTS, tmp_path)
-
-
-def test_old_leftovers_are_removed_and_young_ones_ignored(tmp_path):
-    home = tmp_path / "digits" / "smoke"
-    old, young = home / ".kd-seed0-a.1-b.tmp", home / ".kd-seed1-a.1-b.tmp"
-    for path in (old, young):
-        path.mkdir(parents=True)
-        (path / "record.json").write_text("{")
-    os.utime(old, (time.time() - 90_000,) * 2)
-    assert read_runs(tmp_path) == []  # a warning would be an error
-    save_run(make_run(), WEIGHTS, tmp_path)
-    assert not old.exists() and young.exists()
 
 
 def race(barrier, root):

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import time
 import warnings
 from pathlib import Path
 
@@ -94,10 +93,6 @@ def test_kills_change_no_bit_and_lose_no_record(calm, tmp_path):
     final = in_fork(study, tmp_path)
     assert table(final) == table(whole(tmp_path)) == table(whole(calm))
     assert weights(tmp_path) == weights(calm)
-    for path in hidden(tmp_path):  # a day later
-        os.utime(path, (time.time() - 90_000,) * 2)
-    in_fork(study, tmp_path, 7)
-    assert not hidden(tmp_path)
 
 
 # In company

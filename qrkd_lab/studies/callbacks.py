@@ -1,30 +1,26 @@
 """Callbacks of a study: checkpoints, from which a killed training goes on, and progress on stderr.
 
-A checkpoint is one file for all learners that train in lockstep. Its first line is the SHA-256 of
-the rest, its second says whose state it is, and then comes the state, which is read with
-``weights_only`` (a file from elsewhere can run no code) and compared with the learners' own tensors
-before it is used.
-
-The file's name is a hash of all that changes the numbers: the runs' settings, the data, the
+A checkpoint is one file for all learners that train in lockstep: the SHA-256 of the rest in its
+first line, then the state, which is read with ``weights_only`` (a file from elsewhere can run no
+code). Its name is a hash of all that changes the numbers: the runs' settings, the data, the
 versions of the libraries that compute, the processor's instructions, the device.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
-from qrkd_lab.files import canonical_sha256, reading, replacing, writing
+from qrkd_lab.files import canonical_sha256, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
 from qrkd_lab.train import Callback, Learner, Training
 
@@ -33,7 +29,6 @@ __all__ = ["Checkpoint", "Progress", "duration", "tell"]
 SECONDS = 60.0
 FIRST = 65  # bytes of the first line: a SHA-256 in hexadecimal digits, and the line's end
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
-MISSING = "is missing"  # what reading says of it
 
 
 def tell(callbacks: Sequence[Callback], text: str) -> None:
@@ -48,8 +43,6 @@ class Checkpoint(Callback):
 
     path: Path
     steps: int | None = None  # save after so many batches; None: when a minute has passed
-    records: Sequence[str] = ()  # names of the folders where the learners' runs will be recorded
-    key: str = ""  # hash of all that changes the numbers
     callbacks: Sequence[Callback] = ()  # told of a file that cannot be used
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
@@ -65,14 +58,13 @@ class Checkpoint(Callback):
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
         runs = [learner.settings.effective() for learner in learners]
-        places = [record_folder(runs_dir, run, data_sha256) for run in runs]
         device = next(learners[0].model.parameters()).device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         by = {name: number for name, number in versions().items() if name in COMPUTE}
-        key = canonical_sha256({"runs": runs, "data": data_sha256, "by": by, "device": where})
-        path = places[0].with_name(f".checkpoint-seed{settings.seed}-{key[:16]}.pt")
-        records = [place.name for place in places]
-        return cls(path, settings.checkpoint_steps, records, key, callbacks)
+        about = {"runs": runs, "data": data_sha256, "by": by, "device": where, "format": 2}
+        name = f".checkpoint-seed{settings.seed}-{canonical_sha256(about)[:16]}.pt"
+        path = record_folder(runs_dir, runs[0], data_sha256).with_name(name)
+        return cls(path, settings.checkpoint_steps, callbacks)
 
     def step(self, training: Training) -> None:
         if self.steps is None:
@@ -91,98 +83,33 @@ class Checkpoint(Callback):
     def save(self, training: Training) -> None:
         """Write down how far the training is; raises RecordError if the disk fails."""
         states = [learner.state() for learner in training.learners]
-        state = {"epoch": training.done + 1, "step": training.step, "learners": states}
+        held = io.BytesIO()
+        torch.save({"done": training.done, "step": training.step, "learners": states}, held)
+        digest = hashlib.sha256(held.getbuffer()).hexdigest()
         with writing(f"the state of the training in {self.path.parent}"):
-            try:
-                with replacing(self.path) as stream:
-                    stream.write(bytes(FIRST))
-                    stream.write(json.dumps(self._about).encode() + b"\n")
-                    torch.save(state, stream)
-                    stream.seek(FIRST)
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                    stream.seek(0)
-                    stream.write(f"{digest}\n".encode())
-            except RuntimeError as error:  # torch hides the disk's error behind one of its own
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from error
-                raise
-
-    @property
-    def _about(self) -> dict[str, Any]:
-        return {"key": self.key, "records": list(self.records)}
+            with replacing(self.path) as stream:
+                stream.write(f"{digest}\n".encode())
+                stream.write(held.getbuffer())
 
     def resume(self, training: Training) -> bool:
         """Put a training where it was; whether there was a file to use.
 
-        A file that was damaged, or holds something else, is told to be so, the learners stay as
-        they are, and training begins anew. One that may be whole, but cannot be read, raises
-        RecordError.
+        Of a damaged file it is said that it is, and training begins anew.
         """
-        try:
-            state = self._read()
-            if wrong := _wrong(state, training):
-                raise ValueError(f"is no state of this training: {wrong}")
-        except ValueError as error:
-            if str(error) != MISSING:
-                said = f"{self.path} cannot be read (it {error}): training begins anew"
-                tell(self.callbacks, said)
+        if not self.path.exists():
             return False
+        with self.path.open("rb") as stream:
+            said = stream.readline(FIRST)
+            if said != f"{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode():
+                text = "was cut or changed: its digest does not match. Training begins anew"
+                tell(self.callbacks, f"{self.path} {text}")
+                return False
+            stream.seek(FIRST)
+            state = torch.load(stream, weights_only=True, map_location="cpu")
         for learner, one in zip(training.learners, state["learners"], strict=True):
             learner.restore(one)
-        training.done, training.step = state["epoch"] - 1, state["step"]
+        training.done, training.step = state["done"], state["step"]
         return True
-
-    def _read(self) -> Any:  # noqa: ANN401
-        """What was saved, if it is what was saved, and of this training."""
-        with reading(self.path) as stream:
-            said, digest = stream.read(FIRST), hashlib.file_digest(stream, "sha256").hexdigest()
-            if said != f"{digest}\n".encode():
-                raise ValueError("was cut or changed: its digest does not match")
-            stream.seek(FIRST)
-            try:
-                if json.loads(stream.readline()) != self._about:
-                    raise ValueError("is the state of another training")
-                return torch.load(stream, weights_only=True, map_location="cpu")
-            except (OSError, MemoryError, ValueError):
-                raise
-            except Exception as error:  # what torch raises depends on what it finds
-                if "allocate memory" in str(error):
-                    raise MemoryError from error
-                said = (str(error) or type(error).__name__).splitlines()[0]
-                raise ValueError(f"is no state of a training: {said}") from error
-
-    def remove(self) -> None:
-        """Delete the file, as what it led to is recorded, and others of which that is true.
-
-        A process that was killed between two records leaves one: what is missing trains under
-        another name then.
-        """
-        folder = self.path.parent
-        with suppress(OSError):  # the records are there, and nobody asks for the file again
-            self.path.unlink(missing_ok=True)
-        for path in folder.glob(".checkpoint-*.pt"):
-            with suppress(Exception):  # damaged, of an older version, or another process was faster
-                with reading(path) as stream:
-                    stream.seek(FIRST)
-                    records = json.loads(stream.readline())["records"]
-                if records and all((folder / name).exists() for name in records):
-                    path.unlink()
-
-
-def _wrong(state: Any, training: Training) -> str:  # noqa: ANN401
-    """What in a checkpoint's content is no state of this training, in words; empty if it fits."""
-    if not isinstance(state, dict) or state.keys() != {"epoch", "step", "learners"}:
-        return "expected epoch, step and learners"
-    epoch, step, held = state["epoch"], state["step"], state["learners"]
-    learners = training.learners
-    if type(epoch) is not int or not 1 <= epoch <= training.epochs + 1:
-        return f"epoch is {epoch!r:.60}"
-    if type(step) is not int or not 0 <= step <= training.steps:
-        return f"step is {step!r:.60}"
-    if not isinstance(held, list) or len(held) != len(learners):
-        return f"expected the states of {len(learners)} learners"
-    wrong = (learner.wrong(one) for learner, one in zip(learners, held, strict=True))
-    return next(filter(None, wrong), "")
 
 
 # ---- progress

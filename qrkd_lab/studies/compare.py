@@ -7,25 +7,19 @@ interrupted.
 
 from __future__ import annotations
 
-import platform
-import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from qrkd_lab.checks import flag
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.devices import pick_device
 from qrkd_lab.files import (
-    RecordError,
-    canonical_sha256,
     check_writable,
     expanded,
     replacing,
@@ -39,13 +33,11 @@ from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, load_benc
 from qrkd_lab.studies.callbacks import Progress, duration
 from qrkd_lab.studies.group import find, make_learner, train_group
 from qrkd_lab.studies.parallel import (
-    CalledOff,
     ClusterError,
     Outcome,
     check_jobs,
     each,
     each_on_cluster,
-    own_folder,
     processes,
 )
 from qrkd_lab.studies.records import NAME, PUBLISHED, Run, pack, published_seeds, unpack
@@ -54,16 +46,12 @@ from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from matplotlib.figure import Figure
 
     from qrkd_lab.studies.summary import Summary
 
-__all__ = [
-    "Recipe",
-    "Study",
-    "StudyError",
-    "compare",
-]
+__all__ = ["Study", "StudyError", "compare"]
 
 
 def compare(
@@ -122,10 +110,7 @@ def compare(
     progress, published = flag("progress", progress), flag("published", published)
     if isinstance(benchmark, Benchmark) and published:
         raise ValueError("published: no records of a benchmark of your own came with the kit")
-    if not scheduler:
-        device = pick_device(device)
-    elif device != "auto":  # each worker picks
-        device = torch.device(device)
+    device = device if scheduler else pick_device(device)  # each worker of a cluster picks
     folder = runs_folder(runs_dir)
     asked = benchmark_settings(benchmark, scale, **overrides)
     planned = [asked.replace(arm=arm) for arm in (TEACHER, *names)]
@@ -143,10 +128,25 @@ def compare(
                 f"these arms and settings{absent}; they are trained, or taken from your own records"
             )
         given = benchmark if isinstance(benchmark, Benchmark) else str(benchmark)
-        recipe = Recipe(given, scale, data_dir, device, overrides)
-        own, failures, note = _own_runs(recipe, names, rest, folder, jobs, scheduler, progress)
-        runs += own
-        notes.append(f"{note}; records in {folder}")
+        source = _Source(given, scale, data_dir, device, overrides)
+        loaded = (replace(source, device="cpu") if scheduler else source).load()
+        found, missing = _look_up(loaded, names, rest, folder)
+        trained: list[Run] = []
+        started = time.monotonic()
+        try:
+            outcomes = _outcomes(source, loaded, missing, found, folder, jobs, scheduler, progress)
+            for done, (seed, made, failed) in enumerate(outcomes, 1):
+                trained += (unpack(one, folder) if isinstance(one, dict) else one for one in made)
+                failures += failed
+                if progress and len(missing) > 1:
+                    _say(f"{asked.benchmark}: seed {seed} done, {done} of {len(missing)}")
+        except ClusterError as error:
+            if not trained and not failures:
+                raise
+            failures.append(str(error))
+        took = f" in {duration(time.monotonic() - started)}" if trained else ""
+        notes.append(f"{len(found)} runs reused, {len(trained)} trained{took}; records in {folder}")
+        runs += found + trained
     order = {getattr(arm, "name", arm): place for place, arm in enumerate((TEACHER, *names))}
     runs.sort(key=lambda run: (order[run.settings["arm"]], run.settings["seed"]))
     study = Study(tuple(runs), notes=("; ".join(notes) + ".",))
@@ -177,17 +177,10 @@ def _chosen(arms: Sequence[str | Arm]) -> list[str | Arm]:
     return chosen
 
 
-def _own_runs(
-    recipe: Recipe,
-    arms: Sequence[str | Arm],
-    seeds: Sequence[int],
-    runs_dir: Path,
-    jobs: int,
-    scheduler: str | None,
-    progress: bool,
-) -> tuple[list[Run], list[str], str]:
-    """The runs of these seeds, found or trained; what failed; and how many were which, in words."""
-    benchmark = (replace(recipe, device="cpu") if scheduler else recipe).load()
+def _look_up(
+    benchmark: Benchmark, arms: Sequence[str | Arm], seeds: Sequence[int], runs_dir: Path
+) -> tuple[list[Run], dict[int, list[Settings]]]:
+    """The runs of these seeds that are recorded, and by seed those that are not."""
     runs: list[Run] = []
     missing: dict[int, list[Settings]] = {}
     for seed in seeds:
@@ -197,69 +190,46 @@ def _own_runs(
                 missing.setdefault(seed, []).append(settings)
             else:
                 runs.append(found)
-    note, made, failures = f"{len(runs)} runs reused, ", [], []
-    if not missing:
-        return runs, failures, f"{note}0 trained"
-    # Build each arm once beside an untrained teacher: what cannot be built says so now.
-    teacher, few = benchmark.teacher(0).eval(), benchmark.of_students(0)
-    for settings in {one.arm: one for todo in missing.values() for one in todo}.values():
-        if settings.arm != TEACHER:
-            make_learner(few, settings, teacher)
-    check_writable(runs_dir)
-    started, name = time.monotonic(), benchmark.settings.benchmark
-    outcomes = _start(recipe, benchmark, missing, runs, runs_dir, jobs, scheduler, progress)
-    try:
-        with closing(outcomes):
-            for done, (seed, results, failed) in enumerate(outcomes, 1):
-                failures += failed
-                for one in results:
-                    try:
-                        made.append(one if isinstance(one, Run) else unpack(one, runs_dir, seed))
-                    except RecordError as error:
-                        failures.append(f"seed {seed}: {error}")
-                if progress and len(missing) > 1:
-                    _say(f"{name}: seed {seed} done, {done} of {len(missing)}")
-    except ClusterError as error:
-        if not made and not failures:
-            raise
-        failures.append(str(error))
-    took = f" in {duration(time.monotonic() - started)}" if made else ""
-    return runs + made, failures, f"{note}{len(made)} trained{took}"
+    if missing:
+        # Build each arm once beside an untrained teacher: what cannot be built says so now.
+        teacher, few = benchmark.teacher(0).eval(), benchmark.of_students(0)
+        for settings in {one.arm: one for todo in missing.values() for one in todo}.values():
+            if settings.arm != TEACHER:
+                make_learner(few, settings, teacher)
+        check_writable(runs_dir)
+    return runs, missing
 
 
-def _start(
-    recipe: Recipe,
+def _outcomes(
+    source: _Source,
     benchmark: Benchmark,
     missing: Mapping[int, list[Settings]],
-    runs: Sequence[Run],
+    found: Sequence[Run],
     runs_dir: Path,
     jobs: int,
     scheduler: str | None,
     progress: bool,
 ) -> Iterator[Outcome]:
     """Train what is missing; what came of each seed as soon as it is there."""
-    lines = processes(jobs, len(missing))
-    if not scheduler and lines == 1:
+    if scheduler and missing:
+        if benchmark.settings.precision is not None:  # by the device: decided here, once for all
+            precision = {"precision": benchmark.settings.precision}
+            source = replace(source, overrides={**source.overrides, **precision})
+        teachers = {run.settings["seed"]: run for run in found if run.settings["arm"] == TEACHER}
+        tasks = {}
+        for seed, todo in missing.items():
+            held = [pack(teachers[seed])] if seed in teachers else []  # it need not be trained
+            tasks[seed] = (source, benchmark.data.sha256, todo, held)
+        return each_on_cluster(_train_away, tasks, scheduler)
+    if (lines := processes(jobs, len(missing))) == 1:
         bars = _bars(benchmark, progress)
         tasks = {seed: (benchmark, todo, runs_dir, bars) for seed, todo in missing.items()}
-        return each(train_group, tasks, jobs)
-    recipe = recipe.settled(benchmark)
-    if not scheduler:
-        tasks = {
-            seed: (recipe, todo, runs_dir, progress, index % lines)
-            for index, (seed, todo) in enumerate(missing.items())
-        }
-        return each(_train_in_worker, tasks, jobs)
-    if recipe.data_dir is not None:
-        recipe = replace(recipe, data_dir=expanded(recipe.data_dir).absolute())
-    teachers = {run.settings["seed"]: run for run in runs if run.settings["arm"] == TEACHER}
-    caller = f"{platform.node()}:{runs_dir.resolve()}"  # two callers do not share a folder
-    tasks = {  # a teacher that is here already goes along
-        seed: (recipe, settings, [pack(teachers[seed])] if seed in teachers else [], caller)
-        for seed, settings in missing.items()
+        return each(train_group, tasks)
+    tasks = {
+        seed: (source, todo, runs_dir, progress, index % lines)
+        for index, (seed, todo) in enumerate(missing.items())
     }
-    say = _say if progress else lambda _: None
-    return each_on_cluster(_train_away, tasks, scheduler, recipe.check, say)
+    return each(_train_in_worker, tasks, jobs)
 
 
 def _say(text: str) -> None:
@@ -369,11 +339,11 @@ class Study:
         return self.summary()._repr_html_()
 
 
-# ---- recipe
+# ---- jobs
 
 
 @dataclass(frozen=True)
-class Recipe:
+class _Source:
     """What a process needs to know to load the benchmark of a study; see ``load_benchmark``."""
 
     benchmark: str | Benchmark
@@ -381,55 +351,22 @@ class Recipe:
     data_dir: str | Path | None
     device: str | torch.device  # "auto" is decided where it is loaded
     overrides: Mapping[str, Any]
-    sha256: str = ""  # of the benchmark's data, once it was loaded
-    settings: Settings | None = None  # likewise
 
     def load(self) -> Benchmark:
-        """The benchmark, read anew."""
         return load_benchmark(
             self.benchmark, self.scale, self.data_dir, self.device, **self.overrides
         )
-
-    def settled(self, benchmark: Benchmark) -> Recipe:
-        """The recipe of exactly this benchmark, whatever another machine would choose by itself."""
-        overrides = dict(self.overrides)
-        if benchmark.settings.precision is not None:
-            overrides["precision"] = benchmark.settings.precision
-        found = {"sha256": benchmark.data.sha256, "settings": benchmark.settings}
-        return replace(self, overrides=overrides, **found)
-
-    def elsewhere(self) -> Recipe:
-        """The recipe for another machine, where the folder of the data may be another one."""
-        there = self.data_dir is None or expanded(self.data_dir).is_dir()
-        return self if there else replace(self, data_dir=None)
-
-    def check(self) -> None:
-        """Load the benchmark on another machine; raise ValueError or DataError if it is another."""
-        found = _loaded(self.elsewhere())
-        if found.data.sha256 != self.sha256:
-            raise DataError(
-                f"it holds other data of {self.benchmark}: sha256 {found.data.sha256[:12]}, "
-                f"expected {self.sha256[:12]}; give it the same files, or none, so that it "
-                "fetches them"
-            )
-        for field in fields(Settings):
-            got, expected = (getattr(of, field.name) for of in (found.settings, self.settings))
-            if got != expected:
-                raise ValueError(f"{field.name} is {got!r} there, {expected!r} here")
 
 
 _LOADED: dict[str, Benchmark] = {}  # the last benchmark that this process loaded
 
 
-def _loaded(recipe: Recipe) -> Benchmark:
-    """The benchmark of a recipe, read once per process for all jobs that follow."""
-    if repr(recipe) not in _LOADED:
+def _loaded(source: _Source) -> Benchmark:
+    """The benchmark, read once per process for all jobs that follow."""
+    if repr(source) not in _LOADED:
         _LOADED.clear()  # before the next is read: two may be more than there is memory for
-        _LOADED[repr(recipe)] = recipe.load()
-    return _LOADED[repr(recipe)]
-
-
-# ---- jobs
+        _LOADED[repr(source)] = source.load()
+    return _LOADED[repr(source)]
 
 
 def _bars(benchmark: Benchmark, show: bool, position: int = 0) -> list[Progress]:
@@ -438,24 +375,29 @@ def _bars(benchmark: Benchmark, show: bool, position: int = 0) -> list[Progress]
 
 
 def _train_in_worker(
-    recipe: Recipe, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
+    source: _Source, missing: Sequence[Settings], runs_dir: Path, show: bool, position: int
 ) -> Iterator[Run | Diverged]:
     """Train what is missing of one seed in a process of this machine, with a bar at a position."""
-    benchmark = _loaded(recipe)
+    benchmark = _loaded(source)
     return train_group(benchmark, missing, runs_dir, _bars(benchmark, show, position))
 
 
 def _train_away(
-    recipe: Recipe, missing: Sequence[Settings], held: Sequence[Mapping[str, bytes]], caller: str
+    source: _Source,
+    sha256: str,
+    missing: Sequence[Settings],
+    held: Sequence[Mapping[str, bytes]],
 ) -> Iterator[Mapping[str, bytes] | Diverged]:
-    """The same on a worker of a cluster, in a folder of its own that is removed at the end.
-
-    A worker that does the job anew on the same machine finds the folder, with the checkpoint in it.
-    """
-    about = [caller, recipe.sha256, [settings.effective() for settings in missing]]
-    folder = own_folder(canonical_sha256(about)[:16])
-    for files in held:
-        unpack(files, folder, missing[0].seed)
-    for result in train_group(_loaded(recipe.elsewhere()), missing, folder, [CalledOff()]):
-        yield pack(result) if isinstance(result, Run) else result
-    shutil.rmtree(folder, ignore_errors=True)
+    """The same on a worker of a cluster, in a folder that is removed at the end."""
+    benchmark = _loaded(source)
+    if benchmark.data.sha256 != sha256:
+        raise DataError(
+            f"a worker holds other data of {source.benchmark}: sha256 "
+            f"{benchmark.data.sha256[:12]}, expected {sha256[:12]}; give it the same files, or "
+            "none, so that it fetches them"
+        )
+    with tempfile.TemporaryDirectory(prefix="qrkd_lab-") as folder:
+        for files in held:
+            unpack(files, Path(folder))
+        for result in train_group(benchmark, missing, Path(folder)):
+            yield pack(result) if isinstance(result, Run) else result

@@ -59,15 +59,16 @@ def train_group(
     arms, each gets the record of its last whole epoch (``stop_after``), then ``Stopped`` is raised;
     the same settings go on from the very step the next time.
     """
-    with one_thread(benchmark.device):
-        run = teacher_run(benchmark, missing[0].seed, runs_dir, callbacks)
+    given = missing[0]
+    with one_thread(benchmark.device), memory_advice(given.batch_size, given.sequence_length):
+        run = teacher_run(benchmark, given.seed, runs_dir, callbacks)
         if isinstance(run, Diverged):
             yield run
             return
         if any(settings.arm == TEACHER for settings in missing):
             yield run
         teacher, learners = benchmark.model(run), []
-        benchmark = benchmark.of_students(run.settings["seed"])
+        benchmark = benchmark.of_students(given.seed)
         for settings in missing:
             if settings.arm == TEACHER:
                 continue
@@ -128,7 +129,7 @@ def _trained(
                 yield from _record(benchmark, learners, teacher, runs_dir)
             raise
         yield from _record(benchmark, learners, teacher, runs_dir)
-        checkpoint.remove()
+        checkpoint.path.unlink(missing_ok=True)
 
 
 def lockstep(
@@ -160,15 +161,14 @@ def lockstep(
         other = None if untrained is None else lambda: benchmark.outputs(untrained, inputs).features
         return TeacherBatch(benchmark.outputs(teacher, inputs), other)
 
-    with memory_advice(first.batch_size, first.sequence_length):
-        yield from train(
-            learners,
-            lambda epoch: benchmark.batches(first.seed, epoch, first.batch_size),
-            benchmark.steps(first.batch_size),
-            epochs,
-            None if teacher is None else ask,
-            [_Validation(benchmark, teacher), *callbacks],
-        )
+    return train(
+        learners,
+        lambda epoch: benchmark.batches(first.seed, epoch, first.batch_size),
+        benchmark.steps(first.batch_size),
+        epochs,
+        None if teacher is None else ask,
+        [_Validation(benchmark, teacher), *callbacks],
+    )
 
 
 class _Validation(Callback):

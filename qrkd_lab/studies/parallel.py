@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import signal
 import threading
 import time
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import starmap
 from multiprocessing import resource_tracker
 from numbers import Integral
 from pathlib import Path
@@ -24,32 +23,24 @@ from filelock import FileLock, Timeout
 
 from qrkd_lab.interrupt import ctrl_c_stays
 from qrkd_lab.studies.records import versions
-from qrkd_lab.train import Callback, Diverged, Training
+from qrkd_lab.train import Diverged
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 __all__ = [
-    "CalledOff",
     "ClusterError",
-    "NO_WORKERS",
-    "can_start_workers",
     "check_jobs",
     "deaf_to_ctrl_c",
     "each",
     "each_on_cluster",
     "lock",
-    "own_folder",
     "pool",
     "processes",
 ]
 
 Outcome = tuple[int, list[Any], list[str]]  # seed, what was made, failures in words
 Job = Callable[..., Iterable[Any]]
-NO_WORKERS = (
-    "this system can start no worker processes (usually /dev/shm is absent or read-only): "
-    "jobs run one after another in this process. The results are the same."
-)
 
 
 def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> Iterator[Outcome]:
@@ -59,12 +50,16 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
     there, in any order; a ``Diverged`` and an error become failures in words. A seed whose process
     was killed is tried again, at last alone; then that is its failure.
     """
+    if processes(jobs, len(tasks)) == 1:
+        return starmap(_attempt, ((seed, function, of) for seed, of in tasks.items()))
+    return _in_processes(function, tasks, jobs)
+
+
+def _in_processes(
+    function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int
+) -> Iterator[Outcome]:
     todo, left = dict(tasks), len(tasks) + 1
     with pool(jobs, len(tasks)) as workers:
-        if workers == 1:
-            for seed, arguments in tasks.items():
-                yield _attempt(seed, function, arguments)
-            return
         while 0 < len(todo) < left:  # as long as some are done
             left = len(todo)
             with suppress(BrokenProcessPool):
@@ -140,21 +135,12 @@ def processes(jobs: int, count: int) -> int:
 def pool(jobs: int, count: int) -> Iterator[int]:
     """Inside, joblib starts so many workers, each with one thread; with one it starts none.
 
-    Where the system can start none (no shared memory, in some containers), it is one, with a
-    warning.
+    Where the system can start none (no shared memory, in some containers) it is one.
     """
     workers = processes(jobs, count)
-    if jobs != 1 and not can_start_workers():
-        warnings.warn(f"jobs={jobs}, but {NO_WORKERS}", stacklevel=3)
     options = {"inner_max_num_threads": 1} if workers > 1 else {}
     with joblib.parallel_config("loky", **options):
         yield workers
-
-
-def can_start_workers() -> bool:
-    """Whether joblib can start processes; it needs semaphores, which need shared memory."""
-    with joblib.parallel_config("loky"):
-        return joblib.effective_n_jobs(2) > 1
 
 
 @contextmanager
@@ -174,11 +160,7 @@ def deaf_to_ctrl_c() -> Iterator[None]:
 # ---- a Dask cluster
 
 CONNECT = 10.0  # seconds for a scheduler to answer
-PATIENCE = 30.0  # seconds without any worker that can do the jobs: a nanny starts one in less
-LOOK = 0.2  # seconds between two looks at the workers
-FETCH = 600.0  # seconds for the records of one seed to come
-DEATHS = 2  # workers that may die of one job
-CALLED_OFF = 1.0  # seconds between a worker's looks at whether its job is still wanted
+PATIENCE = 30.0  # seconds for a first worker to be there
 _ONE = threading.Lock()  # jobs side by side in one process would not give the same bits
 
 
@@ -187,76 +169,50 @@ class ClusterError(RuntimeError):
 
 
 def each_on_cluster(
-    function: Job,
-    tasks: Mapping[int, tuple[Any, ...]],
-    scheduler: str,
-    check: Callable[[], None],
-    say: Callable[[str], None],
+    function: Job, tasks: Mapping[int, tuple[Any, ...]], scheduler: str
 ) -> Iterator[Outcome]:
-    """:func:`~qrkd_lab.studies.parallel.each` on the workers of a Dask cluster, whenever they come.
+    """:func:`~qrkd_lab.studies.parallel.each` on the workers of a Dask cluster.
 
-    Every worker has at most one job; the job of one that dies goes to another. A worker that
-    cannot ``check`` gets none, and ``say`` is told why. Close the iterator to call the jobs off.
+    The job of a worker that dies goes to another one.
 
     Raises:
-        ClusterError: no scheduler answers, or no worker is left that can do the jobs. All that was
-            done has been yielded.
+        ClusterError: no scheduler answers, it has no worker or one with other versions than this
+            machine, or the scheduler was lost.
     """
-    todo, deaths = dict(tasks), Counter()
-    running: dict[str, tuple[int, Future]] = {}  # by worker
-    refused: dict[str, str] = {}  # why a worker gets no job
     with _connected(scheduler) as client:
-        hopeful = time.monotonic()
-        while todo or running:
-            time.sleep(LOOK)
-            if client.status == "closed":
-                raise ClusterError(
-                    f"the scheduler at {scheduler} does not answer any more. Was it stopped? Start "
-                    "it and its workers again, and run the study again: what is recorded is reused."
-                )
+        from distributed import as_completed
+
+        try:
+            futures = {
+                client.submit(_work, seed, function, of, pure=False): seed
+                for seed, of in tasks.items()
+            }
+        except TypeError as error:
+            raise ClusterError(
+                f"these data, models or relations cannot be sent to a worker: {error}; build them "
+                "in functions that hold no open file, lock or device, or use jobs= on this machine"
+            ) from error
+        for future in as_completed(futures, loop=client.loop):
             try:
-                there = client.sync(client.scheduler.identity)["workers"]
-            except OSError:  # the client goes on trying to reach its scheduler for a while
-                continue
-            for worker, (seed, future) in list(running.items()):
-                died = worker not in there or future.cancelled()
-                if not died and not future.done():
-                    continue
-                del running[worker]
-                result = None if died else _result(future)
-                if isinstance(result, tuple):
-                    yield result
-                elif died and deaths[seed] + 1 == DEATHS:
-                    said = f"{DEATHS} workers died while they trained it, the last was {worker}"
-                    advice = "Was there too little memory? Their logs may say more."
-                    yield seed, [], [f"seed {seed}: {said}. {advice}"]
-                else:
-                    todo = {seed: tasks[seed]} | todo  # first: its checkpoint may be there
-                if died:
-                    deaths[seed] += 1
-                elif isinstance(result, str):
-                    refused[worker] = result
-                    say(f"worker {worker} gets no job: {result}")
-            refused = {worker: why for worker, why in refused.items() if worker in there}
-            free = sorted(there.keys() - running.keys() - refused.keys())
-            for worker, seed in zip(free, list(todo), strict=False):
-                task = _packed(check, function, todo.pop(seed))
-                future = client.submit(_work, versions(), seed, task, workers=[worker], pure=False)
-                running[worker] = seed, future
-            if running:
-                hopeful = time.monotonic()
-            elif time.monotonic() - hopeful > PATIENCE:
-                told = "".join(f"\n  worker {name}: {why}" for name, why in sorted(refused.items()))
+                yield future.result()
+            except CancelledError as error:
                 raise ClusterError(
-                    f"no worker at {scheduler} can do these jobs:{told}"
-                    if refused
-                    else f"there is no worker at {scheduler}. Start some (`dask worker {scheduler} "
-                    "--nthreads 1`), and try again."
-                )
+                    f"the scheduler at {scheduler} does not answer any more. Start it and its "
+                    "workers again, and run the study again: what is recorded is reused."
+                ) from error
+            except Exception as error:  # its workers died, say, or one cannot read the job
+                seed = futures[future]
+                yield seed, [], [f"seed {seed}: {type(error).__name__}: {error}"]
+
+
+def _work(seed: int, function: Job, arguments: tuple[Any, ...]) -> Outcome:
+    with _ONE:
+        return _attempt(seed, function, arguments)
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
+    """A client of a scheduler that has workers, all of them with this machine's versions."""
     if not re.fullmatch(r"[a-z]+://[^/\s]+:\d+", address):
         raise ValueError(f"scheduler: expected an address like tcp://host:8786, got {address!r}")
     try:
@@ -274,41 +230,22 @@ def _connected(address: str) -> Iterator[Client]:
             "and give the address that it says; or leave the scheduler out, and the jobs run here."
         ) from error
     with client:
-        yield client
-
-
-def _packed(*job: Any) -> bytes:  # noqa: ANN401
-    """A job for another machine; what was written in a notebook goes along as code."""
-    import cloudpickle
-
-    try:
-        return cloudpickle.dumps(job)
-    except (TypeError, pickle.PicklingError) as error:
-        raise ClusterError(
-            f"these data, models or relations cannot be sent to a worker: {error}; build them in "
-            "functions that hold no open file, lock or device, or use jobs= on this machine"
-        ) from error
-
-
-def _result(future: Future) -> Any:  # noqa: ANN401
-    """What a task returned; its error as text."""
-    try:
-        return future.result(FETCH)
-    except Exception as error:  # there is no qrkd_lab on that worker, say
-        return f"{type(error).__name__}: {error}"
-
-
-def _work(here: Mapping[str, str | None], seed: int, task: bytes) -> Outcome | str:
-    """On a worker: the outcome of a job; or, as text, why this worker cannot do it."""
-    if different := differences(here, versions()):
-        return f"{different}; install the same there"
-    check, function, arguments = pickle.loads(task)  # safe to read where the versions agree
-    with _ONE:
         try:
-            check()
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return _attempt(seed, function, arguments)
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"there is no worker at {address}. Start some (`dask worker {address} --nthreads "
+                "1`), and try again."
+            ) from error
+        here = versions()
+        for worker, there in client.run(versions, on_error="return").items():
+            said = str(there) if isinstance(there, Exception) else differences(here, there)
+            if said:
+                raise ClusterError(
+                    f"worker {worker} cannot do these jobs: {said}. Install the same there, or "
+                    "stop it."
+                )
+        yield client
 
 
 def differences(here: Mapping[str, str | None], there: Mapping[str, str | None]) -> str:
@@ -332,31 +269,6 @@ def differences(here: Mapping[str, str | None], there: Mapping[str, str | None])
         for name, (theirs, ours) in pairs.items()
         if theirs != ours and name not in ("platform", "cpu")
     )
-
-
-def own_folder(name: str) -> Path:
-    """A folder on this worker's machine that a later worker there finds again."""
-    from distributed import get_worker
-
-    return Path(get_worker().local_directory).parent / "qrkd_lab" / name
-
-
-class CalledOff(Callback):
-    """Ends a training whose result nobody waits for any more, on Ctrl-C at the caller, say."""
-
-    def __init__(self) -> None:
-        from distributed import get_worker
-
-        self._worker = get_worker()
-        self._key, self._looked = self._worker.get_current_task(), time.monotonic()
-
-    def step(self, training: Training) -> None:
-        if time.monotonic() - self._looked < CALLED_OFF:
-            return
-        self._looked = time.monotonic()
-        task = self._worker.state.tasks.get(self._key)
-        if task is None or task.state == "cancelled":
-            raise InterruptedError("the job was called off")
 
 
 # ---- locks

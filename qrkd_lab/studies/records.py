@@ -21,7 +21,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import metadata
@@ -29,19 +29,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qrkd_lab.files import (
-    LARGEST,
     PROJECT,
     RecordError,
     canonical_sha256,
     damaged,
     expanded,
     file_sha256,
-    is_number,
     parsed_json,
     plain,
     read_file,
     sealed,
-    unreadable,
     unsealed,
     write_folder,
     writing,
@@ -79,7 +76,7 @@ __all__ = [
 
 FORMAT = 2
 RECORD, WEIGHTS = "record.json", "weights.safetensors"
-_NAME = re.compile(r".+-seed\d+-[0-9a-f]{16}")  # a record's folder, even if its record is gone
+SEEN = "[!.]*"  # folders that are not hidden, as what is being written is
 NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # that a folder may have
 KINDS: dict[str, type] = {
     "settings": dict, "given": dict, "key": str, "versions": dict, "device": str, "data": dict,
@@ -210,8 +207,6 @@ def save_run(run: Run, weights: Mapping[str, Tensor], root: str | os.PathLike[st
         raise RecordError(f"this run cannot be recorded: {wrong}.")
     target = Path(expanded(root), *record_place(record))
     text = json.dumps(sealed(record, "record_sha256"), indent=1, allow_nan=False)
-    if len(text) > LARGEST:
-        raise RecordError(f"{run.name} has a record of {len(text):,} bytes, too large to be read.")
     with writing(f"{run.name} in {target}"):
         if not write_folder(target, {WEIGHTS: packed, RECORD: text.encode()}):
             load_run(target)  # another process was first: keep its record, if it is whole
@@ -224,23 +219,28 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     With ``weights=False`` a record without its weights, as some are published, is whole too.
 
     Raises:
-        RecordError: there is no such folder; the record is cut, edited, of another format, without
-            digests, not the run its folder's name says, or its weights are missing, cut or
-            changed; or a file cannot be read.
+        RecordError: there is no such folder; the record is cut, edited, of another format, not the
+            run its folder's name says, or its weights are missing, cut or changed; or a file cannot
+            be read.
     """
     if not isinstance(weights, bool):
         raise TypeError(f"weights: expected True or False, got {weights!r}")
     path = expanded(path)
-    if not _is_there(path) or not os.path.isdir(path):
+    if not path.is_dir():
         raise RecordError(
             f"there is no folder {path}: give that of one run, <arm>-seed<seed>-<key>"
         )
     try:
-        record = checked_record(read_file(path / RECORD))
-    except Unusable as error:
-        raise RecordError(f"{path} cannot be used: {RECORD} {error}") from error
+        record = parsed_json(read_file(path / RECORD))
+        if record.get("format", FORMAT) == FORMAT:
+            unsealed(record, "record_sha256")
     except ValueError as error:
         raise damaged(path, f"{RECORD} {error}") from error
+    if wrong := _wrong(record):
+        raise RecordError(
+            f"{path} cannot be used: it has {wrong}. It is as another program or version wrote it: "
+            "read it with that, or move it elsewhere, and run again."
+        )
     if path.resolve().name != (name := record_place(record)[-1]):
         raise RecordError(
             f"{path} was edited or moved: it holds {name}. Give the folder that name, or move it "
@@ -252,89 +252,29 @@ def load_run(path: str | os.PathLike[str], weights: bool = True) -> Run:
     return Run(**{name: record[name] for name in FIELDS}, path=path)
 
 
-class Unusable(ValueError):
-    """A record that may be whole, but cannot be used; says why and what to do."""
-
-
-def checked_record(content: bytes) -> dict[str, Any]:
-    """The record in the content of a ``record.json``; all of it is checked, but not the weights.
-
-    Raises Unusable, or a ValueError where it was cut or edited, in words that follow the file's
-    name.
-    """
-    record = parsed_json(content)
-    if record.get("format") != FORMAT:
-        said = record.get("versions")
-        writer = (said.get("qrkd_lab") if isinstance(said, dict) else None) or "of unknown version"
-        raise Unusable(
-            f"was written by qrkd_lab {writer} in format {record.get('format')!r:.60}; this "
-            f"version reads format {FORMAT}. Read it with that version, or move it elsewhere."
-        )
-    if not {"weights_sha256", "record_sha256"} & record.keys():
-        raise Unusable(
-            "has no digests, so nothing shows whether its numbers were edited. Early versions "
-            "wrote none: move it elsewhere, and run again."
-        )
-    unsealed(record, "record_sha256")
-    if wrong := _wrong(record):
-        raise Unusable(
-            f"has no usable {wrong}. It is as it was written, by another program or version: move "
-            "it elsewhere, and run again."
-        )
-    return record
-
-
 def _wrong(record: Mapping[str, Any]) -> str:
     """What in a record is not as :class:`Run` says, in words; empty if all is."""
+    if record.get("format") != FORMAT:
+        return f"format {record.get('format')!r:.60}, where this version has format {FORMAT}"
     for name, kind in KINDS.items():
-        value = record.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return f"{name}: expected {kind.__name__}, got {value!r:.60}"
-    data, metric, metrics = record["data"], record["metric"], record["metrics"]
-    numbers = [
-        ("parameters", "their number", record["parameters"]),
-        ("seconds", "train", record["seconds"].get("train")),
-        *(("seconds", *item) for item in record["seconds"].items()),
-        *(("metrics", *item) for item in metrics.items()),
-        *(("data", size, data.get(size, 0)) for size in ("train", "validation", "test")),
-    ]
-    for epoch in record["history"]:
-        if not isinstance(epoch, dict):
-            return f"history: expected one dictionary per epoch, got {epoch!r:.60}"
-        numbers += [("history", "epoch", epoch.get("epoch"))]
-        numbers += [("history", *item) for item in epoch.items() if item[1] is not None]
-    for part, name, value in numbers:
-        if not is_number(value):
-            return f"{part}: {name} is {value!r:.60}, not a number"
-    texts = {"sha256": data.get("sha256")} | {n: data[n] for n in ("name", "source") if n in data}
-    texts |= {name: value for name, value in record["versions"].items() if value is not None}
-    if not all(isinstance(text, str) for text in texts.values()):
-        return f"data or versions: expected text, got {texts!r:.200}"
-    if taken := COLUMNS & metrics.keys():
-        return f"metrics: {min(taken)} is what a table of runs has already"
-    if not isinstance(metric.get("name"), str) or metric["name"] not in metrics:
-        return f"metrics: the metric {metric.get('name')!r:.60} is not among them"
-    if not isinstance(metric.get("higher_is_better"), bool):
-        return f"metric: higher_is_better is {metric.get('higher_is_better')!r:.60}, no truth value"
+        if not isinstance(record.get(name), kind):
+            return f"{name}: expected {kind.__name__}, got {record.get(name)!r:.60}"
+    metric, metrics = record["metric"], record["metrics"]
+    if metric.get("name") not in metrics or not isinstance(metric.get("higher_is_better"), bool):
+        return f"metric: expected the name of one of the metrics and higher_is_better, got {metric}"
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or name in COLUMNS:
+            return f"metrics: {name} = {value!r:.60} is no number, or a table of runs has that name"
+    if "train" not in record["seconds"] or not all("epoch" in e for e in record["history"]):
+        return "no seconds of training, or a history without epochs"
     try:
-        key = run_key(record["settings"], data["sha256"])
         record_place(record)
+        key = run_key(record["settings"], record["data"].get("sha256"))
     except RecordError as error:
         return f"settings: {error}"
     if record["key"] != key:
-        return f"key: it has key {record['key']:.60}, settings and data give {key}: edited or moved"
+        return f"key {record['key']:.60}, where settings and data give {key}: edited or moved"
     return ""
-
-
-def _is_there(path: Path) -> bool:
-    """Whether something is at a path, be it a link to nothing."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return True
 
 
 def find_run(
@@ -342,7 +282,7 @@ def find_run(
 ) -> Run | None:
     """The run of these settings and data; None if it is not there; see :func:`load_run`."""
     path = record_folder(root, settings, data_sha256)
-    return load_run(path) if _is_there(path) else None
+    return load_run(path) if path.exists() else None
 
 
 def record_folder(
@@ -385,41 +325,14 @@ def scan_runs(
     problems: list[str] = []
     for root in map(expanded, roots):
         runs = []
-        for path in _record_folders(root, problems, benchmark, scale):
+        for path in sorted(root.glob(f"{benchmark or SEEN}/{scale or SEEN}/{SEEN}/{RECORD}")):
             try:
-                runs.append(load_run(path, weights))
+                runs.append(load_run(path.parent, weights))
             except RecordError as error:
                 problems.append(str(error))
         order = ("benchmark", "scale", "arm", "seed")
         found += sorted(runs, key=lambda run: (*(run.settings[name] for name in order), run.key))
     return found, problems
-
-
-def _record_folders(
-    root: Path, problems: list[str], benchmark: str | None, scale: str | None
-) -> Iterator[Path]:
-    """The folders of records under a root, whole or damaged: by their name, or what they hold.
-
-    Hidden ones are passed over. What cannot be listed is added to ``problems``.
-    """
-    for first in [root / benchmark] if benchmark else _folders(root, problems):
-        for second in [first / scale] if scale else _folders(first, problems):
-            for path in _folders(second, problems):
-                if _NAME.fullmatch(path.name) or os.path.lexists(path / RECORD):
-                    yield path
-
-
-def _folders(path: Path, problems: list[str]) -> list[Path]:
-    try:
-        with os.scandir(path) as entries:
-            names = sorted(entry.name for entry in entries)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        why = error.strerror or str(error)
-        problems.append(f"{path} cannot be read ({why}): check its name and your rights to it.")
-        return []
-    return [path / name for name in names if name[0] != "." and os.path.isdir(path / name)]
 
 
 FIELDS = {item.name for item in fields(Run)} - {"path"}
@@ -467,42 +380,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             aliases = file.metadata() or {}
     except (FileNotFoundError, SafetensorError) as error:
         raise damaged(path.parent, f"{path.name} is missing or cut ({error})") from error
-    except (OSError, MemoryError) as error:
-        raise unreadable(path, error) from error
-    if lost := sorted(set(aliases.values()) - found.keys()):
-        raise damaged(path.parent, f"{path.name} lacks the tied weights {', '.join(lost)}")
     return found | {alias: found[name] for alias, name in aliases.items()}
 
 
 # ---- records that travel
 
 
-def pack(run: Run, names: Sequence[str] = (RECORD, WEIGHTS)) -> dict[str, bytes]:
-    """The files of a record, for another folder or a machine that shares no disk."""
-    return {name: read_file(run.path / name, None) for name in names}
+def pack(run: Run) -> dict[str, bytes]:
+    """The files of a record, for a machine that shares no disk."""
+    return {name: read_file(run.path / name) for name in (RECORD, WEIGHTS)}
 
 
-def unpack(files: Mapping[str, bytes], runs_dir: Path, seed: int) -> Run:
-    """Write a record of this seed, unless it is there already, and read it.
-
-    Names, digests and all that the record says are checked first, so that nothing is written
-    outside ``runs_dir``, and nothing that would have to be deleted again.
-    """
-    try:
-        files = dict(files)
-        if files.keys() != {RECORD, WEIGHTS}:
-            raise ValueError(f"expected {RECORD} and {WEIGHTS}, got {sorted(files)!r:.200}")
-        record = checked_record(files[RECORD])
-        place = runs_dir.joinpath(*record_place(record))
-        if hashlib.sha256(files[WEIGHTS]).hexdigest() != record["weights_sha256"]:
-            raise ValueError(f"{WEIGHTS} was changed: its digest does not match")
-        if record["settings"]["seed"] != seed:
-            raise ValueError(f"it is of seed {record['settings']['seed']}, expected {seed}")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"a record that was trained elsewhere came damaged ({error}). Nothing was written: run "
-            "again, and it is trained again."
-        ) from error
+def unpack(files: Mapping[str, bytes], runs_dir: Path) -> Run:
+    """Write a record where it belongs under a folder, unless it is there already, and read it."""
+    place = runs_dir.joinpath(*record_place(parsed_json(files[RECORD])))
     with writing(f"a record that was trained elsewhere, in {place},"):
         write_folder(place, files)
     return load_run(place)
@@ -558,6 +449,7 @@ def publish(
         load_run(run.path, weights=has_weights(run))
         small = has_weights(run) and (run.path / WEIGHTS).stat().st_size <= largest
         target = Path(expanded(folder), *run.path.resolve().parts[-3:])
+        files = {name: read_file(run.path / name) for name in (RECORD, WEIGHTS)[: 1 + small]}
         with writing(f"the record in {target}", "out"):
-            count += write_folder(target, pack(run, (RECORD, WEIGHTS) if small else (RECORD,)))
+            count += write_folder(target, files)
     return count

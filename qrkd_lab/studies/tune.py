@@ -14,7 +14,6 @@ The kernel's weight is not searched for: give ``kernel_dose``, which is one rule
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -30,9 +29,9 @@ from qrkd_lab.checks import flag, positive
 from qrkd_lab.files import (
     RecordError,
     expanded,
-    is_number,
+    parsed_json,
     plain,
-    read_json,
+    read_file,
     runs_folder,
     sealed,
     unsealed,
@@ -69,7 +68,7 @@ def tune(
 
     Every candidate and seed is a run of :func:`~qrkd_lab.compare`, recorded under
     ``<runs_dir>/tuning``, so the same call continues what was interrupted. The history is written
-    to ``<runs_dir>/<benchmark>/<scale>/tuning.json``; another one that is there is kept beside it.
+    to ``<runs_dir>/<benchmark>/<scale>/tuning.json``, in place of another one that is there.
 
     Args:
         benchmark, scale, jobs, runs_dir, data_dir, device, progress: as for
@@ -148,13 +147,6 @@ def tune(
 # ---- history
 
 FILE, DIGEST = "tuning.json", "trace_sha256"
-_AGAIN = " this file, and tune again; the records beside it stay as they are."
-_TRIAL = {"stage": str, "arm": str, "weight": float, "seed": float, "seconds": float}
-_HISTORY = {
-    "benchmark": str, "scale": str, "metric": str, "higher_is_better": bool, "weights": list,
-    "epochs": float, "full_epochs": float, "trials": list, "data": dict, "versions": dict,
-    "overrides": dict,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -258,7 +250,7 @@ class TuningHistory:
     def save(self, root: str | os.PathLike[str]) -> Path:
         """Write the history under a folder of records; returns the file.
 
-        Another history that is there is kept beside it, as ``tuning-<digest>.json``.
+        Another history that is there is replaced; the runs that it is made of stay.
         """
         path = Path(expanded(root), self.benchmark, self.scale, FILE)
         held = plain({"format": 1} | asdict(self), "tuning")
@@ -266,9 +258,6 @@ class TuningHistory:
             del held["overrides"]
         text = json.dumps(sealed(held, DIGEST), indent=1, allow_nan=False) + "\n"
         with writing(f"the tuning history in {path.parent}"):
-            if path.exists() and (old := path.read_bytes()) != text.encode():
-                digest = hashlib.sha256(old).hexdigest()[:12]
-                write_file(path.with_stem(f"{path.stem}-{digest}"), old)
             write_file(path, text.encode())
         return path
 
@@ -300,29 +289,16 @@ def read_tuning(path: str | os.PathLike[str]) -> TuningHistory:
     path = expanded(path)
     path = path / FILE if path.is_dir() else path
     try:
-        held = unsealed(read_json(path), DIGEST)
+        held = unsealed(parsed_json(read_file(path)), DIGEST)
     except ValueError as error:
-        raise RecordError(f"{path} {error}. Delete{_AGAIN}") from error
-    try:
-        if held.pop("format", None) != 1:
-            raise ValueError("it is of another version")
-        _check_kinds({"overrides": {}} | held, _HISTORY)
-        _check_kinds(held["data"], {"name": str, "sha256": str})
-        for weight in held["weights"]:
-            _check_kinds({"weights": weight}, {"weights": float})
-        for trial in held["trials"] or [{}]:
-            _check_kinds(trial, _TRIAL | ({} if trial["score"] is None else {"score": float}))
-        trials = tuple(Trial(**trial) for trial in held["trials"])
-        return TuningHistory(**held | {"weights": tuple(held["weights"]), "trials": trials})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path} is no tuning history ({error!r}). Move{_AGAIN}") from error
-
-
-def _check_kinds(held: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """Raise TypeError or KeyError unless each value is of its kind; ``float``: any number."""
-    for name, kind in kinds.items():
-        if not (is_number(held[name]) if kind is float else isinstance(held[name], kind)):
-            raise TypeError(f"{name} is {held[name]!r:.60}")
+        raise RecordError(
+            f"{path} {error}. Delete this file, and tune again; the records beside it stay as they "
+            "are."
+        ) from error
+    if held.pop("format", None) != 1:
+        raise RecordError(f"{path} is of another version. Move this file, and tune again.")
+    trials = tuple(Trial(**trial) for trial in held["trials"])
+    return TuningHistory(**held | {"weights": tuple(held["weights"]), "trials": trials})
 
 
 def best_weights(trials: Iterable[Trial], higher_is_better: bool) -> dict[str, float]:

@@ -128,14 +128,14 @@ def _torch() -> Iterator[Finding]:
 
 
 def _processes() -> Iterator[Finding]:
-    from qrkd_lab.studies.parallel import NO_WORKERS, can_start_workers
+    import joblib
 
-    workers = can_start_workers()
+    workers = joblib.effective_n_jobs(2) > 1
     advice = (
         "For jobs at the same time, mount /dev/shm so that it can be written; in a container of\n"
         "Docker: --shm-size=1g, and not --read-only without --tmpfs /dev/shm."
     )
-    found = "can be started" if workers else NO_WORKERS
+    found = "can be started" if workers else "cannot be started: jobs run one after another"
     yield Finding("processes", workers, found, advice, essential=False)
 
 

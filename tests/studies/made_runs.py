@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from itertools import product
 
@@ -63,20 +62,3 @@ def own_images(folder, shade):
         pixels = np.full((16, 16), shade + 60 * (name == "b") + i, dtype="uint8")
         Image.fromarray(pixels).save(place / f"{i}.png")
     return str(folder)
-
-
-def places(held, path=()):
-    """The path to everything in dictionaries and lists, with what is there."""
-    held = dict(enumerate(held)) if isinstance(held, list) else held
-    for name, value in held.items() if isinstance(held, dict) else ():
-        yield (*path, name), value
-        yield from places(value, (*path, name))
-
-
-def put(held, path, value):
-    """A copy with something else at a path; a function gets what was there."""
-    held = at = copy.deepcopy(held)
-    for name in path[:-1]:
-        at = at[name]
-    at[path[-1]] = value(at[path[-1]]) if callable(value) else value
-    return held

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
-import math
 import os
+import pickle
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -22,7 +21,6 @@ from qrkd_lab.studies.group import lockstep, make_learner
 from qrkd_lab.studies.records import versions
 from qrkd_lab.train import Diverged, Training
 from tests.hazards import disk_that_ends, flipped
-from tests.studies.made_runs import places, put
 
 CPU = torch.device("cpu")
 SMALL = {"train_size": 192, "validation_size": 100, "epochs": 2, "qubits": 3, "batch_size": 32}
@@ -123,113 +121,40 @@ def test_an_arm_that_diverged_stays_out(benchmark, teacher, tmp_path):
 @pytest.fixture(scope="module")
 def half(benchmark, teacher, tmp_path_factory):
     """A checkpoint in the midst of the second epoch, of two learners; one has a kernel."""
-    checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8, key="this")
+    checkpoint = Checkpoint(tmp_path_factory.mktemp("half") / "state.pt", steps=8)
     run(benchmark, teacher, learners(benchmark, teacher, ("kd", "shuffled")), checkpoint)
     found = at(learners(benchmark, teacher, ("kd", "shuffled")))
     assert checkpoint.resume(found) and (found.done, found.step) == (1, 2)
     return checkpoint
 
 
-@pytest.fixture(scope="module")
-def fresh(benchmark, teacher):
-    """Learners that no checkpoint of these tests is to change, and their weights."""
-    some = learners(benchmark, teacher, ("kd", "shuffled"))
-    return some, copy.deepcopy([one.model.state_dict() for one in some])
-
-
-def refused(checkpoint, fresh, capsys):
-    """What is said of a checkpoint that is not taken up; the learners are as they were."""
-    some, weights = fresh
-    assert not checkpoint.resume(at(some))
-    for one, held in zip(some, weights, strict=True):
-        assert one.batches == 0 and not one.optimizer.state_dict()["state"]
-        assert all(torch.equal(held[name], now) for name, now in one.model.state_dict().items())
-    said = capsys.readouterr().err
-    assert f"{checkpoint.path} cannot be read" in said and "begins anew" in said
-    return said
-
-
-def test_a_turned_bit_a_cut_anywhere_or_another_state_is_noticed(half, fresh, tmp_path, capsys):
+def test_a_turned_bit_or_a_cut_anywhere_is_noticed(half, benchmark, teacher, tmp_path, capsys):
     whole = half.path.read_bytes()
     lesser = [whole[:size] for size in (0, 1, 64, 65, 200, len(whole) - 1)]
     checkpoint = replace(half, path=tmp_path / "state.pt")
+    some = learners(benchmark, teacher, ("kd", "shuffled"))
     for content in (*flipped(whole, 50), *lesser, whole + b"0"):
         checkpoint.path.write_bytes(content)
-        with pytest.raises(ValueError, match="digest does not match"):
-            checkpoint._read()
-    refused(checkpoint, fresh, capsys)
-    checkpoint.path.write_bytes(whole)  # all shapes would fit
-    assert "of another training" in refused(replace(checkpoint, key="other"), fresh, capsys)
+        assert not checkpoint.resume(at(some)) and some[0].batches == 0
+        said = capsys.readouterr().err
+        assert f"{checkpoint.path} was cut or changed" in said and "begins anew" in said
 
 
-def forge(checkpoint, path, value, place):
-    """The checkpoint with something else at a path of its content, and the digest of that."""
-    state = put(checkpoint._read(), path, value)
-    head, about, _ = checkpoint.path.read_bytes().split(b"\n", 2)
+def test_a_checkpoint_can_run_no_code(half, benchmark, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     stream = io.BytesIO()
-    torch.save(state, stream)
-    rest = about + b"\n" + stream.getvalue()
-    place.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
-    return replace(checkpoint, path=place)
-
-
-def odd(value):
-    """What cannot stand in the place of a value, wherever in a state it is."""
-    if isinstance(value, torch.Tensor):
-        return [None, torch.zeros(99)]
-    if isinstance(value, tuple):
-        return [None, (1, *value[1:])]
-    if isinstance(value, int | float):
-        return ["x", True, math.nan]
-    return [] if value is None else ["x", None, 3]
+    torch.save({"done": RunsCode()}, stream)
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()
+    checkpoint = replace(half, path=tmp_path / "state.pt")
+    checkpoint.path.write_bytes(f"{digest}\n".encode() + stream.getvalue())
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.resume(at(learners(benchmark, teacher, ("kd",))))
+    assert not (tmp_path / "ran").exists()
 
 
 class RunsCode:
     def __reduce__(self):
         return (os.mkdir, (str(Path(os.environ["RAN"])),))
-
-
-KD, KERNEL = ("learners", 0), ("learners", 1)
-MOMENT = (*KERNEL, "optimizer", 0)
-FORGED = [  # what else cannot be, in places of its own
-    (["more"], 1), (["learners"], lambda held: held[:1]),
-    (["epoch"], RunsCode()), (["epoch"], 4), (["step"], -1), (["step"], 7),
-    ([*KD, "model"], {"w": torch.zeros(3)}), ([*KERNEL, "optimizer", 99], {}),
-    (MOMENT, lambda held: {"step": held["step"]}),
-    ([*MOMENT, "exp_avg"], lambda x: x.to_sparse()), ([*MOMENT, "exp_avg"], lambda x: x.double()),
-    ([*MOMENT, "exp_avg"], lambda x: x.to("meta")), ([*KD, "failure"], 3),
-    ([*MOMENT, "step"], torch.tensor(torch.nan)), ([*MOMENT, "step"], torch.tensor(1e30)),
-    ([*KERNEL, "shuffle"], lambda x: x[:100]), ([*KERNEL, "shuffle"], torch.ones_like),
-    ([*MOMENT, "step"], torch.tensor(-1.0)), ([*KD, "_seen"], torch.tensor(-1)),
-    ([*KD, "history"], ["x"]), ([*KD, "batches"], -3), ([*KD, "seconds"], -1.0),
-]  # fmt: skip
-
-
-def test_what_was_forged_is_checked_before_use(half, fresh, tmp_path, capsys, monkeypatch):
-    """A digest says that nothing was damaged, not that nobody made it up."""
-    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
-    kinds = {  # one place of each name, of learners and parameters that differ by number
-        tuple(name for name in path if isinstance(name, str)): (path, value)
-        for path, value in places(half._read())
-    }
-    cases = [(path, other) for path, value in kinds.values() for other in odd(value)]
-    assert len(cases) > 50
-    for path, other in (*FORGED, *cases):
-        forged = forge(half, path, other, tmp_path / "state.pt")
-        assert not forged.resume(at(fresh[0])), (path, other)
-        assert "no state of" in capsys.readouterr().err, (path, other)
-    refused(forged, fresh, capsys)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_moments_that_share_memory_are_taken_apart(half, benchmark, teacher, tmp_path):
-    """The fused optimiser writes to as many places as a parameter has numbers."""
-    place, wide = (*MOMENT, "exp_avg"), lambda x: torch.zeros(1).expand(x.shape)
-    forged = forge(half, place, wide, tmp_path / "state.pt")
-    some = learners(benchmark, teacher, ("kd", "shuffled"))
-    assert forged.resume(at(some))
-    for parameter, held in some[1].optimizer.state.items():
-        assert held["exp_avg"].stride() == parameter.stride()
 
 
 def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
@@ -253,22 +178,6 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_old_state_or_the_new(
     assert after > 5, "too few calls failed: the test proved little"
     with pytest.raises(RecordError, match="cannot be written"):
         Checkpoint(tmp_path / "state.pt" / "state.pt").save(at(some, 1, 1))
-
-
-def test_what_is_recorded_needs_no_checkpoint_of_whatever_name(benchmark, teacher, tmp_path):
-    """A process killed between two records: what is missing then trains under another name."""
-    names = ("scratch", "kd"), ("kd",), ("rkd",)
-    all_, rest, other = (
-        Checkpoint.of(learners(benchmark, teacher, arms), "ab", tmp_path) for arms in names
-    )
-    for arms, checkpoint in zip(names, (all_, rest, other)):
-        checkpoint.save(at(learners(benchmark, teacher, arms), 1, 1))
-    (all_.path.parent / all_.records[0]).mkdir()
-    other.remove()
-    assert all_.path.exists() and rest.path.exists() and not other.path.exists()
-    (rest.path.parent / rest.records[0]).mkdir()
-    rest.remove()
-    assert not all_.path.exists() and not rest.path.exists()
 
 
 def test_only_what_changes_numbers_makes_another_checkpoint(

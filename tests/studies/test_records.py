@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import qrkd_lab as ql
 from qrkd_lab.cli import main
-from qrkd_lab.files import RecordError, canonical_sha256, file_sha256, sealed
+from qrkd_lab.files import RecordError, canonical_sha256, file_sha256
 from qrkd_lab.studies import records
 from qrkd_lab.studies.arms import BENCHMARKS
 from qrkd_lab.studies.benchmarks import benchmark_settings
@@ -33,10 +33,9 @@ from qrkd_lab.studies.records import (
     read_weights,
     run_key,
     save_run,
-    scan_runs,
 )
-from tests.hazards import NO_FILES, REFUSALS, flipped, refusing
-from tests.studies.made_runs import keep, made_run, places, put
+from tests.hazards import flipped
+from tests.studies.made_runs import keep, made_run
 
 RECORD, FILE = "record.json", "weights.safetensors"
 WEIGHTS = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2)}
@@ -136,7 +135,7 @@ def test_what_is_no_record_is_not_saved(tmp_path):
     names = [{"settings": settings_of(benchmark=name)} for name in ("../up", "a/b", "", ".x", 3)]
     for changes, says in (
         ({"history": [{"epoch": 1, "kernel": math.nan}]}, r"run.history\[0\].kernel is nan"),
-        ({"key": "0" * 16}, "has key 0000"),
+        ({"key": "0" * 16}, "key 0000"),
         *((each, "cannot name a folder|must hold") for each in names),
     ):
         with pytest.raises(RecordError, match=says):
@@ -177,13 +176,12 @@ DAMAGE = {
     "nan": (lambda p: edit(p, metrics={"test_accuracy": math.nan}), "is nan"),
     "cut": (content(RECORD, lambda held: held[: len(held) // 2]), "record.json cannot be read"),
     "list": (content(RECORD, lambda _: b"[]"), "no dictionary"),
-    "no record": (lambda p: (p / RECORD).unlink(), "record.json is missing"),
     "no weights": (lambda p: (p / FILE).unlink(), "weights.safetensors is miss"),
     "flipped weights": (
         content(FILE, lambda held: held[:-1] + bytes([held[-1] ^ 16])), "safetensors was changed",
     ),
 }  # fmt: skip
-ODD = {  # beside what is of another kind
+ODD = {
     "no metrics": {"metrics": {}},
     "metric without direction": {"metric": {"name": "test_accuracy"}},
     "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
@@ -191,6 +189,7 @@ ODD = {  # beside what is of another kind
     "data without hash": {"data": {"name": "digits"}},
     "history without epoch": {"history": [{"task": 2.3}]},
     "seed as text": {"settings": settings_of(seed="1")},
+    "no device": {"device": None},
 }
 
 
@@ -211,82 +210,30 @@ def test_a_turned_bit_changes_no_number(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_one_odd_record_is_left_out_by_name_and_stops_nobody(tmp_path, kind):
-    good = make_run(seed=0)
-    save_run(good, WEIGHTS, tmp_path)
-    path = save_run(make_run(seed=1), WEIGHTS, tmp_path)
-    edit(path, **ODD[kind])
-    with pytest.raises(RecordError, match="damaged: record.json was edited.* Delete this"):
-        load_run(path)
-    edit(path, ["record_sha256"])  # and with the digest of what it says now
-    (path / RECORD).write_text(json.dumps(sealed(held_in(path), "record_sha256")))
-    with pytest.raises(RecordError, match="cannot be used: record.json has no usable") as caught:
-        load_run(path)
-    assert str(path) in str(caught.value) and "elete" not in str(caught.value)
-    with pytest.warns(UserWarning, match=path.name):
-        assert read_runs(tmp_path) == [good]
-    found, problems = scan_runs([tmp_path])
-    assert found == [good] and path.name in problems[0]
+def test_a_run_that_lacks_something_is_not_recorded(tmp_path, kind):
     with pytest.raises(RecordError, match="cannot be recorded|must hold"):
-        save_run(replace(make_run(seed=2), **ODD[kind]), WEIGHTS, tmp_path)
-
-
-def test_a_value_of_another_kind_is_refused_wherever_it_stands(tmp_path):
-    run = make_run()
-    held = {name: getattr(run, name) for name in records.FIELDS - {"given"}}
-    cases = [(path, other) for path, value in places(held) for other in odd(value)]
-    assert len(cases) > 80
-    for path, other in cases:
-        with pytest.raises(RecordError):
-            save_run(replace(run, **put(held, path, other)), WEIGHTS, tmp_path)
-            pytest.fail(f"{path}: {other!r} was taken")
+        save_run(replace(make_run(), **ODD[kind]), WEIGHTS, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def odd(value):
-    """What cannot stand in the place of a value, wherever in a record it is."""
-    if isinstance(value, bool):
-        return ["yes", None, 1]
-    if isinstance(value, int | float):
-        return ["x", True, [1.0], 10**400]
-    return [3, [1]] if isinstance(value, str) else ["x", None, 3]
-
-
 @pytest.mark.parametrize("name", [RECORD, FILE])
-def test_what_is_no_file_or_cannot_be_read_is_named_kept_and_stops_nobody(tmp_path, name):
+def test_what_cannot_be_read_is_named_kept_and_stops_nobody(tmp_path, name, monkeypatch):
     good, run = make_run(seed=0), make_run(seed=1)
     save_run(good, WEIGHTS, tmp_path)
-    path = save_run(run, WEIGHTS, tmp_path)
-    for code in REFUSALS:
-        with refusing(f"{path.name}/{name}", code), pytest.warns(UserWarning) as caught:
-            assert read_runs(tmp_path) == [good]
-            with pytest.raises(RecordError, match="keep it"):
-                find_run(tmp_path, run.settings, "ab12")
-        said = str(caught[0].message)
-        assert str(path / name) in said and "keep it" in said
-        assert "damaged" not in said and "elete" not in said
-        assert read_runs(tmp_path) == [good, run], "it is tried again"
-    for kind, make in NO_FILES.items():
-        (path / name).rename(path / f"before the {kind}")
-        make(path / name)
-        with pytest.warns(UserWarning, match=f"{name} is a {kind}"):
-            assert read_runs(tmp_path) == [good]
+    path, read = save_run(run, WEIGHTS, tmp_path), Path.read_bytes
 
+    def refuse(self):
+        if self == path / name:
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
 
-def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path, monkeypatch):
-    save_run(make_run(), WEIGHTS, tmp_path)
-    (tmp_path / "loop").symlink_to("loop")
-    assert len(read_runs(tmp_path)) == 1
-    real = os.lstat
-
-    def refuse(path, **named):
-        if "qrkd-seed0" in str(path):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path, **named)
-
-    monkeypatch.setattr(os, "lstat", refuse)
-    with pytest.raises(RecordError, match="Permission denied. It may be whole"):
-        find_run(tmp_path, make_run().settings, "ab12")
+    with monkeypatch.context() as patch, pytest.warns(UserWarning) as caught:
+        patch.setattr(Path, "read_bytes", refuse)
+        assert read_runs(tmp_path) == [good]
+    said = str(caught[0].message)
+    assert str(path / name) in said and "keep it" in said
+    assert "damaged" not in said and "elete" not in said
+    assert read_runs(tmp_path) == [good, run], "it is tried again"
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
@@ -306,19 +253,12 @@ def test_damage_is_refused_named_and_never_counted(tmp_path, kind):
         assert read_runs(tmp_path) == [good]
 
 
-@pytest.mark.parametrize("versions", [{"qrkd_lab": "9.9"}, []])
-def test_what_may_be_whole_is_refused_with_other_advice_than_to_delete_it(tmp_path, versions):
+def test_what_may_be_whole_is_refused_with_other_advice_than_to_delete_it(tmp_path):
     path = save_run(make_run(), WEIGHTS, tmp_path)
     before = (path / RECORD).read_bytes()
-    edit(path, format=3, versions=versions)
-    writer = "9.9" if versions else "of unknown version"
-    with pytest.raises(RecordError, match=f"{writer} in format 3; this version reads format 2"):
+    edit(path, format=3)
+    with pytest.raises(RecordError, match="format 3, where this version has format 2.* move it"):
         load_run(path)
-    (path / RECORD).write_bytes(before)
-    edit(path, ("weights_sha256", "record_sha256"), metrics={"test_accuracy": 0.99})
-    with pytest.warns(UserWarning, match="has no digests") as caught:
-        assert read_runs(tmp_path) == []  # it may be one of an early version
-    assert "damaged" not in str(caught[0].message) and "elete" not in str(caught[0].message)
     (path / RECORD).write_bytes(before)
     with pytest.raises(RecordError, match="edited or moved"):
         load_run(path.rename(path.with_name("kd-seed0-0123456789abcdef")))
