@@ -7,11 +7,9 @@ what was given to :func:`~qrkd_lab.compare` beside the benchmark's defaults.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +23,7 @@ from qrkd_lab.studies.arms import BENCHMARKS, SCALES, TEACHER
 from qrkd_lab.studies.benchmarks import KIT_ONLY, MODELS, default_settings, kind_of
 from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.records import Run, run_key
-from qrkd_lab.studies.results import differing, order_arms, results
+from qrkd_lab.studies.results import order_arms, refuse_duplicates, results
 from qrkd_lab.studies.settings import parse_parameters
 
 __all__ = [
@@ -75,21 +73,15 @@ def _made(name: str, scale: str, kind: str, arm: str, given: str) -> Mapping[str
     return settings.replace(**json.loads(given)).effective()
 
 
-def _made_by(run: Run, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of this run's benchmark, scale, arm and seed, with these given.
-
-    Raises ValueError or TypeError if this version knows no such benchmark, scale, arm or setting.
-    """
-    own = run.settings
-    made = _made(own["benchmark"], own["scale"], kind_of(own), own["arm"], json.dumps(dict(given)))
-    return {**made, "seed": own["seed"]}
-
-
 def _is_made(run: Run, given: Mapping[str, Any]) -> bool:
-    """Whether these settings, given today, make this run."""
+    """Whether these settings, given today for its benchmark, scale, arm and seed, make this run."""
+    own = run.settings
     try:
-        return run_key(_made_by(run, given), run.data["sha256"]) == run.key
-    except (TypeError, ValueError):
+        made = _made(
+            own["benchmark"], own["scale"], kind_of(own), own["arm"], json.dumps(dict(given))
+        )
+        return run_key({**made, "seed": own["seed"]}, run.data["sha256"]) == run.key
+    except (TypeError, ValueError):  # this version knows no such benchmark, arm or setting
         return False
 
 
@@ -117,7 +109,7 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
     """The call of :func:`~qrkd_lab.compare` that makes a run with this run's key.
 
     Only what differs from the defaults of the run's benchmark and scale is written out. Where no
-    call makes the run, the recipe's only note says why.
+    call makes the run, the recipe's only note says so.
 
     Args:
         run: a record.
@@ -131,57 +123,44 @@ def reproduce(run: Run, folder: str | None = None, runs_dir: str = AGAIN) -> Rec
         study = ql.compare("mnist", arms=["qrkd"], seeds=[3], kernel_weight=0.5,
                            runs_dir="runs_again")
     """
-    asked, data = run.settings, run.data
-    writer = run.versions.get("qrkd_lab") or "of unknown version"
-    try:
-        made = _made_by(run, run.given)
-        if odd := [n for n in {**asked, **made} if asked.get(n) != made.get(n)]:
-            raise ValueError(f"this version gives another {', '.join(odd)} than the record")
-        if run_key(made, data["sha256"]) != run.key:
-            raise ValueError("this version writes a setting as another kind of number")
-    except (TypeError, ValueError) as error:
+    own, data, by = run.settings, run.data, run.versions
+    if not _is_made(run, run.given):
         said = (
-            f"No call of ql.compare makes this run: {error}. It was recorded by qrkd_lab {writer}, "
-            "another version, or by a training loop of somebody's own, whose code is needed then."
+            "No call of ql.compare makes this run: it was recorded by qrkd_lab "
+            f"{by.get('qrkd_lab')}, another version, or by a training loop of somebody's own, "
+            "whose code is needed then."
         )
         return Recipe("", "", (said,))
-    notes, place = [], asked["benchmark"]
-    changes, own = run.given, kind_of(asked) == "arrays"
-    if own:
-        place = "bench"
-        changes = {n: v for n, v in changes.items() if n not in KIT_ONLY and v != 0}
+    notes, arrays = [], kind_of(own) == "arrays"
+    place, given = own["benchmark"], run.given
+    if arrays:
+        given = {n: v for n, v in given.items() if n not in KIT_ONLY and v != 0}
         notes.append(
             "bench is ql.Benchmark.from_arrays(...) of the same arrays and models, which only the "
             "code that made them can make again."
         )
     elif place not in BENCHMARKS:
-        if folder is None:
-            notes.append(
-                f"A record knows the name of its folder of data, {place}, not where it is: "
-                "replace path/to."
-            )
         place = folder or f"path/to/{place}"
-    arm, seed, scale = asked["arm"], asked["seed"], asked["scale"]
-    if arm == TEACHER:
-        arm = "scratch"
-        notes.append("A teacher is trained by any comparison; that with scratch is the shortest.")
+    arm = "scratch" if own["arm"] == TEACHER else own["arm"]  # any comparison trains a teacher
     notes.append(
         f"It has the key {run.key} again if the data are the same "
         f"({data.get('source', 'unknown')}, sha256 {str(data['sha256'])[:12]}), and the same "
         f"digits on the same device ({run.device}), torch "
-        f"({run.versions.get('torch') or 'of unknown version'}) and kind of processor."
+        f"({by.get('torch') or 'of unknown version'}) and kind of processor."
     )
-    given = {"arms": [arm], "seeds": [seed], "scale": scale, **changes, "runs_dir": runs_dir}
-    call = _call(place, given)
-    if own:
-        return Recipe(call.replace('"bench"', "bench", 1), "", tuple(notes))
-    shell = [
-        f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arm} --seed {seed}",
-        f"--scale {scale}",
-        *set_words(run.given),
-        f"--runs-dir {shlex.quote(runs_dir)}",
-    ]
-    return Recipe(call, " ".join(shell), tuple(notes))
+    asked = {"arms": [arm], "seeds": [own["seed"]], "scale": own["scale"], **given}
+    asked["runs_dir"] = runs_dir
+    parts = ["bench" if arrays else json.dumps(place, ensure_ascii=False)]
+    parts += [f"{name}={_literal(value)}" for name, value in asked.items()]
+    lines = ["study = ql.compare("]
+    for part in parts:
+        if not lines[-1].endswith("(") and len(f"{lines[-1]} {part}") > 87:
+            lines.append(" " * 18)
+        lines[-1] += f"{'' if lines[-1].endswith('(') else ' '}{part},"
+    call = "\n".join(["import qrkd_lab as ql", "", *lines])[:-1] + ")\n"
+    words = f"python -m qrkd_lab compare {shlex.quote(place)} --arms {arm} --seed {own['seed']}"
+    options = [f"--scale {own['scale']}", *set_words(given), f"--runs-dir {shlex.quote(runs_dir)}"]
+    return Recipe(call, "" if arrays else " ".join([words, *options]), tuple(notes))
 
 
 def set_words(changes: Mapping[str, Any]) -> list[str]:
@@ -193,18 +172,6 @@ def set_words(changes: Mapping[str, Any]) -> list[str]:
     """
     words = [shlex.quote(f"{name}={_bare(value)}") for name, value in changes.items()]
     return ["--set", *words] if words else []
-
-
-def _call(place: str, given: Mapping[str, Any]) -> str:
-    """Python code, wrapped at 88 characters."""
-    parts = [_literal(place), *(f"{name}={_literal(value)}" for name, value in given.items())]
-    start = "study = ql.compare("
-    lines = [start]
-    for part, end in zip(parts, [", "] * (len(parts) - 1) + [")"], strict=True):
-        if len(lines[-1]) > len(start) and len(lines[-1] + part + end) > 88:
-            lines.append(" " * len(start))
-        lines[-1] += part + end
-    return "\n".join(["import qrkd_lab as ql", "", *(line.rstrip() for line in lines), ""])
 
 
 def _literal(value: Any) -> str:  # noqa: ANN401
@@ -226,29 +193,32 @@ def _bare(value: Any) -> str:  # noqa: ANN401
 
 
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
-    """Runs of which each arm has one kind of settings, and those that are left out for it.
+    """Runs of which each arm and seed has one, and those that are left out for it.
 
-    A benchmark in which the runs of some arm differ in a setting besides the seed, or some arm and
-    seed has several runs, keeps those of its own settings, of all its arms; any other keeps what
-    it has. Raises ValueError where that leaves an arm none, or a seed several.
+    Of a benchmark where some arm and seed has several, or runs of one arm have several settings,
+    those with its default settings are kept. Raises ValueError where there are several of these.
     """
-    runs, kept = list(runs), []
+    kept, left_out = [], []
     for of_one in _groups(runs, "benchmark", "scale"):
-        # Which models a user's own arrays have is no setting.
-        models = [{n: run.given[n] for n in run.given.keys() & MODELS} for run in of_one]
-        own = [run for run, given in zip(of_one, models, strict=True) if _is_made(run, given)]
-        several = [same for same in _groups(of_one, "arm", "seed") if len(same) > 1]
-        mixed = [
-            same
-            for same in _groups(of_one, "arm")
-            if differing([{**run.settings, "seed": 0} for run in same])
-        ]
-        for same in several + mixed:
-            seeds = [run.settings["seed"] for run in same if run in own]
-            if not seeds or len(set(seeds)) < len(seeds):
-                raise ValueError(_undecided(same))
-        kept += own if several or mixed else of_one
-    return kept, [run for run in runs if run not in kept]
+        given = {(r.settings["arm"], json.dumps(_set(r), sort_keys=True)) for r in of_one}
+        arms = {run.settings["arm"] for run in of_one}
+        seeds = {(run.settings["arm"], run.settings["seed"]) for run in of_one}
+        if len(given) > len(arms) or len(of_one) > len(seeds):
+            left_out += [run for run in of_one if _set(run)]
+            of_one = [run for run in of_one if not _set(run)]
+            if not of_one:
+                raise ValueError(
+                    f"the records of {left_out[-1].settings['benchmark']} have several settings, "
+                    "and none the default ones: keep those of one kind in a folder of their own"
+                )
+            refuse_duplicates(results(of_one))
+        kept += of_one
+    return kept, left_out
+
+
+def _set(run: Run) -> dict[str, Any]:
+    """What was given for a run but the models of a user's own, which are no settings."""
+    return {name: value for name, value in run.given.items() if name not in MODELS}
 
 
 def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
@@ -259,17 +229,6 @@ def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
     return list(found.values())
 
 
-def _undecided(same: Sequence[Run]) -> str:
-    arm, one_seed = same[0].settings["arm"], len({run.settings["seed"] for run in same}) == 1
-    which = (f"{run.path or run.key}: {in_words(run.given) or 'defaults'}" for run in same)
-    return (
-        f"expected one record of {same[0].settings['benchmark']} "
-        f"{same[0].name if one_seed else f'{arm} in one setting'}, or one with the "
-        f"default settings among several, got {len(same)}:\n  " + "\n  ".join(which) + "\nMove the "
-        "folders of all kinds but one elsewhere, or name another --runs-dir."
-    )
-
-
 # ---- the studies among many runs
 
 
@@ -278,96 +237,55 @@ DEFAULT = "default settings"
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in nothing but their arm and seed."""
+    """Runs that differ in nothing but their arm and seed, of each arm and seed one."""
 
-    changes: Mapping[str, Any]  # from the benchmark's defaults; or among runs that are not known
-    runs: tuple[Run, ...]  # at most one per arm and seed; those of a seed from one folder
-    left_out: int = 0  # how many others are in another folder than the rest of their seed
-    data: str = ""  # names data and own models, where runs with the same changes have several
-    known: bool = True  # whether compare() as it is now makes such runs
-
-    @property
-    def label(self) -> str:
-        """In words: ``"default settings"``, ``"epochs=3, kernel_weight=0.1"``."""
-        plain = DEFAULT if self.known else "as recorded"
-        said = {name: value for name, value in self.changes.items() if name not in MODELS}
-        return "; ".join(part for part in (in_words(said) or plain, self.data) if part)
+    label: str  # in words: "default settings", "epochs=3, kernel_weight=0.1"
+    runs: tuple[Run, ...]
 
 
 def variants(runs: Iterable[Run]) -> list[Variant]:
-    """The variants among the runs of one benchmark and scale: the defaults first, then by name.
+    """The variants among the runs of one benchmark and scale, the defaults first.
 
-    A variant all of whose runs are in another one is left out. Runs that this version would not
-    make with what was given come last, told apart by whatever differs within an arm.
+    An arm that does not use what was changed belongs to each variant; a variant all of whose runs
+    are in another one is left out. Runs that this version would not make with what was given are
+    one variant, the last.
     """
+    found: dict[str, list[Run]] = {}
     by_data: dict[str, list[Run]] = {}
     for run in runs:
         by_data.setdefault(run.data["sha256"], []).append(run)
-    found = []
-    for same in by_data.values():
+    for sha256, same in by_data.items():
+        data = f"; data {same[0].data.get('source')} ({sha256[:8]})" if len(by_data) > 1 else ""
         known = [run for run in same if _is_made(run, run.given)]
-        givens = {json.dumps(run.given, sort_keys=True): run.given for run in known}.values()
-        made = [Variant(of, tuple(run for run in known if _is_made(run, of))) for of in givens]
-        keys = [{run.key for run in variant.runs} for variant in made]
-        found += [v for v, own in zip(made, keys, strict=True) if not any(own < k for k in keys)]
-        found += _as_recorded([run for run in same if run not in known])
-    found = [_one_home(variant) for variant in found]
-    labels = Counter(variant.label for variant in found)
-    for place, variant in enumerate(found):
-        if labels[variant.label] > 1:
-            data = variant.runs[0].data
-            said = f"data {data.get('source', 'of unknown source')} ({data['sha256'][:8]})"
-            for name in sorted(MODELS & variant.changes.keys()):
-                said += f", {name.removesuffix('_sha256')} {variant.changes[name][:8]}"
-            found[place] = replace(variant, data=said)
-
-    def order(variant: Variant) -> tuple[Any, ...]:
-        values = [
-            (name, value if isinstance(value, int | float) else math.inf, str(value))
-            for name, value in variant.changes.items()
-        ]
-        return not variant.known, len(values), values, variant.data
-
-    return sorted(found, key=order)
-
-
-def _as_recorded(runs: Sequence[Run]) -> list[Variant]:
-    """Variants by the settings that differ within an arm; an arm without them belongs to each."""
-    names: dict[str, set[str]] = {}  # of the settings of an arm
-    odd: dict[str, None] = {}
-    for same in _groups(runs, "arm"):
-        names[same[0].settings["arm"]] = {name for run in same for name in run.settings}
-        odd |= dict.fromkeys(differing([{**run.settings, "seed": 0} for run in same]))
-    kinds = [
-        {name: run.settings.get(name) for name in odd if name in names[run.settings["arm"]]}
-        for run in runs
+        givens = {json.dumps(run.given, sort_keys=True): run.given for run in known}
+        for given in sorted(givens.values(), key=lambda given: (len(given), in_words(given))):
+            models = "".join(f"; {n[:7]} {given[n][:8]}" for n in sorted(MODELS & given.keys()))
+            said = in_words({n: v for n, v in given.items() if n not in MODELS}) or DEFAULT
+            found[said + models + data] = [run for run in known if _is_made(run, given)]
+        if rest := [run for run in same if run not in known]:
+            found[f"as recorded{data}"] = rest
+    sets = {label: {run.key for run in held} for label, held in found.items()}
+    return [
+        Variant(label, tuple(_in_order(_one_home(held))))
+        for label, held in found.items()
+        if not any(sets[label] < other for other in sets.values())
     ]
-    found = {}
-    for kind in kinds:
-        if not any(kind.items() < other.items() for other in kinds):
-            pairs = zip(runs, kinds, strict=True)
-            members = tuple(run for run, own in pairs if own.items() <= kind.items())
-            found[str(kind)] = Variant(kind, members, known=False)
-    return list(found.values())
 
 
-def _one_home(variant: Variant) -> Variant:
-    """Each seed's runs from one folder of records, as the arms of a seed learnt from one teacher.
-
-    The folder with most runs of just these changes (not every arm uses them), then with most runs.
-    """
-    kept: list[Run] = []
-    for runs in _groups(variant.runs, "seed"):
+def _one_home(runs: Iterable[Run]) -> list[Run]:
+    """Each seed's runs from the folder with most of them, as its arms learnt from one teacher."""
+    kept = []
+    for same in _groups(runs, "seed"):
         homes: dict[Path | None, list[Run]] = {}
-        for run in runs:
+        for run in same:
             homes.setdefault(run.path and run.path.parents[2], []).append(run)
-        kept += max(
-            homes.values(),
-            key=lambda held: (sum(run.given == variant.changes for run in held), len(held)),
-        )
-    arms = order_arms(run.settings["arm"] for run in kept)
-    kept.sort(key=lambda run: (arms.index(run.settings["arm"]), run.settings["seed"]))
-    return replace(variant, runs=tuple(kept), left_out=len(variant.runs) - len(kept))
+        kept += max(homes.values(), key=len)
+    return kept
+
+
+def _in_order(runs: list[Run]) -> list[Run]:
+    arms = order_arms(run.settings["arm"] for run in runs)
+    return sorted(runs, key=lambda r: (arms.index(r.settings["arm"]), r.settings["seed"]))
 
 
 class Catalogue:
