@@ -227,7 +227,6 @@ def live_curves(
 
 
 Pulses = Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
-POINTS = 30  # epochs up to which each is a point
 
 
 def arms_so_far(
@@ -255,14 +254,12 @@ def arms_so_far(
     need(len(histories), "a history for at least one arm")
     arms, pulses, others = order_arms(histories), pulses or {}, others or {}
     pulls = {arm: pulls[arm] for arm in arms if pulls and pulls.get(arm)}
-    done = max(map(len, histories.values()))
-    end = _end(epochs, [done, *(points[-1][0] for points in pulses.values() if points)])
     chart = Chart(10.6, 5.2 if pulls else 3.9)
     rows = (1, 1, 0.8) if pulls else (1, 1)
     grid = chart.add_gridspec(len(rows), 5, width_ratios=(1.3, 1.3, 1, 1, 1), height_ratios=rows)
     factor, unit = units(value)
     label = words(value) + unit.replace(" ", ", ")
-    score = _epoch_axes(chart.add_subplot(grid[:2, :2]), end, "Epoch", label)
+    score = _epoch_axes(chart.add_subplot(grid[:2, :2]), epochs, "Epoch", label)
     legend, banded = {}, set()
     for arm in arms:
         if points := _band(others.get(arm, ()), value):
@@ -272,28 +269,21 @@ def arms_so_far(
             score.fill_between(at, factor * low, factor * high, color=colour, alpha=0.15, lw=0)
         known = [(e["epoch"], e[value] * factor) for e in histories[arm] if value in e]
         legend[arm] = f"{arm}  {known[-1][1]:.2f}{unit}" if known else arm
-        _draw_line(score, known, arm, epochs)
-    if not (score.lines or banded):
-        score.set_yticks([])  # no score yet: no scale
-    terms = [
-        term
-        for term in TERMS
-        if any(term in epoch for history in histories.values() for epoch in history)
-        or any(term in now for points in pulses.values() for _, now in points)
-    ]
+        _draw_line(score, known, arm)
+    seen = [epoch for history in histories.values() for epoch in history]
+    seen += [now for points in pulses.values() for _, now in points]
+    terms = [term for term in TERMS if any(term in now for now in seen)]
     for place, term in enumerate(terms):
-        axes = _epoch_axes(chart.add_subplot(grid[place // 3, 2 + place % 3]), end, ticks=3)
+        axes = _epoch_axes(chart.add_subplot(grid[place // 3, 2 + place % 3]), epochs, ticks=3)
         axes.set_title(f"{term} loss", fontsize=10, color=INK)
         for arm in arms:
-            whole = [(float(e["epoch"]), e[term]) for e in histories[arm] if term in e]
-            between = [(at, t[term]) for at, t in pulses.get(arm, ()) if term in t and at % 1]
-            if points := sorted(whole + between):
-                axes.plot(*zip(*points, strict=True), color=arm_style(arm)["color"], lw=1.4)
-            if whole and epochs <= POINTS // 2:
-                axes.plot(*zip(*whole, strict=True), ls="", **marker(arm_style(arm), 4))
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(0.0, low), high + 0.05 * (high - min(0.0, low)))
+            points = [(float(e["epoch"]), e[term]) for e in histories[arm] if term in e]
+            points += [(at, t[term]) for at, t in pulses.get(arm, ()) if term in t and at % 1]
+            if points:
+                axes.plot(*np.array(sorted(points)).T, color=arm_style(arm)["color"], lw=1.5)
+        axes.set_ylim(bottom=0)
     draw_legend(chart, legend)
+    done = max(map(len, histories.values()))
     said, now = ", ".join(legend.values()), f"Epoch {done} of {epochs}"
     more = _draw_pulls(chart.add_subplot(grid[2, :]), pulls) if pulls else ""
     if banded:
@@ -374,10 +364,9 @@ def matrices_so_far(
         axes.set_title(name, fontsize=10, color=INK)
         axes.set(xticks=[], yticks=[], xlabel=f"{n} samples, {kind}")
     chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
-    end = _end(epochs, [points[-1][0] for points in alignments.values()])
-    _epoch_axes(curve, end, "Epoch", "Centred alignment").set_ylim(0, 1.02)
+    _epoch_axes(curve, epochs, "Epoch", "Centred alignment").set_ylim(0, 1.02)
     for name in order_arms(alignments):
-        _draw_line(curve, alignments[name], name, epochs=POINTS + 1)
+        _draw_line(curve, alignments[name], name)
     draw_legend(chart, {name: f"{name}  {alignments[name][-1][1]:.2f}" for name in alignments})
     message = f"The student of {arm} sees no difference between samples: nothing to align"
     if alignments.get(arm) and not np.isnan(now := alignments[arm][-1][1]):
@@ -389,21 +378,14 @@ def matrices_so_far(
     )
 
 
-def _end(epochs: int, done: Iterable[float]) -> float:
-    """Where the axis of epochs ends: with the last one, or a little after where it is now."""
-    if epochs <= POINTS:
-        return 1.04 * max(epochs, 1)  # room for the last marker
-    return min(epochs, max(10.0, 1.3 * max(done, default=0.0)))
-
-
-def _epoch_axes(axes: Axes, end: float, x: str = "", y: str = "", ticks: int = 6) -> Axes:
-    quiet(axes, x, y).set_xlim(0, end)
+def _epoch_axes(axes: Axes, epochs: int, x: str = "", y: str = "", ticks: int = 6) -> Axes:
+    quiet(axes, x, y).set_xlim(0, 1.04 * max(epochs, 1))  # room for the last marker
     axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True))
     return axes
 
 
-def _draw_line(axes: Axes, points: Sequence[tuple[float, float]], arm: str, epochs: int) -> None:
-    """A line with a marker at each point, or at the last one where there are many epochs."""
+def _draw_line(axes: Axes, points: Sequence[tuple[float, float]], arm: str) -> None:
+    """A line with a marker at each point, or at the last one where there are many."""
     if points:
-        at = {} if epochs <= POINTS else {"markevery": [-1]}
+        at = {"markevery": [-1]} if len(points) > 30 else {}
         axes.plot(*zip(*points, strict=True), lw=1.8, zorder=2, **marker(arm_style(arm), 6), **at)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.ticker import NullLocator
 from PIL import Image
 from torch import Tensor
@@ -349,26 +346,9 @@ class RedrawnChart(Chart):
         drawn, out = canvas.buffer_rgba(), io.BytesIO()
         size = drawn.shape[1], drawn.shape[0]
         image = Image.frombuffer("RGBA", size, drawn, "raw", "RGBA", 0, 1).convert("RGB")
-        flat = image.quantize(palette=_palette(), dither=Image.Dither.NONE)
+        flat = image.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         flat.save(out, "png", compress_level=1)
         return out.getvalue()
-
-
-@lru_cache(1)
-def _palette() -> Image.Image:
-    """256 colours that the kit's figures are made of: choosing them anew takes too long.
-
-    The heat map's, greys, and each colour of a line in ten strengths, for its smooth edges.
-    """
-    heat = colormaps["cividis"](np.linspace(0, 1, 112))[:, :3]
-    greys = np.linspace(0, 1, 24)[:, None].repeat(3, 1)
-    lines = list(dict.fromkeys(c.upper() for c in (*ARM_COLOURS.values(), *COLOURS)))[:12]
-    strength = np.linspace(0.1, 1, 10)[None, :, None]
-    mixed = 1 - strength * (1 - np.array([to_rgb(c) for c in lines])[:, None, :])
-    colours = np.concatenate([heat, greys, mixed.reshape(-1, 3)])
-    flat = Image.new("P", (1, 1))
-    flat.putpalette((255 * colours).round().astype(np.uint8).tobytes())
-    return flat
 
 
 BINS = np.linspace(0, 1, 51)
@@ -433,19 +413,10 @@ class KernelPanel(RedrawnChart):
             beside: name and matrix ``(n, n)`` of what is drawn beside it, then a few words on that
                 matrix and on how far both agree; None: the best RBF of the diagnosis.
 
-        Raises:
-            ValueError: sizes differ, or a diagnosis without a fit.
         """
-        fit = diagnosis.fit
-        if fit is None or len(kernel) != len(self._order) or len(fit.matrix) != len(kernel):
-            raise ValueError(
-                f"expected a kernel and its diagnosis with labels and angles of "
-                f"{len(self._order)} samples, got {len(kernel)}"
-            )
         if beside is None:
-            explained = f"R² = {fit.r_squared:.2f}"
-            if math.isnan(fit.r_squared):
-                explained = "nothing to explain"
+            fit = diagnosis.fit
+            explained = f"R² = {fit.r_squared:.2f}".replace("R² = nan", "nothing to explain")
             beside = ("best RBF", fit.matrix, f"bandwidth {fit.kernel.bandwidth:.3g}", explained)
         other, matrix, about, explained = beside
         if other != self._beside:
@@ -464,9 +435,8 @@ class KernelPanel(RedrawnChart):
             share = np.maximum(share / share.sum(), TINY)
             self._spectra[i].set_data(np.arange(1, len(share) + 1), share)
         pairs, aligned = diagnosis.off_diagonal, diagnosis.centred_alignment
-        known = aligned is not None and not math.isnan(aligned)
         said = [
-            f"{name}\ncentred alignment with classes {f'{aligned:.2f}' if known else '–'}",
+            f"{name}\ncentred alignment with classes {aligned:.2f}".replace("nan", "–"),
             f"{other}\n{about}",
             f"pair by pair\n{explained}",
             f"mean {pairs.mean:.2f}, standard deviation {math.sqrt(pairs.variance):.2f}",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.relations import triplet_angles
@@ -29,16 +30,14 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 
-__all__ = [
-    "NumberedPoints",
-    "RelationPanel",
-    "arrows",
-    "trails",
-]
+__all__ = ["NumberedPoints", "RelationPanel"]
 
 
 LINE, BEHIND = "#BBBBBB", "#D5D5D5"
 TEACHER, STUDENT = arm_style("teacher"), arm_style("rkd")
+
+
+MOST = 20  # points
 
 
 def _distinct(relation: Tensor) -> np.ndarray:
@@ -51,9 +50,6 @@ def _distinct(relation: Tensor) -> np.ndarray:
     return relation[pairs].cpu().double().numpy()
 
 
-REACH, LONGEST = 3.0, 0.9  # an arrow's length: of a gradient 1 / size, and at most, in sizes
-
-
 class NumberedPoints:
     """Numbered points, in their order joined to a closed line, that can be moved."""
 
@@ -63,7 +59,7 @@ class NumberedPoints:
         style = {"ha": "center", "va": "center", "fontsize": 8, "zorder": 4}
         self._texts: list[Text] = [
             axes.annotate("", (0, 0), (0, 0), textcoords="offset points", **style)
-            for _ in range(20)
+            for _ in range(MOST)
         ]
         self.artists = [self._line, self._dots, *self._texts]
 
@@ -85,41 +81,9 @@ class NumberedPoints:
             text.set_visible(False)
 
 
-def trails(path: Sequence[Tensor]) -> np.ndarray:
-    """The way of each point, ``(2, n * (steps + 1))``, with gaps between the points."""
-    ways = torch.stack(list(path)).permute(1, 0, 2)  # (n, steps, 2)
-    gaps = torch.full_like(ways[:, :1], math.nan)
-    return torch.cat([ways, gaps], 1).flatten(0, 1).T.numpy()
-
-
-def arrows(points: np.ndarray, pulls: np.ndarray, size: float) -> list[np.ndarray]:
-    """Polygons ``(7, 2)`` of arrows from each point's edge; all are shorter if one is too long.
-
-    Args:
-        points, pulls: ``(n, 2)``; a pull of 1 / size is an arrow of three sizes.
-        size: of the point set.
-    """
-    lengths = REACH * size**2 * np.hypot(*pulls.T)
-    if lengths.max() < 0.01 * size:
-        return []
-    lengths = lengths * min(1.0, LONGEST * size / lengths.max())
-    shapes = []
-    for point, towards, length in zip(points, pulls, lengths, strict=True):
-        if length < 0.01 * size:
-            continue
-        e = towards / np.hypot(*towards)
-        side, head = np.array([-e[1], e[0]]) * size, min(0.16 * size, length)
-        tail = point + 0.1 * size * e
-        neck, tip = tail + (length - head) * e, tail + length * e
-        thin, wide = 0.025 * side, min(0.09, 0.6 * head / size) * side
-        half = [tail + thin, neck + thin, neck + wide]
-        shapes.append(np.array([*half, tip, neck - wide, neck - thin, tail - thin]))
-    return shapes
-
-
 ARROW = arm_style("qrkd")["color"]
 ROOM = 2.05  # half the width of a map of points, in sizes
-FAR, STEPS = 2.6, 10  # where the axes of normalised distances and of steps end at first
+REACH, LONGEST = 3.0, 0.9  # an arrow's length: of a gradient 1 / size, and at most, in sizes
 SCATTERS = {"distance": "distances / mean", "angle": "cosines of angles", "kernel": "kernel values"}
 
 
@@ -146,10 +110,13 @@ class RelationPanel(RedrawnChart):
         self._student = NumberedPoints(learnt, STUDENT["color"])
         style = {"color": BEHIND, "lw": 1}
         (self._behind,) = learnt.plot([], [], marker="o", ms=7, mew=0, zorder=0, **style)
-        (self._trail,) = learnt.plot([], [], color=STUDENT["color"], lw=1, alpha=0.5, zorder=0.5)
+        self._trail = LineCollection([], color=STUDENT["color"], lw=1, alpha=0.5, zorder=0.5)
+        learnt.add_collection(self._trail, autolim=False)
         (self._chosen,) = learnt.plot([], [], "o", ms=17, mfc="none", mec=INK, mew=1, zorder=2.5)
-        self._arrows = PolyCollection([], facecolor=ARROW, lw=0, zorder=3)
-        learnt.add_collection(self._arrows, autolim=False)
+        self._arrows = learnt.quiver(
+            *np.zeros((4, MOST)), angles="xy", scale_units="xy", scale=1, color=ARROW, width=0.012,
+            headlength=3.5, headaxislength=3.5, minlength=0, zorder=1.5,
+        )  # fmt: skip
         dots = {"ls": "", "marker": "o", "ms": 4, "mew": 0, "alpha": 0.45}
         self._dots = {}
         for name, axes in self._scatters.items():
@@ -162,8 +129,8 @@ class RelationPanel(RedrawnChart):
         places = [taught, learnt, *self._scatters.values(), history]
         self._titles = self.titles(places, size=9.5)
         self._limits: tuple[float, ...] = ()
-        self.moves(self._behind, self._trail, *self._teacher.artists, *self._student.artists)
-        self.moves(self._chosen, self._arrows, *self._dots.values(), self._fall)
+        self.moves(self._behind, self._trail, self._arrows, self._chosen, *self._teacher.artists)
+        self.moves(*self._student.artists, *self._dots.values(), self._fall)
 
     def draw_points(
         self,
@@ -195,13 +162,17 @@ class RelationPanel(RedrawnChart):
                 for name, relation in relations.items()
             }
         share = np.asarray(losses) / (losses[0] or 1) if len(losses) else np.empty(0)
-        self._fit(student, teacher, pairs["distance"], share)
+        self._fit(student, teacher, share)
         self._teacher.draw(teacher)
         self._student.draw(student)
         self._behind.set_data(*torch.cat([teacher, teacher[:1]]).T.numpy())
-        self._trail.set_data(*trails([*path, student]) if path else ([], []))
+        self._trail.set_segments(torch.stack([*path, student], 1).numpy())
         self._chosen.set_data(*(([], []) if chosen is None else student[[chosen]].T.numpy()))
-        self._arrows.set_verts(arrows(student.numpy(), -found.gradient.numpy(), size))
+        downhill = -found.gradient
+        self._arrows.set_offsets(_filled(student + 0.1 * size * normalize(downhill)))
+        longest = REACH * size**2 * found.lengths.max().item()
+        scale = REACH * size**2 * min(1.0, LONGEST * size / (longest or 1))
+        self._arrows.set_UVC(*_filled(scale * downhill).T)
         for name, (target, values) in pairs.items():
             self._dots[name].set_data(target, values)
         self._fall.set_data(range(len(share)), share)
@@ -229,27 +200,28 @@ class RelationPanel(RedrawnChart):
         x, y = self._maps[1].transData.inverted().transform(place)
         return float(x), float(y)
 
-    def _fit(
-        self, student: Tensor, teacher: Tensor, distances: Sequence[np.ndarray], share: np.ndarray
-    ) -> None:
+    def _fit(self, student: Tensor, teacher: Tensor, share: np.ndarray) -> None:
         """Limits in which everything has room; they change rarely, by factors of two."""
         size = 1.05 ** round(math.log(size_of(teacher), 1.05))  # much the same, same limits
         x, y = (round(v / size, 1) * size for v in teacher.mean(0).tolist())
         away = (student - student.new_tensor([x, y])).abs().max().item() / size
         half = size * ROOM * _doublings(away / (ROOM * 0.98))
-        times = _doublings(max(map(np.max, distances)) / FAR)
-        steps = STEPS * _doublings((len(share) - 1) / STEPS)
-        top = _doublings(share.max(initial=0) / 1.25)
-        limits = (x, y, half, times, steps, top)
+        far = max(2.6, len(teacher) / 2)  # no distance is longer than n / 2 of their mean
+        steps = 10 * _doublings((len(share) - 1) / 10)
+        top = 1.25 * _doublings(share.max(initial=0) / 1.25)
+        limits = (x, y, half, far, steps, top)
         if limits == self._limits:
             return
         self._limits = limits
         self._maps[0].set(xlim=(x - half, x + half), ylim=(y - half, y + half))
-        ticks = range(0, math.ceil(FAR * times), times)
-        _both(self._scatters["distance"], (-0.1 * times, FAR * times), ticks)
-        self._history.set(xlim=(-0.03 * steps, 1.03 * steps), ylim=(0, 1.25 * top))
-        self._history.set_yticks([0, 0.5 * top, top])
+        _both(self._scatters["distance"], (-0.1, 1.04 * far), range(math.ceil(far)))
+        self._history.set(xlim=(-0.03 * steps, 1.03 * steps), ylim=(0, top))
         self.lay_out_again()
+
+
+def _filled(rows: Tensor) -> np.ndarray:
+    """Rows ``(n, 2)``, and as many of zeros as there could be points."""
+    return np.pad(rows.numpy(), ((0, MOST - len(rows)), (0, 0)))
 
 
 def _both(axes: Axes, limits: tuple[float, float], ticks: Sequence[float]) -> None:

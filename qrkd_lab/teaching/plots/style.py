@@ -200,32 +200,22 @@ class Animation:
         alt: what a reader who does not see it should know.
         seconds: a frame; the last one stays for two seconds before each repetition.
         dpi: pixels an inch.
-
-    Raises:
-        ValueError: no frame, or frames of different sizes.
     """
 
     def __init__(
         self, figures: Iterable[Figure], alt: str, seconds: float = 0.25, dpi: int = 72
     ) -> None:
         frames = [_drawn(figure, dpi) for figure in figures]
-        need(len(frames), "at least one figure to make a frame of")
-        if len(sizes := {frame.size for frame in frames}) > 1:
-            raise ValueError(f"expected frames of one size, got {sorted(sizes)} pixels.")
-        self.alt, self.frames, self.size = alt, len(frames), frames[0].size
+        self.alt, self.width = alt, frames[0].width
         # One palette for all frames, taken from the last: colours then mean the same in each.
         palette = frames[-1].quantize(64, dither=Image.Dither.NONE)
-        packed = [f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-        file = io.BytesIO()
-        packed[0].save(
-            file, "gif", save_all=True, append_images=packed[1:], optimize=True,
-            duration=[1000 * seconds] * (len(packed) - 1) + [2000], loop=4,
-        )  # fmt: skip
+        first, *rest = (f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
+        file, shown = io.BytesIO(), [1000 * seconds] * len(rest) + [2000]
+        first.save(
+            file, "gif", save_all=True, append_images=rest, optimize=True, duration=shown, loop=4
+        )
         self.gif = file.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # noqa: ANN401
         data = base64.b64encode(self.gif).decode()
-        return {"text/html": _html("gif", data, self.alt, self.size[0]), "text/plain": self.alt}
-
-    def __repr__(self) -> str:
-        return f"Animation({self.frames} frames, {len(self.gif) // 1000} kB: {self.alt})"
+        return {"text/html": _html("gif", data, self.alt, self.width), "text/plain": self.alt}

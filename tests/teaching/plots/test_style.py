@@ -106,12 +106,12 @@ def test_it_shows_itself_with_alt_text_and_plays_so_many_times():
     assert data["text/plain"] == 'From "a" to b.'
     gif = base64.b64decode(data["text/html"].split("base64,")[1].split('"')[0])
     image = Image.open(io.BytesIO(gif))
-    assert image.format == "GIF" and image.n_frames == film.frames == 3
+    assert image.format == "GIF" and image.n_frames == 3
     assert image.info["loop"] == 4  # repetitions after the first time
     assert image.info["duration"] == 200
     image.seek(2)
     assert image.info["duration"] == 2000
-    assert "3 frames" in repr(film) and len(gif) < 200_000
+    assert len(gif) < 200_000
 
 
 def test_every_figure_can_be_had_and_stands_in_one_module():
