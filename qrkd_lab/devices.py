@@ -23,26 +23,9 @@ _SWITCHES = (
         (getattr(torch.backends.mkldnn, name, None), "fp32_precision", "ieee")
         for name in ("matmul", "conv", "rnn")
     ),
-    (torch.backends.cudnn, "enabled", True),
     (torch.backends.cudnn, "benchmark", False),
     (torch.backends.cudnn, "deterministic", False),
     (torch.backends.mkldnn, "enabled", True),
-    (torch.backends.mkldnn, "deterministic", False),
-    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True),
-    (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
-    (torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
-)
-_CALLS = (
-    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
-    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0),
-    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp, True),
-    (
-        torch.backends.cuda.mem_efficient_sdp_enabled,
-        torch.backends.cuda.enable_mem_efficient_sdp,
-        True,
-    ),
-    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, True),
-    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp, True),
 )
 
 
@@ -97,28 +80,25 @@ def default_arithmetic(device: torch.device | None = None) -> Iterator[None]:
 
     A record does not name torch's global switches, so these must not change its numbers: precision
     of float32 products (TF32), choice of algorithms, deterministic mode, default dtype and device,
-    denormal numbers, autocast, ``no_grad`` and ``inference_mode`` around the call.
+    autocast, ``no_grad`` and ``inference_mode`` around the call.
 
     Args:
         device: where is computed, if not on the CPU alone.
     """
     precision = _known(torch.get_float32_matmul_precision)
-    flushes = (torch.full((1,), 1e-40, dtype=torch.float32, device="cpu") * 1).item() == 0
     with ExitStack() as stack:
         for of, name, value in _SWITCHES:
             if (old := _known(getattr, of, name, None)) not in (None, value):
                 stack.callback(setattr, of, name, old)
                 setattr(of, name, value)
-        for get, put, value in _CALLS:
-            stack.callback(put, get())
-            put(value)
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        stack.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
+        torch.set_deterministic_debug_mode(0)
         if precision is not None:
             stack.callback(torch.set_float32_matmul_precision, precision)
         if precision != "highest":
             torch.set_float32_matmul_precision("highest")
-        stack.callback(torch.set_flush_denormal, flushes)
-        torch.set_flush_denormal(False)
-        stack.enter_context(torch.backends.nnpack.flags(True))
         for kind in {"cpu", "cpu" if device is None else device.type}:
             stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":

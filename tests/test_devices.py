@@ -69,10 +69,8 @@ SWITCHES = {
     "tf32": lambda: attribute(BACK.cuda.matmul, "allow_tf32", True, False),
     "deterministic": lambda: put(torch.use_deterministic_algorithms, True, False),
     "without oneDNN": lambda: attribute(BACK.mkldnn, "enabled", False, True),
-    "without NNPACK": lambda: BACK.nnpack.flags(False),
     "float64": lambda: put(torch.set_default_dtype, torch.float64, torch.float32),
     "default device": lambda: put(torch.set_default_device, "meta", None),
-    "flush": lambda: put(torch.set_flush_denormal, True, False),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
@@ -93,8 +91,6 @@ def state() -> list[object]:
         torch.get_deterministic_debug_mode, torch.get_num_threads, torch.is_grad_enabled,
         torch.is_inference_mode_enabled, lambda: torch.is_autocast_enabled("cpu"),
         lambda: BACK.cudnn.benchmark, lambda: BACK.cudnn.allow_tf32, lambda: BACK.mkldnn.enabled,
-        BACK.cuda.flash_sdp_enabled, torch._C._get_nnpack_enabled,
-        lambda: bool(torch.full((1,), 1e-40, dtype=torch.float32, device="cpu") * 1 == 0),
     ]  # fmt: skip
     found = []
     for ask in asked:
