@@ -11,24 +11,19 @@ import json
 import math
 import os
 import re
-import unicodedata
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qrkd_lab.data.cache import cache_folder, keep, kept
-from qrkd_lab.data.fetch import DataError, RemoteFile, check_file, fetch
+from qrkd_lab.data.fetch import DataError, RemoteFile, check_hash, fetch
 from qrkd_lab.data.fetch import data_dir as find_data_dir
 from qrkd_lab.tasks import UNLABELLED
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = [
     "Images", "SPLIT_SEED", "VisionData", "fingerprint", "folder_name", "load_images",
@@ -353,8 +348,8 @@ def read_mnist(data_dir: Path, *, download: bool = True) -> Parts:
     for packed, md5 in MNIST.resources:
         name = packed.removesuffix(".gz")
         urls = tuple(mirror + packed for mirror in MNIST_MIRRORS)
-        members = ((name, f"md5:{MNIST_UNPACKED[name]}"),)
-        fetch(RemoteFile(packed, urls, f"md5:{md5}", members), folder, download=download)
+        fetch(RemoteFile(packed, urls, f"md5:{md5}", (name,)), folder, download=download)
+        check_hash(folder / name, f"md5:{MNIST_UNPACKED[name]}")
         arrays.append((read_image_file if "images" in name else read_label_file)(folder / name))
     train_x, train_y, test_x, test_y = arrays
     return Parts(
@@ -379,14 +374,17 @@ def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
         return _read_copy(copies[0])
     from torchvision.datasets import CIFAR10
 
-    hashes = dict([*CIFAR10.train_list, *CIFAR10.test_list])
-    hashes[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
-    members = tuple((f"{CIFAR10.base_folder}/{n}", f"md5:{md5}") for n, md5 in hashes.items())
-    archive = RemoteFile(CIFAR10.filename, CIFAR10_MIRRORS, f"md5:{CIFAR10.tgz_md5}", members)
-    fetch(archive, data_dir, download=download)
+    archive = (CIFAR10.filename, CIFAR10_MIRRORS, f"md5:{CIFAR10.tgz_md5}", (CIFAR10.base_folder,))
+    fetch(RemoteFile(*archive), data_dir, download=download)
     parts = []
     for train in (True, False):
-        part = CIFAR10(data_dir, train=train)
+        try:
+            part = CIFAR10(data_dir, train=train)
+        except RuntimeError as error:  # an MD5 is wrong
+            raise DataError(
+                f"{official[0]} is damaged ({error}). Delete it, then run the same call again: it "
+                "will be fetched."
+            ) from error
         pixels = np.ascontiguousarray(part.data.transpose(0, 3, 1, 2))  # (n, H, W, C) to (n, C, ..)
         parts.append(Images(torch.from_numpy(pixels), torch.tensor(part.targets)))
     return Parts(*parts, CIFAR10_CLASSES, "official Python batches", validation_size=5000)
@@ -409,11 +407,7 @@ def _read_copy(folder: Path) -> Parts:
 # A folder of images
 
 BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
-READABLE = (".png", ".jpg", ".jpeg")
-UNREADABLE = (".bmp", ".gif", ".tif", ".tiff", ".webp")  # images, but not of the accepted kinds
-MODES = {"L": 1, "RGB": 3}  # Pillow's words for 8-bit grey and colour, and their channels
-LARGEST = 1 << 24  # pixels of an image; a small file can claim any number
-Entry = tuple[str, int, int]  # path relative to the root, bytes, time of change in ns
+READABLE = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def is_folder(path: Path) -> bool:
@@ -437,155 +431,97 @@ def folder_name(root: Path) -> str:
     root = root.resolve()
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", root.name):
         return f"folder-{root.name}" if root.name.lower() in BENCHMARKS else root.name
-    ascii_name = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode()
-    slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", ascii_name).strip(".+-")[:80]
+    slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", root.name).strip(".+-")[:80]
     return f"{slug or 'folder'}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
 def read_folder(root: str | os.PathLike[str]) -> Parts:
     """The images in ``root/train/<class>`` and ``root/test/<class>``, in the order of their names.
 
-    They come from the cache if the folder has not changed since.
+    Files are found as by torchvision's ``ImageFolder``; hidden ones are left out. They come from
+    the cache if the folder has not changed since.
     """
+    from torchvision.datasets.folder import make_dataset
+
     root = Path(root).expanduser()
-    if not is_folder(root):
+    names = {
+        part: tuple(sorted(p.name for p in (root / part).glob("[!.]*") if p.is_dir()))
+        for part in ("train", "test")
+    }
+    classes = names["train"]
+    if classes != names["test"] or len(classes) < 2:
+        found = "; ".join(f"{part}: {', '.join(names[part]) or 'none'}" for part in names)
         raise DataError(
-            f"Expected {root} to hold train/<class>/*.png and test/<class>/*.png "
-            f"(also .jpg, .jpeg); 'train' or 'test' is missing."
+            f"Expected {root} to hold train/<class>/*.png and test/<class>/*.png (or .jpg, ...), "
+            f"with the same two classes or more in both, got the classes {found}."
         )
-    classes, listing = _list(root)
-    key = hashlib.sha256(json.dumps([2, classes, listing]).encode()).hexdigest()[:32]
+
+    def wanted(path: str) -> bool:
+        return path.lower().endswith(READABLE) and "/." not in path.removeprefix(str(root))
+
+    try:
+        numbers = {name: number for number, name in enumerate(classes)}
+        samples = {p: make_dataset(root / p, numbers, is_valid_file=wanted) for p in names}
+        paths = [path for part in samples.values() for path, _ in part]
+        listing = [(os.path.relpath(path, root), os.stat(path)) for path in paths]
+    except OSError as error:  # a class without images, a link to nowhere
+        raise DataError(f"The images in {root} cannot be listed: {error}.") from error
+    seen = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in listing]
+    key = hashlib.sha256(json.dumps([3, classes, seen]).encode()).hexdigest()[:32]
     cache = cache_folder() / "folders" / f"{key}.safetensors"
     if found := kept(cache):
-        tensors, _ = found
+        pixels = found[0]["pixels"]
     else:
-        model = root / listing["train"][0][0]  # all others must have its size and colour mode
-        tensors = {}
-        for part, entries in listing.items():
-            paths = [root / path for path, *_ in entries]
-            tensors[f"{part}.pixels"] = _decode(root.name, paths, model)
-            labels = [classes.index(path.parent.name) for path in paths]
-            tensors[f"{part}.labels"] = torch.tensor(labels)
+        pixels = _decoded(paths, f"decoding {root.name}")
         try:
-            keep(cache, tensors, {})
+            keep(cache, {"pixels": pixels}, {})
         except OSError as error:  # a full or read-only disk costs only time
             warnings.warn(f"The images could not be kept in {cache}: {error}", stacklevel=2)
-    train, test = (
-        Images(tensors[f"{part}.pixels"], tensors[f"{part}.labels"]) for part in ("train", "test")
-    )
-    kinds = {Path(path).suffix.lower() for entries in listing.values() for path, *_ in entries}
-    source = "PNG folder" if kinds == {".png"} else "JPEG folder"
+    cut = len(samples["train"])
+    labels = torch.tensor([label for part in samples.values() for _, label in part])
+    train, test = Images(pixels[:cut], labels[:cut]), Images(pixels[cut:], labels[cut:])
+    kinds = {Path(path).suffix.lower() for path in paths}
+    kind = "PNG" if kinds == {".png"} else "JPEG" if kinds <= {".jpg", ".jpeg"} else "image"
     tenth = min(max(1, len(train) // 10), len(train) - 1)  # leaves one to train on
-    return Parts(train, test, classes, source, validation_size=tenth)
+    return Parts(train, test, classes, f"{kind} folder", validation_size=tenth)
 
 
-def _list(root: Path) -> tuple[tuple[str, ...], dict[str, list[Entry]]]:
-    """Class names, and for each part the files in the order of class and name."""
-    names = {}
-    for part in ("train", "test"):
-        names[part], files = _visible(root / part)
-        for name in files:  # an image of no class, or a link that should be a class
-            if name.lower().endswith(READABLE + UNREADABLE) or not (root / part / name).exists():
-                raise DataError(
-                    f"Expected only class folders in {root / part}, got {name}: put each image "
-                    "into the folder of its class; a link must lead to a folder."
-                )
-    only = sorted(set(names["train"]) ^ set(names["test"]))
-    if only or len(names["train"]) < 2:
-        found = ", ".join(only or names["train"]) or "none"
-        raise DataError(
-            f"Expected the same classes (folders) in {root}/train and {root}/test, at least two; "
-            f"{'only in one of them' if only else 'got'}: {found}."
-        )
-    return tuple(names["train"]), {
-        part: [entry for label in names[part] for entry in _entries(root, f"{part}/{label}")]
-        for part in names
-    }
-
-
-def _visible(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the folders and of the other entries in a folder, without hidden ones."""
-    try:
-        with os.scandir(folder) as found:
-            seen = sorted((e.name, e.is_dir()) for e in found if not e.name.startswith("."))
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be read: {error.strerror}. Check its permissions."
-        ) from error
-    return [n for n, is_dir in seen if is_dir], [n for n, is_dir in seen if not is_dir]
-
-
-def _entries(root: Path, place: str) -> Iterator[Entry]:
-    folders, files = _visible(root / place)
-    images = [name for name in files if name.lower().endswith(READABLE)]
-    odd = [f"the folder {name}" for name in folders]
-    odd += [name for name in files if name.lower().endswith(UNREADABLE)]
-    if odd or not images:
-        got = f"got {odd[0]}: convert it, move it, or take it away." if odd else "got none."
-        raise DataError(f"Expected images ({', '.join(READABLE)}) in {root / place}, {got}")
-    base = os.fspath(root)  # plain strings: pathlib would take most of the time for 60,000 files
-    for name in images:
-        seen = check_file(f"{base}/{place}/{name}", "an image")
-        yield f"{place}/{name}", seen.st_size, seen.st_mtime_ns
-
-
-def _decode(name: str, paths: list[Path], model: Path) -> Tensor:
-    """All images as one uint8 tensor ``(n, C, H, W)``; each must be like the image ``model``."""
+def _decoded(paths: list[str], told: str) -> Tensor:
+    """All images as one uint8 tensor ``(n, C, H, W)``; each must be like the first."""
     import psutil
-    from tqdm.contrib.concurrent import thread_map
-
-    shape = _pixels(model).shape
-    needed, free = 3 * len(paths) * math.prod(shape), psutil.virtual_memory().available
-    if needed > free:  # decoded, split, and fingerprinted
-        raise DataError(
-            f"The {len(paths):,} images like {model}, {_shape(shape)}, need {needed / 1e9:.1f} GB "
-            f"of memory, but {free / 1e9:.1f} GB are free. Make them smaller, or fewer."
-        )
-    out = np.empty((len(paths), *shape), dtype=np.uint8)
-
-    def decode(index: int) -> None:
-        out[index] = _pixels(paths[index], model, shape)
-
-    few = len(paths) < 2000
-    thread_map(decode, range(len(paths)), desc=f"decoding {name}", unit=" images", disable=few)
-    return torch.from_numpy(out)
-
-
-def _pixels(path: Path, model: Path | None = None, like: tuple[int, ...] = ()) -> np.ndarray:
-    """One image as uint8 ``(C, H, W)``, decoded only if its header has the shape of ``model``."""
     from PIL import Image
+    from tqdm import tqdm
 
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if fault := _fault(image, model, like):
-                raise DataError(f"{path} {fault}.")
-            width, height = image.size
-            raw = image.tobytes()
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file can raise almost anything in a decoder
-        raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
-    return np.frombuffer(raw, np.uint8).reshape(height, width, -1).transpose(2, 0, 1)
+    out = np.empty(0)
+    for i, path in enumerate(tqdm(paths, told, unit=" images", delay=2, leave=False)):
+        try:
+            with Image.open(path) as image:
+                mode, pixels = image.mode, np.asarray(image)
+        except Exception as error:  # a damaged file can raise almost anything in a decoder
+            raise DataError(f"{path} cannot be read as an image: {error}. Replace it.") from error
+        if mode not in ("L", "RGB"):
+            raise DataError(
+                f"{path} has Pillow's mode {mode!r}; expected 8-bit grey or RGB: for example, "
+                'Image.open(path).convert("RGB").save(path).'
+            )
+        if i == 0:
+            needed, free = 3 * len(paths) * pixels.size, psutil.virtual_memory().available
+            if needed > free:  # decoded, split, and fingerprinted
+                raise DataError(
+                    f"The {len(paths):,} images like {path}, {_shape(pixels)}, need "
+                    f"{needed / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free. Make them "
+                    "smaller, or fewer."
+                )
+            out = np.empty((len(paths), *pixels.shape), dtype=np.uint8)
+        if pixels.shape != out.shape[1:]:
+            raise DataError(
+                f"{path} is {_shape(pixels)}, but {paths[0]} is {_shape(out[0])}: give all images "
+                "one size and one colour mode."
+            )
+        out[i] = pixels
+    rows = torch.from_numpy(out.reshape(*out.shape[:3], -1))  # (n, H, W, C)
+    return rows.permute(0, 3, 1, 2).contiguous()
 
 
-def _fault(image: Image.Image, model: Path | None, like: tuple[int, ...]) -> str:
-    """Why an image is refused, in words that follow its path; empty if it is not."""
-    mode, (width, height) = image.mode, image.size
-    if width * height > LARGEST:
-        return f"has {width:,} x {height:,} pixels; expected at most {LARGEST:,}: make it smaller"
-    if "16" in mode or ";16" in str(image.tile):  # Pillow would drop 8 of the 16 bits
-        return "has 16 bits a channel; expected 8: scale all images alike to 0..255 and save them"
-    if mode not in MODES:
-        convert = 'Image.open(path).convert("RGB").save(path)'
-        return f"has Pillow's mode {mode!r}; expected 8-bit grey or RGB: for example, {convert}"
-    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-        return f"is animated, with {image.n_frames} frames: save one as an image"
-    if like and (shape := (MODES[mode], height, width)) != like:
-        other = f"{model} is {_shape(like)}"
-        return f"is {_shape(shape)}, but {other}: give all images one size and one colour mode"
-    return ""
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"{height} x {width} {'grey' if channels == 1 else 'RGB'}"
+def _shape(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]} {'grey' if pixels.ndim == 2 else 'RGB'}"

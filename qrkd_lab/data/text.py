@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from qrkd_lab.data.cache import CACHE_DIR_VARIABLE, cache_folder, keep, kept
-from qrkd_lab.data.corpora import CHOICES, PARTS, Corpus, pieces, read_corpus, read_text_folder
-from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError, check_file, read_text
+from qrkd_lab.data.corpora import CHOICES, PARTS, Corpus, read_corpus, read_text_folder
+from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError
 from qrkd_lab.data.fetch import data_dir as find_data_dir
 from qrkd_lab.data.images import folder_name
 from qrkd_lab.files import canonical_sha256
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "load_tokenizer", "tokenizer_digest", "train_tokenizer",
 ]  # fmt: skip
 
-FORMAT = 3  # to be raised when the encoding or the order of documents changes
+FORMAT = 4  # to be raised when the encoding or the order of documents changes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,7 +118,8 @@ def load_text(
     given = None if tokenizer is None else tokenizer_digest(tokenizer)
     key = canonical_sha256([FORMAT, given or vocabulary, corpus.files])[:32]
     file = cache_folder() / "text" / f"{key}.safetensors"
-    if not (found := kept(file)):
+    found = kept(file)
+    if not found or _fingerprint(found[0]) != found[1]["sha256"]:  # absent or damaged
         found = _encoded(name, corpus, vocabulary, tokenizer)
         try:
             keep(file, *found)
@@ -133,7 +134,9 @@ def load_text(
         part, kind = place.split(".")
         parts[part][kind] = tensor.numpy()
     if tokenizer is None:
-        tokenizer = _from_json(notes["tokenizer"])
+        from tokenizers import Tokenizer
+
+        tokenizer = _wrapped(Tokenizer.from_str(notes["tokenizer"]))
     changes = notes["changes"]
     return TextData(
         str(name),
@@ -174,15 +177,16 @@ def _encoded(
         arrays |= {f"{part}.{kind}": a for kind, a in vars(tokens).items() if a is not None}
     changes = {part: ", ".join(sorted(found.changes)) for part, found in corpus.documents.items()}
     notes["changes"] = "; ".join(f"{part} ({words})" for part, words in changes.items() if words)
-    notes["sha256"] = _fingerprint(arrays)
-    return {place: torch.from_numpy(array) for place, array in arrays.items()}, notes
+    tensors = {place: torch.from_numpy(array) for place, array in arrays.items()}
+    notes["sha256"] = _fingerprint(tensors)
+    return tensors, notes
 
 
-def _fingerprint(arrays: dict[str, np.ndarray]) -> str:
+def _fingerprint(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of the SHA-256 of each array as a ``.npy`` file, by name."""
     digests = {}
-    for name, array in arrays.items():
-        np.save(buffer := io.BytesIO(), array)
+    for name, tensor in tensors.items():
+        np.save(buffer := io.BytesIO(), tensor.numpy())
         digests[f"{name}.npy"] = hashlib.sha256(buffer.getbuffer()).hexdigest()
     return canonical_sha256(digests)
 
@@ -259,7 +263,7 @@ def encode(
     end: int | None = None,
     labels: np.ndarray | None = None,
 ) -> Tokens:
-    """Encode documents, some at a time, and long ones in pieces: memory stays small.
+    """Encode documents, some at a time: memory stays small.
 
     Args:
         documents: The text; is gone through once.
@@ -268,34 +272,31 @@ def encode(
         labels: int64 ``(documents,)``, if there are any.
     """
     dtype = np.dtype("<u2" if len(tokenizer) <= 1 << 16 else "<u4")
-    ids, owners, lengths, words = [], [], [], []  # the last three of each piece
-    for chunk in _chunks(documents):
-        numbers, texts = zip(*chunk, strict=True)
+    ids, lengths, words = [], [], []
+    for texts in _chunks(documents):
         found = tokenizer(
-            [*texts], add_special_tokens=False, return_attention_mask=False, verbose=False
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         )
         rows = found["input_ids"]
         ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype))
-        owners += numbers
         lengths += map(len, rows)
-        words += (len(text.split()) for text in texts)
-    tokens, ends = np.concatenate(ids), np.bincount(owners, lengths).astype("<i8").cumsum()
+        words += (len(text.split()) + 1 for text in texts)
+    tokens, ends = np.concatenate(ids), np.array(lengths, "<i8").cumsum()
     if end is not None:
         tokens, ends = np.insert(tokens, ends, end), ends + np.arange(1, len(ends) + 1)
-    counts = np.bincount(owners, words).astype("<i4") + np.int32(1)
-    return Tokens(tokens, ends, counts, None if labels is None else labels.astype("<i8"))
+    labels = None if labels is None else labels.astype("<i8")
+    return Tokens(tokens, ends, np.array(words, "<i4"), labels)
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
-    """Some pieces of documents at a time, each with the number of its document."""
+def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Some documents at a time."""
     chunk, held = [], 0
-    for number, document in enumerate(documents):
-        for piece in pieces(document):
-            chunk.append((number, piece))
-            held += len(piece)
-            if held >= CHARACTERS:
-                yield chunk
-                chunk, held = [], 0
+    for document in documents:
+        chunk.append(document)
+        held += len(document)
+        if held >= CHARACTERS:
+            yield chunk
+            chunk, held = [], 0
     if chunk:
         yield chunk
 
@@ -323,16 +324,18 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int = 2048) -> PreTrai
         ['low', 'e', 'r']
     """
     check_vocabulary(vocabulary)
-    from tokenizers import models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    tokenizer = _byte_level(models.BPE())
+    tokenizer = Tokenizer(models.BPE())  # between GPT-2's way of cutting text and of joining bytes
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator((p for text in documents for p in pieces(text)), trainer)
+    tokenizer.train_from_iterator(documents, trainer)
     return _wrapped(tokenizer)
 
 
@@ -387,32 +390,20 @@ def load_tokenizer(
 
 
 def _from_folder(folder: Path) -> PreTrainedTokenizerFast:
-    from tokenizers import models
+    from transformers import GPT2Tokenizer
 
-    whole, vocab, merges = (folder / n for n in ("tokenizer.json", "vocab.json", "merges.txt"))
-    expected = (
-        f"tokenizer.json, or vocab.json and merges.txt, in {folder}; they are published with the "
-        "model, e.g. https://huggingface.co/openai-community/gpt2"
-    )
-    files = [whole] if os.path.lexists(whole) else [vocab, merges]
-    for file in files:
-        check_file(file, expected)
     try:
-        if files == [whole]:
-            return _from_json(read_text(whole))
-        lines = read_text(merges).rstrip("\n").split("\n")
-        pairs = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
-        return _wrapped(_byte_level(models.BPE(json.loads(read_text(vocab)), pairs)))
-    except DataError:
-        raise
+        tokenizer = GPT2Tokenizer.from_pretrained(folder)
     except Exception as error:  # the library raises plain Exceptions
         raise DataError(f"The tokenizer in {folder} cannot be read: {error}") from error
-
-
-def _from_json(text: str) -> PreTrainedTokenizerFast:
-    from tokenizers import Tokenizer
-
-    return _wrapped(Tokenizer.from_str(text))
+    if len(tokenizer) < SMALLEST:  # of absent files transformers makes an empty one
+        raise DataError(
+            f"Expected tokenizer.json, or vocab.json and merges.txt, of a byte-level BPE in "
+            f"{folder}; they are published with the model, e.g. "
+            "https://huggingface.co/openai-community/gpt2"
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -432,22 +423,10 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
     return hashlib.sha256(json.dumps([content, ends], sort_keys=True).encode()).hexdigest()
 
 
-def _byte_level(model: models.BPE) -> Tokenizer:
-    """A BPE model between GPT-2's way of cutting text into words and of joining bytes again."""
-    from tokenizers import Tokenizer, decoders, pre_tokenizers
-
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
 def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers wants it, with its one special token."""
     from transformers import PreTrainedTokenizerFast
 
-    if tokenizer.token_to_id(END) is None:
-        raise DataError(f"Expected a tokenizer of GPT-2's kind, but this one has no token {END}.")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
-import os
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,10 +30,8 @@ CONVENTIONS = {  # of the same text: how it is saved, and what is said of it
     "CRLF": (TEXT.replace("\n", "\r\n").encode(), "CRLF line ends"),
     "CR": (TEXT.replace("\n", "\r").encode(), "CR line ends"),
     "mixed": (TEXT.replace("\n", "\r\n", 1)[:-1].encode() + b"\r", "CR line ends, CRLF line ends"),
-    "no last newline": (TEXT[:-1].encode(), "no newline at the end"),
+    "no last newline": (TEXT[:-1].encode(), ""),
     "UTF-8 with a mark": (TEXT.encode("utf-8-sig"), "byte-order mark"),
-    "UTF-16": (TEXT.encode("utf-16"), "UTF-16"),
-    "UTF-32, CRLF": (TEXT.replace("\n", "\r\n").encode("utf-32"), "CRLF line ends, UTF-32"),
 }
 
 
@@ -47,26 +43,21 @@ def test_however_a_text_is_saved_its_documents_are_the_same(tmp_path, how):
     assert list(lines) == list(lines) == [f"{line}\n" for line in TEXT.split("\n")[:-1]]
     assert ", ".join(sorted(lines.changes)) == said
     whole = Documents((str(file),) * 2, by_line=False)
-    assert list(whole) == [TEXT[:-1]] * 2
-    assert bool(whole.changes) == (how != "no last newline")  # as reviews should be
+    assert list(whole) == [TEXT[:-1]] * 2 and whole.changes == lines.changes
 
 
 WRONG = {
     b"": "is blank",
     b" \r\n\t\n": "is blank",
-    b"good\ncaf\xe9\n": r"is not UTF-8 text: .* at byte",
-    "no mark".encode("utf-16-le"): r"a NUL character at byte 1",
-    gzip.compress(b"text", mtime=0): r"is not UTF-8 text: .* at byte 1.* unpack it",
-    b"\xff\xfea": r"begins as UTF-16 but is damaged \(truncated data\)",
-    b"x" * 3001: r"more than 2,000 characters follow each other without a single blank",
-    b"x y " * 2500: r"has 9,000 characters or more: break it into lines",
+    b"good\ncaf\xe9\n": r"is not UTF-8 text, .*0xe9",
+    "no mark".encode("utf-16-le"): "document 1: expected UTF-8 text",
+    gzip.compress(b"text", mtime=0): "is not UTF-8 text, .* unpack it",
+    b"x y " * 2500: r"less than 9,000 characters without NUL.* break it into lines",
 }
 
 
 @pytest.mark.parametrize("content", WRONG)
 def test_what_is_no_text_or_too_long_is_named(mine, reviews, monkeypatch, content):
-    monkeypatch.setattr(corpora, "PIECE", 1000)
-    monkeypatch.setattr(corpora, "STRETCH", 2000)
     monkeypatch.setattr(corpora, "LONGEST", 9000)
     (mine / "valid.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"valid\.txt.*{WRONG[content]}"):
@@ -76,24 +67,14 @@ def test_what_is_no_text_or_too_long_is_named(mine, reviews, monkeypatch, conten
         list(read_imdb(reviews).documents["test"])
 
 
-PLACES = {
-    "is missing": lambda path: None,
-    "is a folder": Path.mkdir,
-    "is a pipe": os.mkfifo,
-    "is a link": lambda path: path.symlink_to("nowhere"),
-}
-
-
-@pytest.mark.parametrize("said", PLACES)
-def test_what_stands_in_the_place_of_a_file_is_named(mine, reviews, said):
-    for path in (mine / "valid.txt", reviews / REVIEW):
-        path.unlink()
-        PLACES[said](path)
-    with pytest.raises(DataError, match=rf"valid\.txt {said}.*: expected train\.txt, valid\.txt"):
+def test_a_file_that_is_missing_is_named(mine, reviews):
+    (mine / "valid.txt").unlink()
+    with pytest.raises(DataError, match=r"valid\.txt .*No such file.*: expected train\.txt, valid"):
         read_text_folder(mine)
-    if said != "is missing":
-        with pytest.raises(DataError, match=rf"3_7\.txt {said}"):
-            read_imdb(reviews)
+    (reviews / REVIEW).unlink()
+    (reviews / REVIEW).symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"3_7\.txt cannot be read"):
+        read_imdb(reviews)
 
 
 @pytest.mark.parametrize("name, file", [("wikitext2", WIKITEXT2), ("ptb", PTB[0]), ("imdb", IMDB)])
@@ -101,20 +82,20 @@ def test_an_absent_corpus_says_which_files_and_where_to_get_them(tmp_path, name,
     with pytest.raises(DataError) as error:
         load_text(name, data_dir=tmp_path, download=False)
     assert len(file.urls) == 2
-    for part in (file.name, str(tmp_path), file.hash, *file.urls, *dict(file.members)):
+    for part in (file.name, str(tmp_path), file.hash, *file.urls, *file.members):
         assert part in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_only_absent_files_come_from_the_archive(tmp_path, monkeypatch):
-    contents = {name: f"official {name}\n".encode() for name, _ in WIKITEXT2.members}
+    contents = {name: f"official {name}\n".encode() for name in WIKITEXT2.members}
     with zipfile.ZipFile(tmp_path / WIKITEXT2.name, "w") as archive:
         for name, content in contents.items():
             archive.writestr(name, content)
     packed = hashlib.md5((tmp_path / WIKITEXT2.name).read_bytes()).hexdigest()
-    members = tuple((n, f"sha1:{hashlib.sha1(c).hexdigest()}") for n, c in contents.items())
-    fake = dataclasses.replace(WIKITEXT2, hash=f"md5:{packed}", members=members)
-    monkeypatch.setitem(corpora.LINES, "wikitext2", ("", [fake]))
+    hashes = {name: f"sha1:{hashlib.sha1(c).hexdigest()}" for name, c in contents.items()}
+    fake = dataclasses.replace(WIKITEXT2, hash=f"md5:{packed}")
+    monkeypatch.setitem(corpora.LINES, "wikitext2", ("", [fake], hashes))
     own = tmp_path / "wikitext-2" / "wiki.train.tokens"
     own.parent.mkdir()
     own.write_text("mine\n")

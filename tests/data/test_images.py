@@ -278,8 +278,8 @@ def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
     evil = pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": []}, protocol=2)
     for name in ("data_batch_2", "batches.meta"):
         lay_out(tmp_path, cifar | {f"cifar-10-batches-py/{name}": evil})
-        with pytest.raises(DataError, match=rf"{name} is damaged .* Delete it"):
-            load_images("cifar10", data_dir=tmp_path)
+        with pytest.raises(DataError, match="batches-py is damaged .* Delete it"):
+            load_images("cifar10", data_dir=tmp_path, download=False)
         assert not (tmp_path / "ran").exists()
     pickle.loads(evil)  # the same bytes do run where nothing checks them
     assert (tmp_path / "ran").exists()
@@ -339,6 +339,8 @@ def test_load_images_takes_a_path_and_suffixes_in_capitals_but_no_hidden_files(t
     for extra in (".hidden.png", "notes.txt"):
         (root / "train" / "ant" / extra).write_text("x")
     (root / "train" / ".checkpoints").mkdir()
+    (root / "train" / "bee" / "more").mkdir()  # as ImageFolder has it, of the class bee
+    (root / "train" / "bee" / "001.jpeg").rename(root / "train" / "bee" / "more" / "001.jpeg")
     data = load_images(root)
     assert (data.name, data.source) == ("insects", "JPEG folder")
     assert [len(p) for p in (data.train, data.validation, data.test)] == [36, 4, 6]
@@ -350,7 +352,7 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(tmp_path, cache, 
     root = build(tmp_path / "mine")
     first = read_folder(root)
     assert len(list(cache.iterdir())) == 1
-    monkeypatch.setattr(module, "_decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(module, "_decoded", lambda *_: pytest.fail("decoded again"))
     second = read_folder(root)
     assert fingerprint(second.train, second.test) == fingerprint(first.train, first.test)
     assert (second.classes, second.source) == (first.classes, first.source)
@@ -395,15 +397,10 @@ def instead(path):
     return path
 
 
-def animate(path):
-    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
 def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
-    free = SimpleNamespace(available=3 * 40 * 3 * 5 * 7 - 1)
+    free = SimpleNamespace(available=3 * 46 * 3 * 5 * 7 - 1)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
-    with pytest.raises(DataError, match="The 40 images like .*000.png, 5 x 7 RGB, need .* GB"):
+    with pytest.raises(DataError, match="The 46 images like .*000.png, 5 x 7 RGB, need .* GB"):
         read_folder(build(tmp_path / "mine"))
 
 
@@ -417,18 +414,12 @@ BREAKS = {  # what the error says: what was done to a folder
     r"bee/004.png is 5 x 6 RGB": lambda r: save(r / BEE, "RGB", (6, 5)),
     r"bee/004.png is 5 x 7 grey, .*000.png is 5 x 7 RGB": lambda r: save(r / BEE, "L"),
     "bee/004.png has Pillow's mode 'RGBA'": lambda r: save(r / BEE, "RGBA"),
+    "bee/004.png has Pillow's mode 'I;16'": lambda r: save(r / BEE, "I;16"),
     "bee/004.png cannot .*Replace": lambda r: (r / BEE).write_bytes((r / BEE).read_bytes()[:-40]),
-    r"\.png, \.jpg, \.jpeg.* got 004.gif": lambda r: save(r / "train/bee/004.gif", "L"),
-    "cat, got none": lambda r: in_both(r, lambda part: (part / "cat").mkdir()),
-    "two; got: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
-    r"test/bee, got the folder more": lambda r: (r / "test/bee/more").mkdir(),
-    "class folders in .*train, got loose.png": lambda r: save(r / "train/loose.png", "RGB"),
-    "bee/004.png is a link to nowhere": lambda r: instead(r / BEE).symlink_to("nowhere"),
-    "bee/001.png is a pipe": lambda r: os.mkfifo(instead(r / "test/bee/001.png")),
-    "004.png has 5,000 x 5,000": lambda r: save(r / BEE, "RGB", (5000, 5000)),
-    "bee/004.png has 16 bits": lambda r: save(r / BEE, "I;16"),
-    "004.png is animated, with 2 frames": lambda r: animate(r / BEE),
-    "'train' or 'test' is missing": lambda r: (r / "test").rename(r / "tests"),
+    "no valid file for the classes cat": lambda r: in_both(r, lambda part: (part / "cat").mkdir()),
+    "train: ant; test: ant": lambda r: in_both(r, lambda part: shutil.rmtree(part / "bee")),
+    "train: ant, bee; test: none": lambda r: (r / "test").rename(r / "tests"),
+    "listed.*bee/004.png": lambda r: instead(r / BEE).symlink_to("nowhere"),
 }
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Tokenizer
 
-from qrkd_lab.data import DataError, Tokens, corpora, load_text, text
+from qrkd_lab.data import DataError, Tokens, load_text, text
 from qrkd_lab.data.corpora import read_corpus
 from qrkd_lab.data.text import END, encode, load_tokenizer, tokenizer_digest, train_tokenizer
 
@@ -72,7 +72,7 @@ def test_a_second_load_encodes_nothing_and_equal_text_has_an_equal_fingerprint(
 
 def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
     before = load_text(mine, vocabulary=300)
-    for part, encoding in (("train", "utf-8"), ("valid", "utf-16")):
+    for part, encoding in (("train", "utf-8"), ("valid", "utf-8-sig")):
         content = (mine / f"{part}.txt").read_text(encoding="utf-8")
         (mine / f"{part}.txt").write_bytes(content.replace("\n", "\r\n").encode(encoding))
     for _ in range(2):  # read, and from the cache
@@ -80,7 +80,7 @@ def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
         assert after.sha256 == before.sha256
         assert after.source == (
             "text folder; normalised on reading: train (CRLF line ends); "
-            "validation (CRLF line ends, UTF-16)"
+            "validation (CRLF line ends, byte-order mark)"
         )
     file = mine / "train.txt"  # changed, it is read anew
     file.write_bytes(file.read_bytes().replace(b"bell", b"BELL"))  # of the same size
@@ -92,10 +92,10 @@ def test_line_ends_and_encodings_change_no_token_and_are_told(mine):
 def test_a_damaged_cache_is_built_again(mine, cache):
     before = load_text(mine, vocabulary=300)
     (damaged,) = cache.iterdir()
-    damaged.write_bytes(damaged.read_bytes()[:-5])
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert load_text(mine, vocabulary=300).sha256 == before.sha256
-    assert load_text(mine, vocabulary=300).sha256 == before.sha256  # no warning: an error in tests
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert load_text(mine, vocabulary=300).sha256 == before.sha256
+    assert damaged.read_bytes() == content
     shutil.rmtree(cache.parent)
     cache.parent.touch()
     with pytest.raises(DataError, match="QRKD_CACHE_DIR"):
@@ -143,20 +143,6 @@ def test_documents_are_cut_where_they_end(small):
     assert encode(documents, small).labels is None
 
 
-@given(st.text(st.sampled_from("ab é\n\t\u3000'1,.")))
-@settings(max_examples=25, deadline=None)
-def test_long_documents_are_encoded_in_pieces_with_the_same_tokens(small, content):
-    with pytest.MonkeyPatch.context() as patch:
-        whole = encode([content, "x", content], small, small.eos_token_id)
-        learnt = train_tokenizer([content], 262).get_vocab()
-        patch.setattr(corpora, "PIECE", 5)
-        patch.setattr(text, "CHARACTERS", 12)
-        parts = encode([content, "x", content], small, small.eos_token_id)
-        assert train_tokenizer([content], 262).get_vocab() == learnt
-    for name, array in vars(whole).items():
-        assert np.array_equal(array, getattr(parts, name)), name
-
-
 def test_prefixes_of_whole_documents():
     ends, words = np.array([2, 5, 5, 9]), np.array([3, 3, 1, 4], dtype=np.int32)
     part = Tokens(np.arange(9, dtype=np.uint16), ends, words, np.array([0, 1, 1, 0]))
@@ -190,41 +176,28 @@ def test_tokens_decode_to_the_text(small, content):
     assert small.decode(ids(small, content)) == content
 
 
-@pytest.mark.parametrize(
-    ("line_end", "encoding"), [("\n", "utf-8"), ("\r\n", "utf-8-sig"), ("\r", "utf-16")]
-)
-def test_both_kinds_of_files_give_the_tokenizer_however_saved(small, tmp_path, line_end, encoding):
+def test_both_kinds_of_files_give_the_tokenizer(small, tmp_path):
     whole, pair = tmp_path / "whole", tmp_path / "pair"
     for folder in (whole, pair):
         folder.mkdir()
     small.backend_tokenizer.save(str(whole / "tokenizer.json"))
     small.backend_tokenizer.model.save(str(pair))
-    for file in tmp_path.glob("*/*"):
-        content = file.read_text(encoding="utf-8")
-        file.write_bytes(content.replace("\n", line_end).encode(encoding))
     for found in (
         load_tokenizer(whole), load_tokenizer(str(pair)), load_tokenizer("pair", data_dir=tmp_path)
     ):  # fmt: skip
         assert ids(found, HARD + END) == ids(small, HARD + END)
         assert found.decode(ids(found, HARD)) == HARD
-        assert found.eos_token_id == small.eos_token_id
+        assert found.eos_token_id == found.pad_token_id == small.eos_token_id
 
 
-@pytest.mark.parametrize(
-    "files, said",
-    [
-        ({"vocab.json": "{}"}, "tokenizer.json, or vocab.json and merges.txt, in"),
-        ({"tokenizer.json": '{"version": "1.0"}'}, "cannot be read"),
-        (
-            {"vocab.json": '{"a": 0}', "merges.txt": "#version: 0.2\n"},
-            r"has no token <\|endoftext\|>",
-        ),
-    ],
-)
-def test_a_folder_without_a_whole_tokenizer(tmp_path, files, said):
+@pytest.mark.parametrize("files", [{}, {"vocab.json": '{"a": 0}', "merges.txt": "#version: 0.2\n"}])
+def test_a_folder_without_a_whole_tokenizer(tmp_path, files):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=r"tokenizer\.json, or vocab\.json and merges\.txt, of"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0"}')
+    with pytest.raises(DataError, match="cannot be read"):
         load_tokenizer(tmp_path)
 
 
