@@ -231,7 +231,7 @@ def test_each_typical_mistake_gets_its_own_hint(check, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(module, "mark", lambda f, reference, cases, mistakes, *_, **__: mistakes)
         mistakes = CHECKS[check](None)
-    assert 2 <= len(mistakes) <= 6
+    assert 2 <= len(mistakes) <= 9
     for hint, mistake in mistakes.items():
         assert repr(CHECKS[check](mistake)) == f"Not yet: {hint}"
 
@@ -285,6 +285,7 @@ TABLE = {
     "check_pairwise_distances": [
         (lambda x: distances(x) + torch.eye(len(x)), "5 of 25 entries.*expected 0, got 1"),
         (lambda x: diff(x), r"wrong shape .*expected \(5, 5\), got \(5, 5, 3\)"),
+        (lambda x: distances(x).square().sqrt().fill_diagonal_(0), "overwrites a tensor.*new one"),
     ],
     "check_triplet_angles": [
         (naive_angles, r"nan with 5 samples.* at \[0, 0, 0\]: 0/0"),
@@ -318,6 +319,7 @@ TABLE = {
         (both(rotations(qp.RX), rotations(qp.RY)), "a shift of both samples"),
         (rotations(qp.RX, lambda x, i: x[i]), r"angles\[..., i\]"),
         (both(rotations(qp.RX), lambda x, w: qp.state()), "only calls gates"),
+        (qp.QNode(rotations(qp.RX), qp.device("default.qubit", wires=2)), "leave out @qp.qnode"),
     ],
     "check_silent_terms": [
         (lambda losses, weights: {"kernel"}, r"without fault .*first is \[4\]: expected 0, got 1"),

@@ -165,6 +165,11 @@ def _told(f: Function, error: Exception) -> str:
     """The exception's name, message and line, the last one in the reader's own file."""
     home = getattr(getattr(f, "__code__", None), "co_filename", None)
     own = [x for x in traceback.extract_tb(error.__traceback__) if x.filename == home]
+    if "modified by an inplace operation" in str(error):
+        return (
+            "your function overwrites a tensor that the gradient needs (fill_diagonal_, "
+            "x[...] = ..., x += ...): make a new one, e.g. by torch.where."
+        )
     said = f"your function raised {type(error).__name__}: {str(error).rstrip('.')}"
     if not own:
         return f"{said}."

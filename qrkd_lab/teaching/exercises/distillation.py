@@ -87,8 +87,16 @@ def check_kd_loss(f: Function | None) -> Answer:
         "a sum over the samples: average over them.": lambda s, t, T: T**2 * kl(s, t, T) * len(s),
         "the logits are not divided by the temperature: do it before both softmaxes.":
             lambda s, t, T: T**2 * kl(s, t, 1.0),
-        "right until a probability is rounded to 0: 0 * log 0 is nan, and a tiny number added to p "
-        "changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
+        "F.kl_div takes the logarithm of the student's probabilities: F.log_softmax.":
+            lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1),
+                                            reduction="batchmean"),
+        "the softmax runs over the samples: the classes are dim=1.":
+            lambda s, t, T: T**2 * kl(s.T, t.T, T) * s.shape[1] / len(s),
+        "this is the cross-entropy, which has the teacher's entropy in it: subtract that, so that "
+        "equal outputs cost 0.":
+            lambda s, t, T: T**2 * F.cross_entropy(s / T, (t / T).softmax(1)),
+        "right until a probability is rounded to 0: 0 * log 0 is nan, and a clamp or a tiny number "
+        "added to p changes the loss. Use log_softmax, not the log of softmax.": by_logarithms,
     }  # fmt: skip
     cases = [
         Case(f"at T = {T} with {n} samples", (normal(n, c), normal(n, c, seed=1), T))
@@ -153,6 +161,8 @@ def _wrong_means(relation: Function) -> dict[str, Function]:
         "the mean counts entries that compare a sample with itself: divide by n(n-1), not by n^2.":
             lambda s, t, *_: total(s, t) / len(s) ** 2,
         "this is the sum: divide by n(n-1).": lambda s, t, *_: total(s, t),
+        "this is the mean of u^2: h(u) is u^2/2 for |u| < 1, and |u| - 1/2 beyond.":
+            lambda s, t, *_: F.mse_loss(relation(s), relation(t)) * len(s) / (len(s) - 1),
         "h(u) is u^2/2, and a sample is not compared with itself: the half is missing, and the "
         "mean divides by n^2.": lambda s, t, *_: F.mse_loss(relation(s), relation(t)),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from pennylane import QNode
 from pennylane.operation import Operator
 from pennylane.queuing import AnnotatedQueue
 from torch import Tensor
@@ -126,14 +127,23 @@ def check_other_basis(f: Function | None) -> Answer:
     """
     H = torch.tensor([[1, 1], [1, -1]], dtype=torch.complex128) / 2**0.5
 
+    def layers(x: Tensor, count: int) -> Tensor:
+        return FidelityKernel("iqp", 2, layers=count).states(x[None])[0]
+
     def turned(x: Tensor) -> Tensor:
-        return torch.kron(H, H) @ FidelityKernel("iqp", 2, layers=1).states(x[None])[0]
+        return torch.kron(H, H) @ layers(x, 1)
 
     mistakes = {
         "these are amplitudes: a probability is the absolute square.": turned,
         "the absolute values are not squared.": lambda x: turned(x).abs(),
         "nothing changes with the angles: is the Hadamard applied before the square?":
             lambda x: torch.full((4,), 0.25),
+        "the Hadamards stand before the layer, and undo its own: apply them after it.":
+            lambda x: torch.eye(4)[0],
+        "the Hadamard acts on one qubit alone: torch.kron(H, H) acts on both.":
+            lambda x: (torch.kron(H, torch.eye(2)) @ layers(x, 1)).abs().square(),
+        "these are two layers, and Hadamards after them: take layers=1.":
+            lambda x: (torch.kron(H, H) @ layers(x, 2)).abs().square(),
     }  # fmt: skip
     rows = ((0.5, 0.7), (1.5, 0.7), (-0.9, 2.0))
     cases = [Case(f"at {row}", (torch.tensor(row, dtype=torch.float64),)) for row in rows]
@@ -146,6 +156,7 @@ def check_shift_map(f: Function | None) -> Answer:
     x, y, shift = normal(6, 2), normal(6, 2, seed=1), normal(2, seed=2)
 
     def judge(f: Function) -> str:
+        need(not isinstance(f, QNode), "a feature map is a plain function: leave out @qp.qnode.")
         with AnnotatedQueue() as recorded:
             f(x, range(2))
         if not recorded.queue:
