@@ -16,11 +16,13 @@ import pennylane as qp
 import pytest
 import torch
 import torch.nn.functional as F
+from pandas import DataFrame
 from scipy import stats
 
 import qrkd_lab as ql
 from qrkd_lab.kernels import Kernel
-from qrkd_lab.losses import normalised_distances
+from qrkd_lab.losses import normalised_distances, term_gradients
+from qrkd_lab.studies.statistics import variance_shares
 from qrkd_lab.teaching import exercises
 from qrkd_lab.teaching.exercises.distillation import right_step
 
@@ -165,6 +167,12 @@ RIGHT = {  # beside the solutions: other ways to answer
     "check_angle_variance": [
         lambda q: Fraction(3, 8) ** q - Fraction(1, 4) ** q,
         lambda q: Decimal("0.375") ** q - Decimal("0.25") ** q,
+    ],
+    "check_variance_shares": [lambda y: variance_shares(DataFrame(y)).to_dict()],
+    "check_silent_terms": [
+        lambda losses, weights: {
+            n: g for n, g in term_gradients(losses, weights).items() if not g.any()
+        }.keys()
     ],
     "check_own_relation": [distances, normalised_distances, lambda x: Cauchy()(x)],
     "check_own_kernel": [Cauchy(), ql.FidelityKernel("zz", qubits=3), ql.PolynomialKernel()],
@@ -325,6 +333,7 @@ TABLE = {
         (lambda losses, weights: {"kernel"}, r"without fault .*first is \[4\]: expected 0, got 1"),
         (left_over, r"a None or 0 is overlooked"),
         (lambda losses, weights: gradients(losses, weights), "RuntimeError: .*retain_graph=True"),
+        (lambda losses, weights: set(losses.terms.values()), "names of terms, got Tensor"),
     ],
     "check_training_step": [
         (training_step(order="backward zero step"), "no weight has moved"),

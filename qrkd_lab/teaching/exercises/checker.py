@@ -246,6 +246,8 @@ def _gradients(f: Function, case: Case) -> list[Tensor | None]:
 
 
 def _plain(value: Any) -> Tensor:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        value = list(value.values())
     value = torch.as_tensor(float(value) if isinstance(value, Rational | Decimal) else value)
     return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -232,14 +232,19 @@ def check_silent_terms(f: Function | None) -> Answer:
 
     def named(f: Function, case: str) -> list[bool]:
         names = given(f(*_batch(**LOSSES[case])))
-        listed = isinstance(names, (set, frozenset, list, tuple))
+        listed = isinstance(names, (Set, list, tuple))
         need(listed, f"expected a set of names, got {names!r:.40}: use {{...}}.")
+        for name in names:
+            need(isinstance(name, str), f"expected names of terms, got {type(name).__name__}.")
         return [term in names for term in TERMS]
 
     mistakes = {
         "requires_grad alone is fooled: a detached kernel still asks for a gradient, at its "
         "adapter. Take the gradient at the student's weights, each alone.":
             lambda losses, _: {n for n, term in losses.terms.items() if not term.requires_grad},
+        "a term that does not ask for a gradient has none either: it is silent, too.":
+            lambda losses, weights: {n for n in _silent(losses, weights)
+                                     if losses.terms[n].requires_grad},
         "a None or 0 is overlooked: in some of these losses a term is silent and you found none. "
         "Ask each alone, by torch.autograd.grad: backward() adds to what is in .grad already.":
             lambda losses, _: set(),
@@ -269,16 +274,17 @@ def right_step(
     inputs: Tensor,
     targets: Tensor,
     zero: bool = True,
+    of_student: bool = False,
     move: bool = True,
     graph: bool = False,
     of: Callable[[Losses], Tensor] = lambda losses: losses.total,
 ) -> Tensor:
-    """One step as the exercise wants it; the last four make the typical mistakes."""
+    """One step as the exercise wants it; the last five make the typical mistakes."""
     with torch.set_grad_enabled(graph):
         taught = TeacherBatch(teacher(inputs))
     total = of(loss(student(inputs), taught, targets))
     if zero:
-        optimizer.zero_grad()
+        (student if of_student else optimizer).zero_grad()
     total.backward()
     if move:
         optimizer.step()
@@ -317,6 +323,8 @@ def check_training_step(f: Function | None) -> Answer:
         "the gradients of earlier batches are still there: call optimizer.zero_grad() in each "
         "step.":
             lambda *args: right_step(*args, zero=False),
+        "student.zero_grad() forgets the adapter, whose gradients add up: optimizer.zero_grad().":
+            lambda *args: right_step(*args, of_student=True),
         "the terms are added without their weights: use the total that the loss returns.":
             lambda *args: right_step(*args, of=lambda losses: sum(losses.terms.values())),
         "only the task is learnt: use the total, not the term of the task alone.":

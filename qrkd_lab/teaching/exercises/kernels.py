@@ -42,6 +42,8 @@ def check_fidelity_kernel(f: Function | None) -> Answer:
     mistakes = {
         "these are the overlaps, complex: take their absolute square.": lambda u: u @ u.mH,
         "the amplitude is not squared: |<i|j>|^2.": lambda u: (u @ u.mH).abs(),
+        "the real part alone, or no .abs() before the square: |z|^2 is z.abs() ** 2.":
+            lambda u: (u @ u.mH).real ** 2,
         "a conjugate is missing: <i|j> conjugates one side (states.conj() or .mH).":
             lambda u: (u @ u.T).abs() ** 2,
     }  # fmt: skip
@@ -92,6 +94,8 @@ def check_bandwidth_rule(f: Function | None) -> Answer:
         "this is the place in the list: give the bandwidth there.": lambda k, b: spread(k).argmax(),
         "the diagonal is counted: it is 1 for every bandwidth, leave it out.":
             lambda k, b: b[k.flatten(1).std(1).argmax()],
+        "zeros in the place of the diagonal count, too: take the other entries by a mask.":
+            lambda k, b: b[(k - k * torch.eye(k.shape[1])).flatten(1).std(1).argmax()],
         "this is the largest spread: give the bandwidth where it is.": lambda k, b: spread(k).max(),
     }  # fmt: skip
     bandwidths = 2.0 ** torch.arange(-5, 4, dtype=torch.float64)
