@@ -39,6 +39,8 @@ def check_paired_difference(f: Function | None) -> Answer:
         "the half width is not divided by the root of S.":
             lambda a, b: paired(a, b) * [1, len(a) ** 0.5],
         "the mean has the wrong sign: arm minus reference.": lambda a, b: paired(b, a),
+        "these are the ends of the interval: give its middle and half its width.":
+            lambda a, b: paired(a, b)[0] + paired(a, b)[1] * np.array([-1, 1]),
     }  # fmt: skip
     source = np.random.default_rng(0)
     cases = []
@@ -58,6 +60,14 @@ def check_holm(f: Function | None) -> Answer:
             lambda p: np.minimum(1, p * len(p)),
         "argsort gives places, not ranks: sort, adjust, and put back by the same order.":
             lambda p: np.minimum(1, p * (len(p) - p.argsort())),
+        "these are sorted: put each p back in the place that it came from.":
+            lambda p: np.sort(holm(p)),
+        "the smallest p is multiplied by m, the largest by 1: yours the other way round.":
+            lambda p: np.minimum(1, np.maximum.accumulate(np.sort(p) * np.arange(1, len(p) + 1)))[
+                p.argsort().argsort()],
+        "an adjusted p is at most 1.":
+            lambda p: np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))[
+                p.argsort().argsort()],
         "an adjusted p must not be below that of a smaller p: take the running maximum.":
             lambda p: np.minimum(1, p * (len(p) - p.argsort().argsort())),
     }  # fmt: skip
@@ -70,16 +80,26 @@ def check_holm(f: Function | None) -> Answer:
 def check_power(f: Function | None) -> Answer:
     """Check ``f(difference, spread, seeds)`` -> power of the paired t-test at 5 %, two-sided."""
 
-    def powered(d: float, s: float, n: int, critical: float) -> float:
-        return float(stats.nct.sf(critical, n - 1, n**0.5 * abs(d) / s))
+    def powered(
+        d: float, s: float, n: int, critical: float, root: float = 0.5, free: int = 1
+    ) -> float:
+        return float(stats.nct.sf(critical, n - free, n**root * d / s))
 
     mistakes = {
         "this is the chance to miss it: power is the upper tail (sf).":
             lambda d, s, n: 1 - power_of(d, s, n),
         "1.96 is for many seeds: take the t-quantile with S - 1 degrees of freedom.":
-            lambda d, s, n: powered(d, s, n, stats.norm.ppf(0.975)),
+            lambda d, s, n: powered(abs(d), s, n, stats.norm.ppf(0.975)),
         "this t-quantile leaves out 5 % on one side: the test is two-sided, take t at 0.975.":
-            lambda d, s, n: powered(d, s, n, stats.t.ppf(0.95, n - 1)),
+            lambda d, s, n: powered(abs(d), s, n, stats.t.ppf(0.95, n - 1)),
+        "a difference of either sign is to be found: take its size, abs(difference).":
+            lambda d, s, n: powered(d, s, n, stats.t.ppf(0.975, n - 1)),
+        "the shift of the noncentral t is sqrt(S) * difference / spread: the sqrt(S) is missing.":
+            lambda d, s, n: powered(abs(d), s, n, stats.t.ppf(0.975, n - 1), root=0),
+        "the shift of the noncentral t has the root of S in it, not S.":
+            lambda d, s, n: powered(abs(d), s, n, stats.t.ppf(0.975, n - 1), root=1),
+        "the spread is estimated, which costs one degree of freedom: seeds - 1.":
+            lambda d, s, n: powered(abs(d), s, n, stats.t.ppf(0.975, n), free=0),
     }  # fmt: skip
     values = ((0.004, 0.003, 5), (0.8, 1.0, 12), (-0.5, 0.4, 8))  # the other tail: below 1e-6
     cases = [Case(f"for {d} with spread {s} and {n} seeds", (d, s, n)) for d, s, n in values]
@@ -126,6 +146,9 @@ def check_variance_shares(f: Function | None) -> Answer:
     mistakes = {
         "rows are seeds and columns are arms: these two are exchanged.":
             lambda y: squares(y)[[1, 0, 2]],
+        "a seed's mean stands for A scores and an arm's for S: multiply the sums by A and S.":
+            lambda y: (lambda seed, arm: np.array([seed, arm, 1 - seed - arm]))(
+                *squares(y)[:2] / y.shape[::-1]),
         "these are the sums of squares: divide by their total.":
             lambda y: squares(y) * ((y - y.mean()) ** 2).sum(),
     }  # fmt: skip
