@@ -23,13 +23,7 @@ from qrkd_lab.kernels.analysis import (
     off_diagonal,
     r_squared,
 )
-from qrkd_lab.kernels.classical import (
-    CosineKernel,
-    Kernel,
-    LaplacianKernel,
-    PolynomialKernel,
-    RBFKernel,
-)
+from qrkd_lab.kernels.classical import Kernel, PolynomialKernel, RBFKernel
 from qrkd_lab.kernels.quantum import FidelityKernel
 
 if TYPE_CHECKING:
@@ -42,7 +36,6 @@ __all__ = [
     "best_fit",
     "concentration_table",
     "diagnose",
-    "frequency_distribution",
     "random_feature_surrogate",
 ]
 
@@ -152,7 +145,6 @@ def concentration_table(
     feature_maps: Sequence[str] = ("angle", "zz", "iqp"),
     qubits: Iterable[int] = (2, 4, 6, 8, 10),
     bandwidths: Iterable[float] = (1.0,),
-    angles: Tensor | None = None,
     samples: int = 64,
     seed: int = 0,
 ) -> DataFrame:
@@ -161,9 +153,8 @@ def concentration_table(
     Args:
         feature_maps: names, or PennyLane quantum functions; not ``amplitude`` (2^q features).
         qubits, bandwidths: numbers of qubits, and factors on the angles.
-        angles: ``(n, at least the largest q)``, whose first q columns are taken; None: standard
-            normal, as an encoder standardises its angles.
-        samples, seed: of the normal angles.
+        samples, seed: of the angles, which are standard normal, as an encoder standardises them;
+            q qubits take the first q of each sample.
 
     Returns:
         Columns ``feature_map``, ``bandwidth``, ``qubits``, ``mean``, ``variance``,
@@ -173,12 +164,9 @@ def concentration_table(
 
     qubits, bandwidths = list(qubits), list(bandwidths)
     most = max(whole("qubits", q, 1) for q in qubits)
-    if angles is None:
-        size = (whole("samples", samples, 2), most)
-        generator = torch.Generator().manual_seed(seed)
-        angles = torch.randn(size, dtype=torch.float64, generator=generator)
-    if angles.ndim != 2 or angles.shape[1] < most:
-        raise ValueError(f"angles: expected (n, {most} or more), got {tuple(angles.shape)}")
+    size = (whole("samples", samples, 2), most)
+    generator = torch.Generator().manual_seed(seed)
+    angles = torch.randn(size, dtype=torch.float64, generator=generator)
     rows = []
     for feature_map in feature_maps:
         name = feature_map if isinstance(feature_map, str) else feature_map.__name__
@@ -195,12 +183,10 @@ def concentration_table(
 # ---- fits
 
 
-# Kernels of a bandwidth b, and scikit-learn's gamma of b.
-FAMILIES: dict[str, tuple[list[Callable[[float], Kernel]], Callable[[float], float]]] = {
-    "rbf": ([RBFKernel], lambda b: b**2 / 2),
-    "laplacian": ([LaplacianKernel], lambda b: b),
-    "polynomial": ([partial(PolynomialKernel, p) for p in range(1, 7)], lambda b: b**2),
-    "cosine": ([], lambda b: math.nan),
+# Kernels of a bandwidth b, and scikit-learn's gamma over b^2.
+FAMILIES: dict[str, tuple[list[Callable[[float], Kernel]], float]] = {
+    "rbf": ([RBFKernel], 0.5),
+    "polynomial": ([partial(PolynomialKernel, p) for p in range(1, 7)], 1.0),
 }
 
 
@@ -210,7 +196,7 @@ class Fit:
 
     family: str
     kernel: Kernel  # ``kernel(x)`` is the matrix on the same angles
-    gamma: float  # scikit-learn's: b^2 / 2 (RBF), b (Laplacian), b^2 (polynomial), NaN (cosine)
+    gamma: float  # scikit-learn's: b^2 / 2 (RBF), b^2 (polynomial)
     residual: float  # root of the mean squared difference over pairs i < j
     r_squared: float  # 1 - residual^2 / variance over pairs; NaN where K is constant over pairs
     alignment: float  # CKA of the two matrices; NaN where one is constant
@@ -242,7 +228,7 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     Args:
         kernel: ``(n, n)``, n >= 3.
         x: angles ``(n, q)``, before the kernel's own bandwidth.
-        family: ``rbf``, ``laplacian``, ``polynomial`` or ``cosine`` (nothing to choose).
+        family: ``rbf`` or ``polynomial``.
 
     Source of the question: Florez Ablan et al., arXiv 2503.05602 (tuned quantum kernels resemble
     RBF kernels).
@@ -262,12 +248,12 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
             f"n = {len(wanted)} and {len(x)}"
         )
     x = x.detach().cpu().double()
-    if family != "laplacian" and x.shape[1] > len(x):
+    if x.shape[1] > len(x):
         # The same n points in n coordinates: a rotation keeps all distances and inner products.
         left, size, _ = torch.linalg.svd(x, full_matrices=False)
         x = left * size
-    makers, gamma = FAMILIES[family]
-    fits = [_fit_bandwidth(make, wanted, x) for make in makers] or [CosineKernel()]
+    makers, factor = FAMILIES[family]
+    fits = [_fit_bandwidth(make, wanted, x) for make in makers]
     best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))
     matrix = best(x)
     residual = _mismatch(best, wanted, x) ** 0.5
@@ -275,7 +261,7 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
     return Fit(
         family,
         best,
-        gamma(best.bandwidth),
+        factor * best.bandwidth**2,
         residual,
         r_squared(wanted, matrix),
         alignment_or(math.nan, wanted, matrix),
@@ -317,7 +303,6 @@ def _mismatch(kernel: Kernel, wanted: Tensor, x: Tensor) -> float:
 # ---- surrogates
 
 
-GRID = 64  # points on a period: resolves frequencies up to 31, e.g. 31 layers of one rotation
 RIDGES = tuple(10.0**power for power in range(-9, 5))  # choices of the ridge, wide on both sides
 
 
@@ -334,7 +319,6 @@ class FourierSurrogate(Kernel):
 
     frequencies: Tensor = field(repr=False)  # omega, (D, q)
     weights: Tensor = field(repr=False)  # W, (2 D + 1, n)
-    source: str  # where the frequencies were drawn from: "spectrum" or "rbf"
 
     @property
     def features(self) -> int:
@@ -353,8 +337,7 @@ def random_feature_surrogate(
 ) -> FourierSurrogate:
     r"""A classical surrogate of a kernel: random frequencies, weights by least squares.
 
-    The frequencies :math:`\omega` are drawn from the kernel's own Fourier spectrum where it has
-    one (:func:`frequency_distribution`), else from the spectrum of the RBF kernel that fits it best
+    The frequencies :math:`\omega` are drawn from the spectrum of the RBF kernel that fits it best
     (a Gaussian: Bochner's theorem). The weights are a ridge regression,
 
     .. math:: W = \arg\min_W \lVert Z W - K^{1/2} \rVert_F^2 + \alpha \lVert W \rVert_F^2,
@@ -380,55 +363,14 @@ def random_feature_surrogate(
     with torch.no_grad():
         matrix = check_matrix(kernel(x))
         generator = torch.Generator().manual_seed(whole("seed", seed, 0))
-        spectrum, source = frequency_distribution(kernel, x), "spectrum"  # (q, 64)
-        if spectrum is None:
-            size, source = (features, x.shape[1]), "rbf"
-            bandwidth = best_fit(matrix, x).kernel.bandwidth
-            frequencies = bandwidth * torch.randn(size, dtype=x.dtype, generator=generator)
-        else:
-            index = torch.multinomial(spectrum, features, replacement=True, generator=generator)
-            numbers = torch.fft.fftfreq(GRID, 1 / GRID, dtype=x.dtype)
-            frequencies = kernel.bandwidth * numbers[index].T  # (D, q)
+        bandwidth = best_fit(matrix, x).kernel.bandwidth
+        size = (features, x.shape[1])
+        frequencies = bandwidth * torch.randn(size, dtype=x.dtype, generator=generator)
         z = _waves(x, frequencies)  # (n, 2 D + 1)
         values, vectors = torch.linalg.eigh(matrix)
         root = vectors * values.clamp(min=0).sqrt()  # (n, n): K = root root^T
     ridge = RidgeCV(alphas=RIDGES, fit_intercept=False).fit(z.numpy(), root.numpy())
-    return FourierSurrogate(frequencies, torch.from_numpy(ridge.coef_.T.copy()), source)
-
-
-def frequency_distribution(kernel: Kernel, x: Tensor) -> Tensor | None:
-    r"""How a periodic kernel's weight is spread over whole frequencies, for each angle.
-
-    .. math:: p_j(m) = \mathbb E_x\, \frac{1}{M^2} \sum_{s,t} K^{(x,j)}_{st}\,
-              e^{-2 \pi i m (s - t) / M}
-
-    with :math:`K^{(x,j)}` the kernel matrix of M = 64 samples that equal x but for angle j, which
-    takes the M points of a period.
-
-    Returns:
-        ``(q, 64)``, frequency m in ``torch.fft.fftfreq`` order, in units of the kernel's bandwidth;
-        None if the kernel is not periodic in each angle with 2 pi / bandwidth (``zz`` and ``iqp``,
-        whose phases hold products of angles, and the classical kernels).
-    """
-    x = x.detach().cpu().double()
-    period = 2 * math.pi / kernel.bandwidth
-    some = x[:8]  # the average needs few
-    with torch.no_grad():
-        for j in range(x.shape[1]):
-            moved = some.clone()
-            moved[:, j] += period
-            if not torch.allclose(kernel(some, moved).diagonal(), kernel(some).diagonal()):
-                return None
-        points = torch.arange(GRID, dtype=x.dtype) * (period / GRID)
-        found = torch.zeros(x.shape[1], GRID, dtype=x.dtype)
-        for j in range(x.shape[1]):
-            for row in some:
-                line = row.repeat(GRID, 1)  # (64, q)
-                line[:, j] = points
-                matrix = kernel(line).to(torch.complex128)
-                found[j] += torch.fft.fft(torch.fft.ifft(matrix, dim=1), dim=0).diagonal().real
-        found = found.clamp(min=0)
-        return found / found.sum(1, keepdim=True)
+    return FourierSurrogate(frequencies, torch.from_numpy(ridge.coef_.T.copy()))
 
 
 def _waves(x: Tensor, frequencies: Tensor) -> Tensor:
