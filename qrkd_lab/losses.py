@@ -281,17 +281,14 @@ class DistillationLoss(nn.Module):
             number = isinstance(weight, Real) and not isinstance(weight, bool)
             if not number or not 0 <= weight < float("inf"):
                 raise ValueError(f"weight of {name}: expected a finite number >= 0, got {weight!r}")
-        self.kernel_dose, self.pulls = kernel_dose, dict[str, Tensor]()
-        self._kept = 1.0  # of the weights of distance and angle
-        if kernel_share is not None:
-            if kernel_dose is not None:
-                raise ValueError("kernel_share takes the place of kernel_dose: give one of the two")
-            self.kernel_dose = positive("kernel_share", kernel_share)
-            if self.kernel_dose > 1:
-                raise ValueError(f"kernel_share: expected at most 1, got {kernel_share}")
-            self._kept = 1 - self.kernel_dose
-        elif kernel_dose is not None:
-            self.kernel_dose = positive("kernel_dose", kernel_dose)
+        if kernel_dose is not None and kernel_share is not None:
+            raise ValueError("kernel_share takes the place of kernel_dose: give one of the two")
+        dose = kernel_dose if kernel_share is None else kernel_share
+        self.kernel_dose = None if dose is None else positive("kernel_dose or kernel_share", dose)
+        self._kept = 1.0 if kernel_share is None else 1 - self.kernel_dose  # of distance and angle
+        if self._kept < 0:
+            raise ValueError(f"kernel_share: expected at most 1, got {kernel_share}")
+        self.pulls = dict[str, Tensor]()
         others = any(self.weights[name] > 0 for name in self.relations)
         if self.kernel_dose is not None and not (kernel_weight > 0 and others):
             raise ValueError(

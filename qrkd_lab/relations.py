@@ -208,6 +208,7 @@ CLASSICAL = {
     for name, of in {"distance": normalised_distances, "angle": triplet_angles}.items()
 }
 TAKEN = ("task", "kd", "distance", "angle", "kernel", "total", "epoch")  # in a history
+PREFIXES = ("kernel_", "train_", "validation_", "distance_", "angle_")  # of other numbers there
 
 
 def own_relations(given: Mapping[str, Any]) -> dict[str, tuple[Relation, float]]:
@@ -231,8 +232,8 @@ def own_relations(given: Mapping[str, Any]) -> dict[str, tuple[Relation, float]]
                 f"relation {name!r}: expected (function of features, weight), e.g. "
                 f"{{'cosine': (cosine, 10.0)}}, got {pair!r:.100}"
             )
-        word, own = str(name), ("kernel_", "train_", "validation_")
-        if not word.isidentifier() or word in TAKEN or word.startswith(own) or "_pull" in word:
+        word = str(name)
+        if not word.isidentifier() or word in TAKEN or word.startswith(PREFIXES):
             raise ValueError(
                 f"relation {name!r}: expected a name of letters, digits and _ that no other number "
                 f"of a history has, such as {', '.join(TAKEN)}"

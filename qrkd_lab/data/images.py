@@ -40,26 +40,10 @@ class Images:
     Args:
         pixels: uint8 ``(n, C, H, W)``, values 0..255.
         labels: int64 ``(n,)``, class numbers from 0.
-
-    Raises:
-        TypeError: A tensor has another type.
-        ValueError: The shapes do not fit.
     """
 
     pixels: Tensor
     labels: Tensor
-
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
-            raise TypeError(
-                "Images expects uint8 pixels and int64 labels, "
-                f"got {self.pixels.dtype} and {self.labels.dtype}."
-            )
-        if self.pixels.ndim != 4 or self.labels.shape != self.pixels.shape[:1]:
-            raise ValueError(
-                "Images expects pixels (n, C, H, W) and labels (n,), "
-                f"got {tuple(self.pixels.shape)} and {tuple(self.labels.shape)}."
-            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -172,14 +156,9 @@ class VisionData:
 
         Raises:
             TypeError: Pixels that are not uint8, so perhaps normalised already.
-            ValueError: Another number of channels.
         """
         if pixels.dtype != torch.uint8:
             raise TypeError(f"normalise expects uint8 pixels (0..255), got {pixels.dtype}.")
-        if pixels.ndim != 4 or pixels.shape[1] != len(self.mean):
-            raise ValueError(
-                f"normalise expects pixels (n, {len(self.mean)}, H, W), got {tuple(pixels.shape)}."
-            )
         mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)  # (1, C, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
         return (pixels.to(torch.float32) / 255).sub_(mean).div_(std)

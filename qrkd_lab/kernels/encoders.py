@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
-from numbers import Integral
 
 import torch
 import torch.nn.functional as F
@@ -90,9 +89,7 @@ class Encoder(nn.Module):
         super().__init__()
         if kind not in ENCODERS:
             raise ValueError(f"unknown encoder {kind!r}; choose one of {', '.join(ENCODERS)}")
-        if isinstance(seed, bool) or not isinstance(seed, Integral):  # NumPy's integers are too
-            raise TypeError(f"seed: expected a whole number, got {seed!r}")
-        self.seed = int(seed)
+        self.seed = whole("seed", seed, 0)
         teacher_dim = whole("teacher_dim", teacher_dim, 1)
         student_dim = whole("student_dim", student_dim, 1)
         self.kind, self.qubits = kind, whole("qubits", qubits, 1)

@@ -79,7 +79,7 @@ def test_one_sample_has_no_spread_an_adapter_may_widen_and_is_trained():
     assert adapted == ["adapter", "pca"]
     x = rows(6, 5)
     torch.testing.assert_close(fitted("truncate").student(x), standardise(x[:, :3]))
-    with pytest.raises(TypeError, match="seed: expected a whole number"):
+    with pytest.raises(ValueError, match="seed: expected a whole number"):
         Encoder(7, 5, 3, seed=1.0)
 
 
