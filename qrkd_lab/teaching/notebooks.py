@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -129,29 +128,22 @@ def execute(
     source, out_dir = expanded(notebook).absolute(), expanded(out_dir)
     output = out_dir.absolute() / source.name
     values = check_parameters(source.name, _read(source), parameters or {})
-    if timeout is not None and (type(timeout) is not int or timeout < 1):
-        raise NotebookError(f"timeout: expected whole seconds, 1 or more, or None; got {timeout!r}")
     if output.resolve() == source.resolve():
         raise NotebookError(
             f"the executed copy of {source.name} would overwrite the notebook itself: choose "
             f"another folder than {out_dir} (refresh() writes outputs back into a notebook)"
         )
     check_writable(output.parent, "another out_dir, or $QRKD_RUNS_DIR")
-    # papermill writes after every cell; an earlier copy stays whole until this run is over.
-    part = output.with_name(f".{os.getpid()}-{output.name}") if output.exists() else output
     try:
-        _run(source, part, values, timeout, progress, cwd)
+        _run(source, output, values, timeout, progress, cwd)
     except NotebookError as error:
         raise NotebookError(f"{error}\nThe copy, as far as it came: {output}") from error.__cause__
     except OSError as error:
-        part.unlink(missing_ok=True)  # it may have been cut off
+        output.unlink(missing_ok=True)  # it may have been cut off
         raise NotebookError(
             f"{source.name} stopped: {error.filename or output} cannot be written: "
             f"{error.strerror or error}. Make room, or give another folder (out)."
         ) from error
-    finally:
-        if part != output and part.exists():
-            os.replace(part, output)
     return out_dir / source.name
 
 
@@ -215,9 +207,6 @@ def _read(path: Path) -> NotebookNode:
         raise NotebookError(f"no notebook at {path}") from None
     except Exception as error:  # nbformat raises many kinds for a file that is not a notebook
         raise NotebookError(f"{path} is not a readable notebook (.ipynb): {error}") from error
-    language = nb.metadata.get("kernelspec", {}).get("language") or "python"
-    if language.lower() != "python":
-        raise NotebookError(f"{path.name} is a notebook in {language}; only Python can be run")
     return nb
 
 

@@ -100,8 +100,8 @@ class DistillationExplorer(Explorer):
             **_setting_controls(benchmark_settings(benchmark, scale, **given)),
         }
         self._start = button("Start", self.start, "Train what is not on disk yet")
-        self._pause = button("Pause", self.pause, "Wait after the present step")
-        self._stop = button("Stop", self.stop, "End now, and record the last whole epoch")
+        self._pause = button("Pause", self.training.pause, "Wait after the present step")
+        self._stop = button("Stop", self.training.stop, "End now, and record the last whole epoch")
         self._view = menu("Matrices of", "–", ("–",))
         self._view.observe(lambda _: self.refresh(), "value")
         groups = {"Runs": ("benchmark", "scale", "arms", "seed", "epochs"),
@@ -150,18 +150,6 @@ class DistillationExplorer(Explorer):
             return self.complain(error)
         self.draw_in_background()
         self._stop.focus()  # Start is off now, and would leave the keyboard nowhere
-
-    def pause(self) -> None:
-        """Pause, or go on after a pause."""
-        self.training.pause()
-
-    def stop(self) -> None:
-        """End now; the last whole epoch is recorded."""
-        self.training.stop()
-
-    def close(self) -> None:
-        """End the training process."""
-        self.training.close()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until what was started has ended and is drawn; False if it takes longer."""
@@ -290,7 +278,7 @@ def progress(state: str, track: Track) -> str:
         "training": f"Training {at}." + " The arms come after it." * track.of_teacher,
         "paused": f"Paused, {at}. Go on, or stop.",
         "stopping": f"Stopping, {at}." if track.epochs else "Stopping.",
-        "stopped": _stopped(track, at),
+        "stopped": _stopped(track),
         "done": "Done."
         + " Everything was on the disk: kernel matrices are drawn while arms train, so "
         "choose another seed to watch them." * (len(track.runs) == len(track.reused)),
@@ -299,17 +287,14 @@ def progress(state: str, track: Track) -> str:
     return "".join([*map(_paragraph, [said, *track.notes]), *map(wrong, track.failures)])
 
 
-def _stopped(track: Track, at: str) -> str:
+def _stopped(track: Track) -> str:
     """What stopping has left."""
     new = [run for run in track.runs if run.name not in track.reused]
+    said = "nothing new is recorded: a teacher counts when it is whole, a student after an epoch"
     if new:
         epochs = len(new[0].history)
         said = f"recorded as runs of {epochs} epoch{'s' * (epochs > 1)}"
-        return f"Stopped: {said}. Start goes on from where it was."
-    if not track.epochs:
-        return "Stopped before anything was trained."
-    why = "a teacher counts when it is whole" if track.of_teacher else "no epoch was completed"
-    return f"Stopped, {at}: nothing new is recorded, as {why}. Start goes on from where it was."
+    return f"Stopped: {said}. Start goes on from where it was."
 
 
 def _table(track: Track) -> str:

@@ -326,7 +326,14 @@ def labelled_samples(
     if isinstance(source, ArrayBenchmark):
         source = (source.train.x, source.train.y)
     if not isinstance(source, str):
-        x, labels = _checked(source)
+        from sklearn.utils import check_X_y
+        from sklearn.utils.multiclass import check_classification_targets
+
+        x, labels = check_X_y(
+            *source, dtype=np.float64, order="C", allow_nd=True, ensure_min_samples=3
+        )
+        check_classification_targets(labels)
+        x = x.reshape(len(x), -1)
         classes, labels = np.unique(labels, return_inverse=True)  # words too
         source, classes = OWN, map(str, classes.tolist())
     elif source == "two moons":
@@ -345,20 +352,3 @@ def labelled_samples(
     features, labels = torch.as_tensor(x), torch.as_tensor(labels)
     order = stratified_order(labels, seed)[:most]
     return Samples(source, features[order].double(), labels[order], tuple(classes))
-
-
-def _checked(source: tuple[ArrayLike, ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels of a reader's own arrays, as scikit-learn checks them."""
-    from sklearn.utils import check_X_y
-    from sklearn.utils.multiclass import check_classification_targets
-
-    try:
-        x, y = (v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in source)
-        x = np.reshape(x, (len(x), -1)) if np.ndim(x) > 2 else x
-        x, y = check_X_y(x, y, dtype=np.float64, order="C", ensure_min_samples=3)
-        check_classification_targets(y)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"data: expected a pair (features, labels) of arrays (m, d) and (m,): {error}"
-        ) from error
-    return x, y

@@ -68,8 +68,8 @@ class RelationExplorer(Explorer):
         step: of :func:`~qrkd_lab.teaching.plane.downhill`, 0.05 to 3.
 
     Raises:
-        ValueError: points that are not finite ``(n, 2)`` with n >= 3, a student with another n or
-            together with a preset, an unknown preset (lists them), or a number out of its range.
+        ValueError: points that are not finite ``(n, 2)`` with n >= 3, a student with another n, an
+            unknown preset (lists them), or a number out of its range.
 
     Example:
         >>> RelationExplorer(preset="rotation", strength=0.5).student.shape
@@ -95,10 +95,6 @@ class RelationExplorer(Explorer):
         seed = whole("seed", seed, 0, SEEDS)
         n = whole("points", points, FEWEST, MOST) if self._drawn else FEWEST
         self._teacher = teacher_points(n, seed) if self._drawn else as_points(points)
-        if student is not None and preset not in ("same", OWN):
-            raise ValueError(f"give either student=... or preset={preset!r}, not both")
-        if student is None and preset == OWN:
-            raise ValueError(f"preset {OWN!r}: give the student's points, student=[[x, y], ...]")
         if student is None:
             self._move(changed(self._teacher, preset, strength, seed))
         else:

@@ -153,11 +153,10 @@ def test_samples_by_name(source, d, classes):
         (np.zeros((2, 2)), np.zeros(2), "minimum of 3 is required"),
         (np.full((4, 2), np.nan), np.zeros(4), "NaN"),
         (np.zeros((4, 2)), np.linspace(0, 1, 4), "continuous"),
-        (np.zeros((4, 2)), None, "None"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused(x, y, said):
-    with pytest.raises(ValueError, match=rf"data: expected a pair \(features, labels\).*{said}"):
+    with pytest.raises(ValueError, match=said):
         labelled_samples((x, y))
 
 

@@ -110,7 +110,7 @@ def test_points_of_your_own_have_any_unit():
         ({"points": 2}, "points: expected a whole number from 3 to 8, got 2"),
         ({"seed": -1}, "seed: expected a whole number from 0 to 20"),
         ({"student": [[0, 0]] * 4}, "student: .* 5, as the teacher has; got .4, 2"),
-        ({"preset": "own"}, "give the student's points"),
+        ({"preset": "own"}, "unknown change 'own'; choose one of same"),
         ({"point": 5}, "point: expected a whole number from 0 to 4, got 5"),
         ({"distance": -1.0}, "distance weight: expected 0 to 5, got -1"),
     ],
