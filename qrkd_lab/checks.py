@@ -19,18 +19,9 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "LARGE",
-    "NotFinite",
-    "at_least_float32",
-    "check_features",
-    "flag",
-    "floating",
-    "in_float32",
-    "no_second_derivative",
-    "positive",
-    "whole",
-    "with_room",
-]
+    "LARGE", "NotFinite", "at_least_float32", "check_features", "flag", "floating", "in_float32",
+    "no_second_derivative", "positive", "whole", "with_room",
+]  # fmt: skip
 
 # Between these sizes float32 has room for the squares and cubes that relations and their gradients
 # are made of.

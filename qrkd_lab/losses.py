@@ -31,19 +31,10 @@ from qrkd_lab.relations import CLASSICAL, normalised_distances, own_relations, t
 from qrkd_lab.tasks import CLASSIFICATION, Task, kd_loss, same_shape
 
 __all__ = [
-    "DistillationLoss",
-    "Losses",
-    "Outputs",
-    "TeacherBatch",
-    "angle_loss",
-    "check_batch",
-    "distance_loss",
-    "kd_loss",
-    "kernel_loss",
-    "normalised_distances",
-    "relation_loss",
+    "DistillationLoss", "Losses", "Outputs", "TeacherBatch", "angle_loss", "check_batch",
+    "distance_loss", "kd_loss", "kernel_loss", "normalised_distances", "relation_loss",
     "term_gradients",
-]
+]  # fmt: skip
 
 # ---- relation by relation
 

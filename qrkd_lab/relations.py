@@ -26,13 +26,9 @@ from qrkd_lab.checks import (
 )
 
 __all__ = [
-    "CLASSICAL",
-    "Relation",
-    "normalised_distances",
-    "own_relations",
-    "pairwise_distances",
+    "CLASSICAL", "Relation", "normalised_distances", "own_relations", "pairwise_distances",
     "triplet_angles",
-]
+]  # fmt: skip
 
 # Two rows nearer than this fraction of the batch's root-mean-square distance count as coincident:
 # an angle at such a pair is noise, and its slope, which grows like 1 / distance, would swamp the

@@ -18,16 +18,9 @@ from torch import Tensor
 from qrkd_lab.checks import at_least_float32, floating, in_float32, no_second_derivative
 
 __all__ = [
-    "CLASSIFICATION",
-    "Classification",
-    "IGNORED",
-    "TASKS",
-    "Task",
-    "UNLABELLED",
-    "kd_loss",
-    "label_kd",
-    "same_shape",
-]
+    "CLASSIFICATION", "Classification", "IGNORED", "TASKS", "Task", "UNLABELLED", "kd_loss",
+    "label_kd", "same_shape",
+]  # fmt: skip
 
 IGNORED = -100  # a target that does not count, as in torch.nn.functional.cross_entropy
 UNLABELLED = -101  # of a sample without label (NaN in real targets): the task alone leaves it out

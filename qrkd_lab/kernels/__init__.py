@@ -29,29 +29,12 @@ from qrkd_lab.kernels.encoders import Encoder, KernelRelation
 from qrkd_lab.kernels.quantum import FidelityKernel, ProjectedKernel
 
 __all__ = [
-    "KERNELS",
-    "CosineKernel",
-    "Encoder",
-    "FidelityKernel",
-    "Kernel",
-    "KernelRelation",
-    "LaplacianKernel",
-    "PolynomialKernel",
-    "ProjectedKernel",
-    "RBFKernel",
-    "StretchedRBFKernel",
-    "best_fit",
-    "centred_alignment",
-    "class_matrix",
-    "concentration_table",
-    "diagnose",
-    "effective_rank",
-    "geometric_difference",
-    "kernel_target_alignment",
-    "off_diagonal",
-    "random_feature_surrogate",
-    "spectral_entropy",
-]
+    "KERNELS", "CosineKernel", "Encoder", "FidelityKernel", "Kernel", "KernelRelation",
+    "LaplacianKernel", "PolynomialKernel", "ProjectedKernel", "RBFKernel", "StretchedRBFKernel",
+    "best_fit", "centred_alignment", "class_matrix", "concentration_table", "diagnose",
+    "effective_rank", "geometric_difference", "kernel_target_alignment", "off_diagonal",
+    "random_feature_surrogate", "spectral_entropy",
+]  # fmt: skip
 
 KERNELS: dict[str, type[Kernel]] = {
     "fidelity": FidelityKernel,

@@ -15,25 +15,11 @@ from torch import Tensor
 from qrkd_lab.checks import flag, floating, positive
 
 __all__ = [
-    "GeometricDifference",
-    "NothingToAlign",
-    "OffDiagonal",
-    "alignment_or",
-    "centred",
-    "centred_alignment",
-    "check_matrix",
-    "class_blocks",
-    "class_matrix",
-    "effective_rank",
-    "eigenvalues",
-    "geometric_difference",
-    "kernel_pca",
-    "kernel_target_alignment",
-    "off_diagonal",
-    "off_diagonal_values",
-    "r_squared",
-    "spectral_entropy",
-]
+    "GeometricDifference", "NothingToAlign", "OffDiagonal", "alignment_or", "centred",
+    "centred_alignment", "check_matrix", "class_blocks", "class_matrix", "effective_rank",
+    "eigenvalues", "geometric_difference", "kernel_pca", "kernel_target_alignment", "off_diagonal",
+    "off_diagonal_values", "r_squared", "spectral_entropy",
+]  # fmt: skip
 
 
 NEGATIVE = 1e-5  # of the largest eigenvalue: what float32 rounding makes of a zero eigenvalue

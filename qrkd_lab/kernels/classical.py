@@ -13,14 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from qrkd_lab.checks import LARGE, NotFinite, check_features, in_float32, positive, whole
 
 __all__ = [
-    "CosineKernel",
-    "Kernel",
-    "LaplacianKernel",
-    "PolynomialKernel",
-    "RBFKernel",
-    "StretchedRBFKernel",
-    "squared_distances",
-]
+    "CosineKernel", "Kernel", "LaplacianKernel", "PolynomialKernel", "RBFKernel",
+    "StretchedRBFKernel", "squared_distances",
+]  # fmt: skip
 
 
 class Kernel:

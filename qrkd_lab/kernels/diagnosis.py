@@ -30,14 +30,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "Diagnosis",
-    "Fit",
-    "FourierSurrogate",
-    "best_fit",
-    "concentration_table",
-    "diagnose",
+    "Diagnosis", "Fit", "FourierSurrogate", "best_fit", "concentration_table", "diagnose",
     "random_feature_surrogate",
-]
+]  # fmt: skip
 
 NEARLY = 0.95  # effective rank over n from which a matrix counts as nearly the identity
 GOOD_FIT = 0.9  # R^2 from which the words say "fitted by"

@@ -22,14 +22,8 @@ from qrkd_lab.checks import LARGE, at_least_float32, check_features, in_float32,
 from qrkd_lab.kernels.classical import Kernel
 
 __all__ = [
-    "BANDWIDTHS",
-    "ENCODERS",
-    "Encoder",
-    "KernelRelation",
-    "calibrated",
-    "spread",
-    "standardise",
-]
+    "BANDWIDTHS", "ENCODERS", "Encoder", "KernelRelation", "calibrated", "spread", "standardise",
+]  # fmt: skip
 
 
 # What each kind does on the (teacher's, student's) side.

@@ -91,20 +91,21 @@ class Tapped(nn.Module):
             names = ", ".join(name for name, _ in self.model.named_modules() if name)
             raise ValueError(f"the model has no nn.Linear: name the layer to tap, of {names}")
         if len(seen) != 1 or not isinstance(seen[0], Tensor):
-            what = f"was run {len(seen)} times" if len(seen) > 1 else "was not run"
-            what = f"gave a {type(seen[0]).__name__}" if len(seen) == 1 else what
+            gave = f"gave a {type(seen[0]).__name__}" if seen else ""
+            what = gave if len(seen) == 1 else f"was run {len(seen)} times"
             raise RuntimeError(
                 f"layer {self.layer!r} {what}; expected one tensor (n, ...) a call: tap another "
                 "layer"
             )
         logits, features = _logits(said), seen[0]
-        if features.ndim == 3 and self.pool != "flatten":
+        pools = self.pool in ("mean", "last")
+        if features.ndim == 3 and pools:
             features = self._pooled(features, inputs, options)
-        elif features.ndim < 2 or self.pool in ("mean", "last"):
+        elif features.ndim < 2 or pools or (features.ndim == 3 and self.pool is None):
             raise ValueError(
-                f"layer {self.layer!r} gave {tuple(features.shape)}; expected "
-                f"{'(n, t, d) to pool' if features.ndim > 1 else '(n, ...)'}: tap another layer"
-                f"{' or leave pool out' if self.pool else ''}"
+                f"layer {self.layer!r} gave {tuple(features.shape)}: give pool='mean' or 'last' "
+                "for hidden states (n, t, d) of tokens, pool='flatten' for a feature map "
+                "(n, C, L), no pool for another shape (n, ...)"
             )
         if len(logits) % max(1, len(features)):
             raise ValueError(
@@ -117,11 +118,6 @@ class Tapped(nn.Module):
         self, hidden: Tensor, inputs: tuple[Any, ...], options: Mapping[str, Any]
     ) -> Tensor:
         """One row per sample of hidden states ``(n, t, d)``; padding does not count."""
-        if self.pool is None:
-            raise ValueError(
-                f"layer {self.layer!r} gave {tuple(hidden.shape)}: give pool='mean' or 'last' for "
-                "hidden states (n, t, d) of tokens, pool='flatten' for a feature map (n, C, L)"
-            )
         given = inspect.signature(self.model.forward).bind(*inputs, **options).arguments
         mask = options.get("attention_mask", given.get("attention_mask"))
         mask = hidden.new_ones(hidden.shape[:2]) if mask is None else mask
