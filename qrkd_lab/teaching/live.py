@@ -27,7 +27,6 @@ from torch import Tensor
 from qrkd_lab.checks import NotFinite
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import RecordError, check_writable, runs_folder
-from qrkd_lab.kernels.analysis import NothingToAlign, centred_alignment
 from qrkd_lab.losses import DistillationLoss, Outputs, TeacherBatch, term_gradients
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, load_benchmark, name_of
@@ -79,7 +78,6 @@ class Track:
         pulses: arm to (at, loss terms, their mean over the epoch so far).
         matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
         labels: classes ``(n,)`` of their samples; None where there are none, as of a text.
-        alignments: arm to (at, centred alignment of the two).
         pulls: arm to its pull now, by term, see :func:`pulls_of_terms`.
         others: arm to the histories of other seeds that are on the disk, with the same settings.
         waits: what a start waits for, in words.
@@ -97,7 +95,6 @@ class Track:
     pulses: dict[str, list[tuple[float, Mapping[str, float]]]] = field(default_factory=dict)
     matrices: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     labels: NDArray[Any] | None = None
-    alignments: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     pulls: dict[str, Mapping[str, float]] = field(default_factory=dict)
     others: dict[str, list[Any]] = field(default_factory=dict)
     waits: str = "a process of its own, which loads PyTorch"
@@ -124,9 +121,9 @@ class Track:
             case "begin", at, epochs, histories:
                 self.at, self.epochs, self.arms = at, epochs, tuple(histories)
                 self.histories |= histories
-                for known in (self.pulses, self.alignments):  # what lies ahead is trained anew
-                    for arm in histories:
-                        known[arm] = [point for point in known.get(arm, ()) if point[0] <= at]
+                for arm in histories:  # what lies ahead is trained anew
+                    known = self.pulses.get(arm, ())
+                    self.pulses[arm] = [point for point in known if point[0] <= at]
             case "pulse", at, terms:
                 self.at = at
                 for arm, means in terms.items():
@@ -139,12 +136,8 @@ class Track:
                 self.waits = text
             case "others", others:
                 self.others = others
-            case "look", at, pulls, matrices, labels:
+            case "look", pulls, matrices, labels:
                 self.pulls, self.matrices, self.labels = pulls, matrices, labels
-                for arm, pair in matrices.items():
-                    taught, learnt = map(torch.from_numpy, pair)
-                    with suppress(NothingToAlign):
-                        self.alignments[arm].append((at, centred_alignment(learnt, taught)))
             case "run", run, reused:
                 self.runs.append(run)
                 self.histories[run.settings["arm"]] = list(run.history)
@@ -421,7 +414,7 @@ class Worker(Callback):
                 matrices[arm] = [m.cpu()[:MOST, :MOST].numpy() for m in pair]
         of_samples = targets.ndim == 1 and len(targets) == len(taught.outputs.features)
         labels = targets[:MOST].cpu().numpy() if of_samples else None
-        self._tell("look", _at(training), pulls, matrices, labels)
+        self._tell("look", pulls, matrices, labels)
         now = time.monotonic()
         self._next_look = now + max(LOOK, 4 * (now - started))  # a fifth of the time at most
 

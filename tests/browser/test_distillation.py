@@ -37,7 +37,7 @@ def test_start_pause_go_on_stop_and_start_again_while_cells_go_on(lab, tmp_path)
     check_layout(notebook, box, "Pause", "Stop", "Benchmark", "Arms", "Seed", "Matrices of")
     assert notebook.evaluate(RUN) == "42\n"
     press(box, "Matrices")
-    expect(box.get_by_role("img", name="Alignment of the kernel matrices")).to_be_visible()
+    expect(box.get_by_role("img", name="Kernel matrices of")).to_be_visible()
     press(box, "Curves")
     expect(said).to_contain_text(re.compile(r"epoch \d\d\."), timeout=90_000)
     bars = re.compile("Which term moves the student.*dose: qrkd")

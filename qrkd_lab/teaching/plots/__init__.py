@@ -17,7 +17,6 @@ _HOMES = {
         "learning_curves",
         "live_curves",
         "loss_terms",
-        "matrices_so_far",
     ],
     "matrices": ["kernel_matrices", "kernel_pca_maps", "kernel_views", "spectra"],
     "scores": [

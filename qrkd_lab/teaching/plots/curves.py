@@ -26,7 +26,6 @@ from qrkd_lab.teaching.plots.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from qrkd_lab.studies.records import Run
 
@@ -36,7 +35,6 @@ __all__ = [
     "learning_curves",
     "live_curves",
     "loss_terms",
-    "matrices_so_far",
 ]
 
 
@@ -332,50 +330,6 @@ def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
 
 def _percent(share: float) -> str:
     return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
-
-
-def matrices_so_far(
-    teacher: NDArray[Any],
-    student: NDArray[Any],
-    arm: str,
-    labels: NDArray[Any] | None,
-    alignments: Mapping[str, Sequence[tuple[float, float]]],
-    epochs: int,
-) -> Chart:
-    """Does the student's kernel matrix become the teacher's? Both now, and their alignment so far.
-
-    Args:
-        teacher, student: kernel matrices ``(n, n)``, through the arm's own kernel and encoder.
-        arm: whose they are.
-        labels: classes ``(n,)`` to sort by; None: as they come.
-        alignments: arm to (epochs with fractions, centred alignment by its biased estimator).
-        epochs: that it will take.
-    """
-    n = len(teacher)
-    order = np.arange(n) if labels is None else np.argsort(labels, kind="stable")
-    kind = "as they come" if labels is None else "sorted by class"
-    chart = Chart(10.6, 3.5)
-    *heat, curve = chart.subplots(1, 3, width_ratios=(1, 1, 1.25))
-    pair = {"teacher": teacher, f"student, {arm}": student}
-    for axes, (name, matrix) in zip(heat, pair.items(), strict=True):
-        image = axes.imshow(
-            matrix[np.ix_(order, order)], vmin=0, vmax=1, cmap="cividis", interpolation="nearest"
-        )
-        axes.set_title(name, fontsize=10, color=INK)
-        axes.set(xticks=[], yticks=[], xlabel=f"{n} samples, {kind}")
-    chart.colorbar(image, ax=heat, label="Kernel value", shrink=0.8)
-    _epoch_axes(curve, epochs, "Epoch", "Centred alignment").set_ylim(0, 1.02)
-    for name in order_arms(alignments):
-        _draw_line(curve, alignments[name], name)
-    draw_legend(chart, {name: f"{name}  {alignments[name][-1][1]:.2f}" for name in alignments})
-    message = f"The student of {arm} sees no difference between samples: nothing to align"
-    if alignments.get(arm) and not np.isnan(now := alignments[arm][-1][1]):
-        message = f"Alignment of the kernel matrices of {arm} with its teacher's: {now:.2f}"
-    return chart.finish(
-        message,
-        f"Kernel matrices of {n} samples, {kind}, of teacher and student, and the alignment of "
-        f"each arm over epochs. {message}.",
-    )
 
 
 def _epoch_axes(axes: Axes, epochs: int, x: str = "", y: str = "", ticks: int = 6) -> Axes:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
+import numpy as np
+import torch
 
 from qrkd_lab.files import runs_folder
 from qrkd_lab.kernels import KERNELS
+from qrkd_lab.kernels.analysis import alignment_or
 from qrkd_lab.kernels.encoders import BANDWIDTHS, ENCODERS
 from qrkd_lab.kernels.feature_maps import FEATURE_MAPS
 from qrkd_lab.studies.arms import ARMS, BENCHMARKS, DEFAULT_ARMS, SCALES
@@ -19,7 +23,8 @@ from qrkd_lab.studies.benchmarks import Benchmark, benchmark_settings, name_of
 from qrkd_lab.studies.settings import Settings
 from qrkd_lab.studies.summary import units
 from qrkd_lab.teaching.live import LiveRun, Order, Track
-from qrkd_lab.teaching.plots.curves import arms_so_far, matrices_so_far
+from qrkd_lab.teaching.plots.curves import arms_so_far
+from qrkd_lab.teaching.plots.matrices import kernel_matrices
 from qrkd_lab.teaching.plots.scores import arm_grid
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
@@ -213,11 +218,13 @@ class DistillationExplorer(Explorer):
             metric = "validation_perplexity" if text else "validation_accuracy"
         known = (dict(track.pulses), track.others, track.pulls)
         charts = {"curves": arms_so_far(shown, track.epochs, metric, *known)}
-        arm = self._view.value
-        if arm in track.matrices:
-            pair = track.matrices[arm]
-            seen = {name: points[:] for name, points in track.alignments.items() if points}
-            charts["matrices"] = matrices_so_far(*pair, arm, track.labels, seen, track.epochs)
+        if (arm := self._view.value) in track.matrices:
+            taught, learnt = track.matrices[arm]
+            now = alignment_or(math.nan, torch.from_numpy(learnt), torch.from_numpy(taught))
+            title = f"Kernel matrices of {arm} and its teacher on one batch: alignment {now:.2f}"
+            labels = np.zeros(len(taught)) if track.labels is None else track.labels
+            pair = {"teacher": taught, arm: learnt}
+            charts["matrices"] = kernel_matrices(pair, labels, title, minus="teacher")
         return {name: Picture.of(chart, self.training.busy) for name, chart in charts.items()}
 
     def __repr__(self) -> str:

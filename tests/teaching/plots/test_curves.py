@@ -13,7 +13,6 @@ from qrkd_lab.teaching.plots.curves import (
     differences_over_epochs,
     learning_curves,
     live_curves,
-    matrices_so_far,
 )
 from qrkd_lab.teaching.plots.style import ARM_COLOURS
 from tests.teaching.plots.test_scores import make_run
@@ -66,20 +65,6 @@ def test_other_seeds_are_a_band_and_pulls_are_bars_with_the_dose():
     assert sorted(bar.get_height() for bar in bars.patches if bar.get_height()) == [25, 50, 50, 75]
     few = arms_so_far({"kd": HISTORY}, 5, others={"kd": seeds[:2]})
     assert not few.axes[0].collections, "two seeds give no interval"
-
-
-def test_matrices_are_sorted_by_class_and_their_alignment_is_said():
-    labels = np.array([1, 0, 1, 0])
-    teacher = np.eye(4) + 0.1 * np.arange(16).reshape(4, 4) / 16
-    chart = matrices_so_far(teacher, np.eye(4), "qrkd", labels, {"qrkd": [(0, 0.2), (1, 0.7)]}, 3)
-    order = [1, 3, 0, 2]
-    np.testing.assert_array_equal(
-        chart.axes[0].images[0].get_array(), teacher[np.ix_(order, order)]
-    )
-    assert "qrkd with its teacher's: 0.70" in chart.alt and "sorted by class" in chart.alt
-    text = matrices_so_far(teacher, np.eye(4), "qrkd", None, {}, 3)
-    assert "nothing to align" in text.alt and "as they come" in text.alt
-    np.testing.assert_array_equal(text.axes[0].images[0].get_array(), teacher)
 
 
 def test_live_curves_have_a_panel_per_number_and_end_at_the_last_step():

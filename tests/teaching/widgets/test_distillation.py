@@ -46,7 +46,7 @@ def test_it_trains_and_finds_what_it_trained(explorer):
     assert "<p>Done.</p>" in explorer._said and "kd seed 0" in records
     assert "validation accuracy" in records and "test accuracy" not in records
     assert "Epoch 1 of 1" in explorer._shown["curves"].alt
-    assert "kernel matrices of qrkd" in explorer._shown["matrices"].alt
+    assert "Kernel matrices of qrkd and its teacher" in explorer._shown["matrices"].alt
     explorer.start()
     assert explorer.wait(60) and explorer._shown["records"].count("was on disk") == 2
 
@@ -131,7 +131,7 @@ def test_arrays_and_models_of_ones_own_are_trained_as_in_a_study(tmp_path):
     explorer.start()
     assert explorer.wait(60) and "<p>Done.</p>" in explorer._said
     assert "validation rmse" in explorer._shown["records"] and explorer.training.track.pulls
-    assert "as they come" in explorer._shown["matrices"].alt  # nothing to sort real numbers by
+    assert "in 1 classes" in explorer._shown["matrices"].alt  # nothing to sort real numbers by
     study = ql.compare(
         mine, ["qrkd"], 1, "smoke", runs_dir=tmp_path / "study", qubits=2, progress=False
     )
