@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import seaborn as sns
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import NullLocator
@@ -29,6 +30,7 @@ from qrkd_lab.teaching.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.image import AxesImage
     from matplotlib.text import Text
     from numpy.typing import ArrayLike
@@ -97,9 +99,10 @@ def kernel_matrices(
         axes.set_xlabel("Class of sample", fontsize=10)
     places[0].set_ylabel("Class of sample", fontsize=10)
     if apart:
+        diverging = sns.color_palette("vlag", as_cmap=True)
         most = max(np.abs(change).max() for change in apart.values()) or 1
         for axes, (name, change) in zip(places[len(kernels) :], apart.items(), strict=True):
-            image = _heat_map(axes, change, classes, cmap="vlag", vmin=-most, vmax=most)
+            image = _heat_map(axes, change, classes, cmap=diverging, vmin=-most, vmax=most)
             head = f"{name} − {minus}\nmean size {np.abs(change).mean():.3f}"
             axes.set_title(head, fontsize=10)
         chart.colorbar(image, ax=places[len(kernels) :], **bar)
@@ -121,7 +124,7 @@ def _heat_map(
     classes: np.ndarray,
     names: Sequence[str] | None = None,
     edges: bool = True,
-    cmap: str = "cividis",
+    cmap: str | Colormap = "cividis",
     **limits: float,
 ) -> AxesImage:
     """A matrix sorted by class, a line between classes, a tick at the middle of each."""

@@ -222,9 +222,11 @@ class DistillationExplorer(Explorer):
             taught, learnt = track.matrices[arm]
             now = alignment_or(math.nan, torch.from_numpy(learnt), torch.from_numpy(taught))
             title = f"Kernel matrices of {arm} and its teacher on one batch: alignment {now:.2f}"
-            labels = np.zeros(len(taught)) if track.labels is None else track.labels
+            labels, names = track.labels, None
+            if labels is None:  # of a text: nothing to sort by
+                labels, names = np.zeros(len(taught), int), [""]
             pair = {"teacher": taught, arm: learnt}
-            charts["matrices"] = kernel_matrices(pair, labels, title, minus="teacher")
+            charts["matrices"] = kernel_matrices(pair, labels, title, names, "teacher")
         return {name: Picture.of(chart, self.training.busy) for name, chart in charts.items()}
 
     def __repr__(self) -> str:
