@@ -6,7 +6,6 @@ imports of torch.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import io
 import os
@@ -107,20 +106,6 @@ def _stay(there: Any, hold: Callable[..., AbstractContextManager], arguments: tu
     with hold(*arguments):
         there.set()
         time.sleep(3600)
-
-
-def remount(folder: Path, options: str, first: bool = False) -> None:
-    """A small disk of its own at this folder, which this process alone sees; or changes of it."""
-    libc, flags = ctypes.CDLL(None, use_errno=True), 0x20  # MS_REMOUNT
-    if first:
-        flags = 0
-        if libc.unshare(0x20000):  # CLONE_NEWNS: it goes with this process
-            raise OSError(ctypes.get_errno(), "no mount of one's own here")
-        libc.mount(None, b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
-    if options == "ro":
-        flags, options = flags | 1, ""
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", flags, options.encode()):
-        raise OSError(ctypes.get_errno(), "no tmpfs here")
 
 
 class _Stream:

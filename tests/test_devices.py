@@ -74,13 +74,8 @@ SWITCHES = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
+    "bf16 by its newer name": lambda: attribute(BACK, "fp32_precision", "bf16", "none"),
     "threads": lambda: put(torch.set_num_threads, 2, torch.get_num_threads()),
-}
-NEWER = {  # names that the switches of float32 have since torch 2.9
-    "all": (BACK, "bf16"),
-    "products": (BACK.cuda.matmul, "tf32"),
-    "oneDNN's products": (BACK.mkldnn, "bf16"),
-    "cuDNN": (BACK.cudnn, "ieee"),
 }
 
 
@@ -135,25 +130,3 @@ def test_no_switch_of_torchs_changes_a_training(usual, kind):
             assert torch.get_float32_matmul_precision() == "highest"
     assert found.keys() == usual.keys()
     assert all(torch.equal(found[name], usual[name]) for name in usual)
-
-
-@pytest.mark.skipif(not hasattr(BACK, "fp32_precision"), reason="of torch 2.9 on")
-@pytest.mark.parametrize("kind", NEWER)
-def test_a_switch_by_its_newer_name_is_turned_back_and_put_back(kind):
-    def precisions():
-        of = (BACK, BACK.cuda.matmul, BACK.cudnn.conv, BACK.mkldnn.matmul, BACK.mkldnn.conv)
-        return [one.fp32_precision for one in of]
-
-    of, value = NEWER[kind]
-    usual, before = precisions(), of.fp32_precision
-    try:
-        of.fp32_precision = value
-        turned = precisions()
-        with default_arithmetic():
-            assert torch.get_float32_matmul_precision() == "highest"
-            assert precisions()[1:] == ["ieee", "tf32", "ieee", "ieee"]
-        assert precisions() == turned
-    finally:
-        of.fp32_precision = before
-        BACK.fp32_precision = "none"
-    assert precisions() == usual

@@ -16,7 +16,7 @@ from pandas import DataFrame
 
 import qrkd_lab as ql
 from qrkd_lab.files import RecordError
-from qrkd_lab.studies.compare import Study, StudyError
+from qrkd_lab.studies.compare import Study
 from qrkd_lab.studies.provenance import write_csv
 from qrkd_lab.studies.records import Run, published_runs
 from qrkd_lab.studies.report import Report
@@ -29,7 +29,6 @@ from tests.hazards import (
     doomed_study,
     in_fork,
     no_file_longer_than,
-    remount,
     study,
     table,
 )
@@ -116,35 +115,6 @@ def test_two_studies_at_once_on_one_folder(calm, tmp_path):
 
 
 # Disks
-
-
-def small_disk(folder: Path) -> tuple[str, int, list[str], dict, str, str]:
-    """The study on a disk that fills up, is made larger, and is read-only in the end."""
-    remount(folder, "size=320k", first=True)
-    with pytest.raises(StudyError) as full:
-        study(folder)
-    there, rest = len(whole(folder)), [path.suffix for path in hidden(folder)]
-    remount(folder, "size=64m")
-    done = table(study(folder))
-    remount(folder, "ro")
-    note = study(folder).notes[0]
-    with pytest.raises(RecordError) as locked:
-        study(folder, 7)
-    return str(full.value), there, rest, done, note, str(locked.value)
-
-
-def test_a_disk_that_fills_up_and_one_that_cannot_be_written(calm, tmp_path):
-    try:
-        full, there, rest, done, note, locked = in_fork(small_disk, tmp_path)
-    except PermissionError as error:
-        pytest.skip(f"this account may mount no disk: {error}")
-    assert "No space left on device. Make room" in full
-    assert f"{there} runs are recorded and will be reused" in full
-    assert 0 < there < RUNS
-    assert set(rest) <= {".pt"}  # whole checkpoints of what failed; nothing that is half written
-    assert done == table(whole(calm))
-    assert f"{RUNS} runs reused, 0 trained" in note
-    assert "Read-only file system. Make room, or give a folder that can be written" in locked
 
 
 def test_a_record_cut_in_half_is_named_and_the_others_stay(calm, tmp_path):

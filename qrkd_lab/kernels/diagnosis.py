@@ -243,10 +243,6 @@ def best_fit(kernel: Tensor, x: Tensor, family: str = "rbf") -> Fit:
             f"n = {len(wanted)} and {len(x)}"
         )
     x = x.detach().cpu().double()
-    if x.shape[1] > len(x):
-        # The same n points in n coordinates: a rotation keeps all distances and inner products.
-        left, size, _ = torch.linalg.svd(x, full_matrices=False)
-        x = left * size
     makers, factor = FAMILIES[family]
     fits = [_fit_bandwidth(make, wanted, x) for make in makers]
     best = min(fits, key=lambda fit: _mismatch(fit, wanted, x))

@@ -268,13 +268,7 @@ def test_a_pickle_with_another_hash_is_not_even_opened(tmp_path, cifar):
 
 
 def copy_as_images(root, classes):
-    rng = np.random.default_rng(2)
-    for part, count in (("train", 10), ("test", 2)):
-        for label in classes:
-            (root / part / label).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / part / label / f"{i}.jpg")
+    build(root, classes, size=(32, 32), suffix=".jpg", train=10, test=2)
 
 
 @pytest.mark.parametrize("place", module.CIFAR10_COPIES)
@@ -340,20 +334,15 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(tmp_path, cache, 
     assert (second.classes, second.source) == (first.classes, first.source)
 
 
-@pytest.mark.parametrize("change", ["size", "time", "added", "renamed"])
+@pytest.mark.parametrize("change", ["time", "added"])
 def test_a_changed_folder_is_read_anew(tmp_path, change):
     root = build(tmp_path / "mine")
     before = read_folder(root)
-    path = root / "train" / "ant" / "000.png"
-    stat, black = path.stat(), Image.new("RGB", (7, 5))
-    if change == "renamed":
-        path.rename(path.with_name("zzz.png"))
-    else:
-        black.save(path.with_name("new.png") if change == "added" else path)
-    if change == "time":
-        path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0"))
-    if change in ("time", "size"):  # the one changes and the other stays
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (change == "time")))
+    path, black = root / "train" / "ant" / "000.png", Image.new("RGB", (7, 5))
+    stat = path.stat()
+    black.save(path.with_name("0.png") if change == "added" else path)
+    path.write_bytes(path.read_bytes().ljust(stat.st_size, b"\0"))  # of the same size
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + (change == "time")))
     after = read_folder(root)
     assert len(after.train) == 40 + (change == "added")
     assert not torch.equal(before.train.pixels, after.train.pixels[:40])

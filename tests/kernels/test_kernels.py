@@ -123,13 +123,6 @@ def test_kernels_are_values_that_can_be_pickled_after_use():
     assert "bandwidth=0.5" in repr(FidelityKernel("zz", 4, bandwidth=0.5))
 
 
-def test_chunks_bound_the_states_held_at_once(monkeypatch):
-    sizes, embed = [], RBFKernel.embed
-    monkeypatch.setattr(RBFKernel, "embed", lambda self, x: sizes.append(len(x)) or embed(self, x))
-    RBFKernel(chunk=3)(torch.randn(10, 2))
-    assert max(sizes) == 3
-
-
 @given(st.integers(1, 3), st.integers(1, 4), st.floats(0.1, 2.0))
 @settings(max_examples=15, deadline=None)
 def test_angle_without_entanglement_is_a_product_of_cosines(layers, qubits, bandwidth):
@@ -171,12 +164,6 @@ def test_classical_kernels_are_scikit_learns():
         (PolynomialKernel(3, 0.7), polynomial / norms / norms[:, None]),
     ]:
         torch.testing.assert_close(kernel(torch.from_numpy(x)), torch.from_numpy(expected))
-
-
-def test_the_seed_chooses_the_fixed_rotations():
-    x = sample(ALL[0])
-    first, again, other = (FidelityKernel("reuploading", 3, seed=s)(x) for s in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.allclose(first, other)
 
 
 @pytest.mark.parametrize(
@@ -261,17 +248,6 @@ def test_squared_distances_are_right_in_single_precision_at_any_scale(scale, shi
     torch.testing.assert_close(found.double(), direct, rtol=2e-6, atol=0)
     assert torch.equal(RBFKernel()(x).diagonal(), torch.ones(64))
     assert torch.equal(RBFKernel(chunk=20)(x).diagonal(), torch.ones(64))
-
-
-def test_squared_distances_have_first_and_second_gradients_at_coincident_rows():
-    x = sample(RBFKernel(), 4)
-    x[1] = x[0]
-    x.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: squared_distances(x, x), x)
-    weights = torch.arange(16.0, dtype=x.dtype).reshape(4, 4)
-    (gradient,) = torch.autograd.grad((RBFKernel()(x) * weights).sum(), x, create_graph=True)
-    gradient.square().sum().backward()
-    assert torch.isfinite(x.grad).all()
 
 
 def test_a_stretched_gaussian_follows_what_it_is_fitted_to():
