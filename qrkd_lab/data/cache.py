@@ -44,12 +44,15 @@ def kept(file: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 
 
 def keep(file: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write a file of the cache, whole or not at all.
-
-    Raises:
-        OSError: the disk is full or cannot be written.
-    """
+    """Write a file of the cache, whole or not at all; a disk that is full costs only time."""
     from safetensors.numpy import save  # older ones for torch know no uint16
 
     arrays = {name: np.ascontiguousarray(tensor.numpy()) for name, tensor in tensors.items()}
-    write_file(file, save(arrays, notes))
+    try:
+        write_file(file, save(arrays, notes))
+    except OSError as error:
+        warnings.warn(
+            f"{file} cannot be written ({error}), so the data will be read again. Make room, or "
+            f"set {CACHE_DIR_VARIABLE} to a folder of yours.",
+            stacklevel=3,
+        )

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,8 +205,11 @@ def load_images(
         >>> load_images("digits", train_size=100)      # doctest: +ELLIPSIS
         VisionData('digits': 1 x 8 x 8, 10 classes; 100 train, 297 validation, 400 test; ...)
     """
-    if name_or_path in CHOICES:
-        name, parts = str(name_or_path), read_named(str(name_or_path), data_dir, download)
+    if name_or_path == "digits":
+        name, parts = "digits", read_digits()
+    elif name_or_path in CHOICES:
+        read = read_mnist if name_or_path == "mnist" else read_cifar10
+        name, parts = str(name_or_path), read(find_data_dir(data_dir), download=download)
     else:
         folder = Path(os.path.expanduser(name_or_path))  # unlike pathlib's, accepts "~nobody"
         if not folder.is_dir():
@@ -291,14 +293,6 @@ CIFAR10_COPIES = ("cifar10_jpeg", "cifar10", "CIFAR10")
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
-def read_named(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> Parts:
-    """One of ``CHOICES``."""
-    if name == "digits":
-        return read_digits()
-    read = read_mnist if name == "mnist" else read_cifar10
-    return read(find_data_dir(data_dir), download=download)
-
-
 def read_digits() -> Parts:
     """scikit-learn's 1,797 digits of 8 x 8, values 0..16 scaled to 0..255.
 
@@ -348,7 +342,7 @@ def read_cifar10(data_dir: Path, *, download: bool = True) -> Parts:
     pickles: torchvision opens them only if their MD5 is right.
     """
     official = (data_dir / "cifar-10-batches-py", data_dir / "cifar-10-python.tar.gz")
-    copies = [data_dir / name for name in CIFAR10_COPIES if is_folder(data_dir / name)]
+    copies = [data_dir / name for name in CIFAR10_COPIES if (data_dir / name / "train").is_dir()]
     if copies and not any(place.exists() for place in official):
         return _read_copy(copies[0])
     from torchvision.datasets import CIFAR10
@@ -387,11 +381,6 @@ def _read_copy(folder: Path) -> Parts:
 
 BENCHMARKS = ("digits", "mnist", "cifar10", "wikitext2", "ptb", "imdb", "imdb-sentiment")
 READABLE = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-
-
-def is_folder(path: Path) -> bool:
-    """Whether a path looks like a folder of images: it has ``train`` and ``test``."""
-    return (path / "train").is_dir() and (path / "test").is_dir()
 
 
 def folder_name(root: Path) -> str:
@@ -452,10 +441,7 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
         pixels = found[0]["pixels"]
     else:
         pixels = _decoded(paths, f"decoding {root.name}")
-        try:
-            keep(cache, {"pixels": pixels}, {})
-        except OSError as error:  # a full or read-only disk costs only time
-            warnings.warn(f"The images could not be kept in {cache}: {error}", stacklevel=2)
+        keep(cache, {"pixels": pixels}, {})
     cut = len(samples["train"])
     labels = torch.tensor([label for part in samples.values() for _, label in part])
     train, test = Images(pixels[:cut], labels[:cut]), Images(pixels[cut:], labels[cut:])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from qrkd_lab.data.cache import CACHE_DIR_VARIABLE, cache_folder, keep, kept
+from qrkd_lab.data.cache import cache_folder, keep, kept
 from qrkd_lab.data.corpora import CHOICES, PARTS, Corpus, read_corpus, read_text_folder
 from qrkd_lab.data.fetch import DATA_DIR_VARIABLE, DataError
 from qrkd_lab.data.fetch import data_dir as find_data_dir
@@ -98,7 +98,7 @@ def load_text(
     Raises:
         ValueError: An unknown name, or a vocabulary that is too small.
         TypeError: A tokenizer that is not one of transformers' fast ones.
-        DataError: Data that are absent or damaged, or a cache folder that cannot be written.
+        DataError: Data that are absent or damaged.
 
     Example:
         >>> load_text("ptb")                                              # doctest: +SKIP
@@ -121,13 +121,7 @@ def load_text(
     found = kept(file)
     if not found or _fingerprint(found[0]) != found[1]["sha256"]:  # absent or damaged
         found = _encoded(name, corpus, vocabulary, tokenizer)
-        try:
-            keep(file, *found)
-        except OSError as error:
-            raise DataError(
-                f"The encoded text cannot be kept in {file} ({error}). Make room there, or set the "
-                f"environment variable {CACHE_DIR_VARIABLE} to a folder of yours."
-            ) from error
+        keep(file, *found)
     tensors, notes = found
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
     for place, tensor in tensors.items():
@@ -155,11 +149,8 @@ def _encoded(
     from tqdm import tqdm
 
     def shown(part: str, verb: str) -> Iterable[str]:  # a bar only where it takes seconds
-        documents = corpus.documents[part]
-        total = None if documents.by_line else len(documents.files)
-        return tqdm(
-            documents, f"{verb} {name}, {part}", total, unit=" documents", delay=2, leave=False
-        )
+        told = f"{verb} {name}, {part}"
+        return tqdm(corpus.documents[part], told, unit=" documents", delay=2, leave=False)
 
     if corpus.marks_ends and tokenizer is not None and tokenizer.eos_token_id is None:
         raise ValueError(
