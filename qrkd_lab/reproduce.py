@@ -11,19 +11,19 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from filelock import FileLock, Timeout
 
 from qrkd_lab.data.fetch import DataError
 from qrkd_lab.files import PROJECT, RecordError, check_writable, expanded, runs_folder
 from qrkd_lab.seeds import which_seeds
-from qrkd_lab.studies.arms import DEFAULT_ARMS, TEACHER, get_arm
-from qrkd_lab.studies.benchmarks import benchmark_settings, load_benchmark
+from qrkd_lab.studies.arms import DEFAULT_ARMS, get_arm
+from qrkd_lab.studies.benchmarks import benchmark_settings
 from qrkd_lab.studies.compare import StudyError, compare
-from qrkd_lab.studies.parallel import ClusterError, check_jobs, lock
+from qrkd_lab.studies.parallel import ClusterError, check_jobs
 from qrkd_lab.studies.records import PUBLISHED, Run
 from qrkd_lab.studies.tune import FILE, TuningHistory, read_tuning
 from qrkd_lab.teaching.notebooks import execute
@@ -99,13 +99,15 @@ def reproduce(
     runs: list[Run] = []
     failures: list[str] = []
     report = None
-    with lock(folder, "reproduce") as got:
-        if not got:
-            raise RuntimeError(
-                f"another process reproduces into {folder} at this moment: wait for it, or give "
-                "another folder (--out). Records in the same runs_dir serve both."
-            )
-        for name in [name for name in asked if _has_data(name, scale, failures)]:
+    try:
+        lock = FileLock(folder / ".reproduce.lock", timeout=0).acquire()
+    except Timeout as error:
+        raise RuntimeError(
+            f"another process reproduces into {folder} at this moment: wait for it, or give "
+            "another folder (--out). Records in the same runs_dir serve both."
+        ) from error
+    with lock:
+        for name in asked:
             options = {"jobs": jobs, "runs_dir": records, "scheduler": scheduler}
             runs += _one(name, *asked[name], scale, folder, options, failures)
         if runs:
@@ -113,8 +115,7 @@ def reproduce(
 
             command, tunings = _command(benchmarks, scale, seeds, arms), _tunings(runs, failures)
             try:
-                missing = _lacking(asked, runs)
-                report = compose(runs, command, tunings, missing=missing).save(folder)
+                report = compose(runs, command, tunings, missing=failures).save(folder)
             except RecordError as error:
                 failures.append(str(error))
     return Reproduced(report, tuple(failures))
@@ -144,20 +145,6 @@ def _asked(
     return list(dict.fromkeys(arms)), which_seeds(SEEDS[name] if seeds is None else seeds)
 
 
-def _has_data(name: str, scale: str, failures: list[str]) -> bool:
-    """Whether a benchmark can be loaded; why not is said before hours of training, and kept."""
-    try:
-        load_benchmark(name, scale)
-        return True
-    except Exception as error:  # whatever it is, the other benchmarks go on
-        cause = f"{name} is left out: {type(error).__name__}: {error}"
-        if isinstance(error, DataError):
-            cause += f"\n  Get the data with python -m qrkd_lab data {name}."
-    _say(cause)
-    failures.append(cause)
-    return False
-
-
 def _one(
     name: str,
     arms: Sequence[str],
@@ -181,27 +168,10 @@ def _one(
         runs = error.study.runs
         failures += [f"{name}: {failure}" for failure in error.failures]
     except Exception as error:  # whatever it is, the other benchmarks go on
-        known = isinstance(error, (NotebookError, RecordError, ClusterError))
+        known = isinstance(error, (NotebookError, RecordError, ClusterError, DataError))
         failures.append(f"{name}: {'' if known else f'{type(error).__name__}: '}{error}")
+        _say(failures[-1])
     return runs
-
-
-def _lacking(
-    asked: Mapping[str, tuple[Sequence[str], Sequence[int]]], runs: Iterable[Run]
-) -> list[str]:
-    """What was asked for and is not recorded: a sentence per benchmark."""
-    held = {tuple(run.settings[name] for name in ("benchmark", "arm", "seed")) for run in runs}
-    said = []
-    for name, (arms, seeds) in asked.items():
-        every = list(product([name], [TEACHER, *arms], seeds))
-        lacks = [run for run in every if run not in held]
-        if lacks:
-            of = ", ".join(map(str, sorted({seed for *_, seed in lacks})))
-            said.append(
-                f"{name}: {len(lacks)} of the {len(every)} runs that were asked for are not "
-                f"recorded, of the seeds {of}"
-            )
-    return said
 
 
 def _tunings(runs: Sequence[Run], failures: list[str]) -> list[TuningHistory]:

@@ -100,9 +100,7 @@ class Benchmark(ABC):
             train, validation, test: each ``(x, y)``, or a ``torch.utils.data.Dataset`` of such
                 pairs. x is an array, a tensor or a data frame, one sample in each row, or a
                 dictionary of such, which the models get by name; real numbers become float32. y is
-                an array, a tensor or a series, of what the task needs; or the name of a column of
-                x. A table of Hugging Face's ``datasets`` alone has its y in ``label`` or
-                ``labels``; where it has several other columns, they are such a dictionary.
+                an array, a tensor or a series, of what the task needs.
             teacher: a function of a seed that makes an untrained model, ``lambda seed: Net()``;
                 torch is seeded when it is called. Or a trained model, which is used as it is, in
                 eval mode; or a trained estimator of scikit-learn, whose log-probabilities (or
@@ -197,8 +195,8 @@ class Benchmark(ABC):
             ValueError: this kind of benchmark has no format for that but the record's own.
         """
         raise ValueError(
-            f"only language models are exported; the weights of {run.name} are in "
-            f"{run.path}/weights.safetensors, for {type(self.student(0)).__name__}.load_state_dict"
+            f"only language models of the kit are exported; benchmark.model(run) is {run.name}, "
+            f"and its weights are in {run.path}/weights.safetensors"
         )
 
     @abstractmethod
@@ -304,7 +302,7 @@ class Benchmark(ABC):
     def in_words(self, epoch: Mapping[str, float]) -> str:
         """The metric of an epoch of a history in a few characters, for progress lines."""
         score = epoch[self.metric.replace("test_", "validation_", 1)]
-        return f"{100 * score:.1f}%" if self.metric.endswith("accuracy") else f"{score:.1f}"
+        return f"{100 * score:.1f}%" if self.metric.endswith("accuracy") else f"{score:.3g}"
 
     @property
     def probe(self) -> Any:  # noqa: ANN401

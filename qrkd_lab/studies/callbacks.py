@@ -24,17 +24,11 @@ from qrkd_lab.files import canonical_sha256, replacing, writing
 from qrkd_lab.studies.records import record_folder, versions
 from qrkd_lab.train import Callback, Learner, Training
 
-__all__ = ["Checkpoint", "Progress", "duration", "tell"]
+__all__ = ["Checkpoint", "Progress", "duration"]
 
 SECONDS = 60.0
 FIRST = 65  # bytes of the first line: a SHA-256 in hexadecimal digits, and the line's end
 COMPUTE = ("qrkd_lab", "torch", "transformers", "pennylane", "numpy", "cpu")  # of the versions
-
-
-def tell(callbacks: Sequence[Callback], text: str) -> None:
-    """Something to know: to every callback that shows such notes; without one to stderr."""
-    if not any([callback.note(text) for callback in callbacks]):
-        print(text, file=sys.stderr)
 
 
 @dataclass
@@ -101,8 +95,12 @@ class Checkpoint(Callback):
         with self.path.open("rb") as stream:
             said = stream.readline(FIRST)
             if said != f"{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode():
-                text = "was cut or changed: its digest does not match. Training begins anew"
-                tell(self.callbacks, f"{self.path} {text}")
+                text = (
+                    f"{self.path} was cut or changed: its digest does not match. Training begins "
+                    "anew"
+                )
+                if not any([callback.note(text) for callback in self.callbacks]):
+                    print(text, file=sys.stderr)
                 return False
             stream.seek(FIRST)
             state = torch.load(stream, weights_only=True, map_location="cpu")

@@ -27,8 +27,7 @@ from qrkd_lab.losses import DistillationLoss, TeacherBatch, check_batch
 from qrkd_lab.seeds import derived_seed
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, ImageBenchmark, given_settings
-from qrkd_lab.studies.callbacks import Checkpoint, tell
-from qrkd_lab.studies.parallel import lock
+from qrkd_lab.studies.callbacks import Checkpoint
 from qrkd_lab.studies.records import Run, find_run, run_key, save_run, versions
 from qrkd_lab.studies.scores import outcomes
 from qrkd_lab.studies.settings import Settings, build_kernel
@@ -107,29 +106,20 @@ def _trained(
 ) -> Iterator[Run | Diverged]:
     """Train learners to the end, from their checkpoint if there is one, and record their runs."""
     checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, callbacks)
-    settings = learners[0].settings
-    with lock(runs_dir, checkpoint.path.name) as first:
-        if not first and callbacks:  # neither waits, as the other may be paused
-            tell(
-                callbacks,
-                f"{settings.benchmark}, seed {settings.seed}: another process is training the same "
-                f"into {runs_dir}. Every run is recorded once; to save the time, stop one of the "
-                "two",
-            )
-        last: tuple[int, list[dict[str, Any]]] | None = None  # whole epoch, and the state then
-        try:
-            for epoch in lockstep(benchmark, learners, teacher, [checkpoint, *callbacks]):
-                if teacher is not None and any(callback.stops for callback in callbacks):
-                    last = epoch, [copy.deepcopy(learner.state()) for learner in learners]
-        except Stopped:
-            if last is not None:
-                for learner, state in zip(learners, last[1], strict=True):
-                    learner.restore(state)
-                    learner.settings = learner.settings.replace(stop_after=last[0])
-                yield from _record(benchmark, learners, teacher, runs_dir)
-            raise
-        yield from _record(benchmark, learners, teacher, runs_dir)
-        checkpoint.path.unlink(missing_ok=True)
+    last: tuple[int, list[dict[str, Any]]] | None = None  # whole epoch, and the state then
+    try:
+        for epoch in lockstep(benchmark, learners, teacher, [checkpoint, *callbacks]):
+            if teacher is not None and any(callback.stops for callback in callbacks):
+                last = epoch, [copy.deepcopy(learner.state()) for learner in learners]
+    except Stopped:
+        if last is not None:
+            for learner, state in zip(learners, last[1], strict=True):
+                learner.restore(state)
+                learner.settings = learner.settings.replace(stop_after=last[0])
+            yield from _record(benchmark, learners, teacher, runs_dir)
+        raise
+    yield from _record(benchmark, learners, teacher, runs_dir)
+    checkpoint.path.unlink(missing_ok=True)
 
 
 def lockstep(

@@ -26,7 +26,6 @@ from qrkd_lab.models.taps import Tapped
 from qrkd_lab.seeds import generator, seeded
 from qrkd_lab.studies.arms import ARRAYS, TEACHER, check_scale
 from qrkd_lab.studies.benchmarks import KIT_ONLY, Benchmark
-from qrkd_lab.studies.records import Run
 from qrkd_lab.studies.settings import Settings
 from qrkd_lab.tasks import CLASSIFICATION, TASKS, UNLABELLED, Classification, Task
 from qrkd_lab.train import odd_tensors
@@ -253,17 +252,6 @@ class ArrayBenchmark(Benchmark):
         scores = [self.task.score(self.predict(model, part).logits, y) for model in models]
         return [{self.task.metric: float(score)} for score in scores]
 
-    def in_words(self, epoch: Mapping[str, float]) -> str:
-        if isinstance(self.task, Classification):
-            return super().in_words(epoch)
-        return f"{epoch[f'validation_{self.task.metric}']:.3g}"
-
-    def export(self, run: Run, folder: Any) -> Any:  # noqa: ANN401
-        raise ValueError(
-            f"a model of your own is not exported: bench.model(run).model is {run.name}, and "
-            f"{run.path}/weights.safetensors holds its weights by their names in your model"
-        )
-
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
         return (
@@ -318,34 +306,12 @@ def _pair(name: str, given: Any) -> tuple[Any, Any]:  # noqa: ANN401
                 "same shape (pad texts, resize pictures; a torchvision dataset needs "
                 f"transform=ToTensor()), and a length: {error}"
             ) from error
-    tables = hasattr(given, "column_names"), hasattr(given, "columns"), isinstance(given, Mapping)
-    if any(tables):
-        given = given, "label" if "label" in _columns(given) else "labels"
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise TypeError(
-            f"{name}: expected a pair (x, y) or a torch Dataset, got {type(given).__name__}; of a "
-            "table give (table, 'the column that is y')"
+            f"{name}: expected a pair (x, y) or a torch Dataset of such pairs, got "
+            f"{type(given).__name__}; of a table give (table[inputs], table[targets])"
         )
-    table, y = given
-    if hasattr(table, "with_format"):  # a table of Hugging Face's datasets
-        table = table.with_format("numpy")[:]  # a dictionary of arrays
-    if not isinstance(y, str):
-        return table, y
-    if y not in (columns := _columns(table)):
-        raise ValueError(
-            f"{name}: there is no column {y!r}; give (table, 'the column that is y'), one of "
-            f"{', '.join(map(str, columns))}"
-        )
-    rest = [column for column in columns if column != y]
-    if hasattr(table, "columns"):  # a data frame
-        return table[rest], table[y]
-    return table[rest[0]] if len(rest) == 1 else {name: table[name] for name in rest}, table[y]
-
-
-def _columns(table: Any) -> list[Any]:  # noqa: ANN401
-    """The names of the columns of a table, a data frame or a dictionary."""
-    found = getattr(table, "column_names", None) or getattr(table, "columns", None)
-    return list(table if found is None else found)
+    return tuple(given)
 
 
 def _targets(name: str, part: Part, task: str | Task) -> Part:

@@ -1,4 +1,4 @@
-"""Jobs side by side, on this machine's cores or on a Dask cluster; locks between processes."""
+"""Jobs side by side, on this machine's cores or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from functools import cache
 from itertools import starmap
 from multiprocessing import resource_tracker
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import joblib
-from filelock import FileLock, Timeout
 
 from qrkd_lab.interrupt import ctrl_c_stays
 from qrkd_lab.studies.records import versions
@@ -34,7 +32,6 @@ __all__ = [
     "deaf_to_ctrl_c",
     "each",
     "each_on_cluster",
-    "lock",
     "pool",
     "processes",
 ]
@@ -47,8 +44,8 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
     """Call a function on the arguments of every seed, in this process or in several.
 
     It gives what it makes, one thing after the other. The outcome of a seed comes as soon as it is
-    there, in any order; a ``Diverged`` and an error become failures in words. A seed whose process
-    was killed is tried again, at last alone; then that is its failure.
+    there, in any order; a ``Diverged`` and an error become failures in words. Where a process was
+    killed, the seeds that are left are tried one by one; then that is a failure.
     """
     if processes(jobs, len(tasks)) == 1:
         return starmap(_attempt, ((seed, function, of) for seed, of in tasks.items()))
@@ -58,15 +55,13 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
 def _in_processes(
     function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int
 ) -> Iterator[Outcome]:
-    todo, left = dict(tasks), len(tasks) + 1
+    todo = dict(tasks)
     with pool(jobs, len(tasks)) as workers:
-        while 0 < len(todo) < left:  # as long as some are done
-            left = len(todo)
-            with suppress(BrokenProcessPool):
-                for outcome in _parallel(function, todo, workers):
-                    del todo[outcome[0]]
-                    yield outcome
-        for seed, arguments in todo.items():
+        with suppress(BrokenProcessPool):
+            for outcome in _parallel(function, tasks, workers):
+                del todo[outcome[0]]
+                yield outcome
+        for seed, arguments in todo.items():  # alone, each may have the memory that it needs
             try:  # with two workers joblib does not run it in this process
                 yield from _parallel(function, {seed: arguments}, 2)
             except BrokenProcessPool:
@@ -269,31 +264,3 @@ def differences(here: Mapping[str, str | None], there: Mapping[str, str | None])
         for name, (theirs, ours) in pairs.items()
         if theirs != ours and name not in ("platform", "cpu")
     )
-
-
-# ---- locks
-
-
-@contextmanager
-def lock(folder: Path, name: str) -> Iterator[bool]:
-    """Whether this process got the lock of this name, which it then holds through the block.
-
-    Nobody waits. The system frees the lock when its process ends, however it does. Where there are
-    no locks (a file system without them, a folder that cannot be written) everybody gets it, and so
-    do all who ask in one process. The lock is a file in the folder, removed at the end.
-    """
-    file = FileLock(folder / f".{name}.lock", timeout=0, thread_local=False, is_singleton=True)
-    got = True
-    with suppress(OSError, NotImplementedError):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            file.acquire()
-        except Timeout:
-            got = False
-    try:
-        yield got
-    finally:
-        if file.lock_counter == 1:  # else a block around this one holds it too
-            with suppress(OSError):
-                Path(file.lock_file).unlink()
-        file.release()

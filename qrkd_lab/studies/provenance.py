@@ -181,12 +181,8 @@ def _literal(value: Any) -> str:  # noqa: ANN401
 
 def _bare(value: Any) -> str:  # noqa: ANN401
     """A value as ``--set`` reads it: a bare word where that comes back as it was."""
-    try:
-        if isinstance(value, str) and parse_parameters([f"text={value}"])["text"] == value:
-            return value
-    except ValueError:  # it begins like a list, say
-        pass
-    return _literal(value)
+    bare = isinstance(value, str) and value.isidentifier()
+    return value if bare and parse_parameters([f"it={value}"])["it"] == value else _literal(value)
 
 
 # ---- which of several kinds counts

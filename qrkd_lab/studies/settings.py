@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from numbers import Integral, Real
@@ -435,16 +436,15 @@ def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:
     """Values from the command line, ``name=value`` each.
 
     A value is a JSON literal (or True, False, None), a list or dict of these and of bare words, or
-    else text; quotes make text of what would be a number. What only looks like a number (010, 0x10,
-    1_000, 1:30) is text wherever it stands.
+    else text; quotes around it all make text of what would be a number. What only looks like a
+    number (010, 0x10, 1_000, 1:30) is text wherever it stands.
 
     Example:
         >>> parse_parameters(["seed=3", "lr=1e-3", "arms=[kd, rkd]", "scale=smoke", "tag='7'"])
         {'seed': 3, 'lr': 0.001, 'arms': ['kd', 'rkd'], 'scale': 'smoke', 'tag': '7'}
 
     Raises:
-        ValueError: no "=", a name given twice (in a dict too), or a list or dict that does not
-            parse or is nested too deeply.
+        ValueError: no "=", a name given twice, or a list or dict that does not parse.
     """
     values: dict[str, object] = {}
     for pair in pairs:
@@ -461,28 +461,24 @@ def parse_parameters(pairs: Iterable[str]) -> dict[str, object]:
 def _parse_value(key: str, text: str) -> object:
     if not text.startswith(("[", "{", "'", '"')):
         return _word(text)
-    try:
-        return _parse_node(yaml.compose(text, yaml.SafeLoader))
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except (yaml.YAMLError, ValueError) as error:
-        problem = str(error)
-    raise ValueError(f"parameter {key!r}: {text:.60} is not a list, dict or string: {problem}")
+    with suppress(ValueError, RecursionError):
+        return json.loads(text, parse_constant=str)
+    try:  # every word as it stands: YAML itself takes 010 for 8
+        held = yaml.load(text, yaml.BaseLoader)
+        return held if isinstance(held, str) else _words(held)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"parameter {key!r}: {text:.60} is not a list, dict or string: {error}"
+        ) from error
 
 
-def _parse_node(node: yaml.Node) -> object:
-    """The value of a parsed list, dict or scalar; YAML's own readings (010 is 8) are left out."""
-    if not node.tag.removeprefix("tag:yaml.org,2002:").isalpha():  # a tag of Python, or own
-        raise ValueError(f"{node.tag} is not understood")
-    if isinstance(node, yaml.SequenceNode):
-        return [_parse_node(item) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        pairs = [(_parse_node(name), _parse_node(item)) for name, item in node.value]
-        names = [name for name, _ in pairs]
-        if odd := [name for name in names if not isinstance(name, str) or names.count(name) > 1]:
-            raise ValueError(f"expected each name once, and as a word; got {odd[0]!r}")
-        return dict(pairs)
-    return node.value if node.style else _word(node.value)
+def _words(held: object) -> object:
+    """Lists and dicts of words as those of what the words stand for."""
+    if isinstance(held, list):
+        return [_words(item) for item in held]
+    if isinstance(held, dict):
+        return {name: _words(item) for name, item in held.items()}
+    return _word(held)
 
 
 def _word(text: str) -> object:

@@ -6,7 +6,6 @@ import itertools
 import math
 import string
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from qrkd_lab.studies.statistics import holm, p_in_words
 from qrkd_lab.studies.summary import LEVEL, markdown_table
 
 __all__ = ["ARMS", "PILOT", "REGIMES", "SEEDS", "STAGES", "admission", "answers", "comparisons",
-           "differences", "doses", "findings", "in_gaps", "over_regimes", "pilot", "scores",
+           "differences", "doses", "findings", "in_gaps", "over_regimes", "scores",
            "study"]  # fmt: skip
 
 SCALE = "few-labels"
@@ -99,22 +98,15 @@ def study(
             raise ValueError(f"unknown {unknown[0]!r}; choose from {', '.join(known)}")
     root, found = runs_folder(runs_dir), []
     for benchmark, stage in itertools.product(benchmarks or REGIMES[scale], stages):
-        calls, started = comparisons(stage, benchmark, scale), time.monotonic()
-        count = sum(len(arms) * len(seeds) for arms, seeds, _ in calls)
+        calls = comparisons(stage, benchmark, scale)
         folder = root / {"runs": ".", "doses": "doses"}.get(stage, "pilot")
         for number, (arms, seeds, settings) in enumerate(calls, 1):
-            made = compare(
+            found += compare(
                 benchmark, arms, seeds, scale, jobs=jobs, runs_dir=folder, scheduler=scheduler,
                 **settings,
             ).runs  # fmt: skip
-            found += made
-            hours = sum(sum(run.seconds.values()) for run in made) / 3600
-            left = (time.monotonic() - started) / number * (len(calls) - number) / 3600
             print(
-                f"{benchmark}, {stage}: {number} of {len(calls)} comparisons done ({count} "
-                f"students in all); this one took {hours:.2f} hours of training, "
-                f"{left:.1f} hours to go",
-                file=sys.stderr,
+                f"{benchmark}, {stage}: {number} of {len(calls)} comparisons done", file=sys.stderr
             )
     return found
 
@@ -319,17 +311,6 @@ def doses(runs: Iterable[Run], reference: pd.Series) -> pd.DataFrame:
     half = stats.t.ppf(0.975, count - 1) * of.sem()
     return pd.DataFrame(
         {"difference": mean, "low": mean - half, "high": mean + half, "seeds": count}
-    )
-
-
-def pilot(folder: str | Path) -> pd.DataFrame:
-    """The pilot's runs in a table: a row each, with what was set and both accuracies."""
-    names = ("benchmark", "arm", "seed", "kd_weight", "distance_weight", "kernel_dose")
-    return pd.DataFrame(
-        {name: run.settings.get(name) for name in names}
-        | {name: run.metrics[name] for name in ("validation_accuracy", "test_accuracy")}
-        | {"key": run.key}
-        for run in read_runs(folder, scale=SCALE, weights=False)
     )
 
 

@@ -57,7 +57,7 @@ def test_a_recorded_model_can_be_asked_again_and_is_not_exported(digits, tmp_pat
         model = digits.model(run)
         (measured,) = digits.score([model], digits.test)
         assert measured["accuracy"] == run.metrics["test_accuracy"]
-    with pytest.raises(ValueError, match="only language models are exported"):
+    with pytest.raises(ValueError, match="only language models of the kit are exported"):
         ql.benchmark_of(study.runs[0]).export(study.runs[0], tmp_path / "out")
 
 

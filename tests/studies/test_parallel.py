@@ -1,4 +1,4 @@
-"""Jobs in processes that may die, and locks: nobody's work is lost, nobody is kept waiting."""
+"""Jobs in processes that may die: nobody's work is lost."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-import qrkd_lab as ql
 from qrkd_lab import cli
-from qrkd_lab.studies.group import train_group
-from qrkd_lab.studies.parallel import _attempt, check_jobs, each, lock, processes
-from qrkd_lab.train import Callback, Diverged
-from tests.hazards import FORKS, SMALL, alive, elsewhere, wait_for
+from qrkd_lab.studies.parallel import _attempt, check_jobs, each, processes
+from qrkd_lab.train import Diverged
+from tests.hazards import alive, wait_for
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL, fork and the locks of POSIX")
 
@@ -165,75 +162,3 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_for(lambda: not any(map(alive, workers)))
-
-
-# ---- locks
-
-
-def got(folder, name):
-    with lock(folder, name) as mine:
-        return mine
-
-
-@posix
-def test_one_process_has_the_lock_until_it_ends(tmp_path):
-    with elsewhere(lock, tmp_path, "a") as process:
-        assert not got(tmp_path, "a")
-        assert got(tmp_path, "b") and got(tmp_path / "elsewhere", "a")
-        process.kill()
-        process.join()
-        assert got(tmp_path, "a")
-
-
-def test_the_file_of_a_lock_goes_with_the_outermost_block_and_without_locks_all_get_it(tmp_path):
-    with lock(tmp_path, "a"):
-        assert got(tmp_path, "a") and list(tmp_path.iterdir())
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "file").touch()
-    assert got(tmp_path / "file", "a")
-    with pytest.raises(KeyError) as error, lock(tmp_path / "file", "a"):
-        raise KeyError
-    assert error.value.__context__ is None
-
-
-class Still(Callback):
-    """Stands in the first step, like a training that is paused."""
-
-    def __init__(self, there):
-        self.there = there
-
-    def step(self, training):
-        self.there.set()
-        time.sleep(3600)
-
-
-class Notes(Callback):
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-        return True
-
-
-def train(folder, callback, seed=0):
-    benchmark = ql.load_benchmark("digits", **SMALL)
-    arms = ("teacher", "scratch", "rkd")
-    missing = [benchmark.settings.replace(arm=arm, seed=seed) for arm in arms]
-    return list(train_group(benchmark, missing, folder, [callback]))
-
-
-@posix
-def test_who_trains_what_another_process_trains_is_told_and_need_not_wait(tmp_path):
-    there = FORKS.Event()
-    process = FORKS.Process(target=train, args=(tmp_path, Still(there)), daemon=True)
-    process.start()
-    assert there.wait(60)
-    told, other_seed = Notes(), Notes()
-    runs = train(tmp_path, told)
-    train(tmp_path, other_seed, seed=1)
-    process.kill()
-    process.join()
-    assert [run.settings["arm"] for run in runs] == ["teacher", "scratch", "rkd"]
-    assert len(told.notes) == 1 and other_seed.notes == [], "the teacher was in the works, no more"
-    assert f"seed 0: another process is training the same into {tmp_path}" in told.notes[0]

@@ -69,8 +69,8 @@ def test_what_only_looks_like_a_number_is_text_wherever_it_stands(word):
 @pytest.mark.parametrize(
     "pairs",
     [
-        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"], ["a={x: 1, x: 2}"], ["a={1: 2}"],
-        ["a={[1]: 2}"], ["a=[!!python/name:os.system x]"], ["a=" + 5000 * "["],
+        ["seed"], ["=3"], ["a b=3"], ["a=1", "a=2"], ["a=[1, 2"],
+        ["a={[1]: 2}"], ["a=" + 5000 * "["],
         ["a=" + 5000 * "{x: " + "1" + 5000 * "}"], ["a=[&b [*b]]"],
     ],
 )  # fmt: skip
