@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import stat
@@ -214,25 +213,18 @@ def _hidden(place: Path) -> Path:
 
 
 def plain(value: Any, where: str) -> Any:  # noqa: ANN401
-    """A copy made of plain JSON values only; anything else is refused by its place.
+    """A copy made of plain JSON values only; tuples become lists.
 
     Raises:
-        RecordError: something in ``value`` is no JSON, or not finite; names it, from ``where`` on.
+        RecordError: something in ``value``, which ``where`` names, is no JSON, or not finite.
     """
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return float(value)
-        raise RecordError(f"{where} is {value}: a record holds finite numbers. Did it diverge?")
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {plain(name, where): plain(item, f"{where}.{name}") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    raise RecordError(
-        f"{where} is a {type(value).__name__} ({value!r:.60}): a record holds None, bool, int, "
-        "float, str, lists and dictionaries with str keys. Convert it, e.g. with float()."
-    )
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise RecordError(
+            f"{where} cannot be recorded: {error}. A record holds None, bool, int, finite float, "
+            "str, lists and dictionaries; convert what is of NumPy or torch, e.g. with float()."
+        ) from error
 
 
 def parsed_json(content: bytes | str) -> dict[str, Any]:
@@ -242,12 +234,16 @@ def parsed_json(content: bytes | str) -> dict[str, Any]:
         ValueError: what is wrong with it, in words that follow the file's name.
     """
     try:
-        held = plain(json.loads(content), "record")
-    except (ValueError, RecursionError, RecordError) as error:
+        held = json.loads(content, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot be read ({error})") from error
     if not isinstance(held, dict):
         raise ValueError("holds no dictionary")
     return held
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
 
 
 def canonical_sha256(value: Any) -> str:  # noqa: ANN401

@@ -61,7 +61,7 @@ def make_run(seed=0):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b'{"a": NaN}', b'{"a": 1e999}', b"[]", b"\xff",
+        b"", b'{"a": NaN}', b"[]", b"\xff",
         b'{"a":' * 9_000 + b"1" + b"}" * 9_000, b'{"a": ' + b"9" * 5_000 + b"}",
     ],
 )  # fmt: skip

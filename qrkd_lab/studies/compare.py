@@ -130,6 +130,7 @@ def compare(
         given = benchmark if isinstance(benchmark, Benchmark) else str(benchmark)
         source = _Source(given, scale, data_dir, device, overrides)
         loaded = (replace(source, device="cpu") if scheduler else source).load()
+        source = replace(source, sha256=loaded.data.sha256)
         found, missing = _look_up(loaded, names, rest, folder)
         trained: list[Run] = []
         started = time.monotonic()
@@ -219,7 +220,7 @@ def _outcomes(
         tasks = {}
         for seed, todo in missing.items():
             held = [pack(teachers[seed])] if seed in teachers else []  # it need not be trained
-            tasks[seed] = (source, benchmark.data.sha256, todo, held)
+            tasks[seed] = (source, todo, held)
         return each_on_cluster(_train_away, tasks, scheduler)
     if (lines := processes(jobs, len(missing))) == 1:
         bars = _bars(benchmark, progress)
@@ -351,6 +352,7 @@ class _Source:
     data_dir: str | Path | None
     device: str | torch.device  # "auto" is decided where it is loaded
     overrides: Mapping[str, Any]
+    sha256: str = ""  # of its data, once it was loaded
 
     def load(self) -> Benchmark:
         return load_benchmark(
@@ -383,18 +385,15 @@ def _train_in_worker(
 
 
 def _train_away(
-    source: _Source,
-    sha256: str,
-    missing: Sequence[Settings],
-    held: Sequence[Mapping[str, bytes]],
+    source: _Source, missing: Sequence[Settings], held: Sequence[Mapping[str, bytes]]
 ) -> Iterator[Mapping[str, bytes] | Diverged]:
     """The same on a worker of a cluster, in a folder that is removed at the end."""
     benchmark = _loaded(source)
-    if benchmark.data.sha256 != sha256:
+    if benchmark.data.sha256 != source.sha256:
         raise DataError(
             f"a worker holds other data of {source.benchmark}: sha256 "
-            f"{benchmark.data.sha256[:12]}, expected {sha256[:12]}; give it the same files, or "
-            "none, so that it fetches them"
+            f"{benchmark.data.sha256[:12]}, expected {source.sha256[:12]}; give it the same files, "
+            "or none, so that it fetches them"
         )
     with tempfile.TemporaryDirectory(prefix="qrkd_lab-") as folder:
         for files in held:

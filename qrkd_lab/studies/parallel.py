@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from itertools import starmap
 from multiprocessing import resource_tracker
@@ -44,8 +44,8 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
     """Call a function on the arguments of every seed, in this process or in several.
 
     It gives what it makes, one thing after the other. The outcome of a seed comes as soon as it is
-    there, in any order; a ``Diverged`` and an error become failures in words. Where a process was
-    killed, the seeds that are left are tried one by one; then that is a failure.
+    there, in any order; a ``Diverged``, an error and a process that was killed become failures in
+    words.
     """
     if processes(jobs, len(tasks)) == 1:
         return starmap(_attempt, ((seed, function, of) for seed, of in tasks.items()))
@@ -55,29 +55,19 @@ def each(function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int = 1) -> 
 def _in_processes(
     function: Job, tasks: Mapping[int, tuple[Any, ...]], jobs: int
 ) -> Iterator[Outcome]:
-    todo = dict(tasks)
-    with pool(jobs, len(tasks)) as workers:
-        with suppress(BrokenProcessPool):
-            for outcome in _parallel(function, tasks, workers):
-                del todo[outcome[0]]
-                yield outcome
-        for seed, arguments in todo.items():  # alone, each may have the memory that it needs
-            try:  # with two workers joblib does not run it in this process
-                yield from _parallel(function, {seed: arguments}, 2)
-            except BrokenProcessPool:
-                said = (
-                    f"seed {seed}: the process that trained it was killed, and again when it was "
-                    "tried alone. Was there too little memory? Make the batches or the models "
-                    "smaller."
-                )
-                yield seed, [], [said]
-
-
-def _parallel(function: Job, tasks: Mapping[int, tuple], workers: int) -> Iterator[Outcome]:
-    job, caller = joblib.delayed(_attempt), os.getpid()
+    left, job, caller = set(tasks), joblib.delayed(_attempt), os.getpid()
     calls = [job(seed, function, of, caller) for seed, of in tasks.items()]
-    with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
-        return joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+    with pool(jobs, len(tasks)) as workers:
+        with deaf_to_ctrl_c():  # a generator starts the workers, and waits for none
+            found = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")(calls)
+        try:
+            for outcome in found:
+                left.discard(outcome[0])
+                yield outcome
+        except BrokenProcessPool:
+            for seed in sorted(left):
+                said = f"seed {seed} is not trained, as a process was killed. Too little memory?"
+                yield seed, [], [f"{said} Give fewer jobs, or make batches or models smaller."]
 
 
 def _attempt(seed: int, function: Job, arguments: tuple, caller: int | None = None) -> Outcome:

@@ -92,10 +92,9 @@ def test_key_is_the_documented_hash_whatever_the_order(chosen):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (math.nan, "settings.x is nan"),
-        (np.float32(1), "settings.x is a float32"),
-        ([1, {"y": math.inf}], r"settings.x\[1\].y is inf"),
-        ({1: 2}, "settings.x is a dict"),
+        (math.nan, "settings cannot be recorded: .* nan"),
+        (np.float32(1), "settings cannot be recorded: .* float32"),
+        ([1, {"y": math.inf}], "settings cannot be recorded: .* inf"),
     ],
 )
 def test_key_refuses_what_json_cannot_hold(value, says):
@@ -134,7 +133,7 @@ def test_round_trip_through_strict_json_with_the_digests_of_its_files(tmp_path):
 def test_what_is_no_record_is_not_saved(tmp_path):
     names = [{"settings": settings_of(benchmark=name)} for name in ("../up", "a/b", "", ".x", 3)]
     for changes, says in (
-        ({"history": [{"epoch": 1, "kernel": math.nan}]}, r"run.history\[0\].kernel is nan"),
+        ({"history": [{"epoch": 1, "kernel": math.nan}]}, "run cannot be recorded: .* nan"),
         ({"key": "0" * 16}, "key 0000"),
         *((each, "cannot name a folder|must hold") for each in names),
     ):
@@ -173,7 +172,7 @@ DAMAGE = {
     "other settings": (lambda p: edit(p, settings=settings_of(seed=9)), "edited"),
     "one digest": (lambda p: edit(p, ["record_sha256"]), "edited"),
     "odd digest": (lambda p: edit(p, weights_sha256=None), "edited"),
-    "nan": (lambda p: edit(p, metrics={"test_accuracy": math.nan}), "is nan"),
+    "nan": (lambda p: edit(p, metrics={"test_accuracy": math.nan}), "NaN is no number"),
     "cut": (content(RECORD, lambda held: held[: len(held) // 2]), "record.json cannot be read"),
     "list": (content(RECORD, lambda _: b"[]"), "no dictionary"),
     "no weights": (lambda p: (p / FILE).unlink(), "weights.safetensors is miss"),
