@@ -302,7 +302,7 @@ class Benchmark(ABC):
     def in_words(self, epoch: Mapping[str, float]) -> str:
         """The metric of an epoch of a history in a few characters, for progress lines."""
         score = epoch[self.metric.replace("test_", "validation_", 1)]
-        return f"{100 * score:.1f}%" if self.metric.endswith("accuracy") else f"{score:.3g}"
+        return f"{100 * score:.1f}%" if self.metric.endswith("accuracy") else f"{score:.4g}"
 
     @property
     def probe(self) -> Any:  # noqa: ANN401

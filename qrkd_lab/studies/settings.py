@@ -57,33 +57,22 @@ _WORDS = {
     "precision": ("float32", "bfloat16"),
     "tap": ("mean", "last", "tokens"),
 }
-# What a value is expected to be, in words, and whether it is.
-_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(
-        (
-            "epochs", "stop_after", "epoch_size", "batch_size", "accumulation",
-            "checkpoint_steps", "qubits", "layers", "teacher_layers", "student_layers",
-            "tap_tokens", "sequence_length", "test_size", "student_size",
-            "validation_size",  # every epoch is scored on it
-        ),
-        ("at least 1", lambda value: value >= 1),
-    ),
-    **dict.fromkeys(("teacher_epochs", "unlabelled"), ("at least 0", lambda value: value >= 0)),
-    **dict.fromkeys(
-        ("teacher_width", "student_width"),
-        (f"a multiple of {HEAD}, the width of a head", lambda v: v >= 1 and v % HEAD == 0),
-    ),
-    **dict.fromkeys(
-        ("learning_rate", "teacher_learning_rate", "temperature", "clip_norm", "kernel_dose"),
-        ("a number > 0", lambda value: 0 < value < math.inf),
-    ),
-    **dict.fromkeys(
-        ("kd_weight", "distance_weight", "angle_weight", "kernel_weight"),
-        ("a finite number >= 0", lambda value: 0 <= value < math.inf),
-    ),
-    "dropout": ("a fraction from 0 to below 1", lambda value: 0 <= value < 1),
-    "kernel_share": ("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
-}  # fmt: skip
+# What a value is expected to be in words, whether it is, and of which settings.
+_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("at least 1", lambda value: value >= 1,
+     "epochs stop_after epoch_size batch_size accumulation checkpoint_steps qubits layers "
+     "teacher_layers student_layers tap_tokens sequence_length test_size student_size "
+     "validation_size"),
+    ("at least 0", lambda value: value >= 0, "teacher_epochs unlabelled"),
+    (f"a multiple of {HEAD}, the width of a head", lambda value: value >= 1 and value % HEAD == 0,
+     "teacher_width student_width"),
+    ("a number > 0", lambda value: 0 < value < math.inf,
+     "learning_rate teacher_learning_rate temperature clip_norm kernel_dose"),
+    ("a finite number >= 0", lambda value: 0 <= value < math.inf,
+     "kd_weight distance_weight angle_weight kernel_weight"),
+    ("a fraction from 0 to below 1", lambda value: 0 <= value < 1, "dropout"),
+    ("a fraction above 0, at most 1", lambda value: 0 < value <= 1, "kernel_share"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -217,9 +206,10 @@ class Settings:
         What only other arms use is checked for its range alone: a student from scratch may have
         any weights, and batches too small for a relation.
         """
-        for name, (expected, fits) in _RANGES.items():
-            if (value := getattr(self, name)) is not None and not fits(value):
-                raise ValueError(f"{name}: expected {expected}, got {value}")
+        for expected, fits, names in _RANGES:
+            for name in names.split():
+                if (value := getattr(self, name)) is not None and not fits(value):
+                    raise ValueError(f"{name}: expected {expected}, got {value}")
         for name, choices in _WORDS.items():
             if (value := getattr(self, name)) not in (*choices, None):
                 raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(choices)}")
