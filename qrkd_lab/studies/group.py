@@ -40,7 +40,6 @@ __all__ = [
     "least_squares_view",
     "lockstep",
     "make_learner",
-    "teacher_run",
     "train_group",
 ]
 
@@ -60,7 +59,16 @@ def train_group(
     """
     given = missing[0]
     with one_thread(benchmark.device), memory_advice(given.batch_size, given.sequence_length):
-        run = teacher_run(benchmark, given.seed, runs_dir, callbacks)
+        asked = benchmark.settings.replace(arm=TEACHER, seed=given.seed)
+        run = find(benchmark, asked, runs_dir)
+        if run is None and not asked.teacher_epochs:  # it is used as it was made
+            model = benchmark.teacher(given.seed).eval()
+            of = (TEACHER, model, DistillationLoss(), None, benchmark.outputs)
+            learner = Learner(*of, settings=asked)
+            (run,) = _record(benchmark, [learner], None, runs_dir)
+        elif run is None:
+            learner = make_learner(benchmark, asked)
+            (run,) = _trained(benchmark, [learner], None, runs_dir, callbacks)
         if isinstance(run, Diverged):
             yield run
             return
@@ -77,24 +85,6 @@ def train_group(
                 learners.append(make_learner(benchmark, settings, teacher))
         if learners:
             yield from _trained(benchmark, learners, teacher, runs_dir, callbacks)
-
-
-def teacher_run(
-    benchmark: Benchmark, seed: int, runs_dir: Path, callbacks: Sequence[Callback] = ()
-) -> Run | Diverged:
-    """The teacher of a seed, found or trained and recorded; see :func:`train_group`."""
-    settings = benchmark.settings.replace(arm=TEACHER, seed=seed)
-    if (found := find(benchmark, settings, runs_dir)) is not None:
-        return found
-    if not settings.teacher_epochs:
-        model = benchmark.teacher(seed).eval()
-        learner = Learner(TEACHER, model, DistillationLoss(), None, benchmark.outputs, seed)
-        learner.settings = settings
-        (run,) = _record(benchmark, [learner], None, runs_dir)
-        return run
-    learners = [make_learner(benchmark, settings)]
-    (run,) = _trained(benchmark, learners, None, runs_dir, callbacks)
-    return run
 
 
 def _trained(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,9 +46,7 @@ class Part:
         return len(self.y)
 
     def __getitem__(self, index: Tensor | slice) -> Part:
-        if isinstance(self.x, dict):
-            return Part({name: one[index] for name, one in self.x.items()}, self.y[index])
-        return Part(self.x[index], self.y[index])
+        return Part(_each(lambda one: one[index], self.x), self.y[index])
 
     @property
     def named(self) -> dict[str, Tensor]:
@@ -65,9 +62,11 @@ class Part:
 
     def to(self, device: torch.device) -> tuple[Inputs, Tensor]:
         """Both, on a device."""
-        if isinstance(self.x, dict):
-            return {name: one.to(device) for name, one in self.x.items()}, self.y.to(device)
-        return self.x.to(device), self.y.to(device)
+        return _each(lambda one: one.to(device), self.x), self.y.to(device)
+
+
+def _each(of: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
+    return {name: of(one) for name, one in x.items()} if isinstance(x, dict) else of(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +137,6 @@ class ArrayBenchmark(Benchmark):
         if hasattr(teacher, "predict"):
             teacher = _Estimator(teacher).eval()
         if isinstance(teacher, nn.Module):
-            if teacher.training:
-                warnings.warn(
-                    "the trained teacher was in training mode; here it is used in eval mode (no "
-                    "dropout, batch norm as learnt): call teacher.eval() to say so",
-                    stacklevel=3,  # where Benchmark.from_arrays was called
-                )
             teacher = copy.deepcopy(teacher).eval().requires_grad_(False)
         taught, width = _checked("teacher", teacher, parts, task)
         learnt, _ = _checked("student", student, parts, task)

@@ -21,6 +21,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from qrkd_lab.checks import positive
 from qrkd_lab.kernels import KERNELS
 from qrkd_lab.kernels.classical import Kernel
 from qrkd_lab.kernels.encoders import ENCODERS
@@ -395,11 +396,6 @@ def typed(name: str, value: Any) -> Any:  # noqa: ANN401
     if kinds[0].startswith("tuple") and isinstance(plain, (list, tuple)):
         if all(_is_whole(one) and one > 0 for one in plain):
             return tuple(map(int, plain))
-    if callable(value):
-        raise TypeError(
-            f"{name}: a function cannot be part of a recorded run; train with "
-            "FidelityKernel(your_function, ...) in a DistillationLoss of your own"
-        )
     names = {"int": "a whole number", "float": "a number", "str": "a word", "None": "None"}
     expected = " or ".join(names.get(kind, "a list of whole numbers > 0") for kind in kinds)
     raise TypeError(f"{name}: expected {expected}, got {value!r}")
@@ -417,8 +413,7 @@ def _weights(value: Any) -> tuple[tuple[str, float], ...]:  # noqa: ANN401
         raise TypeError(f"kernel_weights: expected weights by arm, got {value!r}") from error
     for arm, weight in pairs.items():
         get_arm(arm)
-        if not 0 < weight < math.inf:
-            raise ValueError(f"kernel_weights: expected finite weights > 0, got {weight}")
+        positive(f"kernel_weights of {arm}", weight)
     return tuple(sorted(pairs.items()))
 
 

@@ -334,8 +334,7 @@ def test_a_relation_that_cannot_teach_is_said_before_anything_is_trained(of, say
 def test_a_trained_teacher_is_used_as_it_is_and_a_random_one_is_refused(tmp_path):
     torch.manual_seed(0)
     teacher = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.Linear(8, 4))
-    with pytest.warns(UserWarning, match="was in training mode; here it is used in eval mode"):
-        own = bench(teacher=teacher)
+    own = bench(teacher=teacher)
     right = (teacher.eval()(X[70:]).argmax(1) == Y[70:]).float().mean().item()
     teacher[0].weight.data.zero_()  # what happens to it later does not matter
     study = ql.compare(own, ["kd", "qrkd"], 2, runs_dir=tmp_path, **SMALL)
@@ -564,12 +563,11 @@ def test_a_bert_teaches_a_bert_and_padding_counts_nowhere(tmp_path):
 def test_a_residual_network_of_torchvision_teaches_while_it_stays_as_it_is(tmp_path):
     pixels = torch.rand(90, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     network = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=4)
-    with pytest.warns(UserWarning, match="was in training mode; here it is used in eval mode"):
-        own = bench(
-            **arrays(x=pixels),
-            teacher=network,
-            student=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Linear(4, 4)),
-        )
+    own = bench(
+        **arrays(x=pixels),
+        teacher=network,
+        student=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Linear(4, 4)),
+    )
     study = ql.compare(own, ["rkd"], 1, runs_dir=tmp_path, **SMALL)
     held, given = study.runs[0].weights(), network.state_dict()
     assert all(torch.equal(held[name], given[name]) for name in given)  # averages of batch norm too

@@ -184,7 +184,7 @@ ODD = {
     "no metrics": {"metrics": {}},
     "metric without direction": {"metric": {"name": "test_accuracy"}},
     "metric of another name": {"metric": {"name": "x", "higher_is_better": True}},
-    "metric by a column's name": {"metrics": {"test_accuracy": 0.1, "arm": 0.2}},
+    "metric that is text": {"metrics": {"test_accuracy": "0.1"}},
     "data without hash": {"data": {"name": "digits"}},
     "history without epoch": {"history": [{"task": 2.3}]},
     "seed as text": {"settings": settings_of(seed="1")},

@@ -140,7 +140,7 @@ def test_each_arms_kernel_and_what_sets_it_apart_from_qrkd():
         ({"arm": "qkd"}, "unknown arm 'qkd'; choose from scratch"),
         ({"kernel_weight": 0.0}, "leave the arm out"),
         ({"kernel_weights": {"rfb": 1.0}}, "unknown arm 'rfb'"),
-        ({"kernel_weights": {"rbf": 0.0}}, "finite weights > 0, got 0"),
+        ({"kernel_weights": {"rbf": 0.0}}, "kernel_weights of rbf: expected a finite number > 0"),
         ({"arm": "qrkd_iqp", "feature_map": "iqp"}, "would equal 'qrkd'"),
         ({"arm": "stretched_rbf", "kernel": "laplacian"}, "needs a quantum kernel"),
         ({"kernel_share": 1.5}, "kernel_share: expected a fraction above 0, at most 1"),
