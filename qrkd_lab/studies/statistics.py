@@ -27,7 +27,6 @@ __all__ = [
     "seeds_needed",
     "together",
     "variance_shares",
-    "win_probability",
 ]
 
 
@@ -89,33 +88,6 @@ def power_of(difference: float, spread: float, seeds: int, confidence: float = 0
     critical = stats.t.ppf((1 + confidence) / 2, seeds - 1)
     shift = min(effect * math.sqrt(seeds), 1e3)
     return float(stats.nct.sf(critical, seeds - 1, shift))  # the other tail adds < 2.5 %
-
-
-def win_probability(differences: np.ndarray) -> float:
-    r"""Chance that the arm is ahead on a seed that was not run: an estimate.
-
-    With :math:`S` differences of mean :math:`\bar d` and standard deviation :math:`s`, taken as
-    normal, the next one is predicted by a t with :math:`S - 1` degrees of freedom,
-
-    .. math:: P(d_\text{new} > 0) = T_{S-1} \left( \frac{\bar d}{s \sqrt{1 + 1 / S}} \right).
-
-    Bouthillier et al. (MLSys 2021) call a method meaningfully better from P = 0.75 on.
-
-    Args:
-        differences: one per seed, better is positive, ``(S,)``.
-
-    Returns:
-        NaN with fewer than :data:`FEWEST` seeds or without spread.
-
-    Example:
-        >>> round(win_probability(np.array([0.1, 0.3, -0.1])), 2)
-        0.65
-    """
-    d = np.asarray(differences, dtype=float)
-    if len(d) < FEWEST or not _has_spread(d):
-        return math.nan
-    t = d.mean() / (d.std(ddof=1) * math.sqrt(1 + 1 / len(d)))
-    return float(stats.t.cdf(t, len(d) - 1))
 
 
 def variance_shares(table: pd.DataFrame) -> pd.Series:
@@ -222,7 +194,6 @@ class Equivalence:
     p: float  # small if the true mean lies within the margin; NaN: all differences are the same
     p_different: float  # of the paired t-test: small if the true mean is not 0
     confidence: float  # 0.95 means a test at 5 %
-    family: int = 1  # how many tests both p are corrected for; the intervals never are
 
     @property
     def verdict(self) -> str:
@@ -276,7 +247,7 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
 
 
 def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
-    """The same with both p corrected by Holm's method, as all of them are asked at once.
+    """The same with both p corrected by Holm's method, as all are asked at once; no interval is.
 
     Args:
         found: name of a benchmark to what :func:`equivalence` found, for all that count.
@@ -290,8 +261,7 @@ def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
         holm(np.array([getattr(one, name) for one in found.values()], dtype=float))
         for name in ("p", "p_different")
     )
-    many = max(1, int(np.isfinite(p).sum()))
     return {
-        name: replace(one, p=float(p[i]), p_different=float(different[i]), family=many)
+        name: replace(one, p=float(p[i]), p_different=float(different[i]))
         for i, (name, one) in enumerate(found.items())
     }

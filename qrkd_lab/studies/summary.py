@@ -20,7 +20,6 @@ from qrkd_lab.studies.statistics import (
     interval,
     p_equals,
     p_in_words,
-    win_probability,
 )
 
 if TYPE_CHECKING:
@@ -477,10 +476,9 @@ def improvement_table(
         A row per benchmark: ``metric``, ``higher_is_better``, ``seeds``, ``reference`` (the
         reference's mean), in the metric's own unit ``difference``; in per cent of that mean, better
         is positive, ``improvement`` with its own 95 % t-interval from ``low`` to ``high``, the
-        simultaneous one (Bonferroni) from ``joint_low`` to ``joint_high``, and ``smallest``, the
+        upper end of the simultaneous one (Bonferroni), ``joint_high``, and ``smallest``, the
         smallest improvement that the study could have seen with 80 % power, at 5 % divided by the
-        number of benchmarks; ``won``, the number of seeds in which the arm is ahead, and ``p_win``
-        (``win_probability``); ``p`` of the paired t-test and ``p_adjusted`` (Holm, over the
+        number of benchmarks; ``p`` of the paired t-test and ``p_adjusted`` (Holm, over the
         benchmarks that are :func:`counted`). NaN where a study has fewer than three seeds.
 
     Raises:
@@ -503,7 +501,7 @@ def improvement_table(
         numbers = {
             "improvement": gains.mean() if len(gains) else math.nan,
             **dict(zip(("low", "high"), interval(known, 1 - LEVEL), strict=True)),
-            **dict(zip(("joint_low", "joint_high"), interval(known, joint), strict=True)),
+            "joint_high": interval(known, joint)[1],
             "smallest": detectable_difference(spread, len(known), joint) if spread else math.nan,
         }
         scores = _table(summary.results, metric)
@@ -514,8 +512,6 @@ def improvement_table(
             "reference": summary.frame.loc[reference, "mean"],
             "difference": (scores[arm] - scores[reference]).mean(),
             **{of: _per_cent(number, metric) for of, number in numbers.items()},
-            "won": int((gains > 0).sum()),
-            "p_win": win_probability(gains),
             "p": p[name],
             "p_adjusted": p[name],
         }

@@ -18,7 +18,6 @@ from qrkd_lab.studies.statistics import (
     seeds_needed,
     together,
     variance_shares,
-    win_probability,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -61,19 +60,6 @@ def test_power_by_simulation() -> None:
     assert power_of(-0.8, 1.0, 5) == pytest.approx((np.abs(t) > T_975[4]).mean(), abs=0.005)
     assert power_of(0.0, 1.0, 5) == pytest.approx(0.025)  # one side of the level
     assert power_of(1.0, 0.0, 2) == pytest.approx(1.0)
-
-
-def test_chance_of_a_win_by_drawing_what_the_seeds_leave_open() -> None:
-    d, rng = np.array([0.4, -0.1, 0.3, 0.5]), np.random.default_rng(0)
-    variance = 3 * d.var(ddof=1) / rng.chisquare(3, 400_000)
-    mean = rng.normal(d.mean(), np.sqrt(variance / 4))
-    new = rng.normal(mean, np.sqrt(variance))
-    assert win_probability(d) == pytest.approx((new > 0).mean(), abs=0.003)
-    assert win_probability(-d) == pytest.approx(1 - win_probability(d))
-    assert 0.5 < win_probability(d[:3]) < win_probability(np.tile(d[:3], 5))
-    for d in (np.array([0.1, 0.2]), np.zeros(5), np.full(5, 0.1)):  # nothing to estimate from
-        assert math.isnan(win_probability(d))
-    assert win_probability(np.array([1.0, 1.0001, 0.9999])) == pytest.approx(1, abs=0.01)
 
 
 def test_shares_of_variance_by_loops() -> None:
@@ -140,7 +126,7 @@ def test_both_questions_are_corrected_for_the_same_family(which):
     by_hand[places] = np.minimum(1, np.maximum.accumulate(known[places] * [4, 3, 2, 1]))
     held = together(found)
     assert [getattr(one, which) for one in held.values()][:4] == pytest.approx(list(by_hand))
-    assert math.isnan(held["4"].p) and {one.family for one in held.values()} == {4}
+    assert math.isnan(held["4"].p)
     assert (held["0"].low, held["0"].inner_low) == (found["0"].low, found["0"].inner_low)
 
 
