@@ -92,9 +92,9 @@ def test_key_is_the_documented_hash_whatever_the_order(chosen):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (math.nan, "settings cannot be recorded: .* nan"),
+        (math.nan, "settings cannot be recorded: Out of range float"),
         (np.float32(1), "settings cannot be recorded: .* float32"),
-        ([1, {"y": math.inf}], "settings cannot be recorded: .* inf"),
+        ([1, {"y": math.inf}], "settings cannot be recorded: Out of range float"),
     ],
 )
 def test_key_refuses_what_json_cannot_hold(value, says):
@@ -133,7 +133,7 @@ def test_round_trip_through_strict_json_with_the_digests_of_its_files(tmp_path):
 def test_what_is_no_record_is_not_saved(tmp_path):
     names = [{"settings": settings_of(benchmark=name)} for name in ("../up", "a/b", "", ".x", 3)]
     for changes, says in (
-        ({"history": [{"epoch": 1, "kernel": math.nan}]}, "run cannot be recorded: .* nan"),
+        ({"history": [{"epoch": 1, "kernel": math.nan}]}, "run cannot be recorded: Out of range float"),
         ({"key": "0" * 16}, "key 0000"),
         *((each, "cannot name a folder|must hold") for each in names),
     ):
