@@ -42,14 +42,7 @@ from qrkd_lab.studies.callbacks import duration
 from qrkd_lab.studies.parallel import deaf_to_ctrl_c, pool
 from qrkd_lab.teaching.parameters import NotebookError, check_parameters, code_cells
 
-__all__ = [
-    "NotebookError",
-    "execute",
-    "is_fresh",
-    "refresh",
-    "run_series",
-    "source_digest",
-]
+__all__ = ["NotebookError", "execute", "is_fresh", "refresh", "run_series", "source_digest"]
 
 
 _INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds

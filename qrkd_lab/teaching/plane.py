@@ -19,23 +19,10 @@ from qrkd_lab.relations import pairwise_distances
 from qrkd_lab.seeds import generator
 
 __all__ = [
-    "CHANGES",
-    "MOVED",
-    "Pull",
-    "RELATIONS",
-    "SEEN",
-    "as_points",
-    "changed",
-    "downhill",
-    "encoded",
-    "loss_in_words",
-    "plane_kernel",
-    "pull",
-    "remark",
-    "size_of",
-    "teacher_points",
+    "CHANGES", "MOVED", "Pull", "RELATIONS", "SEEN", "as_points", "changed", "downhill",
+    "encoded", "loss_in_words", "plane_kernel", "pull", "remark", "size_of", "teacher_points",
     "verdict",
-]
+]  # fmt: skip
 
 
 MOVED = 1e-3  # of the teacher's size; a point that is nearer to its old place has not moved

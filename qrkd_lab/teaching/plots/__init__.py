@@ -11,24 +11,12 @@ from __future__ import annotations
 import lazy_loader
 
 _HOMES = {
-    "curves": [
-        "arms_so_far",
-        "differences_over_epochs",
-        "learning_curves",
-        "live_curves",
-        "loss_terms",
-    ],
+    "curves": ["arms_so_far", "differences_over_epochs", "learning_curves", "live_curves",
+               "loss_terms"],
     "matrices": ["kernel_matrices", "kernel_pca_maps", "kernel_views", "spectra"],
-    "scores": [
-        "arm_grid",
-        "detectable_curve",
-        "dose_response",
-        "improvements",
-        "paired_differences",
-        "scores_by_arm",
-        "study_forest",
-    ],
+    "scores": ["arm_grid", "detectable_curve", "dose_response", "improvements",
+               "paired_differences", "scores_by_arm", "study_forest"],
     "style": ["ARM_COLOURS", "ARM_MARKERS", "Animation", "Chart", "arm_style", "described"],
-}
+}  # fmt: skip
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)  # noqa: PLE0605

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from qrkd_lab.studies.statistics import interval
 from qrkd_lab.studies.summary import in_logs, order_arms, own_unit, units
@@ -17,6 +17,7 @@ from qrkd_lab.teaching.plots.style import (
     Chart,
     arm_style,
     draw_legend,
+    log_ticks,
     marker,
     need,
     panels,
@@ -30,12 +31,8 @@ if TYPE_CHECKING:
     from qrkd_lab.studies.records import Run
 
 __all__ = [
-    "arms_so_far",
-    "differences_over_epochs",
-    "learning_curves",
-    "live_curves",
-    "loss_terms",
-]
+    "arms_so_far", "differences_over_epochs", "learning_curves", "live_curves", "loss_terms",
+]  # fmt: skip
 
 
 TERMS = ("total", "task", "kd", "distance", "angle", "kernel")
@@ -208,9 +205,7 @@ def live_curves(
         axes.set(title=head, xlabel="Step", ylabel="", xlim=(-steps / 50, steps * 1.02))
         if number in log:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_locator(NullLocator())
+            log_ticks(axes.yaxis)
         sns.despine(ax=axes)
     now = table.groupby("arm", sort=False).last()
     said = {

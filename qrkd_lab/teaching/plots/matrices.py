@@ -39,14 +39,9 @@ if TYPE_CHECKING:
     from qrkd_lab.kernels.diagnosis import Diagnosis
 
 __all__ = [
-    "DPI",
-    "KernelPanel",
-    "RedrawnChart",
-    "kernel_matrices",
-    "kernel_pca_maps",
-    "kernel_views",
+    "DPI", "KernelPanel", "RedrawnChart", "kernel_matrices", "kernel_pca_maps", "kernel_views",
     "spectra",
-]
+]  # fmt: skip
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", *SPARE)

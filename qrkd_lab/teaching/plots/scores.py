@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import LogLocator, NullLocator
 
 from qrkd_lab.studies.arms import ARMS, get_arm
 from qrkd_lab.studies.statistics import detectable_difference, p_in_words, seeds_needed
@@ -33,6 +32,7 @@ from qrkd_lab.teaching.plots.style import (
     Chart,
     arm_style,
     draw_legend,
+    log_ticks,
     marker,
     need,
     quiet,
@@ -46,15 +46,9 @@ if TYPE_CHECKING:
     from qrkd_lab.studies.compare import Study
 
 __all__ = [
-    "PARTS",
-    "arm_grid",
-    "detectable_curve",
-    "dose_response",
-    "improvements",
-    "paired_differences",
-    "scores_by_arm",
-    "study_forest",
-]
+    "PARTS", "arm_grid", "detectable_curve", "dose_response", "improvements",
+    "paired_differences", "scores_by_arm", "study_forest",
+]  # fmt: skip
 
 PARTS = {
     "task": lambda arm: True,
@@ -267,11 +261,9 @@ def detectable_curve(
     quiet(axes, f"Seeds (a test at {at})", f"Difference seen with 80 % power, {unit}", "both")
     axes.axhline(margin, color=INK, lw=1, ls="--", label=f"margin {margin:g}")
     axes.set(xscale="log", yscale="log")
+    log_ticks(axes.xaxis)
+    log_ticks(axes.yaxis)
     axes.set_xticks(seeds, map(str, seeds), minor=False)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
     axes.legend(frameon=False)
     enough = {
         name: seeds_needed(margin, spread, confidence) or "more than a million"

@@ -20,27 +20,17 @@ from zlib import crc32
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = [
-    "ARM_COLOURS",
-    "ARM_MARKERS",
-    "Animation",
-    "Chart",
-    "FAINT",
-    "INK",
-    "arm_style",
-    "described",
-    "draw_legend",
-    "marker",
-    "need",
-    "panels",
-    "quiet",
-    "words",
-]
+    "ARM_COLOURS", "ARM_MARKERS", "Animation", "Chart", "FAINT", "INK", "arm_style",
+    "described", "draw_legend", "log_ticks", "marker", "need", "panels", "quiet", "words",
+]  # fmt: skip
 
 
 # Okabe & Ito's palette, then Tol's "muted" for the controls; markers tell apart what is close.
@@ -176,6 +166,13 @@ def draw_legend(chart: Chart, labels: Mapping[str, str]) -> None:
         Line2D([], [], lw=1.8, label=text, **marker(arm_style(arm))) for arm, text in labels.items()
     ]
     chart.legend(handles=handles, loc="outside right center", frameon=False, fontsize=10)
+
+
+def log_ticks(axis: Axis) -> None:
+    """A logarithmic axis with ticks at 1, 2 and 5, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def words(name: str) -> str:

@@ -30,16 +30,8 @@ from qrkd_lab.teaching.plots.matrices import DPI, RedrawnChart
 from qrkd_lab.teaching.plots.style import Chart
 
 __all__ = [
-    "Explorer",
-    "Picture",
-    "button",
-    "log_slider",
-    "menu",
-    "slider",
-    "switch",
-    "table",
-    "wrong",
-]
+    "Explorer", "Picture", "button", "log_slider", "menu", "slider", "switch", "table", "wrong",
+]  # fmt: skip
 
 
 _CSS = """
@@ -55,7 +47,6 @@ _CSS = """
 .qrkd-explorer table {border-collapse: collapse; margin: 4px 0}
 .qrkd-explorer :is(th, td) {padding: 2px 10px 2px 0; vertical-align: top; text-align: left}
 .qrkd-explorer tbody th {font-weight: normal}
-.qrkd-explorer .qrkd-table td {text-align: right; white-space: nowrap}
 .qrkd-explorer pre {white-space: pre-wrap; padding: 4px 8px; background: rgba(127, 127, 127, 0.12)}
 .qrkd-RelationExplorer img {cursor: grab; touch-action: none}
 .qrkd-explorer :focus-visible {outline: 2px solid #1976D2 !important; outline-offset: 2px}

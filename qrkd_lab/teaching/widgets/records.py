@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from qrkd_lab.studies.provenance import (
     write_csv,
 )
 from qrkd_lab.studies.records import PUBLISHED, Run, has_weights, scan_runs, versions
-from qrkd_lab.studies.statistics import p_in_words
-from qrkd_lab.studies.summary import improvement_table, in_own_unit, units
+from qrkd_lab.studies.summary import improvement_table
 from qrkd_lab.teaching import plots
 from qrkd_lab.teaching.widgets.explorer import (
     Explorer,
@@ -309,42 +307,18 @@ def _count(number: int, one: str, more: str = "") -> str:
     return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
-def _number(metric: str, value: float | None) -> str:
-    """A metric's value as it is printed; nothing where there is none."""
-    if value is None or math.isnan(value):
-        return ""
-    factor, unit = units(metric)
-    return f"{value * factor:.2f}" if unit else f"{value:.4g}"
-
-
 def _run_table(runs: Sequence[Run]) -> str:
-    name = runs[0].metric["name"]
-    score = name.replace("_", " ") + units(name)[1].replace(" ", ", ")
-    return html_table([
-        {
-            "run": run.name, score: _number(name, run.metrics.get(name)),
-            "epochs": len(run.history), "seconds": f"{sum(run.seconds.values()):.1f}",
-            "finished": run.finished.replace("T", " ")[:16],
-            "record": "of the kit" if _of_kit(run) else "own",
-        }
-        for run in runs
-    ])  # fmt: skip
+    frame = run_table(runs)
+    frame.index = frame["arm"] + " seed " + frame["seed"].astype(str)
+    shown = [runs[0].metric["name"], "train_test_gap", "seconds", "device", "finished"]
+    return frame[shown].to_html(border=0)
 
 
 def _benchmark_table(studies: Mapping[str, Study], arm: str, reference: str) -> str:
-    return html_table([
-        {
-            "benchmark": name,
-            "metric": line["metric"].removeprefix("test_").replace("_", " ")
-            + ("" if line["higher_is_better"] else " (less is better)"),
-            "seeds": line["seeds"], "difference": in_own_unit(line),
-            "better by, %": f"{line['improvement']:+.2f}",
-            "95 % interval (alone)": "too few seeds" if math.isnan(line["low"])
-            else f"[{line['low']:+.2f}, {line['high']:+.2f}]",
-            "p (Holm)": p_in_words(line["p_adjusted"]),
-        }
-        for name, line in improvement_table(studies, arm, reference).iterrows()
-    ])  # fmt: skip
+    frame = improvement_table(studies, arm, reference)
+    shown = {"metric": "metric", "seeds": "seeds", "improvement": "better by, %", "low": "from",
+             "high": "to (95 %, alone)", "p_adjusted": "p (Holm)"}  # fmt: skip
+    return frame[[*shown]].rename(columns=shown).round(3).to_html(border=0, index_names=False)
 
 
 def _card(run: Run) -> str:
@@ -353,8 +327,9 @@ def _card(run: Run) -> str:
     place = run.path.relative_to(PUBLISHED.parent) if _of_kit(run) else run.path
     facts = {
         "Result": ", ".join(
-            f"{name.replace('_', ' ')} {_number(name, value)}{units(name)[1]}"
+            f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in run.metrics.items()
+            if value is not None
         ),
         "Settings": f"{run.settings['benchmark']}, {run.settings['scale']}: "
         f"{in_words(run.given) or 'all by default'}",
