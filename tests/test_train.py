@@ -154,10 +154,9 @@ def pieces(benchmark, sizes, ignored=()):
     return list(zip(inputs.split(sizes), targets.split(sizes), strict=True))
 
 
-@pytest.mark.parametrize("ignored", [(), (0, 1, 2, 3, 4, 5, 6, 30, 31, 44)], ids=["all", "some"])
-@pytest.mark.parametrize("sizes", [[8, 8, 8, 8], [16, 16, 9], [7], [16, 16, 16, 5, 16, 3]])
+@pytest.mark.parametrize("ignored", [(), range(7)], ids=["all", "some"])
+@pytest.mark.parametrize("sizes", [[8, 8, 8, 8], [16, 16, 9], [16, 16, 16, 5, 16, 3]])
 def test_an_accumulated_step_follows_the_mean_over_its_predictions(benchmark, sizes, ignored):
-    ignored = [place for place in ignored if place < sum(sizes)]
     batches = pieces(benchmark, sizes, ignored)
     settings = benchmark.settings.replace(arm="scratch", accumulation=4)
     found = moves(make_learner(benchmark, settings, None), batches)

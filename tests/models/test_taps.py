@@ -63,30 +63,16 @@ class InPlace(nn.Module):
 ROWS = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize(
-    "after",
-    [
-        nn.ReLU(inplace=True),
-        lambda h: h.mul_(3).add_(1),
-        lambda h: h.view(-1).clamp_(min=0).view_as(h),
-    ],
-)
-@pytest.mark.parametrize("no_grad", [False, True])
-def test_features_are_those_that_the_layer_gave_whatever_changes_them_later(after, no_grad):
+@pytest.mark.parametrize("after", [nn.ReLU(inplace=True), lambda h: h.mul_(3).add_(1)])
+def test_features_are_those_that_the_layer_gave_whatever_changes_them_later(after):
     model = InPlace(after)
-    tapped = Tapped(model, "block").train(not no_grad)
-    given = []
-    model.block.register_forward_hook(lambda m, i, output: given.append(output.detach().clone()))
-    with torch.set_grad_enabled(not no_grad):
-        features = tapped(ROWS).features
-    assert torch.equal(features, given[0])
-    assert not torch.equal(after(given[0].clone()), given[0])  # it does change them
-    if not no_grad:
-        ours, expected = (
-            torch.autograd.grad(h.square().sum(), model.block.weight)[0]
-            for h in (features, model.block(ROWS))
-        )
-        torch.testing.assert_close(ours, expected)
+    features, given = Tapped(model, "block")(ROWS).features, model.block(ROWS)
+    assert torch.equal(features, given)
+    assert not torch.equal(after(given.detach().clone()), given)  # it does change them
+    ours, expected = (
+        torch.autograd.grad(h.square().sum(), model.block.weight)[0] for h in (features, given)
+    )
+    torch.testing.assert_close(ours, expected)
 
 
 class Says(nn.Module):
