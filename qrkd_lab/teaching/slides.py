@@ -30,15 +30,12 @@ from qrkd_lab.files import PROJECT, RecordError, expanded, runs_folder, write_fi
 
 __all__ = ["write_slides"]
 
-_MADE = 'content="qrkd_lab.teaching.slides"'
-
 _REVEAL = "sphinx_revealjs/_static/revealjs"
 
 # nbconvert's template loads jQuery, require.js, Mermaid and MathJax 2; slides need none of them.
 _TEMPLATE = """
 {% extends "index.html.j2" %}
 {% block html_head_js %}
-<meta name="generator" MADE>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {% endblock %}
 {% block html_head_js_mathjax %}
@@ -67,7 +64,7 @@ Reveal.initialize({
 });
 </script>
 {% endblock %}
-""".replace("MADE", _MADE).replace("REVEAL/", f"{_REVEAL}/")
+""".replace("REVEAL/", f"{_REVEAL}/")
 
 
 def write_slides(
@@ -76,8 +73,7 @@ def write_slides(
     """Write the slides of some notebooks into one HTML file.
 
     Args:
-        path: the file; None: ``slides.html`` in the folder of the runs. Slides that were made
-            before are replaced, and no other file.
+        path: the file; None: ``slides.html`` in the folder of the runs.
         notebooks: the ``.ipynb`` files, in the order of the class; None: the numbered ones of the
             course. A notebook without marks gives no slides.
 
@@ -85,13 +81,11 @@ def write_slides(
         The path of the file.
 
     Raises:
-        ValueError: there is another file at ``path``, or no cell is marked.
+        ValueError: no cell is marked.
         ModuleNotFoundError: the extra ``site`` is not installed.
         RecordError: the file cannot be written.
     """
     path = runs_folder() / "slides.html" if path is None else expanded(path)
-    if path.exists() and not (path.is_file() and _MADE in path.read_text(errors="replace")):
-        raise ValueError(f"{path} was not made by this command: move it, or choose another name")
     if notebooks is None:
         notebooks = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
     exporter = SlidesExporter(raw_template=_TEMPLATE, reveal_url_prefix=_REVEAL)

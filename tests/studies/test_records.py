@@ -133,7 +133,10 @@ def test_round_trip_through_strict_json_with_the_digests_of_its_files(tmp_path):
 def test_what_is_no_record_is_not_saved(tmp_path):
     names = [{"settings": settings_of(benchmark=name)} for name in ("../up", "a/b", "", ".x", 3)]
     for changes, says in (
-        ({"history": [{"epoch": 1, "kernel": math.nan}]}, "run cannot be recorded: Out of range float"),
+        (
+            {"history": [{"epoch": 1, "kernel": math.nan}]},
+            "run cannot be recorded: Out of range float",
+        ),
         ({"key": "0" * 16}, "key 0000"),
         *((each, "cannot name a folder|must hold") for each in names),
     ):

