@@ -82,7 +82,7 @@ class NumberedPoints:
 
 
 ARROW = arm_style("qrkd")["color"]
-ROOM = 2.05  # half the width of a map of points, in sizes
+ROOM = 2.2  # half the width of a map of points, in sizes; the sliders go to 2
 REACH, LONGEST = 3.0, 0.9  # an arrow's length: of a gradient 1 / size, and at most, in sizes
 SCATTERS = {"distance": "distances / mean", "angle": "cosines of angles", "kernel": "kernel values"}
 

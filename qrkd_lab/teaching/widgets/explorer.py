@@ -64,6 +64,7 @@ const name = () => {
     const handle = row.querySelector('.noUi-handle');
     handle.setAttribute('aria-label', label.textContent);
     handle.setAttribute('aria-valuetext', said.textContent);
+    if (!row.classList.contains('widget-slider')) said.contentEditable = 'false';  // of choices
     if (said.isContentEditable) said.setAttribute('role', 'textbox');
     said.setAttribute('aria-label', label.textContent);
   }

@@ -147,7 +147,6 @@ class KernelExplorer(Explorer):
             code = f"sampled({code}(angles), shots={shots})"
             note += " The RBFs are fitted to the exact kernel, without shot noise."
         diagnosis = replace(diagnose(matrix, labels), fit=best_fit(exact, angles))
-        self._told = (f"{sentence(diagnosis)}.{note}", code)
         self._now = (samples, matrix, state["feature_map"])
         beside, fit = None, math.nan  # how well a stretched RBF fits is said a moment later
         if state["beside"] == "stretched RBF":
@@ -156,6 +155,9 @@ class KernelExplorer(Explorer):
             beside = ("stretched RBF", follows, about, f"R² = {fit:.2f}")
         elif state["beside"] == "pinned matrix":
             beside = self._pinned()
+            none = " No matrix of these samples is pinned yet: the best RBF stands beside it."
+            note += "" if beside else none
+        self._told = (f"{sentence(diagnosis)}.{note}", code)
         panel = self._panel(samples, len(labels))
         panel.draw_kernel(matrix, diagnosis, state["feature_map"], beside)
         numbers = diagnosis._repr_html_()
@@ -174,14 +176,11 @@ class KernelExplorer(Explorer):
         self._kept = self._now
         self.set_to(beside="pinned matrix")
 
-    def _pinned(self) -> tuple[str, Tensor, str, str]:
+    def _pinned(self) -> tuple[str, Tensor, str, str] | None:
         """The matrix that was pinned, if it is one of the present samples."""
         (samples, matrix, _), kept = self._now, self._kept
         if kept is None or kept[0] is not samples or len(kept[1]) != len(matrix):
-            raise ValueError(
-                "pinned matrix: none of these samples is pinned; choose an RBF beside it, and "
-                "press Pin this matrix"
-            )
+            return None
         aligned = alignment_or(float("nan"), matrix, kept[1])
         return "pinned matrix", kept[1].double(), kept[2], f"CKA = {aligned:.2f}"
 

@@ -168,6 +168,8 @@ class StudyBrowser(Explorer):
         words = [self._about(runs), self._absent]
         if state["arm"] in summary.frame.index.drop(state["reference"]):
             words.append(summary.verdict(state["arm"]))
+        elif state["arm"] != state["reference"]:
+            words.append(f"The arm in question, {state['arm']}, is not chosen under Arms.")
         table = summary._repr_html_()
         if state["view"] == "runs":
             table = _run_table(runs)

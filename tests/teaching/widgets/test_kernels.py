@@ -105,15 +105,19 @@ def test_a_stretched_rbf_stands_beside_it_and_its_fit_is_always_said(explorer):
 
 def test_a_pinned_matrix_stays_beside_those_of_other_settings(explorer):
     explorer.controls["beside"].value = "pinned matrix"
-    assert "none of these samples is pinned" in explorer._said and "alert" in explorer._words.value
-    explorer.controls["beside"].value = "best RBF"
-    explorer.pin()
     panel = explorer._panel(explorer._samples("digits", 0), 16)
+    assert "No matrix of these samples is pinned yet" in explorer._said
+    assert "best RBF" in panel.alt and "alert" not in explorer._words.value
+    explorer.pin()
+    assert "is pinned yet" not in explorer._said
     first = panel._images[0].get_array().copy()
     assert explorer.state["beside"] == "pinned matrix" and "CKA = 1.00" in panel.alt
     explorer.controls["feature_map"].value = "angle"
     np.testing.assert_array_equal(panel._images[1].get_array(), first)
     assert "pinned matrix: zz" in panel.alt and "CKA = 1.00" not in panel.alt
+    explorer.controls["data"].value = "two moons"  # other samples are seen all the same
+    assert "No matrix of these samples is pinned yet" in explorer._said
+    assert "best RBF" in explorer._shown["matrix"].alt
 
 
 def test_the_bandwidth_begins_by_the_rule_and_can_go_back_to_it(explorer):

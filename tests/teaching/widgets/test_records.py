@@ -137,6 +137,8 @@ def test_no_arm_and_no_other_arm_are_said(browser):
     choose(browser, arms=("rkd",))
     assert "no other student to compare rkd with" in browser._words.value
     assert part(browser, "table")
+    choose(browser, arms=("kd", "rkd"), reference="rkd", arm="qrkd")
+    assert "The arm in question, qrkd, is not chosen under Arms." in browser._said
     choose(browser, arms=("kd", "qrkd"), benchmark="mnist")
     assert browser.controls["arms"].value == ("rkd", "qrkd"), "mnist has no kd: all"
     assert "alert" not in browser._words.value
