@@ -324,7 +324,7 @@ def _draw_pulls(axes: Axes, pulls: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0f}" if share >= 10 else f"{share:.2g}"
+    return f"{share:.0f}" if share >= 10 else f"{share:.{1 + (share >= 1)}g}"
 
 
 def _epoch_axes(axes: Axes, epochs: int, x: str = "", y: str = "", ticks: int = 6) -> Axes:

@@ -63,7 +63,9 @@ def test_other_seeds_are_a_band_and_pulls_are_bars_with_the_dose():
     bars = chart.axes[-1]
     assert [t.get_text() for t in bars.get_xticklabels()] == ["task", "kd", "kernel"]
     assert sorted(bar.get_height() for bar in bars.patches if bar.get_height()) == [25, 50, 50, 75]
-    few = arms_so_far({"kd": HISTORY}, 5, others={"kd": seeds[:2]})
+    weak = {"kd": {"task": 995.6, "kd": 4.4}}
+    few = arms_so_far({"kd": HISTORY}, 5, others={"kd": seeds[:2]}, pulls=weak)
+    assert "kd of kd 0.4 %" in few.alt, "one digit, or labels of neighbours touch"
     assert not few.axes[0].collections, "two seeds give no interval"
 
 
