@@ -63,6 +63,9 @@ def check_layout(screen: Any, box: Any, *names: str) -> None:
     assert top < picture["y"] and picture["y"] + picture["height"] < end
     for slider in box.locator(".widget-hslider:visible").all():
         assert slider.bounding_box()["width"] > 240
+    over_choices = box.locator(".widget-hslider:not(.jupyter-widgets) .widget-readout")
+    for readout in over_choices.all():
+        expect(readout).to_have_attribute("contenteditable", "false")
 
 
 def left_by(notebook: Any, *words: str, wide: int = 500) -> tuple[Any, Any]:

@@ -64,7 +64,8 @@ const name = () => {
     const handle = row.querySelector('.noUi-handle');
     handle.setAttribute('aria-label', label.textContent);
     handle.setAttribute('aria-valuetext', said.textContent);
-    if (!row.classList.contains('widget-slider')) said.contentEditable = 'false';  // of choices
+    // a slider over choices would take typing, too, and ignore it
+    if (!row.classList.contains('jupyter-widgets')) said.contentEditable = 'false';
     if (said.isContentEditable) said.setAttribute('role', 'textbox');
     said.setAttribute('aria-label', label.textContent);
   }
