@@ -17,13 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import (
-    check_features,
-    in_float32,
-    no_second_derivative,
-    positive,
-    with_room,
-)
+from qrkd_lab.checks import check_features, in_float32, no_second_derivative, positive, with_room
 
 __all__ = [
     "CLASSICAL", "Relation", "normalised_distances", "own_relations", "pairwise_distances",

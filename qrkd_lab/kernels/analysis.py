@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import flag, floating, positive
+from qrkd_lab.checks import floating, positive
 
 __all__ = [
     "GeometricDifference", "NothingToAlign", "OffDiagonal", "alignment_or", "centred",
@@ -176,25 +176,20 @@ def kernel_pca(kernel: Tensor, components: int = 2) -> Tensor:
 # ---- a matrix and the classes
 
 
-def class_matrix(labels: Tensor, signed: bool = False) -> Tensor:
+def class_matrix(labels: Tensor) -> Tensor:
     r"""The kernel ``(n, n)`` that knows the classes ``(n,)``.
 
     .. math:: T_{ij} = 1 \text{ if } y_i = y_j, \text{ else } 0
-              \quad (\text{with signed, for two classes: else } -1)
     """
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a torch tensor (n,), got {type(labels).__name__}")
     if labels.ndim != 1 or not len(labels) or (labels != labels).any():
         raise ValueError(f"labels: expected (n,), n >= 1, no NaN; got {tuple(labels.shape)}")
     labels = labels.detach().cpu()
-    found = len(labels.unique())
-    if flag("signed", signed) and found != 2:
-        raise ValueError(f"signed: -1 and +1 are for two classes, got {found}; leave it out")
-    same = (labels[:, None] == labels[None, :]).double()  # (n, n)
-    return 2 * same - 1 if signed else same
+    return (labels[:, None] == labels[None, :]).double()  # (n, n)
 
 
-def kernel_target_alignment(kernel: Tensor, labels: Tensor, signed: bool = False) -> float:
+def kernel_target_alignment(kernel: Tensor, labels: Tensor) -> float:
     r"""Cosine between the matrix and the one that knows the classes.
 
     .. math:: A(K, T) = \frac{\langle K, T \rangle_F}{\lVert K \rVert_F \lVert T \rVert_F}
@@ -206,13 +201,14 @@ def kernel_target_alignment(kernel: Tensor, labels: Tensor, signed: bool = False
     Args:
         kernel: ``(n, n)``.
         labels: ``(n,)``, any number of classes.
-        signed: T = y y^T with labels of -1 and +1, for two classes: the convention of Cristianini
-            et al. (NIPS 2001) and of PennyLane's ``target_alignment`` without rescaling.
 
     Returns:
-        From 0 (or -1 if ``signed``) to 1, for kernels with values >= 0.
+        From 0 to 1, for kernels with values >= 0.
+
+    Source: Cristianini et al., NIPS 2001; for two classes, PennyLane's ``target_alignment`` has -1
+    where T has 0.
     """
-    matrix, target = check_matrix(kernel), class_matrix(labels, signed)
+    matrix, target = check_matrix(kernel), class_matrix(labels)
     _same_size(matrix, target, "labels")
     norm = matrix.norm() * target.norm()
     if not norm > 0:
