@@ -446,10 +446,10 @@ def term_gradients(losses: Losses, leaves: Sequence[Tensor]) -> dict[str, Tensor
 def check_batch(terms: Iterable[str], size: int) -> None:
     """Raise where a batch is too small for a term, which would then silently be 0."""
     needs = {term: 3 if term == "angle" else 2 for term in terms if term not in ("task", "kd")}
-    for term, least in sorted(needs.items(), key=lambda need: -need[1]):
-        if size < least:
-            raise ValueError(
-                f"the {term} term compares {least} samples of a batch, but batches have {size}; "
-                f"it would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens "
-                "for the tap 'tokens'), or another arm"
-            )
+    term = max(needs, key=needs.__getitem__, default="")
+    if term and size < (least := needs[term]):
+        raise ValueError(
+            f"the {term} term compares {least} samples of a batch, but batches have {size}; it "
+            f"would be 0: use batch_size, epoch_size and train_size >= {least} (tap_tokens for the "
+            "tap 'tokens'), or another arm"
+        )

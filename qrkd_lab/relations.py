@@ -17,7 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qrkd_lab.checks import check_features, in_float32, no_second_derivative, positive, with_room
+from qrkd_lab.checks import (
+    check_features,
+    floating,
+    in_float32,
+    no_second_derivative,
+    positive,
+    with_room,
+)
 
 __all__ = [
     "CLASSICAL", "Relation", "normalised_distances", "own_relations", "pairwise_distances",
@@ -177,9 +184,7 @@ class Relation:
     @in_float32
     def _of(self, features: Tensor) -> Tensor:
         n, found = len(features), self.of(features)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
-            raise TypeError(f"relation {self.name!r}: expected a floating-point tensor, got {got}")
+        floating(f"relation {self.name!r}", found, "(n, n) or (n, n, n)")
         if found.shape not in ((n, n), (n, n, n)):
             raise ValueError(
                 f"relation {self.name!r}: expected (n, n) or (n, n, n) of features (n, d), got "

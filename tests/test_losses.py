@@ -521,7 +521,7 @@ REFUSED = [
     (lambda: learn(relations={"own": ("cosines", 1.0)}), r"expected \(function of features, weig"),
     (lambda: learn(relations={"own": (cosines, 0)}), "weight of own: expected a finite number > 0"),
     (lambda: learn(relations={"own": (lambda x: x, 1.0)}), r"expected \(n, n\) .* got \(8, \d\)"),
-    (lambda: learn(relations={"own": (lambda x: cosines(x) > 0, 1.0)}), "got torch.bool"),
+    (lambda: learn(relations={"own": (lambda x: cosines(x) > 0, 1.0)}), "got a torch.bool tensor"),
     (lambda: learn(relations={"own": (lambda x: cosines(x.detach()), 1.0)}), "no gradient reaches"),
     (lambda: learn(torch.rand(8, 3)), "soft targets"),
     (lambda: learn([0] * 8), "whole numbers, got list"),

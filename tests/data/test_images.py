@@ -16,7 +16,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from qrkd_lab.data import DataError, Images, load_images
+from qrkd_lab.data import DataError, load_images
 from qrkd_lab.data import images as module
 from qrkd_lab.data.images import fingerprint, read_folder, stratified_order
 
@@ -49,23 +49,6 @@ def test_the_stratified_order_is_a_shuffle_whose_stretches_have_the_classes_in_p
     assert not torch.equal(order, stratified_order(labels, seed=1))
     ten = torch.arange(500) % 10
     assert ten[stratified_order(ten)[:10]].tolist() != list(range(10))  # ties at random
-
-
-def test_the_fingerprint_sees_pixels_labels_shape_and_the_cut_between_parts():
-    pixels = torch.arange(24, dtype=torch.uint8).view(6, 1, 2, 2)
-    images = Images(pixels, torch.arange(6))
-    changed = pixels.clone()
-    changed[5, 0, 1, 1] += 1
-    values = [
-        fingerprint(images),
-        fingerprint(Images(changed, images.labels)),
-        fingerprint(Images(pixels, images.labels.flip(0))),
-        fingerprint(Images(pixels.view(6, 1, 1, 4), images.labels)),
-        fingerprint(images[:3], images[3:]),
-    ]
-    assert len(set(values)) == len(values)
-    transposed = Images(pixels.transpose(2, 3).contiguous().transpose(2, 3), images.labels)
-    assert fingerprint(transposed) == values[0]  # memory layout does not matter
 
 
 @pytest.fixture(scope="module")
