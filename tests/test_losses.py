@@ -107,6 +107,9 @@ def test_each_loss_pulls_the_student_alone_to_its_teacher(loss):
     assert s.grad.abs().max() > 1e-6
     assert t.grad is None
     assert torch.autograd.gradcheck(lambda x: loss(x, t.detach()[:5]), s[:5])
+    if loss not in (distance_loss, gaussian):  # whose second derivatives are autograd's own
+        with pytest.raises(RuntimeError, match="second derivatives"):
+            torch.autograd.grad(loss(s, t), s, create_graph=True)
 
 
 def test_entries_of_a_sample_with_itself_do_not_count():

@@ -69,12 +69,6 @@ def test_coincident_rows_have_no_angle_and_their_neighbours_keep_theirs():
     torch.testing.assert_close(angles[:5, :5, :5], triplet_angles(x))
 
 
-def test_second_derivatives_of_angles_are_refused_and_not_taken_for_zero():
-    x = features(4, 3).requires_grad_()
-    with pytest.raises(RuntimeError, match="second derivatives"):
-        torch.autograd.grad(triplet_angles(x).sum(), x, create_graph=True)
-
-
 @pytest.mark.parametrize("relation", [pairwise_distances, triplet_angles])
 @pytest.mark.parametrize(
     ("bad", "error", "says"),

@@ -103,11 +103,6 @@ def fetch(file: RemoteFile, folder: str | os.PathLike[str], *, download: bool = 
     Raises:
         DataError: An archive is damaged, or no mirror gave the file (it says where the file belongs
             and where to get it), or the folder cannot be written.
-
-    Example:
-        >>> readme = RemoteFile("a.txt", ("https://example.org/a.txt",), "md5:0cc175b9c0f1b6a8")
-        >>> fetch(readme, "data")                                         # doctest: +SKIP
-        PosixPath('data/a.txt')
     """
     folder = expanded(folder)
     given = folder / file.name

@@ -107,13 +107,6 @@ def test_chunks_give_the_same_matrix_and_gradient(kernel):
     torch.testing.assert_close(y.grad, x.grad)
 
 
-@pytest.mark.parametrize("kernel", [FidelityKernel("zz", 3), FidelityKernel("angle", 3)], ids=str)
-def test_second_derivatives_are_refused_and_not_taken_for_zero(kernel):
-    x = sample(kernel).requires_grad_()
-    with pytest.raises(RuntimeError, match="second derivatives"):
-        torch.autograd.grad(kernel(x).sum(), x, create_graph=True)
-
-
 def test_kernels_are_values_that_can_be_pickled_after_use():
     kernel = FidelityKernel("zz", 3)
     kernel(sample(kernel))
