@@ -27,28 +27,17 @@ __all__ = ["Snapshots", "fit_adapter", "record_snapshots", "relation_value"]
 
 @dataclass(frozen=True, repr=False)
 class Snapshots:
-    """What an arm's student made of a fixed batch, epoch by epoch; all tensors on the CPU.
-
-    Attributes:
-        arm, seed: which student.
-        epochs: 0 (before training), 1, 2, ...
-        labels: ``(n,)``.
-        teacher_features: ``(n, d_t)``.
-        features: of the student ``(E, n, d_s)``, one block an epoch.
-        own: its kernel matrices ``(E, n, n)``, through its own kernel term as it was at each epoch.
-        relation: kernel and encoder at the end of training; both None without a kernel term.
-        model: the trained student.
-    """
+    """What an arm's student made of a fixed batch, epoch by epoch; all tensors on the CPU."""
 
     arm: str
     seed: int
-    epochs: tuple[int, ...]
-    labels: Tensor
-    teacher_features: Tensor
-    features: Tensor
-    own: Tensor | None
-    relation: KernelRelation | None
-    model: nn.Module
+    epochs: tuple[int, ...]  # 0 (before training), 1, 2, ...
+    labels: Tensor  # (n,)
+    teacher_features: Tensor  # (n, d_t)
+    features: Tensor  # of the student (E, n, d_s), one block an epoch
+    own: Tensor | None  # its kernel matrices (E, n, n), by its own kernel term as it was then
+    relation: KernelRelation | None  # kernel and encoder at the end; None without a kernel term
+    model: nn.Module  # the trained student
 
     def teacher_matrix(self, relation: KernelRelation | None = None) -> Tensor:
         """The teacher's kernel matrix ``(n, n)``, through the arm's own relation or a given one."""

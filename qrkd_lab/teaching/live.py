@@ -43,63 +43,39 @@ BUSY = ("loading", "training", "paused", "stopping")
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained: the arms of one seed.
+    """What is to be trained: the arms of one seed."""
 
-    Attributes:
-        benchmark: a name, or one of a user's own arrays; ``scale``: by name.
-        arms: names.
-        seed: of the runs.
-        settings: whatever differs from the benchmark's defaults.
-        runs_dir: folder of the records, as for :func:`~qrkd_lab.compare`.
-        data_dir: folder of the data; None: ``$QRKD_DATA_DIR``, else the user's cache.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    """
-
-    benchmark: str | Benchmark
+    benchmark: str | Benchmark  # a name, or one of a user's own arrays
     scale: str
     arms: tuple[str, ...]
     seed: int
-    settings: Mapping[str, Any]
-    runs_dir: str | Path | None = None
-    data_dir: str | Path | None = None
-    device: str = "auto"
+    settings: Mapping[str, Any]  # whatever differs from the benchmark's defaults
+    runs_dir: str | Path | None = None  # of the records, as for compare
+    data_dir: str | Path | None = None  # None: $QRKD_DATA_DIR, else the user's cache
+    device: str = "auto"  # or cpu, cuda, mps
 
 
 @dataclass
 class Track:
-    """What is known of a lockstep so far; ``at`` is always in epochs, with fractions.
+    """What is known of a lockstep so far; ``at`` is always in epochs, with fractions."""
 
-    Attributes:
-        order: what was asked for; None before the first.
-        arms: that train now: the teacher alone, then the students.
-        epochs: that it will take.
-        at: how far it is.
-        histories: arm to its epochs, as in a record.
-        pulses: arm to (at, loss terms, their mean over the epoch so far).
-        matrices: arm to the teacher's and the student's kernel matrix ``(n, n)`` now.
-        labels: classes ``(n,)`` of their samples; None where there are none, as of a text.
-        pulls: arm to its pull now, by term, see :func:`pulls_of_terms`.
-        others: arm to the histories of other seeds that are on the disk, with the same settings.
-        waits: what a start waits for, in words.
-        runs: recorded ones.
-        reused: names of those that were on the disk already.
-        notes: things to know, in words.
-        failures: in words.
-    """
-
-    order: Order | None = None
-    arms: tuple[str, ...] = ()
-    epochs: int = 0
-    at: float = 0.0
+    order: Order | None = None  # what was asked for; None before the first
+    arms: tuple[str, ...] = ()  # that train now: the teacher alone, then the students
+    epochs: int = 0  # that it will take
+    at: float = 0.0  # how far it is
+    # By arm: its epochs, as in a record; (at, the mean of each loss term over the epoch so far).
     histories: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
     pulses: dict[str, list[tuple[float, Mapping[str, float]]]] = field(default_factory=dict)
+    # By arm: the teacher's and the student's kernel matrix (n, n) now, and the classes (n,) of
+    # their samples, None where there are none, as of a text; the pull of each term now.
     matrices: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
     labels: NDArray[Any] | None = None
     pulls: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    # By arm: the histories of other seeds that are on the disk, with the same settings.
     others: dict[str, list[Any]] = field(default_factory=dict)
-    waits: str = "a process of its own, which loads PyTorch"
-    runs: list[Run] = field(default_factory=list)
-    reused: list[str] = field(default_factory=list)
+    waits: str = "a process of its own, which loads PyTorch"  # what a start waits for
+    runs: list[Run] = field(default_factory=list)  # recorded ones
+    reused: list[str] = field(default_factory=list)  # names of those that were on the disk already
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 

@@ -138,17 +138,11 @@ def encoded(points: Tensor, size: float = 1.0) -> Tensor:
 
 @dataclass(frozen=True)
 class Pull:
-    """What the losses say of a student's points, and where they pull each.
+    """What the losses say of a student's points, and where they pull each."""
 
-    Attributes:
-        losses: relation to loss, without its weight.
-        weights: relation to weight.
-        gradient: ``(n, 2)`` of the weighted sum; downhill is against it.
-    """
-
-    losses: Mapping[str, float]
-    weights: Mapping[str, float]
-    gradient: Tensor
+    losses: Mapping[str, float]  # by relation, without its weight
+    weights: Mapping[str, float]  # by relation
+    gradient: Tensor  # (n, 2) of the weighted sum; downhill is against it
 
     @property
     def total(self) -> float:

@@ -28,15 +28,10 @@ COLOURS = {"Right": "#009E73", "Not yet": "#D55E00", "Not answered yet": "#8C8C8
 
 @dataclass(frozen=True)
 class Answer:
-    """What a check found; true if the answer is right.
+    """What a check found; true if the answer is right."""
 
-    Attributes:
-        state: ``Right``, ``Not yet`` or ``Not answered yet``.
-        text: what is right, or a hint.
-    """
-
-    state: str
-    text: str
+    state: str  # Right, Not yet or Not answered yet
+    text: str  # what is right, or a hint
 
     def __bool__(self) -> bool:
         return self.state == "Right"
@@ -52,17 +47,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Case:
-    """One input to try a function on.
+    """One input to try a function on."""
 
-    Attributes:
-        name: what is special, for the hint: "with 5 samples".
-        args: the arguments.
-        smooth: False where the gradient only has to be finite and bounded.
-    """
-
-    name: str
+    name: str  # what is special, for the hint: "with 5 samples"
     args: tuple[Any, ...]
-    smooth: bool = True
+    smooth: bool = True  # False where the gradient only has to be finite and bounded
 
     def copies(self, gradient: bool = False) -> list[Any]:
         """The arguments, copied; with ``gradient``, real and complex tensors ask for theirs."""

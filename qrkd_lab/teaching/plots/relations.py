@@ -14,14 +14,7 @@ from torch.nn.functional import normalize
 
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.relations import triplet_angles
-from qrkd_lab.teaching.plane import (
-    SEEN,
-    Pull,
-    encoded,
-    plane_kernel,
-    size_of,
-    verdict,
-)
+from qrkd_lab.teaching.plane import SEEN, Pull, encoded, plane_kernel, size_of, verdict
 from qrkd_lab.teaching.plots.matrices import RedrawnChart
 from qrkd_lab.teaching.plots.style import INK, arm_style, quiet
 

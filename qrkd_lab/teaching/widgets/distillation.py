@@ -26,15 +26,7 @@ from qrkd_lab.teaching.live import LiveRun, Order, Track
 from qrkd_lab.teaching.plots.curves import arms_so_far
 from qrkd_lab.teaching.plots.matrices import kernel_matrices
 from qrkd_lab.teaching.plots.scores import arm_grid
-from qrkd_lab.teaching.widgets.explorer import (
-    Explorer,
-    Picture,
-    button,
-    menu,
-    slider,
-    table,
-    wrong,
-)
+from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, button, menu, slider, table, wrong
 
 __all__ = ["DistillationExplorer", "progress"]
 

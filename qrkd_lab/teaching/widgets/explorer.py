@@ -117,16 +117,12 @@ class Explorer:
         controls: argument name to control.
         column: what stands at the left from top to bottom: names of controls, or other widgets.
         pictures, texts: names of the parts at the right, each in a tab if there are several.
-
-    Attributes:
-        lock: held while a picture is made, one for all explorers; hold it to change together what a
-            picture is made of.
-        pace: seconds between two pictures at least.
-        script: JavaScript for the page, where ``box`` is the explorer's element.
     """
 
+    # Held while a picture is made, one for all; hold it to change together what one is made of.
     lock = threading.RLock()
-    pace, script = 0.0, ""
+    pace = 0.0  # seconds between two pictures at least
+    script = ""  # JavaScript for the page, where box is the explorer's element
 
     def __init__(
         self,

@@ -14,27 +14,11 @@ from qrkd_lab.files import runs_folder
 from qrkd_lab.studies.arms import TEACHER
 from qrkd_lab.studies.benchmarks import Benchmark, name_of
 from qrkd_lab.studies.compare import Study
-from qrkd_lab.studies.provenance import (
-    Catalogue,
-    in_words,
-    reproduce,
-    run_table,
-    write_csv,
-)
+from qrkd_lab.studies.provenance import Catalogue, in_words, reproduce, run_table, write_csv
 from qrkd_lab.studies.records import PUBLISHED, Run, has_weights, scan_runs, versions
 from qrkd_lab.studies.summary import improvement_table
 from qrkd_lab.teaching import plots
-from qrkd_lab.teaching.widgets.explorer import (
-    Explorer,
-    Picture,
-    button,
-    menu,
-    switch,
-    wrong,
-)
-from qrkd_lab.teaching.widgets.explorer import (
-    table as html_table,
-)
+from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, button, menu, switch, table, wrong
 
 __all__ = ["StudyBrowser", "VIEWS"]
 
@@ -170,15 +154,15 @@ class StudyBrowser(Explorer):
             words.append(summary.verdict(state["arm"]))
         elif state["arm"] != state["reference"]:
             words.append(f"The arm in question, {state['arm']}, is not chosen under Arms.")
-        table = summary._repr_html_()
+        shown = summary._repr_html_()
         if state["view"] == "runs":
-            table = _run_table(runs)
+            shown = _run_table(runs)
         elif state["view"] == "benchmarks":
-            table = _benchmark_table(self._studies, state["arm"], state["reference"])
+            shown = _benchmark_table(self._studies, state["arm"], state["reference"])
         self.show(
             "".join(f"<p>{html.escape(text)}</p>" for text in words if text),
             stale=[state[name] for name in DRAWN] != self._drawn,  # the picture follows
-            table=table,
+            table=shown,
             run="".join(_card(run) for run in runs if run.name == state["run"]),
         )
 
@@ -345,8 +329,8 @@ def _card(run: Run) -> str:
         ),
         "Record": f"{place}, {'with' if has_weights(run) else 'without'} its weights",
     }
-    known = html_table([{"": name, " ": text} for name, text in facts.items()])
-    every = html_table([{"": name, " ": repr(value)} for name, value in run.settings.items()])
+    known = table([{"": name, " ": text} for name, text in facts.items()])
+    every = table([{"": name, " ": repr(value)} for name, value in run.settings.items()])
     return (
         f"<h4>{html.escape(run.name)}</h4>{known}"
         f"<p>To train it again:</p><pre>{html.escape(str(reproduce(run)))}</pre>"

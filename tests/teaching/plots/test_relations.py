@@ -11,9 +11,7 @@ from PIL import Image
 import qrkd_lab as ql
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.teaching.plane import changed, downhill, pull, teacher_points
-from qrkd_lab.teaching.plots.relations import (
-    RelationPanel,
-)
+from qrkd_lab.teaching.plots.relations import RelationPanel
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -8,12 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from qrkd_lab.teaching.plots.style import Chart
-from qrkd_lab.teaching.widgets.explorer import (
-    Explorer,
-    Picture,
-    menu,
-    slider,
-)
+from qrkd_lab.teaching.widgets.explorer import Explorer, Picture, menu, slider
 
 
 class Line(Explorer):
