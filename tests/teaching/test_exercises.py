@@ -169,7 +169,10 @@ RIGHT = {  # beside the solutions: other ways to answer
         lambda q: Fraction(3, 8) ** q - Fraction(1, 4) ** q,
         lambda q: Decimal("0.375") ** q - Decimal("0.25") ** q,
     ],
-    "check_variance_shares": [lambda y: variance_shares(DataFrame(y)).to_dict()],
+    "check_variance_shares": [
+        lambda y: variance_shares(DataFrame(y)),
+        lambda y: variance_shares(DataFrame(y)).to_dict(),
+    ],
     "check_silent_terms": [
         lambda losses, weights: {
             n: g for n, g in term_gradients(losses, weights).items() if not g.any()

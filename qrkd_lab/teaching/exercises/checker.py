@@ -17,6 +17,7 @@ from decimal import Decimal
 from numbers import Rational
 from typing import Any, NoReturn
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -239,6 +240,8 @@ def _gradients(f: Function, case: Case) -> list[Tensor | None]:
 def _plain(value: Any) -> Tensor:  # noqa: ANN401
     if isinstance(value, Mapping):
         value = list(value.values())
+    elif isinstance(value, pd.Series | pd.DataFrame):
+        value = value.to_numpy(copy=True)
     value = torch.as_tensor(float(value) if isinstance(value, Rational | Decimal) else value)
     return value.detach().to(torch.complex128 if value.is_complex() else torch.float64)
 
