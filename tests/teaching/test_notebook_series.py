@@ -47,6 +47,9 @@ def prose(nb) -> str:
     return "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
 
 
+LITERAL = (ast.Constant, ast.List, ast.Tuple)  # what interact makes a control of itself
+
+
 def code_cells(nb):
     return [cell for cell in nb.cells if cell.cell_type == "code"]
 
@@ -106,6 +109,16 @@ def test_the_structure_is_that_of_all(path):
     levels = [len(marks) for marks in re.findall(r"^(#+) ", prose(nb), flags=re.M)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b <= a + 1 for a, b in zip(levels, levels[1:]))
+
+
+@each
+def test_labels_of_controls_are_not_cut_off(path):
+    """``interact`` labels a control by its argument's name, and has room for nine letters."""
+    nodes = (n for cell in code_cells(read(path)) for n in ast.walk(ast.parse(cell.source)))
+    for call in (n for n in nodes if isinstance(n, ast.Call)):
+        if ast.unparse(call.func) == "interact":
+            own = [word.arg for word in call.keywords if isinstance(word.value, LITERAL)]
+            assert not [name for name in own if len(name) > 9], ast.unparse(call)
 
 
 @each
