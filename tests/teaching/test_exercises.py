@@ -244,7 +244,7 @@ def test_each_typical_mistake_gets_its_own_hint(check, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(module, "mark", lambda f, reference, cases, mistakes, *_, **__: mistakes)
         mistakes = CHECKS[check](None)
-    assert 2 <= len(mistakes) <= 9
+    assert 2 <= len(mistakes) <= 10
     for hint, mistake in mistakes.items():
         assert repr(CHECKS[check](mistake)) == f"Not yet: {hint}"
 

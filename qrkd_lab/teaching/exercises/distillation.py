@@ -90,6 +90,10 @@ def check_kd_loss(f: Function | None) -> Answer:
         "F.kl_div takes the logarithm of the student's probabilities: F.log_softmax.":
             lambda s, t, T: T**2 * F.kl_div((s / T).softmax(1), (t / T).softmax(1),
                                             reduction="batchmean"),
+        "F.kl_div takes the logarithm of the student's probabilities (F.log_softmax), and averages "
+        "over everything unless told reduction='batchmean'; T^2 is missing, too.":
+            lambda s, t, T: F.kl_div((s / T).softmax(1), (t / T).softmax(1), reduction="sum")
+            / s.numel(),
         "the softmax runs over the samples: the classes are dim=1.":
             lambda s, t, T: T**2 * kl(s.T, t.T, T) * s.shape[1] / len(s),
         "this is the cross-entropy, which has the teacher's entropy in it: subtract that, so that "
