@@ -425,7 +425,7 @@ def read_folder(root: str | os.PathLike[str]) -> Parts:
         )
 
     def wanted(path: str) -> bool:
-        return path.lower().endswith(READABLE) and "/." not in path.removeprefix(str(root))
+        return path.lower().endswith(READABLE) and f"{os.sep}." not in path.removeprefix(str(root))
 
     try:
         numbers = {name: number for number, name in enumerate(classes)}
