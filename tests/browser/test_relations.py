@@ -34,6 +34,15 @@ def test_all_is_seen_at_once_and_follows_menus_sliders_and_buttons(notebook):
     assert notebook.errors == notebook.outside == notebook.kernel_errors() == []
 
 
+def test_both_sliders_of_a_point_reach_their_ends(notebook):
+    box, page = notebook.explorer(BOX), notebook.page
+    for key, end in (("End", "2.0"), ("Home", "-2.0")):
+        for name in "xy":
+            handle(box, name).focus()
+            page.keyboard.press(key)
+            expect(handle(box, name)).to_have_attribute("aria-valuetext", end)
+
+
 def test_a_point_is_dragged_with_the_mouse(notebook):
     box, page = notebook.explorer(BOX), notebook.page
     menu(box, "Change").select_option("none")

@@ -50,6 +50,7 @@ for (const end of ['pointerup', 'pointercancel'])
   box.addEventListener(end, () => { start = null; });
 """
 HEAVIEST, SHORTEST, LONGEST = 5.0, 0.05, 3.0  # of weights and of steps
+PLACES = 200  # of the sliders x and y, to each side of the middle
 
 
 class RelationExplorer(Explorer):
@@ -224,22 +225,32 @@ class RelationExplorer(Explorer):
         self._path, self._losses = list(path), list(losses)
 
     def _place_sliders(self) -> None:
-        """x and y show the chosen point, with room to move it."""
-        centre, size = self._teacher.mean(0), size_of(self._teacher)
-        away = (self._student - centre).abs().max().item() / size
-        reach = 2 * size * 2 ** max(0, math.ceil(math.log2(max(away, 1) / 2)))
+        """x and y show the chosen point, with room to move it; they never change their length.
+
+        The page would go on with the length that a slider over choices had at first.
+        """
+        centre, least = self._teacher.mean(0), 2 * size_of(self._teacher) / PLACES
+        away = (self._student - centre).abs().max().item()
+        while (pace := _rounded_up(least)) * (PLACES + 1) < away:
+            least *= 2
         place = self._student[self.controls["point"].value]
-        pace = 10.0 ** round(math.log10(reach / 200))  # a point far away costs no more places
         for name, *numbers in zip("xy", place.tolist(), centre.tolist(), strict=True):
             control = self.controls[name]
-            value, middle, way = (round(number / pace) for number in (*numbers, reach))
-            options = [round(i * pace, 12) for i in range(middle - way, middle + way + 1)]
+            value, middle = (round(number / pace) for number in numbers)
+            ways = range(middle - PLACES, middle + PLACES + 1)
+            options = [round(i * pace, 12) for i in ways]
             with control.hold_sync():
                 if options != list(control.options):
                     control.options = options
-                control.index = min(max(value - middle + way, 0), 2 * way)
+                control.index = min(max(value - ways[0], 0), 2 * PLACES)
         self.controls["strength"].disabled = self.controls["preset"].value in ("same", OWN)
 
     @property
     def _weights(self) -> dict[str, float]:
         return {name: self.controls[name].value for name in plane.RELATIONS}
+
+
+def _rounded_up(number: float) -> float:
+    """To one digit; what is a twentieth above one digit stays there."""
+    unit = 10.0 ** math.floor(math.log10(number))
+    return math.ceil(number / unit - 0.05) * unit

@@ -143,3 +143,24 @@ def test_a_point_is_dragged_with_the_mouse_and_nothing_where_there_is_none():
     moved = explorer.student
     explorer._drag.value = " ".join(map(str, (2.5, *start, *end)))  # it is not there any more
     assert torch.equal(explorer.student, moved)
+
+
+@pytest.mark.parametrize("scale", [None, 0.031, 1.0, 4.7])
+def test_the_sliders_of_a_point_reach_their_ends_and_keep_their_length(scale):
+    explorer = RelationExplorer(points=5 if scale is None else (scale * TEACHER).tolist())
+    x, y = explorer.controls["x"], explorer.controls["y"]
+    length = len(x.options)  # the page goes on with the one that it was shown first
+    for _ in range(2):
+        for index in (length - 1, 0):
+            ends = x.options[index], y.options[index]
+            x.index, y.index = index, index
+            assert explorer.student[0].tolist() == pytest.approx(ends)
+            assert (x.value, y.value) == pytest.approx(ends) and x.index == y.index == index
+        seeds = {"seed": 5, "points": 4} if scale is None else {}
+        explorer.set_to(preset="random", **seeds)
+    x.index = length - 1
+    assert len(x.options) == len(y.options) == length
+    far = [[30.0 * scale if scale else 30.0, 0.0], *explorer.student[1:].tolist()]
+    explorer = RelationExplorer(explorer._teacher.tolist(), student=far)
+    assert explorer.controls["x"].value == pytest.approx(far[0][0], rel=0.02)
+    assert len(explorer.controls["x"].options) == length
