@@ -143,12 +143,15 @@ def check_variance_shares(f: Function | None) -> Answer:
     def squares(y: Array) -> Array:
         return np.array(variance_shares(pd.DataFrame(y)))
 
+    def uncounted(y: Array) -> Array:
+        seed, arm = squares(y)[:2] / y.shape[::-1]
+        return np.array([seed, arm, 1 - seed - arm])
+
     mistakes = {
         "rows are seeds and columns are arms: these two are exchanged.":
             lambda y: squares(y)[[1, 0, 2]],
         "a seed's mean stands for A scores and an arm's for S: multiply the sums by A and S.":
-            lambda y: (lambda seed, arm: np.array([seed, arm, 1 - seed - arm]))(
-                *squares(y)[:2] / y.shape[::-1]),
+            uncounted,
         "these are the sums of squares: divide by their total.":
             lambda y: squares(y) * ((y - y.mean()) ** 2).sum(),
     }  # fmt: skip
