@@ -49,11 +49,36 @@ def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return function(*args, **kwargs)
         ordered = names.bind(*args, **kwargs).args
         first = next(x for x in ordered if isinstance(x, Tensor))
-        inside = [at_least_float32(x) if isinstance(x, Tensor) else x for x in ordered]
+        inside = [at_least_float32(x).view_as(x) if isinstance(x, Tensor) else x for x in ordered]
         with torch.autocast(first.device.type, enabled=False):
-            return function(*inside).to(first.dtype)
+            result = function(*inside)
+        if cast:
+            _backward_without_autocast(result, inside, first.device.type)
+        return result.to(first.dtype)
 
     return computed
+
+
+def _backward_without_autocast(result: Tensor, inputs: list[Any], device_type: str) -> None:
+    """Have the backward steps between inputs and result run with autocast off, too."""
+    before: list[bool] = []
+
+    def off(*_: object) -> None:
+        before.append(torch.is_autocast_enabled(device_type))
+        torch.set_autocast_enabled(device_type, False)
+
+    def back(*_: object) -> None:
+        torch.set_autocast_enabled(device_type, before.pop())
+
+    done = {x.grad_fn for x in inputs if isinstance(x, Tensor)} | {None}
+    todo = [result.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node not in done and node.next_functions:
+            done.add(node)
+            node.register_prehook(off)
+            node.register_hook(back)
+            todo += [following for following, _ in node.next_functions]
 
 
 def whole(name: str, value: object, low: int, high: float = math.inf) -> int:

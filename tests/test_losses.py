@@ -153,12 +153,15 @@ def clustered(dtype, seed: int = 1) -> torch.Tensor:
     return (rows(3, 4, seed).repeat(3, 1) + 0.03 * rows(9, 4, seed + 1)).to(dtype)
 
 
-def both(loss, s, t, autocast=None):
-    """Value and gradient of a loss, with autocast around it."""
+def both(loss, s, t, autocast=None, inside=False):
+    """Value and gradient of a loss, with autocast around it, and around backward too."""
     x = s.clone().requires_grad_()
     with torch.autocast("cpu", autocast, enabled=autocast is not None):
         value = loss(x, t)
-    value.backward()
+        if inside:
+            value.backward()
+    if not inside:
+        value.backward()
     return value.detach(), x.grad
 
 
@@ -171,8 +174,9 @@ def test_whatever_the_precision_around_a_loss_computes_in_float32(name, dtype):
     s, t = clustered(dtype), clustered(dtype, 3)
     wide = torch.promote_types(dtype, torch.float32)
     expected = both(EVERY[name], s.to(wide), t.to(wide))
-    for autocast in (None, torch.bfloat16, torch.float16):
-        value, gradient = both(EVERY[name], s, t, autocast)
+    half = torch.bfloat16
+    for autocast, inside in [(None, False), (half, False), (half, True), (torch.float16, True)]:
+        value, gradient = both(EVERY[name], s, t, autocast, inside)
         assert value.dtype == gradient.dtype == dtype
         assert torch.equal(value, expected[0].to(dtype))
         assert torch.equal(gradient, expected[1].to(dtype))
