@@ -313,9 +313,9 @@ class Learner:
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         parameters = dict(enumerate(self._parameters()))
-        moments = {  # laid out in memory like the parameter, which is what the optimiser expects
+        moments = {  # in sizes and layouts of its own, which a fused optimiser does not check
             place: {
-                name: value.clone() if name == "step" else torch.empty_like(like).copy_(value)
+                name: (torch.zeros(()) if name == "step" else torch.empty_like(like)).copy_(value)
                 for name, value in held.items()
             }
             for place, held in state["optimizer"].items()
