@@ -78,7 +78,7 @@ def test_environment_yml_agrees_with_pyproject():
 @pytest.mark.parametrize(
     "folder, some, optional",
     [
-        ("qrkd_lab", {"torch", "papermill"}, {"dask", "distributed", "cloudpickle"}),
+        ("qrkd_lab", {"torch", "papermill"}, {"dask", "distributed"}),
         ("tests", {"pytest"}, None),
     ],
 )

@@ -114,9 +114,6 @@ def test_two_studies_at_once_on_one_folder(calm, tmp_path):
     assert not hidden(tmp_path)
 
 
-# Disks
-
-
 def test_a_record_cut_in_half_is_named_and_the_others_stay(calm, tmp_path):
     folder = tmp_path / "runs"
     shutil.copytree(calm, folder)
