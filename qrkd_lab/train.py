@@ -158,10 +158,6 @@ class Callback:
     def end(self) -> None:
         """The training is left, whatever the reason."""
 
-    def note(self, text: str) -> bool:
-        """Something to know; whether it was told to anybody."""
-        return False
-
 
 @dataclass
 class Learner:

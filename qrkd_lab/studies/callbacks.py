@@ -37,18 +37,11 @@ class Checkpoint(Callback):
 
     path: Path
     steps: int | None = None  # save after so many batches; None: when a minute has passed
-    callbacks: Sequence[Callback] = ()  # told of a file that cannot be used
     _saved: float = field(default_factory=time.monotonic)
     _step: int = 0
 
     @classmethod
-    def of(
-        cls,
-        learners: Sequence[Learner],
-        data_sha256: str,
-        runs_dir: Path,
-        callbacks: Sequence[Callback] = (),
-    ) -> Checkpoint:
+    def of(cls, learners: Sequence[Learner], data_sha256: str, runs_dir: Path) -> Checkpoint:
         """The checkpoint of these learners, under a hidden name beside their records."""
         settings = learners[0].settings
         runs = [learner.settings.effective() for learner in learners]
@@ -58,7 +51,7 @@ class Checkpoint(Callback):
         about = {"runs": runs, "data": data_sha256, "by": by, "device": where, "format": 2}
         name = f".checkpoint-seed{settings.seed}-{canonical_sha256(about)[:16]}.pt"
         path = record_folder(runs_dir, runs[0], data_sha256).with_name(name)
-        return cls(path, settings.checkpoint_steps, callbacks)
+        return cls(path, settings.checkpoint_steps)
 
     def step(self, training: Training) -> None:
         if self.steps is None:
@@ -95,12 +88,8 @@ class Checkpoint(Callback):
         with self.path.open("rb") as stream:
             said = stream.readline(FIRST)
             if said != f"{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode():
-                text = (
-                    f"{self.path} was cut or changed: its digest does not match. Training begins "
-                    "anew"
-                )
-                if not any([callback.note(text) for callback in self.callbacks]):
-                    print(text, file=sys.stderr)
+                text = "was cut or changed: its digest does not match. Training begins anew"
+                print(self.path, text, file=sys.stderr)
                 return False
             stream.seek(FIRST)
             state = torch.load(stream, weights_only=True, map_location="cpu")
@@ -175,10 +164,6 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-    def note(self, text: str) -> bool:
-        print(text, file=self.stream)
-        return True
 
 
 def duration(seconds: float) -> str:

@@ -95,7 +95,7 @@ def _trained(
     callbacks: Sequence[Callback],
 ) -> Iterator[Run | Diverged]:
     """Train learners to the end, from their checkpoint if there is one, and record their runs."""
-    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir, callbacks)
+    checkpoint = Checkpoint.of(learners, benchmark.data.sha256, runs_dir)
     last: tuple[int, list[dict[str, Any]]] | None = None  # whole epoch, and the state then
     try:
         for epoch in lockstep(benchmark, learners, teacher, [checkpoint, *callbacks]):

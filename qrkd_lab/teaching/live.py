@@ -76,7 +76,6 @@ class Track:
     waits: str = "a process of its own, which loads PyTorch"  # what a start waits for
     runs: list[Run] = field(default_factory=list)  # recorded ones
     reused: list[str] = field(default_factory=list)  # names of those that were on the disk already
-    notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -88,7 +87,7 @@ class Track:
         """What is known when an order is given: of the same one, the curves so far."""
         if order != self.order:
             return Track(order, tuple(order.arms))
-        fresh = {name: [] for name in ("runs", "reused", "notes", "failures")}
+        fresh = {name: [] for name in ("runs", "reused", "failures")}
         return replace(self, arms=tuple(order.arms), waits=Track.waits, **fresh)
 
     def take(self, kind: str, *said: Any) -> None:  # noqa: ANN401
@@ -120,8 +119,6 @@ class Track:
                 if reused:
                     self.reused.append(run.name)
                     self.epochs = max(self.epochs, len(run.history))
-            case "note", text:
-                self.notes.append(text)
             case "failed", text:
                 self.failures.append(text)
 
@@ -348,10 +345,6 @@ class Worker(Callback):
         self._tell("epoch", _at(training), histories)
         if time.monotonic() >= self._next_look or training.done == training.epochs:
             self._look(training)
-
-    def note(self, text: str) -> bool:
-        self._tell("note", text)
-        return True
 
     def _obey(self) -> None:
         """Do what the notebook asks; while paused, wait for the next word."""

@@ -95,20 +95,6 @@ def test_what_goes_wrong_is_said_and_the_next_order_is_carried_out(live, tmp_pat
     assert live.wait(60) and live.state == "done"
 
 
-def test_a_damaged_checkpoint_is_told(live, tmp_path):
-    live.start(order(tmp_path, ("kd",), epochs=500))
-    until(lambda: live.track.at >= 1 and live.track.arms == ("kd",))
-    live.stop()
-    assert live.wait(60)
-    (checkpoint,) = tmp_path.rglob(".checkpoint*")
-    checkpoint.write_bytes(b"broken")
-    live.start(order(tmp_path, ("kd",), epochs=500))
-    until(lambda: live.track.notes)
-    assert "training begins anew" in live.track.notes[0]
-    live.stop()
-    assert live.wait(60)
-
-
 def test_when_the_notebook_is_gone_the_training_stops_and_is_recorded(live, tmp_path):
     live.start(order(tmp_path, ("kd", "scratch"), epochs=100_000))
     until(lambda: live.track.at >= 2 and "kd" in live.track.arms)

@@ -285,7 +285,7 @@ def progress(state: str, track: Track) -> str:
         "choose another seed to watch them." * (len(track.runs) == len(track.reused)),
         "failed": "Not everything came to its end.",
     }[state]
-    return "".join([*map(_paragraph, [said, *track.notes]), *map(wrong, track.failures)])
+    return "".join([_paragraph(said), *map(wrong, track.failures)])
 
 
 def _stopped(track: Track) -> str:

@@ -153,7 +153,6 @@ def test_unknown_names_list_the_choices():
         ("training", Track(ORDER, ("teacher",), 30, 2.5), "Training the teacher: epoch 2.5 of"),
         ("stopped", Track(ORDER, ("teacher",), 30, 15.0), "a teacher counts when it is whole"),
         ("failed", Track(ORDER, failures=["<b>"]), "&lt;b&gt;"),
-        ("done", Track(ORDER, notes=["begins anew"]), "begins anew"),
     ],
 )
 def test_each_state_has_its_words(state, track, said):
