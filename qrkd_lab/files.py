@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -35,15 +34,8 @@ class RecordError(RuntimeError):
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path as a user gives it: a leading ``~`` or ``~name`` is that user's home.
-
-    Raises:
-        ValueError: nobody has that name, and nothing with it is there. (``./~name`` is a file.)
-    """
-    place = os.path.expanduser(path)
-    if place.startswith("~") and not os.path.lexists(place):
-        raise ValueError(f"{place}: there is no such user; give the whole path, or ./{place}")
-    return Path(place)
+    """A path as a user gives it: a leading ``~`` or ``~name`` is that user's home."""
+    return Path(os.path.expanduser(path))
 
 
 def runs_folder(given: str | os.PathLike[str] | None = None) -> Path:
@@ -77,16 +69,14 @@ def damaged(folder: Path, what: str) -> RecordError:
 
 def why_no_file(path: str | os.PathLike[str]) -> str:
     """Why a path is no file that can be read, in words that follow its name."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        if os.path.islink(path):
-            return f"is a link to {os.readlink(path)}, which is missing or cannot be reached"
-        missing = isinstance(error, FileNotFoundError)
-        return "is missing" if missing else f"cannot be reached ({error.strerror})"
-    if stat.S_ISREG(mode):
+    place = Path(path)
+    if place.is_symlink() and not place.exists():
+        return f"is a link to {os.readlink(path)}, which is missing"
+    if not place.exists():
+        return "is missing"
+    if place.is_file():
         return "cannot be read: its permissions forbid it"
-    return "is a folder" if stat.S_ISDIR(mode) else "is a pipe or a device, not a file"
+    return "is a folder" if place.is_dir() else "is no file"
 
 
 def read_file(path: Path) -> bytes:

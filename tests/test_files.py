@@ -18,7 +18,6 @@ from qrkd_lab.data import toy
 from qrkd_lab.files import (
     RecordError,
     check_writable,
-    expanded,
     file_sha256,
     parsed_json,
     read_file,
@@ -236,14 +235,6 @@ class TestHome:
         assert load_run(f"~/runs/{at}").key == run.key
         again = ql.compare("digits", runs_dir="~/runs", **SMALL)
         assert again.notes[0] == f"{count} runs reused, 0 trained; records in {home}/runs."
-
-
-def test_nobodys_home_is_no_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="~nobody-at-all: there is no such user; give the whole"):
-        expanded("~nobody-at-all")
-    Path("~nobody-at-all").touch()
-    assert expanded("~nobody-at-all").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_anything_long_begins(tmp_path):
