@@ -299,12 +299,34 @@ def _pair(name: str, given: Any) -> tuple[Any, Any]:  # noqa: ANN401
                 "same shape (pad texts, resize pictures; a torchvision dataset needs "
                 f"transform=ToTensor()), and a length: {error}"
             ) from error
+    tables = hasattr(given, "column_names"), hasattr(given, "columns"), isinstance(given, Mapping)
+    if any(tables):
+        given = given, "label" if "label" in _columns(given) else "labels"
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise TypeError(
-            f"{name}: expected a pair (x, y) or a torch Dataset of such pairs, got "
-            f"{type(given).__name__}; of a table give (table[inputs], table[targets])"
+            f"{name}: expected a pair (x, y) or a torch Dataset, got {type(given).__name__}; of a "
+            "table give (table, 'the column that is y')"
         )
-    return tuple(given)
+    table, y = given
+    if hasattr(table, "with_format"):  # a table of Hugging Face's datasets
+        table = table.with_format("numpy")[:]  # a dictionary of arrays
+    if not isinstance(y, str):
+        return table, y
+    if y not in (columns := _columns(table)):
+        raise ValueError(
+            f"{name}: there is no column {y!r}; give (table, 'the column that is y'), one of "
+            f"{', '.join(map(str, columns))}"
+        )
+    rest = [column for column in columns if column != y]
+    if hasattr(table, "columns"):  # a data frame
+        return table[rest], table[y]
+    return table[rest[0]] if len(rest) == 1 else {name: table[name] for name in rest}, table[y]
+
+
+def _columns(table: Any) -> list[Any]:  # noqa: ANN401
+    """The names of the columns of a table, a data frame or a dictionary."""
+    found = getattr(table, "column_names", None) or getattr(table, "columns", None)
+    return list(table if found is None else found)
 
 
 def _targets(name: str, part: Part, task: str | Task) -> Part:

@@ -472,9 +472,34 @@ def test_outputs_of_a_task_of_ones_own_need_not_look_like_the_targets(tmp_path):
 # ---- data and models as people have them
 
 
+class Table:
+    """As a table of Hugging Face's datasets: names of columns, and their content as arrays."""
+
+    def __init__(self, **columns):
+        self.content = columns
+
+    @property
+    def column_names(self):
+        return list(self.content)
+
+    def with_format(self, kind):
+        return self
+
+    def __getitem__(self, rows):
+        return {name: formatted(column[rows]) for name, column in self.content.items()}
+
+
+def formatted(column):
+    try:
+        array = np.array(column)
+    except ValueError:  # rows of several lengths
+        array = np.array([np.array(row) for row in column] + [None], dtype=object)[:-1]
+    return array.astype("float32") if array.dtype.kind == "f" else array
+
+
 class Listed(torch.utils.data.Dataset):
     def __init__(self, x, y):
-        self.rows = [(torch.tensor(a), b) for a, b in zip(x, y, strict=True)]
+        self.rows = [{"x": torch.tensor(a), "label": b} for a, b in zip(x, y, strict=True)]
 
     def __len__(self):
         return len(self.rows)
@@ -489,10 +514,13 @@ class Listed(torch.utils.data.Dataset):
         lambda x, y: (pd.DataFrame(x, columns=list("abcd")), pd.Series(y)),
         lambda x, y: TensorDataset(torch.tensor(x), torch.tensor(y)),
         lambda x, y: [x, y],
+        lambda x, y: (Table(species=y, x=x), "species"),
+        lambda x, y: (pd.DataFrame(x, columns=list("abcd")).assign(species=y), "species"),
+        lambda x, y: {"x": x, "labels": y},
         Listed,
     ],
 )
-def test_arrays_frames_and_datasets_are_the_same_data(given):
+def test_arrays_frames_tables_and_datasets_are_the_same_data(given):
     parts = {name: given(x.tolist(), y.tolist()) for name, (x, y) in arrays().items()}
     assert bench(**parts).data.sha256 == bench().data.sha256
 
@@ -513,9 +541,9 @@ class Streamed(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (pd.DataFrame({"a": [1], "y": [0]}), "expected a pair .* of a table give"),
-        ((["a", "b"], [0, 1]), "expected numbers, got .*; give words as numbers"),
-        (([[1], [1, 2]], [0, 1]), "got object.*; .* pad rows of tokens to one length"),
+        (Table(x=[1.0], y=[0]), "no column 'labels'; give .*the column that is y'., one of x, y"),
+        (Table(text=["a", "b"], label=[0, 1]), "expected numbers, got .*; give words as numbers"),
+        (Table(x=[[1], [1, 2]], label=[0, 1]), "got object.*; .* pad rows of tokens to one length"),
         ((pd.DataFrame({"a": [1], "sex": ["f"]}), [0]), "got object in sex; give words as numbers"),
         (Sized(), "do not fit into one tensor; give each the same shape .pad texts"),
         (Streamed(), "and a length: "),
