@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 __all__ = [
     "PROJECT", "RecordError", "can_be_written", "canonical_sha256", "check_writable", "damaged",
     "expanded", "file_sha256", "parsed_json", "plain", "read_file", "replacing", "runs_folder",
-    "sealed", "unsealed", "why_no_file", "write_file", "write_folder", "writing",
+    "sealed", "unsealed", "write_file", "write_folder", "writing",
 ]  # fmt: skip
 
 PROJECT = Path(__file__).parents[1]  # of a checkout; an installed wheel lies in none
@@ -67,18 +67,6 @@ def damaged(folder: Path, what: str) -> RecordError:
     return RecordError(f"{folder} is damaged: {what}. Delete this folder and run again.")
 
 
-def why_no_file(path: str | os.PathLike[str]) -> str:
-    """Why a path is no file that can be read, in words that follow its name."""
-    place = Path(path)
-    if place.is_symlink() and not place.exists():
-        return f"is a link to {os.readlink(path)}, which is missing"
-    if not place.exists():
-        return "is missing"
-    if place.is_file():
-        return "cannot be read: its permissions forbid it"
-    return "is a folder" if place.is_dir() else "is no file"
-
-
 def read_file(path: Path) -> bytes:
     """The content of a file.
 
@@ -87,6 +75,8 @@ def read_file(path: Path) -> bytes:
         RecordError: it is there, and is no file, or cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")  # a pipe would be waited for
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ValueError("is missing") from error

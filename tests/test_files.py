@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from dataclasses import replace
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 
 import pytest
@@ -71,9 +71,10 @@ def test_json_that_is_not_a_strict_dictionary_is_damage(content):
 
 
 def test_what_the_system_refuses_is_no_damage(tmp_path):
-    for read in (file_sha256, read_file):
-        with pytest.raises(RecordError, match="keep it") as caught:
-            read(tmp_path)  # a folder
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for read, place in product((file_sha256, read_file), (tmp_path, pipe)):
+        with pytest.raises(RecordError, match="is no file.*keep it") as caught:
+            read(place)
         assert "damaged" not in str(caught.value) and "elete" not in str(caught.value)
 
 
