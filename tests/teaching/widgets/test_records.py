@@ -126,7 +126,7 @@ def test_nothing_there_is_said_and_the_browser_is_usable_afterwards(tmp_path, ro
     assert 'role="alert"' in browser._words.value
     assert "There is no folder" in part(browser, "source")
     choose(browser, runs_dir="~nobody-of-this-name/runs")
-    assert "nobody-of-this-name" in browser._words.value
+    assert "nobody-of-this-name" in part(browser, "source")
     choose(browser, runs_dir=root)
     assert "alert" not in browser._words.value and browser._shown["picture"].png
 
