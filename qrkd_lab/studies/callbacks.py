@@ -81,7 +81,7 @@ class Checkpoint(Callback):
     def resume(self, training: Training) -> bool:
         """Put a training where it was; whether there was a file to use.
 
-        Of a damaged file it is said that it is, and training begins anew.
+        A damaged file is reported on stderr, and training begins anew.
         """
         if not self.path.exists():
             return False

@@ -189,19 +189,19 @@ def _bare(value: Any) -> str:  # noqa: ANN401
 
 
 def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
-    """Runs of which each arm and seed has one, and those that are left out for it.
+    """Runs with one per arm and seed, and the runs that were left out.
 
-    Of a benchmark where some arm and seed has several, or runs of one arm have several settings,
-    those with its default settings are kept. Raises ValueError where there are several of these.
+    If a benchmark has several runs for one arm and seed, or several settings for one arm, the runs
+    with its default settings are kept. Raises ValueError if there are several of these.
     """
     kept, left_out = [], []
     for of_one in _groups(runs, "benchmark", "scale"):
-        given = {(r.settings["arm"], json.dumps(_set(r), sort_keys=True)) for r in of_one}
+        given = {(r.settings["arm"], json.dumps(_set(r.given), sort_keys=True)) for r in of_one}
         arms = {run.settings["arm"] for run in of_one}
         seeds = {(run.settings["arm"], run.settings["seed"]) for run in of_one}
         if len(given) > len(arms) or len(of_one) > len(seeds):
-            left_out += [run for run in of_one if _set(run)]
-            of_one = [run for run in of_one if not _set(run)]
+            left_out += [run for run in of_one if _set(run.given)]
+            of_one = [run for run in of_one if not _set(run.given)]
             if not of_one:
                 raise ValueError(
                     f"the records of {left_out[-1].settings['benchmark']} have several settings, "
@@ -212,9 +212,9 @@ def one_kind(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
     return kept, left_out
 
 
-def _set(run: Run) -> dict[str, Any]:
-    """What was given for a run but the models of a user's own, which are no settings."""
-    return {name: value for name, value in run.given.items() if name not in MODELS}
+def _set(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among what was given; the models of a user's own are none."""
+    return {name: value for name, value in given.items() if name not in MODELS}
 
 
 def _groups(runs: Iterable[Run], *names: str) -> list[list[Run]]:
@@ -233,7 +233,7 @@ DEFAULT = "default settings"
 
 @dataclass(frozen=True)
 class Variant:
-    """Runs that differ in nothing but their arm and seed, of each arm and seed one."""
+    """Runs that differ in arm and seed only, one per arm and seed."""
 
     label: str  # in words: "default settings", "epochs=3, kernel_weight=0.1"
     runs: tuple[Run, ...]
@@ -256,32 +256,28 @@ def variants(runs: Iterable[Run]) -> list[Variant]:
         givens = {json.dumps(run.given, sort_keys=True): run.given for run in known}
         for given in sorted(givens.values(), key=lambda given: (len(given), in_words(given))):
             models = "".join(f"; {n[:7]} {given[n][:8]}" for n in sorted(MODELS & given.keys()))
-            said = in_words({n: v for n, v in given.items() if n not in MODELS}) or DEFAULT
+            said = in_words(_set(given)) or DEFAULT
             found[said + models + data] = [run for run in known if _is_made(run, given)]
         if rest := [run for run in same if run not in known]:
             found[f"as recorded{data}"] = rest
     sets = {label: {run.key for run in held} for label, held in found.items()}
     return [
-        Variant(label, tuple(_in_order(_one_home(held))))
+        Variant(label, tuple(_one_home(held)))
         for label, held in found.items()
         if not any(sets[label] < other for other in sets.values())
     ]
 
 
 def _one_home(runs: Iterable[Run]) -> list[Run]:
-    """Each seed's runs from the folder with most of them, as its arms learnt from one teacher."""
+    """Each seed's runs from the folder with most of them (one teacher), by arm and seed."""
     kept = []
     for same in _groups(runs, "seed"):
         homes: dict[Path | None, list[Run]] = {}
         for run in same:
             homes.setdefault(run.path and run.path.parents[2], []).append(run)
         kept += max(homes.values(), key=len)
-    return kept
-
-
-def _in_order(runs: list[Run]) -> list[Run]:
-    arms = order_arms(run.settings["arm"] for run in runs)
-    return sorted(runs, key=lambda r: (arms.index(r.settings["arm"]), r.settings["seed"]))
+    arms = order_arms(run.settings["arm"] for run in kept)
+    return sorted(kept, key=lambda r: (arms.index(r.settings["arm"]), r.settings["seed"]))
 
 
 class Catalogue:

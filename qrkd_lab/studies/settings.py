@@ -58,7 +58,7 @@ _WORDS = {
     "precision": ("float32", "bfloat16"),
     "tap": ("mean", "last", "tokens"),
 }
-# What a value is expected to be in words, whether it is, and of which settings.
+# What is expected in words, the check, and the settings that it is for.
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("at least 1", lambda value: value >= 1,
      "epochs stop_after epoch_size batch_size accumulation checkpoint_steps qubits layers "

@@ -247,7 +247,7 @@ def equivalence(differences: ArrayLike, margin: float, confidence: float = 0.95)
 
 
 def together(found: Mapping[str, Equivalence]) -> dict[str, Equivalence]:
-    """The same with both p corrected by Holm's method, as all are asked at once; no interval is.
+    """The same with both p corrected by Holm's method for all of them; intervals stay as they are.
 
     Args:
         found: name of a benchmark to what :func:`equivalence` found, for all that count.

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from qrkd_lab.losses import normalised_distances
 from qrkd_lab.relations import triplet_angles
-from qrkd_lab.teaching.plane import SEEN, Pull, encoded, plane_kernel, size_of, verdict
+from qrkd_lab.teaching.plane import MOST, SEEN, Pull, encoded, plane_kernel, size_of, verdict
 from qrkd_lab.teaching.plots.matrices import RedrawnChart
 from qrkd_lab.teaching.plots.style import INK, arm_style, quiet
 
@@ -28,9 +28,6 @@ __all__ = ["NumberedPoints", "RelationPanel"]
 
 LINE, BEHIND = "#BBBBBB", "#D5D5D5"
 TEACHER, STUDENT = arm_style("teacher"), arm_style("rkd")
-
-
-MOST = 20  # points
 
 
 def _distinct(relation: Tensor) -> np.ndarray:
@@ -213,7 +210,7 @@ class RelationPanel(RedrawnChart):
 
 
 def _filled(rows: Tensor) -> np.ndarray:
-    """Rows ``(n, 2)``, and as many of zeros as there could be points."""
+    """Rows ``(n, 2)``, padded with zeros to as many as a panel can have points."""
     return np.pad(rows.numpy(), ((0, MOST - len(rows)), (0, 0)))
 
 

@@ -119,7 +119,7 @@ class Explorer:
         pictures, texts: names of the parts at the right, each in a tab if there are several.
     """
 
-    # Held while a picture is made, one for all; hold it to change together what one is made of.
+    # Shared by all, held while a picture is made; hold it to change several values at once.
     lock = threading.RLock()
     pace = 0.0  # seconds between two pictures at least
     script = ""  # JavaScript for the page, where box is the explorer's element

@@ -225,9 +225,9 @@ class RelationExplorer(Explorer):
         self._path, self._losses = list(path), list(losses)
 
     def _place_sliders(self) -> None:
-        """x and y show the chosen point, with room to move it; they never change their length.
+        """x and y show the chosen point, with room to move it, and always as many choices.
 
-        The page would go on with the length that a slider over choices had at first.
+        If the number of choices changed, the page would still use the first number.
         """
         centre, least = self._teacher.mean(0), 2 * size_of(self._teacher) / PLACES
         away = (self._student - centre).abs().max().item()
@@ -251,6 +251,6 @@ class RelationExplorer(Explorer):
 
 
 def _rounded_up(number: float) -> float:
-    """To one digit; what is a twentieth above one digit stays there."""
+    """Rounded up to one digit, but down if it is less than a twentieth above that."""
     unit = 10.0 ** math.floor(math.log10(number))
     return math.ceil(number / unit - 0.05) * unit
